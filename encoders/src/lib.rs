@@ -1,0 +1,11 @@
+//! Frozen pre-trained encoders. An encoder publishes [`Site`]s; what is attached there it does not know.
+
+pub mod encoder;
+pub mod error;
+pub mod head;
+pub mod site;
+
+pub use encoder::{Encoder, Inputs};
+pub use error::{Error, Result};
+pub use head::{Head, HeadParam};
+pub use site::{Attach, Frozen, Site, SiteKind};

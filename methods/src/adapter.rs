@@ -1,0 +1,106 @@
+//! One adapted linear. LoRA, AdaLoRA and SoRA all add `scale * B diag(gate) A` (spec §1.1, §2.1, §3.1): LoRA has no gate,
+//! AdaLoRA's gate is Λ, SoRA's is g. One type serves the three (docs/adr/0004).
+
+use encoders::{Attach, Site};
+use tch::{Kind, Tensor};
+
+/// `x -> scale * B (gate ⊙ (A x))` at one site.
+pub struct Adapter {
+    /// `[r, d_in]`.
+    pub a: Tensor,
+    /// `[d_out, r]`.
+    pub b: Tensor,
+    /// `[r]`; `None` for LoRA.
+    pub gate: Option<Tensor>,
+    /// α/r, or α/(r_init + 1e-5) for AdaLoRA; constant through the run.
+    pub scale: f64,
+}
+
+/// A plain LoRA pair: `ΔW = scale * B A`, with `r` the rank that is left.
+#[derive(Debug)]
+pub struct LoraFactors {
+    /// `[r, d_in]`.
+    pub a: Tensor,
+    /// `[d_out, r]`.
+    pub b: Tensor,
+    /// Scale of the product.
+    pub scale: f64,
+}
+
+impl Adapter {
+    /// The branch's output `[..., d_out]` for `x` `[..., d_in]`. The scale is applied at width `r`, where it is cheapest.
+    pub fn branch(&self, x: &Tensor) -> Tensor {
+        let low = x.linear::<&Tensor>(&self.a, None);
+        let scaled = match &self.gate {
+            Some(gate) => low * (gate * self.scale),
+            None => low * self.scale,
+        };
+        scaled.linear::<&Tensor>(&self.b, None)
+    }
+
+    /// `ΔW`, `[d_out, d_in]`.
+    pub fn delta(&self) -> Tensor {
+        let a = match &self.gate {
+            Some(gate) => gate.unsqueeze(1) * &self.a,
+            None => self.a.shallow_clone(),
+        };
+        self.b.matmul(&a) * self.scale
+    }
+
+    /// Components with a non-zero gate; all of them without one.
+    pub fn rank(&self) -> i64 {
+        match &self.gate {
+            Some(gate) => gate.ne(0.0).sum(Kind::Int64).int64_value(&[]),
+            None => self.a.size()[0],
+        }
+    }
+
+    /// The same map as a plain LoRA pair: zero components dropped, the gate folded into A, the scale unchanged
+    /// (spec §3.7). Rank 0 gives empty factors.
+    pub fn to_lora(&self) -> LoraFactors {
+        tch::no_grad(|| {
+            let (a, b) = (self.a.detach(), self.b.detach());
+            let Some(gate) = self.gate.as_ref().map(Tensor::detach) else {
+                return LoraFactors {
+                    a: a.copy(),
+                    b: b.copy(),
+                    scale: self.scale,
+                };
+            };
+            let kept = gate.ne(0.0).nonzero().squeeze_dim(1);
+            let a = gate.index_select(0, &kept).unsqueeze(1) * a.index_select(0, &kept);
+            LoraFactors {
+                a,
+                b: b.index_select(1, &kept),
+                scale: self.scale,
+            }
+        })
+    }
+}
+
+impl LoraFactors {
+    /// The same map as an [`Adapter`] without a gate.
+    pub fn adapter(&self) -> Adapter {
+        Adapter {
+            a: self.a.shallow_clone(),
+            b: self.b.shallow_clone(),
+            gate: None,
+            scale: self.scale,
+        }
+    }
+
+    /// Rank that is left.
+    pub fn rank(&self) -> i64 {
+        self.a.size()[0]
+    }
+}
+
+/// The adapters of one step, by site; `None` where a method attaches nothing.
+pub struct Adapters(pub Vec<Option<Adapter>>);
+
+impl Attach for Adapters {
+    fn branch(&self, site: &Site, x: &Tensor) -> Option<Tensor> {
+        let adapter = self.0.get(site.index)?.as_ref()?;
+        Some(adapter.branch(x))
+    }
+}

@@ -1,0 +1,203 @@
+//! Adapters in PEFT's file layout: `adapter_model.safetensors` and `adapter_config.json`. Every method is written as plain
+//! LoRA (pruned, gate folded into A), so whatever reads PEFT can load it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use encoders::Site;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde_json::{Value, json};
+use tch::{Kind, Tensor};
+
+use crate::adapter::{Adapter, Adapters, LoraFactors};
+use crate::error::{Error, Result};
+
+const PREFIX: &str = "base_model.model.";
+
+/// An adapter as files hold it.
+pub struct Exported {
+    /// Factors by module path; a site of rank 0 is not there.
+    pub factors: BTreeMap<String, LoraFactors>,
+    /// Trained head tensors by their Hugging Face name.
+    pub head: BTreeMap<String, Tensor>,
+}
+
+impl Exported {
+    /// Folds the adapters of a run into plain LoRA factors.
+    pub fn new(sites: &[Site], adapters: &Adapters, head: BTreeMap<String, Tensor>) -> Self {
+        let attached = sites
+            .iter()
+            .zip(&adapters.0)
+            .filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
+        let factors = attached
+            .map(|(site, adapter)| (site.path.clone(), adapter.to_lora()))
+            .filter(|(_, factors)| factors.rank() > 0)
+            .collect();
+        Exported { factors, head }
+    }
+
+    /// The adapters at `sites`; sites without factors get none.
+    pub fn adapters(&self, sites: &[Site]) -> Adapters {
+        let at = |site: &Site| self.factors.get(&site.path).map(LoraFactors::adapter);
+        Adapters(sites.iter().map(at).collect::<Vec<Option<Adapter>>>())
+    }
+
+    /// `adapter_model.safetensors` as bytes.
+    ///
+    /// # Errors
+    /// A tensor that cannot be serialised.
+    pub fn weights(&self) -> Result<Vec<u8>> {
+        let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+        let mut put = |name: String, tensor: &Tensor| -> Result<()> {
+            let shape = tensor.size().iter().map(|&n| n as usize).collect();
+            tensors.insert(name, (shape, bytes(tensor)?));
+            Ok(())
+        };
+        for (path, factors) in &self.factors {
+            put(format!("{PREFIX}{path}.lora_A.weight"), &factors.a)?;
+            put(format!("{PREFIX}{path}.lora_B.weight"), &factors.b)?;
+        }
+        for (name, tensor) in &self.head {
+            put(format!("{PREFIX}{name}"), tensor)?;
+        }
+        let file = Path::new("adapter_model.safetensors");
+        let views = tensors
+            .iter()
+            .map(|(name, (shape, data))| {
+                TensorView::new(Dtype::F32, shape.clone(), data)
+                    .map(|view| (name.as_str(), view))
+                    .map_err(|e| damaged(file, e))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let metadata = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
+        serialize(views, Some(metadata)).map_err(|e| damaged(file, e))
+    }
+
+    /// `adapter_config.json`. Ranks and α differ by site, so both are given as patterns; α is `scale * rank`, which makes
+    /// PEFT's `α/r` the scale of the run.
+    pub fn config(&self, base_model: &str) -> Value {
+        let ranks: BTreeMap<&String, i64> = self
+            .factors
+            .iter()
+            .map(|(path, f)| (path, f.rank()))
+            .collect();
+        let alphas: BTreeMap<&String, f64> = self
+            .factors
+            .iter()
+            .map(|(path, f)| (path, f.scale * f.rank() as f64))
+            .collect();
+        let mut saved: Vec<&str> = self
+            .head
+            .keys()
+            .filter_map(|name| module_to_save(name))
+            .collect();
+        saved.dedup();
+        json!({
+            "peft_type": "LORA",
+            "task_type": "SEQ_CLS",
+            "base_model_name_or_path": base_model,
+            "r": ranks.values().copied().max().unwrap_or(1),
+            "lora_alpha": ranks.values().copied().max().unwrap_or(1),
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "use_rslora": false,
+            "use_dora": false,
+            "inference_mode": true,
+            "init_lora_weights": true,
+            "target_modules": self.factors.keys().collect::<Vec<_>>(),
+            "rank_pattern": ranks,
+            "alpha_pattern": alphas,
+            "modules_to_save": saved,
+        })
+    }
+
+    /// Reads an adapter in the layout that [`Exported::weights`] and [`Exported::config`] write.
+    ///
+    /// # Errors
+    /// A missing or damaged file, a factor without its partner.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let config_path = dir.join("adapter_config.json");
+        let text = std::fs::read_to_string(&config_path).map_err(|e| damaged(&config_path, e))?;
+        let config: Value = serde_json::from_str(&text).map_err(|e| damaged(&config_path, e))?;
+        let path = dir.join("adapter_model.safetensors");
+        let data = std::fs::read(&path).map_err(|e| damaged(&path, e))?;
+        let file = SafeTensors::deserialize(&data).map_err(|e| damaged(&path, e))?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.tensors() {
+            tensors.insert(
+                name.strip_prefix(PREFIX).unwrap_or(&name).to_string(),
+                tensor(&view, &path)?,
+            );
+        }
+        let mut factors = BTreeMap::new();
+        let a_names: Vec<String> = tensors
+            .keys()
+            .filter(|name| name.ends_with(".lora_A.weight"))
+            .cloned()
+            .collect();
+        for a_name in a_names {
+            let site = a_name.trim_end_matches(".lora_A.weight").to_string();
+            let pair = (
+                tensors.remove(&a_name),
+                tensors.remove(&format!("{site}.lora_B.weight")),
+            );
+            let (Some(a), Some(b)) = pair else {
+                return Err(damaged(&path, format!("{site} has lora_A but no lora_B")));
+            };
+            let scale = alpha(&config, &site)
+                .ok_or_else(|| damaged(&config_path, format!("no lora_alpha for {site}")))?
+                / a.size()[0] as f64;
+            factors.insert(site, LoraFactors { a, b, scale });
+        }
+        Ok(Exported {
+            factors,
+            head: tensors,
+        })
+    }
+}
+
+/// α of a site: its pattern, or the default.
+fn alpha(config: &Value, site: &str) -> Option<f64> {
+    config["alpha_pattern"]
+        .get(site)
+        .and_then(Value::as_f64)
+        .or_else(|| config["lora_alpha"].as_f64())
+}
+
+/// The module PEFT saves for a head tensor: the name before the last two parts' parameter, e.g. `pooler`.
+fn module_to_save(name: &str) -> Option<&str> {
+    ["pooler", "classifier"]
+        .into_iter()
+        .find(|module| name.split('.').any(|part| part == *module))
+}
+
+fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+    let flat = tensor
+        .detach()
+        .to_device(tch::Device::Cpu)
+        .to_kind(Kind::Float)
+        .contiguous()
+        .flatten(0, -1);
+    let mut values = vec![0f32; flat.numel()];
+    flat.f_copy_data(&mut values, flat.numel())?;
+    Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect())
+}
+
+fn tensor(view: &TensorView, path: &Path) -> Result<Tensor> {
+    if view.dtype() != Dtype::F32 {
+        return Err(damaged(
+            path,
+            format!("expected float32 tensors, got {:?}", view.dtype()),
+        ));
+    }
+    let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+    Ok(Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?)
+}
+
+fn damaged(path: &Path, detail: impl ToString) -> Error {
+    Error::AdapterFile {
+        path: path.to_path_buf(),
+        detail: detail.to_string(),
+    }
+}

@@ -1,0 +1,121 @@
+//! What a method is.
+
+use encoders::{Site, SiteKind};
+use tch::Tensor;
+
+use crate::adapter::Adapters;
+use crate::count::Counts;
+use crate::error::Result;
+use crate::optim::{AdamWOptions, LinearSchedule};
+use crate::params::{GroupKind, Params, Views};
+use crate::step::Protocol;
+
+/// What a method is built for.
+pub struct Context<'a> {
+    /// Where it may attach.
+    pub sites: &'a [Site],
+    /// Optimiser, schedules and length of the run.
+    pub protocol: &'a Protocol,
+    /// Width that the authors' counter charges for every zero rank (spec §3.8).
+    pub hidden_size: i64,
+    /// Seed of the adapter's start values.
+    pub seed: i64,
+}
+
+/// One site's rank.
+#[derive(Debug, Clone)]
+pub struct SiteRank {
+    /// Module path of the site.
+    pub site: String,
+    /// Layer, from 0.
+    pub layer: usize,
+    /// Kind of linear.
+    pub kind: SiteKind,
+    /// Non-zero components.
+    pub rank: i64,
+    /// Components at the start.
+    pub max_rank: i64,
+    /// Mean |gate|, for a method with gates.
+    pub mean_abs_gate: Option<f64>,
+}
+
+/// How a parameter group is optimised.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupRule {
+    /// Its AdamW.
+    pub options: AdamWOptions,
+    /// Its learning-rate schedule.
+    pub schedule: LinearSchedule,
+}
+
+/// A fine-tuning method: what is attached at the sites, and what happens around a step. The order of calls is
+/// `adapters` and `penalty` in the forward pass, then backward, clipping, optimisers, `after_step`, clearing of the
+/// gradients ([`crate::Step`]).
+pub trait Method {
+    /// Name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// Sites, in the encoder's order.
+    fn sites(&self) -> &[Site];
+
+    /// Adapters for one forward pass.
+    fn adapters(&self, views: &Views) -> Adapters;
+
+    /// Term added to the task loss, `[]`; never part of an evaluation loss.
+    fn penalty(&self, _views: &Views) -> Option<Tensor> {
+        None
+    }
+
+    /// How a group is optimised: by the protocol, unless the method has a rule of its own.
+    fn group_rule(&self, group: GroupKind, protocol: &Protocol) -> GroupRule {
+        protocol.group_rule(group)
+    }
+
+    /// After the optimisers' update of step `t` (from 0), while the clipped gradients of the step are still there.
+    fn after_step(&mut self, _params: &Params, _t: usize) {}
+
+    /// After the last step of a stage of a schedule with several stages.
+    fn stage_end(&mut self) {}
+
+    /// The three parameter counts, head not included.
+    fn counts(&self, params: &Params) -> Counts;
+
+    /// The method's own state (what is not a parameter), by name.
+    fn state(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+
+    /// Takes one tensor of [`Method::state`] back.
+    fn load(&mut self, name: &str, _value: &Tensor) -> Result<()> {
+        Err(crate::error::Error::State {
+            name: name.into(),
+            expected: "no state".into(),
+            got: "a tensor".into(),
+        })
+    }
+}
+
+/// Rank of every site, read back from the parameters.
+pub fn ranks(method: &dyn Method, params: &Params) -> Vec<SiteRank> {
+    tch::no_grad(|| {
+        let adapters = method.adapters(&params.views());
+        let attached = method
+            .sites()
+            .iter()
+            .zip(&adapters.0)
+            .filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
+        attached
+            .map(|(site, adapter)| SiteRank {
+                site: site.path.clone(),
+                layer: site.layer,
+                kind: site.kind,
+                rank: adapter.rank(),
+                max_rank: adapter.a.size()[0],
+                mean_abs_gate: adapter
+                    .gate
+                    .as_ref()
+                    .map(|g| g.abs().mean(None::<tch::Kind>).double_value(&[])),
+            })
+            .collect()
+    })
+}

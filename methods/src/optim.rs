@@ -1,0 +1,199 @@
+//! AdamW on a flat group, the linear schedule, and joint clipping: a handful of kernels each, no read-back.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::params::Params;
+
+/// Which AdamW, by where weight decay comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecayOrder {
+    /// `torch.optim.AdamW`: `p *= 1 - lr*wd`, then the Adam update with ε added to the bias-corrected root.
+    Before,
+    /// `AdamW` of transformers 4 (what SoRA's release used): the Adam update with ε added to the uncorrected root, then
+    /// `p -= lr*wd*p` on the updated value.
+    After,
+}
+
+/// Settings of one AdamW.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWOptions {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Order of decay and update.
+    pub order: DecayOrder,
+    /// Whether ε is added to the bias-corrected root (torch) or to the uncorrected one (transformers 4, SoRA's gates).
+    pub eps_on_corrected_root: bool,
+}
+
+impl AdamWOptions {
+    /// Betas .9/.999 and ε 1e-8 (spec §2.6, §3.2).
+    pub fn new(lr: f64, weight_decay: f64, order: DecayOrder) -> Self {
+        let eps_on_corrected_root = order == DecayOrder::Before;
+        AdamWOptions {
+            lr,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay,
+            order,
+            eps_on_corrected_root,
+        }
+    }
+}
+
+/// Linear warm-up from 0, then linear decay to 0 at `total`; 0 after it (`get_linear_schedule_with_warmup`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinearSchedule {
+    /// Steps of the warm-up.
+    pub warmup: usize,
+    /// Step at which the rate reaches 0.
+    pub total: usize,
+}
+
+impl LinearSchedule {
+    /// Factor of the peak rate at step `t` from 0.
+    pub fn factor(&self, t: usize) -> f64 {
+        if t < self.warmup {
+            return t as f64 / self.warmup.max(1) as f64;
+        }
+        let left = self.total.saturating_sub(t) as f64;
+        left / self.total.saturating_sub(self.warmup).max(1) as f64
+    }
+}
+
+/// AdamW over one flat tensor. Its per-step scalars lie in a table on the tensor's device, so a step reads nothing back.
+pub struct AdamW {
+    options: AdamWOptions,
+    first: Tensor,
+    second: Tensor,
+    /// `[steps, 3]`: decay factor, step size, factor of the root.
+    coefficients: Tensor,
+    steps: usize,
+}
+
+impl AdamW {
+    /// For values shaped like `like`, planned for `steps` steps whose rate is `options.lr * factor(t)`.
+    pub fn new(
+        like: &Tensor,
+        options: AdamWOptions,
+        steps: usize,
+        factor: impl Fn(usize) -> f64,
+    ) -> Self {
+        let rows: Vec<f64> = (0..steps)
+            .flat_map(|t| coefficients(&options, t, factor(t)))
+            .collect();
+        let coefficients = Tensor::from_slice(&rows)
+            .view([-1, 3])
+            .to_kind(like.kind())
+            .to_device(like.device());
+        AdamW {
+            options,
+            first: like.detach().zeros_like(),
+            second: like.detach().zeros_like(),
+            coefficients,
+            steps,
+        }
+    }
+
+    /// One update of `values` with `grad` at step `t` from 0.
+    pub fn step(&mut self, values: &Tensor, grad: &Tensor, t: usize) -> Result<()> {
+        if t >= self.steps {
+            return Err(Error::PastTheEnd {
+                step: t,
+                planned: self.steps,
+            });
+        }
+        tch::no_grad(|| {
+            let AdamWOptions {
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+                order,
+                ..
+            } = self.options;
+            let row = self.coefficients.get(t as i64).unbind(0);
+            let (decay, size, root) = (&row[0], &row[1], &row[2]);
+            let mut values = values.detach();
+            let decays = weight_decay != 0.0;
+            if decays && order == DecayOrder::Before {
+                let _ = values.g_mul_(decay);
+            }
+            let _ = self.first.lerp_(grad, 1.0 - beta1);
+            let _ = self
+                .second
+                .g_mul_scalar_(beta2)
+                .g_add_(&(grad.square() * (1.0 - beta2)));
+            let denominator = self.second.sqrt().g_mul(root).g_add_scalar_(eps);
+            let _ = values.g_sub_(&self.first.g_mul(size).g_div_(&denominator));
+            if decays && order == DecayOrder::After {
+                let _ = values.g_mul_(decay);
+            }
+        });
+        Ok(())
+    }
+
+    /// First and second moments, for saving.
+    pub fn state(&self) -> [(&'static str, &Tensor); 2] {
+        [("first", &self.first), ("second", &self.second)]
+    }
+
+    /// Takes a moment back; `false` when the name or the size is not one of this optimiser's.
+    pub fn load(&mut self, moment: &str, value: &Tensor) -> bool {
+        let target = match moment {
+            "first" => &mut self.first,
+            "second" => &mut self.second,
+            _ => return false,
+        };
+        if target.size() != value.size() {
+            return false;
+        }
+        tch::no_grad(|| target.copy_(value));
+        true
+    }
+}
+
+/// Decay factor, step size and factor of the root at step `t` (from 0) with the rate `lr * factor`.
+fn coefficients(options: &AdamWOptions, t: usize, factor: f64) -> [f64; 3] {
+    let lr = options.lr * factor;
+    let count = (t + 1) as i32;
+    let correction1 = 1.0 - options.beta1.powi(count);
+    let root2 = (1.0 - options.beta2.powi(count)).sqrt();
+    let decay = 1.0 - lr * options.weight_decay;
+    if options.eps_on_corrected_root {
+        [decay, lr / correction1, 1.0 / root2]
+    } else {
+        [decay, lr * root2 / correction1, 1.0]
+    }
+}
+
+/// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, one norm over every group; gives the norm before, `[]`.
+pub fn clip_grad_norm(params: &Params, max_norm: f64) -> Tensor {
+    tch::no_grad(|| {
+        let squares: Vec<Tensor> = params
+            .groups()
+            .iter()
+            .map(|g| g.flat.grad().square().sum(None::<Kind>))
+            .collect();
+        let norm = Tensor::stack(&squares, 0).sum(None::<Kind>).sqrt();
+        let factor = (&norm + 1e-6)
+            .reciprocal()
+            .g_mul_scalar_(max_norm)
+            .clamp_max(1.0);
+        for group in params.groups() {
+            let _ = group.flat.grad().g_mul_(&factor);
+        }
+        norm
+    })
+}

@@ -1,0 +1,216 @@
+//! Flat parameters (DESIGN "the step is static"): all trained values of a group are one contiguous leaf tensor, and what
+//! adapters and head use are views made by one split per group and step.
+
+use std::ops::Range;
+
+use tch::{Device, Kind, Tensor};
+
+/// What the optimiser does with a group of parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupKind {
+    /// Weight decay applies.
+    Decayed,
+    /// No weight decay (biases).
+    Undecayed,
+    /// SoRA's gates: their own Adam and the proximal map.
+    Gates,
+}
+
+impl GroupKind {
+    const ALL: [GroupKind; 3] = [GroupKind::Decayed, GroupKind::Undecayed, GroupKind::Gates];
+
+    /// Name in errors and saved states.
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupKind::Decayed => "decayed",
+            GroupKind::Undecayed => "undecayed",
+            GroupKind::Gates => "gates",
+        }
+    }
+}
+
+/// Which parameter: the index of its view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(usize);
+
+struct Entry {
+    name: String,
+    group: GroupKind,
+    shape: Vec<i64>,
+    offset: i64,
+    len: i64,
+}
+
+/// One contiguous leaf tensor.
+pub struct Group {
+    /// What it is for.
+    pub kind: GroupKind,
+    /// All its values, `[n]`, a leaf that requires a gradient.
+    pub flat: Tensor,
+}
+
+/// Collects start values before they are laid out flat.
+pub struct Builder {
+    device: Device,
+    kind: Kind,
+    entries: Vec<Entry>,
+    values: Vec<Tensor>,
+}
+
+/// Every trained value of a run.
+pub struct Params {
+    groups: Vec<Group>,
+    entries: Vec<Entry>,
+}
+
+/// The parameters of one step, as views of the flat groups in the graph.
+pub struct Views(Vec<Tensor>);
+
+impl Builder {
+    /// Empty, for parameters of `kind` on `device`.
+    pub fn new(device: Device, kind: Kind) -> Self {
+        Builder {
+            device,
+            kind,
+            entries: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    /// Adds a tensor with its start value. Within a group, tensors lie in the order they were added.
+    pub fn add(&mut self, group: GroupKind, name: impl Into<String>, init: &Tensor) -> Slot {
+        let len = init.numel() as i64;
+        let offset = self.group_len(group);
+        self.entries.push(Entry {
+            name: name.into(),
+            group,
+            shape: init.size(),
+            offset,
+            len,
+        });
+        self.values.push(
+            init.detach()
+                .to_device(self.device)
+                .to_kind(self.kind)
+                .flatten(0, -1),
+        );
+        Slot(self.entries.len() - 1)
+    }
+
+    /// Kind and device of the parameters.
+    pub fn options(&self) -> (Kind, Device) {
+        (self.kind, self.device)
+    }
+
+    /// Values the group holds so far.
+    pub fn group_len(&self, group: GroupKind) -> i64 {
+        self.entries
+            .iter()
+            .filter(|e| e.group == group)
+            .map(|e| e.len)
+            .sum()
+    }
+
+    /// Lays the groups out flat; a group without tensors is left out.
+    pub fn finish(self) -> Params {
+        let groups = GroupKind::ALL
+            .into_iter()
+            .filter_map(|kind| {
+                let parts: Vec<&Tensor> = self
+                    .entries
+                    .iter()
+                    .zip(&self.values)
+                    .filter(|(e, _)| e.group == kind)
+                    .map(|(_, v)| v)
+                    .collect();
+                let flat = (!parts.is_empty()).then(|| Tensor::cat(&parts, 0))?;
+                Some(Group {
+                    kind,
+                    flat: flat.set_requires_grad(true),
+                })
+            })
+            .collect();
+        Params {
+            groups,
+            entries: self.entries,
+        }
+    }
+}
+
+impl Params {
+    /// Views of every parameter, in the graph when gradients are on: one split per group.
+    pub fn views(&self) -> Views {
+        let mut views: Vec<Option<Tensor>> = self.entries.iter().map(|_| None).collect();
+        for group in &self.groups {
+            let members: Vec<usize> = (0..self.entries.len())
+                .filter(|&i| self.entries[i].group == group.kind)
+                .collect();
+            let sizes: Vec<i64> = members.iter().map(|&i| self.entries[i].len).collect();
+            for (i, part) in members
+                .into_iter()
+                .zip(group.flat.split_with_sizes(&sizes, 0))
+            {
+                views[i] = Some(part.view(self.entries[i].shape.as_slice()));
+            }
+        }
+        Views(views.into_iter().flatten().collect())
+    }
+
+    /// The groups that hold something.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The group of a kind, where there is one.
+    pub fn group(&self, kind: GroupKind) -> Option<&Group> {
+        self.groups.iter().find(|g| g.kind == kind)
+    }
+
+    /// Where a parameter lies in its group.
+    pub fn range(&self, slot: Slot) -> Range<i64> {
+        let entry = &self.entries[slot.0];
+        entry.offset..entry.offset + entry.len
+    }
+
+    /// Shape of a parameter.
+    pub fn shape(&self, slot: Slot) -> &[i64] {
+        &self.entries[slot.0].shape
+    }
+
+    /// Name of a parameter.
+    pub fn name(&self, slot: Slot) -> &str {
+        &self.entries[slot.0].name
+    }
+
+    /// Trained values in all groups.
+    pub fn numel(&self) -> i64 {
+        self.entries.iter().map(|e| e.len).sum()
+    }
+
+    /// Copies of all flat groups, by group name; [`Params::load`] takes them back.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        self.groups
+            .iter()
+            .map(|g| (g.kind.name().to_string(), g.flat.detach().copy()))
+            .collect()
+    }
+
+    /// Overwrites a group with a copy made by [`Params::state`]; `false` when there is no such group of that size.
+    pub fn load(&self, group: &str, value: &Tensor) -> bool {
+        let Some(target) = self.groups.iter().find(|g| g.kind.name() == group) else {
+            return false;
+        };
+        if target.flat.size() != value.size() {
+            return false;
+        }
+        tch::no_grad(|| target.flat.shallow_clone().copy_(value));
+        true
+    }
+}
+
+impl Views {
+    /// The view of one parameter.
+    pub fn get(&self, slot: Slot) -> &Tensor {
+        &self.0[slot.0]
+    }
+}

@@ -1,0 +1,159 @@
+//! Sites of equal shape are stacked, so that whatever a method does for every site is a few batched operations.
+
+use encoders::Site;
+use tch::Tensor;
+
+use crate::adapter::{Adapter, Adapters};
+use crate::error::{Error, Result};
+use crate::params::{Builder, GroupKind, Slot, Views};
+
+/// Start values of one site's adapter.
+pub struct SiteInit {
+    /// `[r, d_in]`.
+    pub a: Tensor,
+    /// `[d_out, r]`.
+    pub b: Tensor,
+    /// `[r]`, where the method has one.
+    pub gate: Option<Tensor>,
+}
+
+/// Sites of one shape `(d_in, d_out)`.
+pub struct ShapeClass {
+    /// Positions in the list of sites, ascending.
+    pub sites: Vec<usize>,
+    /// `[k, r, d_in]`.
+    pub a: Slot,
+    /// `[k, d_out, r]`.
+    pub b: Slot,
+    /// `[k, r]`, where the method has one.
+    pub gate: Option<Slot>,
+    /// Input width.
+    pub d_in: i64,
+    /// Output width.
+    pub d_out: i64,
+}
+
+/// The low-rank parameters of every site, stacked by shape.
+pub struct Stacks {
+    /// One entry a shape, in the order of first appearance.
+    pub classes: Vec<ShapeClass>,
+    /// Rank at the start, the same at every site.
+    pub r: i64,
+    scale: f64,
+    site_count: usize,
+}
+
+impl Stacks {
+    /// Draws the start values site by site (the order of the random numbers is the order of the modules, spec §6), then
+    /// lays them out by shape. A and B are decayed; gates go to `gate_group`.
+    pub fn build(
+        params: &mut Builder,
+        sites: &[Site],
+        r: i64,
+        scale: f64,
+        gate_group: GroupKind,
+        mut init: impl FnMut(&Site) -> SiteInit,
+    ) -> Self {
+        let inits: Vec<SiteInit> = sites.iter().map(&mut init).collect();
+        let mut classes: Vec<ShapeClass> = Vec::new();
+        let mut shapes: Vec<(i64, i64)> = Vec::new();
+        for site in sites {
+            if !shapes.contains(&(site.d_in, site.d_out)) {
+                shapes.push((site.d_in, site.d_out));
+            }
+        }
+        for (d_in, d_out) in shapes {
+            let members: Vec<usize> = (0..sites.len())
+                .filter(|&i| (sites[i].d_in, sites[i].d_out) == (d_in, d_out))
+                .collect();
+            let stack = |part: &dyn Fn(&SiteInit) -> Tensor| {
+                Tensor::stack(
+                    &members.iter().map(|&i| part(&inits[i])).collect::<Vec<_>>(),
+                    0,
+                )
+            };
+            let name = |letter: &str| format!("{d_in}x{d_out}.lora_{letter}");
+            let a = params.add(
+                GroupKind::Decayed,
+                name("A"),
+                &stack(&|s| s.a.shallow_clone()),
+            );
+            let b = params.add(
+                GroupKind::Decayed,
+                name("B"),
+                &stack(&|s| s.b.shallow_clone()),
+            );
+            let gates: Option<Vec<Tensor>> = members
+                .iter()
+                .map(|&i| inits[i].gate.as_ref().map(Tensor::shallow_clone))
+                .collect();
+            let gate =
+                gates.map(|gates| params.add(gate_group, name("E"), &Tensor::stack(&gates, 0)));
+            classes.push(ShapeClass {
+                sites: members,
+                a,
+                b,
+                gate,
+                d_in,
+                d_out,
+            });
+        }
+        Stacks {
+            classes,
+            r,
+            scale,
+            site_count: sites.len(),
+        }
+    }
+
+    /// The adapters of one step.
+    pub fn adapters(&self, views: &Views) -> Adapters {
+        let mut adapters: Vec<Option<Adapter>> = (0..self.site_count).map(|_| None).collect();
+        for class in &self.classes {
+            let a = views.get(class.a).unbind(0);
+            let b = views.get(class.b).unbind(0);
+            let mut gates = class.gate.map(|slot| views.get(slot).unbind(0).into_iter());
+            for ((&site, a), b) in class.sites.iter().zip(a).zip(b) {
+                let gate = gates.as_mut().and_then(Iterator::next);
+                adapters[site] = Some(Adapter {
+                    a,
+                    b,
+                    gate,
+                    scale: self.scale,
+                });
+            }
+        }
+        Adapters(adapters)
+    }
+
+    /// Values of A and B at all sites: `r * sum(d_in + d_out)`.
+    pub fn factor_count(&self) -> i64 {
+        self.classes
+            .iter()
+            .map(|c| c.sites.len() as i64 * self.r * (c.d_in + c.d_out))
+            .sum()
+    }
+
+    /// Number of rank-one components at the start.
+    pub fn component_count(&self) -> i64 {
+        self.site_count as i64 * self.r
+    }
+}
+
+/// Largest rank of a site. A rank above a site's width is legal (it only wastes values); a slip of the keyboard is not.
+const MAX_RANK: i64 = 1024;
+
+/// Refuses a rank that makes no sense.
+pub fn check_rank(method: &'static str, r: i64) -> Result<()> {
+    if (1..=MAX_RANK).contains(&r) {
+        return Ok(());
+    }
+    let expected = format!("1 to {MAX_RANK}");
+    Err(Error::DoesNotFit {
+        method,
+        what: "rank r",
+        expected,
+        got: r.to_string(),
+        help: "choose another r".into(),
+    })
+}

@@ -1,0 +1,203 @@
+//! The training step: one order of calls for every method, and no host round trip inside it.
+
+use tch::Tensor;
+
+use crate::error::{Error, Result};
+use crate::method::{GroupRule, Method};
+use crate::optim::{AdamW, AdamWOptions, DecayOrder, LinearSchedule, clip_grad_norm};
+use crate::params::{GroupKind, Params, Views};
+
+/// Optimiser settings and length of a run, shared by every method.
+#[derive(Debug, Clone, Copy)]
+pub struct Protocol {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Where the decay comes in.
+    pub decay_order: DecayOrder,
+    /// Bound of the joint gradient norm.
+    pub max_grad_norm: f64,
+    /// Optimiser steps of the whole run.
+    pub steps: usize,
+    /// Learning-rate schedule of weights.
+    pub schedule: LinearSchedule,
+    /// Learning-rate schedule of gates: the release rounds its warm-up down instead of up (spec §3.2).
+    pub gate_schedule: LinearSchedule,
+}
+
+impl Protocol {
+    /// The protocol's own rule for a group: decay only where it is due.
+    pub fn group_rule(&self, group: GroupKind) -> GroupRule {
+        let weight_decay = if group == GroupKind::Decayed {
+            self.weight_decay
+        } else {
+            0.0
+        };
+        GroupRule {
+            options: AdamWOptions::new(self.lr, weight_decay, self.decay_order),
+            schedule: self.schedule,
+        }
+    }
+}
+
+/// Loss of one step, before its update.
+pub struct StepLoss {
+    /// Task loss, `[]`.
+    pub task: Tensor,
+    /// The method's term, `[]`, where it has one.
+    pub penalty: Option<Tensor>,
+}
+
+/// Parameters, method and optimisers of one run.
+pub struct Step {
+    params: Params,
+    method: Box<dyn Method>,
+    optimizers: Vec<AdamW>,
+    max_grad_norm: f64,
+    done: usize,
+}
+
+impl Step {
+    /// Makes one optimiser for each parameter group, by the method's rules.
+    pub fn new(params: Params, method: Box<dyn Method>, protocol: &Protocol) -> Self {
+        let optimizers = params
+            .groups()
+            .iter()
+            .map(|group| {
+                let rule = method.group_rule(group.kind, protocol);
+                AdamW::new(&group.flat, rule.options, protocol.steps, |t| {
+                    rule.schedule.factor(t)
+                })
+            })
+            .collect();
+        Step {
+            params,
+            method,
+            optimizers,
+            max_grad_norm: protocol.max_grad_norm,
+            done: 0,
+        }
+    }
+
+    /// The trained values.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The method.
+    pub fn method(&self) -> &dyn Method {
+        self.method.as_ref()
+    }
+
+    /// Steps done.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    /// Backward, clipping, optimisers, the method's hook, clearing of gradients. `views` are the parameters the task
+    /// loss was computed with. Gives the gradient norm before clipping, `[]`, still on the device.
+    ///
+    /// # Errors
+    /// A group the loss does not depend on; more steps than planned.
+    pub fn apply(&mut self, task: &Tensor, views: &Views) -> Result<(StepLoss, Tensor)> {
+        let penalty = self.method.penalty(views);
+        let total = match &penalty {
+            Some(penalty) => task + penalty,
+            None => task.shallow_clone(),
+        };
+        total.f_backward()?;
+        let t = self.done;
+        for group in self.params.groups() {
+            if !group.flat.grad().defined() {
+                return Err(Error::NoGradient {
+                    group: group.kind.name(),
+                    step: t,
+                });
+            }
+        }
+        let norm = clip_grad_norm(&self.params, self.max_grad_norm);
+        for (group, optimizer) in self.params.groups().iter().zip(&mut self.optimizers) {
+            optimizer.step(&group.flat, &group.flat.grad(), t)?;
+        }
+        self.method.after_step(&self.params, t);
+        for group in self.params.groups() {
+            group.flat.shallow_clone().zero_grad();
+        }
+        self.done += 1;
+        Ok((
+            StepLoss {
+                task: task.detach(),
+                penalty: penalty.map(|p| p.detach()),
+            },
+            norm,
+        ))
+    }
+
+    /// Ends a stage of a schedule with several stages.
+    pub fn stage_end(&mut self) {
+        self.method.stage_end();
+    }
+
+    /// Everything the next step depends on, by name: values, moments, the method's state and the step count.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let mut state: Vec<(String, Tensor)> = self
+            .params
+            .state()
+            .into_iter()
+            .map(|(name, value)| (format!("params.{name}"), value))
+            .collect();
+        for (group, optimizer) in self.params.groups().iter().zip(&self.optimizers) {
+            let moments = optimizer.state();
+            state.extend(
+                moments.map(|(m, value)| {
+                    (format!("optimizer.{}.{m}", group.kind.name()), value.copy())
+                }),
+            );
+        }
+        state.extend(
+            self.method
+                .state()
+                .into_iter()
+                .map(|(name, value)| (format!("method.{name}"), value)),
+        );
+        state.push(("done".into(), Tensor::from(self.done as i64)));
+        state
+    }
+
+    /// Takes back what [`Step::state`] gave.
+    ///
+    /// # Errors
+    /// A tensor that is not this step's.
+    pub fn load(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        for (name, value) in state {
+            let unknown = || Error::State {
+                name: name.clone(),
+                expected: "a tensor of this method and these sites".into(),
+                got: format!("shape {:?}", value.size()),
+            };
+            let parts: Vec<&str> = name.split('.').collect();
+            let taken = match parts.as_slice() {
+                ["done"] => {
+                    self.done = usize::try_from(i64::try_from(value)?).map_err(|_| unknown())?;
+                    true
+                }
+                ["params", group] => self.params.load(group, value),
+                ["optimizer", group, moment] => {
+                    let index = self
+                        .params
+                        .groups()
+                        .iter()
+                        .position(|g| g.kind.name() == *group);
+                    index.is_some_and(|i| self.optimizers[i].load(moment, value))
+                }
+                ["method", name] => self.method.load(name, value).map(|()| true)?,
+                _ => false,
+            };
+            if !taken {
+                return Err(unknown());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,366 @@
+//! Reading golden cases, and the small net they were made with: `l2(tanh(l1(tanh(l0(x)))))`, every `l` an adapted linear.
+#![allow(dead_code)] // Every test binary uses its own part.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use encoders::{Attach, Site, SiteKind};
+use methods::optim::{DecayOrder, LinearSchedule};
+use methods::params::Builder;
+use methods::{Adapters, Context, Method, Protocol, Step};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use tch::{Device, Kind, Reduction, Tensor};
+
+/// Largest allowed error in float32, relative to the largest magnitude of the compared tensor.
+pub const TOLERANCE: f64 = 1e-5;
+/// The same in float64.
+pub const TOLERANCE_64: f64 = 1e-9;
+
+pub fn fixtures() -> PathBuf {
+    std::env::var_os("PARITY_FIXTURES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/parity"),
+        PathBuf::from,
+    )
+}
+
+/// Every case whose folder starts with `class` (a letter and a digit). The project's own fixtures must have one.
+pub fn cases(class: &str) -> Vec<Case> {
+    let root = fixtures();
+    let entries =
+        std::fs::read_dir(&root).unwrap_or_else(|e| panic!("cannot read {}: {e}", root.display()));
+    let mut dirs: Vec<PathBuf> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.is_dir()
+                && path
+                    .file_name()
+                    .unwrap()
+                    .to_string_lossy()
+                    .starts_with(class)
+        })
+        .collect();
+    dirs.sort();
+    if dirs.is_empty() {
+        assert!(
+            std::env::var_os("PARITY_FIXTURES").is_some(),
+            "no case {class}* in {}",
+            root.display()
+        );
+        eprintln!("skipped: no case {class}* in {}", root.display());
+    }
+    dirs.into_iter().map(Case::read).collect()
+}
+
+pub struct Case {
+    pub dir: PathBuf,
+    pub json: Value,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Case {
+    fn read(dir: PathBuf) -> Self {
+        let text = std::fs::read_to_string(dir.join("case.json")).unwrap();
+        let json = serde_json::from_str(&text).unwrap();
+        let path = dir.join("tensors.safetensors");
+        let tensors = if path.exists() {
+            read_tensors(&path)
+        } else {
+            BTreeMap::new()
+        };
+        Case { dir, json, tensors }
+    }
+
+    pub fn name(&self) -> String {
+        self.dir.file_name().unwrap().to_string_lossy().into_owned()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    pub fn tensor(&self, name: &str) -> Tensor {
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("{}: no tensor {name}", self.name()))
+            .shallow_clone()
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub fn config(&self, key: &str) -> &Value {
+        &self.json["config"][key]
+    }
+
+    pub fn number(&self, key: &str) -> f64 {
+        self.config(key)
+            .as_f64()
+            .unwrap_or_else(|| panic!("{}: config.{key} is no number", self.name()))
+    }
+
+    pub fn count(&self, key: &str) -> usize {
+        self.config(key)
+            .as_u64()
+            .unwrap_or_else(|| panic!("{}: config.{key} is no count", self.name())) as usize
+    }
+
+    /// A column of `per_step`; null is NaN.
+    pub fn per_step(&self, key: &str) -> Vec<f64> {
+        floats(&self.json["per_step"][key])
+    }
+
+    pub fn dims(&self) -> Vec<i64> {
+        self.config("dims")
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_i64().unwrap())
+            .collect()
+    }
+}
+
+pub fn floats(value: &Value) -> Vec<f64> {
+    let list = value
+        .as_array()
+        .unwrap_or_else(|| panic!("expected a list, got {value}"));
+    list.iter()
+        .map(|v| match v {
+            Value::Number(n) => n.as_f64().unwrap(),
+            Value::Bool(b) => f64::from(u8::from(*b)),
+            Value::String(s) => s.parse().unwrap(),
+            Value::Null => f64::NAN,
+            other => panic!("expected a number, got {other}"),
+        })
+        .collect()
+}
+
+pub fn read_tensors(path: &Path) -> BTreeMap<String, Tensor> {
+    let data = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&data).unwrap();
+    file.tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let kind = match view.dtype() {
+                Dtype::F32 => Kind::Float,
+                Dtype::F64 => Kind::Double,
+                Dtype::I64 => Kind::Int64,
+                Dtype::I32 => Kind::Int,
+                Dtype::U8 => Kind::Uint8,
+                Dtype::BOOL => Kind::Bool,
+                other => panic!("{}: {name} is {other:?}", path.display()),
+            };
+            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            (
+                name.to_string(),
+                Tensor::from_data_size(view.data(), &shape, kind),
+            )
+        })
+        .collect()
+}
+
+/// The frozen net of a case.
+pub struct Net {
+    pub sites: Vec<Site>,
+    weights: Vec<(Tensor, Tensor)>,
+}
+
+impl Net {
+    pub fn new(case: &Case, kind: Kind) -> Self {
+        let dims = case.dims();
+        let weights = (0..dims.len() - 1)
+            .map(|i| {
+                let read = |part| case.tensor(&format!("base.l{i}.{part}")).to_kind(kind);
+                (read("weight"), read("bias"))
+            })
+            .collect();
+        Net {
+            sites: sites(&dims),
+            weights,
+        }
+    }
+
+    pub fn forward(&self, x: &Tensor, attach: &dyn Attach) -> Tensor {
+        let mut x = x.shallow_clone();
+        for (site, (weight, bias)) in self.sites.iter().zip(&self.weights) {
+            let mut y = x.linear(weight, Some(bias));
+            if let Some(branch) = attach.branch(site, &x) {
+                y += branch;
+            }
+            x = if site.index + 1 < self.sites.len() {
+                y.tanh()
+            } else {
+                y
+            };
+        }
+        x
+    }
+
+    pub fn weight(&self, i: usize) -> &Tensor {
+        &self.weights[i].0
+    }
+}
+
+pub fn sites(dims: &[i64]) -> Vec<Site> {
+    let site = |(i, pair): (usize, &[i64])| Site {
+        index: i,
+        path: format!("l{i}"),
+        kind: SiteKind::Output,
+        layer: i,
+        d_in: pair[0],
+        d_out: pair[1],
+    };
+    dims.windows(2).enumerate().map(site).collect()
+}
+
+pub fn loss(case: &Case, logits: &Tensor, labels: &Tensor) -> Tensor {
+    match case.config("loss").as_str().unwrap() {
+        "mse" => logits.mse_loss(&labels.to_kind(logits.kind()), Reduction::Mean),
+        "ce" => logits.cross_entropy_loss::<&Tensor>(labels, None, Reduction::Mean, -100, 0.0),
+        other => panic!("{}: unknown loss {other}", case.name()),
+    }
+}
+
+/// Rows of step `t`.
+pub fn batch(case: &Case, t: usize, kind: Kind) -> (Tensor, Tensor) {
+    let index = case.tensor("data.batch_index").get(t as i64);
+    let x = case.tensor("data.X").index_select(0, &index).to_kind(kind);
+    (x, case.tensor("data.Y").index_select(0, &index))
+}
+
+pub fn protocol(case: &Case, order: DecayOrder) -> Protocol {
+    let total = case.count("sched_total");
+    let (warmup, gate_warmup) = match case.config("warmup_ratio").as_f64() {
+        Some(ratio) => (
+            (ratio * total as f64).ceil() as usize,
+            (ratio * total as f64) as usize,
+        ),
+        None => (case.count("warmup"), case.count("warmup")),
+    };
+    Protocol {
+        lr: case.number("lr"),
+        weight_decay: case.number("weight_decay"),
+        decay_order: order,
+        max_grad_norm: case.number("max_grad_norm"),
+        steps: case.count("steps"),
+        schedule: LinearSchedule { warmup, total },
+        gate_schedule: LinearSchedule {
+            warmup: gate_warmup,
+            total,
+        },
+    }
+}
+
+/// A step whose adapters start at the case's `init.*`.
+pub fn step<M: Method + 'static>(
+    case: &Case,
+    protocol: &Protocol,
+    kind: Kind,
+    hidden_size: i64,
+    new: impl FnOnce(&Context, &mut Builder) -> methods::Result<M>,
+) -> Step {
+    let sites = sites(&case.dims());
+    let context = Context {
+        sites: &sites,
+        protocol,
+        hidden_size,
+        seed: 0,
+    };
+    let mut params = Builder::new(Device::Cpu, kind);
+    let method = new(&context, &mut params).unwrap();
+    let step = Step::new(params.finish(), Box::new(method), protocol);
+    write(case, "init", &adapters(&step));
+    step
+}
+
+pub fn adapters(step: &Step) -> Adapters {
+    tch::no_grad(|| step.method().adapters(&step.params().views()))
+}
+
+fn write(case: &Case, prefix: &str, adapters: &Adapters) {
+    tch::no_grad(|| {
+        for (i, adapter) in adapters.0.iter().enumerate() {
+            let adapter = adapter.as_ref().unwrap();
+            let read = |part: &str| case.tensor(&format!("{prefix}.l{i}.{part}"));
+            adapter.a.shallow_clone().copy_(&read("lora_A"));
+            adapter.b.shallow_clone().copy_(&read("lora_B"));
+            if let Some(gate) = &adapter.gate {
+                let part = if case.has(&format!("{prefix}.l{i}.gate")) {
+                    "gate"
+                } else {
+                    "lora_E"
+                };
+                gate.shallow_clone().copy_(&read(part).view_as(gate));
+            }
+        }
+    });
+}
+
+/// Compares every adapter with `<prefix>.l<i>.*` where the case has it.
+pub fn assert_adapters(case: &Case, prefix: &str, adapters: &Adapters, tolerance: f64) {
+    for (i, adapter) in adapters.0.iter().enumerate() {
+        let adapter = adapter.as_ref().unwrap();
+        let gate = adapter.gate.as_ref();
+        let parts = [
+            ("lora_A", Some(&adapter.a)),
+            ("lora_B", Some(&adapter.b)),
+            ("gate", gate),
+            ("lora_E", gate),
+        ];
+        for (part, value) in parts {
+            let name = format!("{prefix}.l{i}.{part}");
+            if let (Some(value), true) = (value, case.has(&name)) {
+                assert_close(
+                    &format!("{} {name}", case.name()),
+                    value,
+                    &case.tensor(&name),
+                    tolerance,
+                );
+            }
+        }
+    }
+}
+
+/// `max |got - want| <= tolerance * max(|want|, 1e-2)`.
+pub fn assert_close(what: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
+    let (got, want) = (
+        got.detach().to_kind(Kind::Double).flatten(0, -1),
+        want.to_kind(Kind::Double).flatten(0, -1),
+    );
+    assert_eq!(got.size(), want.size(), "{what}: size");
+    if want.numel() == 0 {
+        return;
+    }
+    let error = (&got - &want).abs().max().double_value(&[]);
+    let magnitude = want.abs().max().double_value(&[]).max(1e-2);
+    assert!(
+        error <= tolerance * magnitude,
+        "{what}: error {error:e} for values up to {magnitude:e}"
+    );
+}
+
+pub fn assert_scalar(what: &str, got: f64, want: f64, tolerance: f64) {
+    assert!(
+        (got - want).abs() <= tolerance * want.abs().max(1e-2),
+        "{what}: got {got:e}, expected {want:e}"
+    );
+}
+
+/// Steps at which the case has `<prefix>.<t>.*`.
+pub fn recorded(case: &Case, prefix: &str) -> Vec<usize> {
+    let mut steps: Vec<usize> = case
+        .names()
+        .filter_map(|name| {
+            name.strip_prefix(prefix)?
+                .strip_prefix('.')?
+                .split('.')
+                .next()?
+                .parse()
+                .ok()
+        })
+        .collect();
+    steps.sort_unstable();
+    steps.dedup();
+    steps
+}
