@@ -20,9 +20,30 @@ pub trait Encoder {
     /// Every site, in the order of the modules (layer by layer: query, key, value, attention output, intermediate, output).
     fn sites(&self) -> &[Site];
 
-    /// Embedding output followed by every layer's output, each `[rows, length, hidden]`.
-    /// `train` turns the dropout of the configuration on.
-    fn hidden_states(&self, inputs: &Inputs, attach: &dyn Attach, train: bool) -> Vec<Tensor>;
+    /// Width of the hidden states.
+    fn hidden_size(&self) -> i64;
+
+    /// Longest input in tokens.
+    fn max_positions(&self) -> usize;
+
+    /// Rows of the token embedding: every id must be below it.
+    fn vocab_size(&self) -> usize;
+
+    /// The frozen tensors by their Hugging Face name, head excluded.
+    fn weights(&self) -> Vec<(String, Tensor)>;
+
+    /// Output of the embeddings, `[rows, length, hidden]`. `train` turns the dropout of the configuration on.
+    fn embeddings(&self, inputs: &Inputs, train: bool) -> Tensor;
+
+    /// Every layer's output for the embeddings' output, each `[rows, length, hidden]`.
+    fn layers(&self, embedded: &Tensor, inputs: &Inputs, attach: &dyn Attach, train: bool) -> Vec<Tensor>;
+
+    /// Embeddings' output followed by every layer's output, each `[rows, length, hidden]`.
+    fn hidden_states(&self, inputs: &Inputs, attach: &dyn Attach, train: bool) -> Vec<Tensor> {
+        let embedded = self.embeddings(inputs, train);
+        let layers = self.layers(&embedded, inputs, attach, train);
+        std::iter::once(embedded).chain(layers).collect()
+    }
 
     /// Classification head (pooler and classifier) for `outputs` outputs, with the pre-trained pooler where the
     /// checkpoint has one and new tensors drawn N(0, initializer_range), biases 0, from `seed` where it has none.
@@ -31,6 +52,12 @@ pub trait Encoder {
     /// Logits `[rows, outputs]` from the last hidden state and the head's tensors in the order of [`Head::params`].
     fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor;
 
+    /// Values of the head for `outputs` outputs.
+    fn head_len(&self, outputs: i64) -> i64;
+
     /// All parameters of the backbone and a head with `outputs` outputs, adapters not counted.
-    fn parameter_count(&self, outputs: i64) -> i64;
+    fn parameter_count(&self, outputs: i64) -> i64 {
+        let backbone: usize = self.weights().iter().map(|(_, tensor)| tensor.numel()).sum();
+        backbone as i64 + self.head_len(outputs)
+    }
 }

@@ -1,11 +1,16 @@
 //! Frozen pre-trained encoders. An encoder publishes [`Site`]s; what is attached there it does not know.
 
+pub mod bert;
+pub mod checkpoint;
+pub mod config;
 pub mod encoder;
 pub mod error;
 pub mod head;
+pub mod registry;
 pub mod site;
 
 pub use encoder::{Encoder, Inputs};
 pub use error::{Error, Result};
 pub use head::{Head, HeadParam};
+pub use registry::load;
 pub use site::{Attach, Frozen, Site, SiteKind};

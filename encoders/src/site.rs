@@ -38,6 +38,20 @@ pub enum SiteKind {
     Output,
 }
 
+impl SiteKind {
+    /// Name in files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            SiteKind::Query => "query",
+            SiteKind::Key => "key",
+            SiteKind::Value => "value",
+            SiteKind::AttentionOutput => "attention_output",
+            SiteKind::Intermediate => "intermediate",
+            SiteKind::Output => "output",
+        }
+    }
+}
+
 /// What is attached to the sites during one forward pass.
 pub trait Attach {
     /// What is added to the frozen linear's output at `site` for its input `x` (`[..., d_in]`): `[..., d_out]`,

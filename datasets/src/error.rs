@@ -1,0 +1,57 @@
+//! Errors of reading data: each says what, where, what was expected, what was found and what to do.
+
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong between a data directory and a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A directory or file that must be there is not.
+    #[error("{what} not found: {}{}", path.display(), help_suffix(help))]
+    Missing { what: String, path: PathBuf, help: String },
+    /// Reading failed at the operating system.
+    #[error("cannot read {}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// The file is damaged or not in the expected form.
+    #[error("{} is not readable as {format}: {detail}{}", path.display(), help_suffix(help))]
+    Corrupt { path: PathBuf, format: &'static str, detail: String, help: String },
+    /// A row does not fit the task's schema.
+    #[error("{}, line {line}: expected {expected}, got {got}{}", path.display(), help_suffix(help))]
+    Row { path: PathBuf, line: usize, expected: String, got: String, help: String },
+    /// A file differs from the lock.
+    #[error("{}: {field} expected {expected}, got {got}{}", path.display(), help_suffix(help))]
+    Lock { path: PathBuf, field: &'static str, expected: String, got: String, help: String },
+    /// A row cannot be turned into tokens.
+    #[error("cannot tokenise: {detail}{}", help_suffix(help))]
+    Encode { detail: String, help: String },
+    /// A metric has no value for what it was given.
+    #[error("cannot compute {metric}: {detail}{}", help_suffix(help))]
+    Metric { metric: &'static str, detail: String, help: String },
+    /// A name that no registry holds.
+    #[error("unknown {kind} '{name}'{}; known: {}", nearest_suffix(nearest), known.join(", "))]
+    Unknown { kind: &'static str, name: String, nearest: Option<String>, known: Vec<String> },
+}
+
+fn help_suffix(help: &str) -> String {
+    if help.is_empty() { String::new() } else { format!(". {help}") }
+}
+
+fn nearest_suffix(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|n| format!(" (did you mean '{n}'?)")).unwrap_or_default()
+}
+
+impl Error {
+    /// Names an unknown `name` of a `kind` (task, metric, ...) with the nearest known one.
+    pub fn unknown(kind: &'static str, name: &str, known: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let known: Vec<String> = known.into_iter().map(Into::into).collect();
+        let nearest = known
+            .iter()
+            .map(|k| (strsim::damerau_levenshtein(k, name), k))
+            .filter(|(distance, k)| *distance <= 1 + k.len() / 3)
+            .min()
+            .map(|(_, k)| k.clone());
+        Error::Unknown { kind, name: name.to_string(), nearest, known }
+    }
+}

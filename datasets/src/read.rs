@@ -1,0 +1,261 @@
+//! Reading one file of a task: decompression, TSV without any quoting, the Hub's parquet.
+//!
+//! Nothing is guessed about the text: what stands between two tabs is the field, byte for byte.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use sha2::{Digest, Sha256};
+
+use crate::task::Column;
+use crate::{Error, Example, Labels, Result, Task};
+
+const GET_AGAIN: &str = "Download the file again";
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
+/// The Hub's columns that are not text.
+const LABEL: &str = "label";
+const INDEX: &str = "idx";
+
+/// The rows of one file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// In the order of the file.
+    pub examples: Vec<Example>,
+    /// SHA-256 in hexadecimal: of the uncompressed bytes of a TSV file, of a parquet file as it lies.
+    pub sha256: String,
+}
+
+/// Where a row is.
+struct Place<'a> {
+    path: &'a Path,
+    line: usize,
+}
+
+/// Where the fields of a row are.
+struct Layout {
+    text: Vec<usize>,
+    label: usize,
+    columns: usize,
+}
+
+/// Reads an official TSV file, plain or compressed with gzip or zstd (told apart by content).
+///
+/// Fields are split at tabs and nowhere else: GLUE's texts hold lone quote marks. A byte order mark, empty lines at the
+/// end and, where every line has one, a carriage return before the line break are not part of the text.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Corrupt`] where the bytes cannot be had or a column is missing, [`Error::Row`] where a
+/// line does not fit.
+pub fn tsv(task: &Task, path: &Path) -> Result<Rows> {
+    let content = decompressed(path)?;
+    let lines = lines(&content);
+    let (layout, header_lines) = match task.tsv.columns {
+        Some(columns) => (Layout::of_tsv(task, &[], columns, path)?, 0),
+        None => {
+            let header = lines.first().ok_or_else(|| corrupt(path, "TSV", "it is empty".into()))?;
+            let header: Vec<&str> = Place { path, line: 1 }.utf8(header)?.split('\t').collect();
+            (Layout::of_tsv(task, &header, header.len(), path)?, 1)
+        }
+    };
+    let mut examples = Vec::with_capacity(lines.len());
+    for (index, line) in lines.iter().enumerate().skip(header_lines) {
+        let place = Place { path, line: index + 1 };
+        let fields: Vec<&str> = place.utf8(line)?.split('\t').collect();
+        if task.tsv.skip_incomplete && layout.lacks(&fields) {
+            continue;
+        }
+        if fields.len() != layout.columns {
+            let (expected, got) = (format!("{} columns", layout.columns), format!("{} columns", fields.len()));
+            return Err(place.error(expected, got, "The file was cut or changed. Download it again"));
+        }
+        let text = layout.text.iter().map(|&at| fields[at].to_string());
+        examples.push(example(text, label(&task.labels, fields[layout.label], &place)?, examples.len()));
+    }
+    Ok(Rows { examples, sha256: hex::encode(Sha256::digest(&content)) })
+}
+
+/// Reads a parquet file of the Hub's `nyu-mll/glue`.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Corrupt`] where the file cannot be read or lacks a column, [`Error::Row`] where a row does
+/// not fit or `idx` does not grow: splits depend on the Hub's order.
+pub fn parquet(task: &Task, path: &Path) -> Result<Rows> {
+    let sha256 = hex::encode(Sha256::digest(bytes(path)?));
+    let file = File::open(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let damaged = |error: ParquetError| corrupt(path, "parquet", error.to_string());
+    let reader = SerializedFileReader::new(file).map_err(damaged)?;
+    let schema = reader.metadata().file_metadata().schema();
+    let columns: Vec<&str> = schema.get_fields().iter().map(|field| field.name()).collect();
+    let layout = Layout::of_parquet(task, &columns, path)?;
+    let index = columns.iter().position(|name| *name == INDEX);
+    let (mut examples, mut last) = (Vec::new(), None);
+    for row in reader.get_row_iter(None).map_err(damaged)? {
+        let fields: Vec<Field> = row.map_err(damaged)?.into_columns().into_iter().map(|(_, field)| field).collect();
+        let place = Place { path, line: examples.len() + 1 };
+        if let Some(index) = index {
+            last = Some(growing(&fields[index], last, &place)?);
+        }
+        let text = layout.text.iter().map(|&at| text(&fields[at], &place)).collect::<Result<Vec<String>>>()?;
+        let label = label(&task.labels, &number(&fields[layout.label]), &place)?;
+        examples.push(example(text, label, examples.len()));
+    }
+    Ok(Rows { examples, sha256 })
+}
+
+impl Layout {
+    fn of_tsv(task: &Task, header: &[&str], columns: usize, path: &Path) -> Result<Self> {
+        let at = |column: &Column| match *column {
+            Column::Named(name) => position(header, name, path, "TSV"),
+            Column::At(position) => Ok(position),
+        };
+        let text = task.tsv.text.iter().map(at).collect::<Result<Vec<usize>>>()?;
+        Ok(Layout { text, label: at(&task.tsv.label)?, columns })
+    }
+
+    fn of_parquet(task: &Task, columns: &[&str], path: &Path) -> Result<Self> {
+        let at = |name: &&str| position(columns, name, path, "parquet");
+        let text = task.parquet_text.iter().map(at).collect::<Result<Vec<usize>>>()?;
+        Ok(Layout { text, label: at(&LABEL)?, columns: columns.len() })
+    }
+
+    fn lacks(&self, fields: &[&str]) -> bool {
+        fields.len() < self.columns || fields.get(self.label).is_none_or(|label| label.is_empty())
+    }
+}
+
+impl Place<'_> {
+    fn error(&self, expected: String, got: String, help: &str) -> Error {
+        Error::Row { path: self.path.into(), line: self.line, expected, got, help: help.into() }
+    }
+
+    fn utf8<'a>(&self, line: &'a [u8]) -> Result<&'a str> {
+        std::str::from_utf8(line).map_err(|e| {
+            let got = format!("byte 0x{:02x} at {}", line[e.valid_up_to()], e.valid_up_to());
+            self.error("UTF-8 text".into(), got, GET_AGAIN)
+        })
+    }
+}
+
+fn position(columns: &[&str], name: &str, path: &Path, format: &'static str) -> Result<usize> {
+    columns.iter().position(|column| *column == name).ok_or_else(|| {
+        let detail = format!("it has no column '{name}', only {}", columns.join(", "));
+        Error::Corrupt { path: path.into(), format, detail, help: "Check that it is this task's file".into() }
+    })
+}
+
+fn example(text: impl IntoIterator<Item = String>, label: f64, row: usize) -> Example {
+    let mut text = text.into_iter();
+    Example { first: text.next().unwrap_or_default(), second: text.next(), label, row }
+}
+
+/// A class by its name or id, or a score within its bounds.
+///
+/// The Hub stores scores in 32 bits, the official files have up to 15 digits: both become the shortest decimal of the
+/// 32-bit number, so that every layout gives the same rows.
+fn label(labels: &Labels, text: &str, place: &Place) -> Result<f64> {
+    match labels {
+        Labels::Classes(names) => class(names, text, place),
+        Labels::Score(low, high) => {
+            let score = text.parse::<f32>().ok().and_then(|score| score.to_string().parse().ok());
+            let score = score.filter(|score| (*low..=*high).contains(score));
+            score.ok_or_else(|| place.error(format!("a score from {low} to {high}"), format!("'{text}'"), GET_AGAIN))
+        }
+    }
+}
+
+fn class(names: &[&str], text: &str, place: &Place) -> Result<f64> {
+    let id = names.iter().position(|name| *name == text).or_else(|| text.parse().ok());
+    id.filter(|&id| id < names.len()).map(|id| id as f64).ok_or_else(|| {
+        let expected = format!("a label ({}, or 0 to {})", names.join(", "), names.len() - 1);
+        place.error(expected, format!("'{text}'"), &label_help(names, text))
+    })
+}
+
+fn label_help(names: &[&str], text: &str) -> String {
+    if text == "-1" {
+        return "-1 hides the label: this is a test set, which cannot be scored".into();
+    }
+    match Error::unknown("label", text, names.iter().copied()) {
+        Error::Unknown { nearest: Some(nearest), .. } => format!("Did you mean '{nearest}'?"),
+        _ => GET_AGAIN.into(),
+    }
+}
+
+fn text(field: &Field, place: &Place) -> Result<String> {
+    match field {
+        Field::Str(text) => Ok(text.clone()),
+        other => Err(place.error("text".into(), other.to_string(), GET_AGAIN)),
+    }
+}
+
+/// A number as a TSV file would hold it.
+fn number(field: &Field) -> String {
+    match field {
+        Field::Float(score) => score.to_string(),
+        Field::Double(score) => score.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn growing(index: &Field, last: Option<i64>, place: &Place) -> Result<i64> {
+    let value = match index {
+        Field::Int(value) => Some(i64::from(*value)),
+        Field::Long(value) => Some(*value),
+        _ => None,
+    };
+    value.filter(|value| last.is_none_or(|last| *value > last)).ok_or_else(|| {
+        let expected = last.map_or("a whole number as idx".into(), |last| format!("an idx above {last}"));
+        place.error(expected, index.to_string(), "The rows are not in the Hub's order, on which splits depend")
+    })
+}
+
+/// The lines without their ends; empty ones at the end of the file are dropped.
+fn lines(content: &[u8]) -> Vec<&[u8]> {
+    let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
+    let mut lines: Vec<&[u8]> = content.split(|&byte| byte == b'\n').collect();
+    while lines.last().is_some_and(|line| line.is_empty()) {
+        lines.pop();
+    }
+    let without_return: Option<Vec<&[u8]>> = lines.iter().map(|line| line.strip_suffix(b"\r")).collect();
+    without_return.unwrap_or(lines)
+}
+
+fn decompressed(path: &Path) -> Result<Vec<u8>> {
+    let bytes = bytes(path)?;
+    let mut content = Vec::new();
+    if bytes.starts_with(ZSTD) {
+        content = zstd::decode_all(bytes.as_slice()).map_err(|e| corrupt(path, "zstd", e.to_string()))?;
+    } else if bytes.starts_with(GZIP) {
+        let read = MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut content);
+        read.map_err(|e| corrupt(path, "gzip", e.to_string()))?;
+    } else if let Some(format) = named_format(path) {
+        return Err(corrupt(path, format, format!("it does not begin as {format} does")));
+    } else {
+        content = bytes;
+    }
+    Ok(content)
+}
+
+/// What the file's name says of its compression.
+fn named_format(path: &Path) -> Option<&'static str> {
+    match path.extension()?.to_str()? {
+        "zst" => Some("zstd"),
+        "gz" => Some("gzip"),
+        _ => None,
+    }
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })
+}
+
+fn corrupt(path: &Path, format: &'static str, detail: String) -> Error {
+    Error::Corrupt { path: path.into(), format, detail, help: GET_AGAIN.into() }
+}

@@ -1,0 +1,160 @@
+//! Where rows come from: a directory of real GLUE, in one of two layouts. The synthetic rows are in [`crate::micro`].
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::lock::{self, Layout};
+use crate::read::{self, Rows};
+use crate::{DevSet, Error, Example, Result, Task};
+
+/// Endings of an official TSV file, in the order they are looked for.
+const TSV_ENDINGS: [&str; 3] = ["tsv", "tsv.zst", "tsv.gz"];
+/// The Hub's parquet files are in one piece for every task.
+const PARQUET_ENDING: &str = "00000-of-00001.parquet";
+
+/// The labelled rows of a task and what they were read from.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// Whose rows they are.
+    pub task: &'static Task,
+    /// Official training set, in its order.
+    pub train: Vec<Example>,
+    /// Development sets in the task's order: (name, rows).
+    pub dev: Vec<(&'static str, Vec<Example>)>,
+    /// Files read: (path within the data directory, SHA-256 as [`Rows::sha256`]).
+    pub files: Vec<(String, String)>,
+    /// [`checksum`] of all rows.
+    pub sha256: String,
+    /// `micro` or `glue`.
+    pub source: String,
+}
+
+/// One of a task's labelled sets.
+#[derive(Debug, Clone, Copy)]
+pub enum Set {
+    /// The training set.
+    Train,
+    /// A development set.
+    Dev(&'static DevSet),
+}
+
+impl Set {
+    /// `train`, or the development set's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Set::Train => "train",
+            Set::Dev(set) => set.name,
+        }
+    }
+
+    /// Rows of the official set.
+    pub fn rows(self, task: &Task) -> usize {
+        match self {
+            Set::Train => task.train_rows,
+            Set::Dev(set) => set.rows,
+        }
+    }
+
+    /// Paths within the data directory it may have, in the order they are looked for.
+    fn paths(self, task: &Task) -> Vec<(Layout, String)> {
+        let (tsv, parquet) = match self {
+            Set::Train => ("train", "train"),
+            Set::Dev(set) => (set.tsv_stem, set.parquet_stem),
+        };
+        let mut paths: Vec<(Layout, String)> =
+            TSV_ENDINGS.iter().map(|ending| (Layout::Tsv, format!("{}/{tsv}.{ending}", task.folder))).collect();
+        paths.push((Layout::Parquet, format!("{}/{parquet}-{PARQUET_ENDING}", task.hub)));
+        paths
+    }
+}
+
+/// Reads the training and development sets of `task` from `dir`.
+///
+/// Each set is looked for as an official TSV file (`CoLA/train.tsv`, also with `.zst` or `.gz`), then as the Hub's
+/// parquet file (`cola/train-00000-of-00001.parquet`); the first that is there counts. Rows are then held against the
+/// lock, unless `allow_unlocked`.
+///
+/// # Errors
+/// [`Error::Missing`] with every name tried, [`Error::Lock`] where a file is not the one everyone has, and those of
+/// [`read::tsv`] and [`read::parquet`].
+pub fn load(task: &'static Task, dir: &Path, allow_unlocked: bool) -> Result<Dataset> {
+    let (train, train_file) = load_set(task, dir, Set::Train, allow_unlocked)?;
+    let (mut dev, mut files) = (Vec::new(), vec![train_file]);
+    for set in task.dev_sets {
+        let (rows, file) = load_set(task, dir, Set::Dev(set), allow_unlocked)?;
+        dev.push((set.name, rows));
+        files.push(file);
+    }
+    let sha256 = checksum(&train, &dev);
+    Ok(Dataset { task, train, dev, files, sha256, source: "glue".into() })
+}
+
+/// Reads one set as [`load`] does; gives its rows and its entry of [`Dataset::files`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_set(
+    task: &'static Task,
+    dir: &Path,
+    set: Set,
+    allow_unlocked: bool,
+) -> Result<(Vec<Example>, (String, String))> {
+    let (layout, name) = find(task, dir, set)?;
+    let path = dir.join(&name);
+    let rows = match layout {
+        Layout::Tsv => read::tsv(task, &path)?,
+        Layout::Parquet => read::parquet(task, &path)?,
+    };
+    if !allow_unlocked {
+        lock::check(task, set, layout, &path, &rows)?;
+    }
+    let Rows { examples, sha256 } = rows;
+    Ok((examples, (name, sha256)))
+}
+
+fn find(task: &Task, dir: &Path, set: Set) -> Result<(Layout, String)> {
+    let missing = |what: String, path, help| Err(Error::Missing { what, path, help });
+    if !dir.is_dir() {
+        let help = "Point to a directory that holds GLUE's folders".into();
+        return missing("data directory".into(), dir.to_path_buf(), help);
+    }
+    if !dir.join(task.folder).is_dir() && !dir.join(task.hub).is_dir() {
+        let help = format!("Nor is there {} with the Hub's parquet files", dir.join(task.hub).display());
+        return missing(format!("folder of {}", task.title), dir.join(task.folder), help);
+    }
+    let mut paths = set.paths(task);
+    match paths.iter().position(|(_, path)| dir.join(path).is_file()) {
+        Some(found) => Ok(paths.swap_remove(found)),
+        None => {
+            let tried: Vec<String> = paths.into_iter().map(|(_, path)| path).collect();
+            let help = format!("Tried {}", tried.join(", "));
+            missing(format!("{} set of {}", set.name(), task.title), dir.to_path_buf(), help)
+        }
+    }
+}
+
+/// SHA-256 over all rows in order, in hexadecimal: one line `set, row, first, second, label` each, tabs between. The
+/// same rows have the same sum in every layout.
+pub fn checksum(train: &[Example], dev: &[(&'static str, Vec<Example>)]) -> String {
+    let mut hash = Sha256::new();
+    add_rows(&mut hash, Set::Train.name(), train);
+    for (name, rows) in dev {
+        add_rows(&mut hash, name, rows);
+    }
+    hex::encode(hash.finalize())
+}
+
+/// [`checksum`] of one set alone.
+pub(crate) fn set_checksum(name: &str, rows: &[Example]) -> String {
+    let mut hash = Sha256::new();
+    add_rows(&mut hash, name, rows);
+    hex::encode(hash.finalize())
+}
+
+fn add_rows(hash: &mut Sha256, set: &str, rows: &[Example]) {
+    for row in rows {
+        let second = row.second.as_deref().unwrap_or_default();
+        hash.update(format!("{set}\t{}\t{}\t{second}\t{}\n", row.row, row.first, row.label));
+    }
+}

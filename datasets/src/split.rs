@@ -1,0 +1,98 @@
+//! Which rows train, which select the checkpoint and which are scored.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Example;
+use crate::random::{numpy_permutation, torch_randperm};
+use crate::source::Dataset;
+use crate::task::SizeClass;
+
+/// Seed of every split: the SoRA release never passes another one on (spec §4.1).
+const SEED: u64 = 42;
+/// Training rows of a large task that become its validation set.
+const LARGE_VALIDATION: usize = 1000;
+/// Training rows the memorisation probe looks at.
+const PROBE: usize = 1000;
+
+/// How the rows of a data set are divided. GLUE's own test labels are hidden, so the development set serves as test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// As the SoRA release does (spec §4.1): a small task halves its development set into validation and test, a large
+    /// one takes 1,000 training rows for validation and is tested on the whole development set.
+    Sora,
+    /// As AdaLoRA and most papers do: the whole development set selects the checkpoint and scores it.
+    Official,
+}
+
+/// A divided data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// Rows to train on, in their order before shuffling.
+    pub train: Vec<Example>,
+    /// One for every development set of the task.
+    pub dev_sets: Vec<DevSplit>,
+}
+
+/// What one development set is used for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DevSplit {
+    /// Name of the development set.
+    pub name: &'static str,
+    /// Rows that select the checkpoint.
+    pub validation: Vec<Example>,
+    /// Rows that are scored.
+    pub test: Vec<Example>,
+}
+
+/// Divides `dataset`.
+///
+/// A large task with fewer than 2,000 training rows (the synthetic suite's) gives a fifth of them to validation under
+/// [`Policy::Sora`], not 1,000.
+pub fn split(dataset: &Dataset, policy: Policy) -> Split {
+    match (policy, dataset.task.size_class) {
+        (Policy::Official, _) => {
+            Split { train: dataset.train.clone(), dev_sets: dev_sets(dataset, |rows| (rows.to_vec(), rows.to_vec())) }
+        }
+        (Policy::Sora, SizeClass::Small) => Split { train: dataset.train.clone(), dev_sets: dev_sets(dataset, halve) },
+        (Policy::Sora, SizeClass::Large) => {
+            let order = torch_randperm(dataset.train.len(), SEED);
+            let (validation, train) = order.split_at(validation_rows(order.len()));
+            let validation = take(&dataset.train, validation);
+            Split {
+                train: take(&dataset.train, train),
+                dev_sets: dev_sets(dataset, |rows| (validation.clone(), rows.to_vec())),
+            }
+        }
+    }
+}
+
+/// Positions of the training rows that measure memorisation: 1,000 of `n` drawn by NumPy with seed 42 (spec §4.1), all
+/// where there are fewer.
+pub fn train_probe(n: usize) -> Vec<usize> {
+    let mut order = numpy_permutation(n, SEED);
+    order.truncate(PROBE);
+    order
+}
+
+fn dev_sets(dataset: &Dataset, divide: impl Fn(&[Example]) -> (Vec<Example>, Vec<Example>)) -> Vec<DevSplit> {
+    let divided = dataset.dev.iter().map(|(name, rows)| {
+        let (validation, test) = divide(rows);
+        DevSplit { name, validation, test }
+    });
+    divided.collect()
+}
+
+fn halve(rows: &[Example]) -> (Vec<Example>, Vec<Example>) {
+    let order = torch_randperm(rows.len(), SEED);
+    let (validation, test) = order.split_at(rows.len() / 2);
+    (take(rows, validation), take(rows, test))
+}
+
+fn validation_rows(train: usize) -> usize {
+    if train < 2 * LARGE_VALIDATION { train / 5 } else { LARGE_VALIDATION }
+}
+
+fn take(rows: &[Example], positions: &[usize]) -> Vec<Example> {
+    positions.iter().map(|&position| rows[position].clone()).collect()
+}

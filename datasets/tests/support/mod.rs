@@ -1,0 +1,253 @@
+//! Golden cases, real data where it is, and writing rows in every layout GLUE comes in.
+#![allow(dead_code)] // Every test binary uses its own part.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datasets::source::Set;
+use datasets::{Error, Example, Labels, Task};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use parquet::basic::Compression as ParquetCompression;
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type, Int64Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::parser::parse_message_type;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+pub fn fixtures() -> PathBuf {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/parity");
+    std::env::var_os("PARITY_FIXTURES").map_or_else(own, PathBuf::from)
+}
+
+/// Every case whose folder starts with `class` (a letter and a digit). The project's own fixtures must have one.
+pub fn cases(class: &str) -> Vec<Case> {
+    let root = fixtures();
+    let mut dirs = folders(&root);
+    dirs.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with(class));
+    if dirs.is_empty() {
+        assert!(std::env::var_os("PARITY_FIXTURES").is_some(), "no case {class}* in {}", root.display());
+        eprintln!("skipped: no case {class}* in {}", root.display());
+    }
+    dirs.into_iter().map(Case::read).collect()
+}
+
+pub fn folders(root: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root).unwrap_or_else(|e| panic!("cannot read {}: {e}", root.display()));
+    let mut dirs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    dirs.sort();
+    dirs
+}
+
+pub struct Case {
+    pub dir: PathBuf,
+    pub json: Value,
+}
+
+impl Case {
+    fn read(dir: PathBuf) -> Self {
+        let text = fs::read_to_string(dir.join("case.json")).unwrap();
+        Case { json: serde_json::from_str(&text).unwrap(), dir }
+    }
+
+    pub fn name(&self) -> String {
+        self.dir.file_name().unwrap().to_string_lossy().into_owned()
+    }
+
+    /// A tensor's shape and values; `None` where the case does not have it.
+    pub fn tensor(&self, name: &str) -> Option<(Vec<usize>, Vec<f64>)> {
+        let bytes = fs::read(self.dir.join("tensors.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let view = file.tensor(name).ok()?;
+        let data = view.data();
+        let values = match view.dtype() {
+            Dtype::F64 => data.chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
+            Dtype::F32 => data.chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect(),
+            Dtype::I64 => data.chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
+            Dtype::I32 => data.chunks(4).map(|b| f64::from(i32::from_le_bytes(b.try_into().unwrap()))).collect(),
+            other => panic!("{}: {name} is {other:?}", self.name()),
+        };
+        Some((view.shape().to_vec(), values))
+    }
+}
+
+/// The directory a variable names. Without it the test is skipped, and says so.
+pub fn directory(variable: &str, what: &str) -> Option<PathBuf> {
+    let Some(dir) = std::env::var_os(variable) else {
+        eprintln!("skipped: {variable} is not set ({what})");
+        return None;
+    };
+    let dir = PathBuf::from(dir);
+    assert!(dir.is_dir(), "{variable} is set, but {} is no directory", dir.display());
+    Some(dir)
+}
+
+/// Every labelled set of a task.
+pub fn sets(task: &'static Task) -> Vec<Set> {
+    [Set::Train].into_iter().chain(task.dev_sets.iter().map(Set::Dev)).collect()
+}
+
+/// A task with as many columns as the official one, and texts nobody else has.
+pub fn rows(task: &Task, count: usize) -> Vec<Example> {
+    let row = |row| Example {
+        first: format!("first {row}"),
+        second: (task.parquet_text.len() == 2).then(|| format!("second {row}")),
+        label: (row % task.labels.outputs()) as f64,
+        row,
+    };
+    (0..count).map(row).collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Form {
+    Plain,
+    Gzip,
+    Zstd,
+    Parquet,
+}
+
+/// Writes a set below `dir` as the official download or the Hub has it; gives the file's path.
+pub fn write(dir: &Path, task: &Task, set: Set, form: Form, rows: &[Example]) -> PathBuf {
+    let (tsv, parquet) = match set {
+        Set::Train => ("train", "train"),
+        Set::Dev(set) => (set.tsv_stem, set.parquet_stem),
+    };
+    let (folder, name) = match form {
+        Form::Plain => (task.folder, format!("{tsv}.tsv")),
+        Form::Gzip => (task.folder, format!("{tsv}.tsv.gz")),
+        Form::Zstd => (task.folder, format!("{tsv}.tsv.zst")),
+        Form::Parquet => (task.hub, format!("{parquet}-00000-of-00001.parquet")),
+    };
+    fs::create_dir_all(dir.join(folder)).unwrap();
+    let path = dir.join(folder).join(name);
+    if form == Form::Parquet {
+        write_parquet(&path, task, rows, |row| row as i32);
+    } else {
+        fs::write(&path, compress(form, official_tsv(task, set, rows).as_bytes())).unwrap();
+    }
+    path
+}
+
+pub fn compress(form: Form, content: &[u8]) -> Vec<u8> {
+    match form {
+        Form::Gzip => {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            encoder.write_all(content).unwrap();
+            encoder.finish().unwrap()
+        }
+        Form::Zstd => zstd::encode_all(content, 0).unwrap(),
+        Form::Plain | Form::Parquet => content.to_vec(),
+    }
+}
+
+/// The columns of the official files, in their order; `*` is filled with anything.
+fn official_tsv(task: &Task, set: Set, rows: &[Example]) -> String {
+    let header = match task.name {
+        "cola" => "",
+        "sst2" => "sentence label",
+        "mrpc" => "Quality #1_ID #2_ID #1_String #2_String",
+        "qqp" => "id qid1 qid2 question1 question2 is_duplicate",
+        "stsb" => "index genre filename year old_index source1 source2 sentence1 sentence2 score",
+        "qnli" => "index question sentence label",
+        "rte" => "index sentence1 sentence2 label",
+        "mnli" if matches!(set, Set::Train) => {
+            "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse \
+             sentence1 sentence2 label1 gold_label"
+        }
+        "mnli" => {
+            "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse \
+             sentence1 sentence2 label1 label2 label3 label4 label5 gold_label"
+        }
+        other => panic!("no columns are written down for {other}"),
+    };
+    let header: Vec<String> =
+        header.split_whitespace().map(|name| name.replace('_', if task.name == "mrpc" { " " } else { "_" })).collect();
+    let mut text = if header.is_empty() { String::new() } else { header.join("\t") + "\n" };
+    if task.name == "mrpc" {
+        text.insert(0, '\u{feff}');
+    }
+    for row in rows {
+        let label = label_text(task, row.label);
+        let second = row.second.as_deref().unwrap_or_default();
+        let field = |name: &String| match name.as_str() {
+            "sentence1" | "question1" | "question" | "#1 String" => row.first.clone(),
+            "sentence" if task.name == "sst2" => row.first.clone(),
+            "sentence" | "sentence2" | "question2" | "#2 String" => second.to_string(),
+            "label" | "gold_label" | "score" | "Quality" | "is_duplicate" => label.clone(),
+            other => format!("{other} of {}", row.row),
+        };
+        let fields: Vec<String> = match task.name {
+            "cola" => vec!["gj04".into(), label.clone(), "*".into(), row.first.clone()],
+            _ => header.iter().map(field).collect(),
+        };
+        text += &(fields.join("\t") + "\n");
+    }
+    text
+}
+
+/// As the official files have it: names for the inference tasks, numbers for the others.
+fn label_text(task: &Task, label: f64) -> String {
+    match (task.labels, task.name) {
+        (Labels::Classes(names), "mnli" | "qnli" | "rte") => names[label as usize].to_string(),
+        _ => label.to_string(),
+    }
+}
+
+/// A file like the Hub's: optional columns, snappy, several row groups.
+pub fn write_parquet(path: &Path, task: &Task, rows: &[Example], index: impl Fn(usize) -> i32) {
+    let label = if task.is_regression() { "FLOAT" } else { "INT64" };
+    let text: String = task.parquet_text.iter().map(|name| format!("OPTIONAL BYTE_ARRAY {name} (UTF8); ")).collect();
+    let schema = format!("message schema {{ {text} OPTIONAL {label} label; OPTIONAL INT32 idx; }}");
+    let schema = Arc::new(parse_message_type(&schema).unwrap());
+    let properties = WriterProperties::builder().set_compression(ParquetCompression::SNAPPY).build();
+    let file = fs::File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
+    for rows in rows.chunks(1000) {
+        let mut group = writer.next_row_group().unwrap();
+        let levels = vec![1; rows.len()];
+        let texts = |pick: fn(&Example) -> &str| rows.iter().map(|row| ByteArray::from(pick(row))).collect::<Vec<_>>();
+        column::<ByteArrayType>(&mut group, &texts(|row| &row.first), &levels);
+        if task.parquet_text.len() == 2 {
+            column::<ByteArrayType>(&mut group, &texts(|row| row.second.as_deref().unwrap()), &levels);
+        }
+        if task.is_regression() {
+            column::<FloatType>(&mut group, &rows.iter().map(|row| row.label as f32).collect::<Vec<_>>(), &levels);
+        } else {
+            column::<Int64Type>(&mut group, &rows.iter().map(|row| row.label as i64).collect::<Vec<_>>(), &levels);
+        }
+        column::<Int32Type>(&mut group, &rows.iter().map(|row| index(row.row)).collect::<Vec<_>>(), &levels);
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+fn column<T: parquet::data_type::DataType>(
+    group: &mut SerializedRowGroupWriter<'_, fs::File>,
+    values: &[T::T],
+    levels: &[i16],
+) {
+    let mut writer = group.next_column().unwrap().unwrap();
+    writer.typed::<T>().write_batch(values, Some(levels), None).unwrap();
+    writer.close().unwrap();
+}
+
+/// A parquet file with one column of doubles, which no task has.
+pub fn write_other_parquet(path: &Path) {
+    let schema = Arc::new(parse_message_type("message schema { REQUIRED DOUBLE price; }").unwrap());
+    let file = fs::File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<DoubleType>().write_batch(&[1.5], None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+/// What a user reads, with the directory's name taken out.
+pub fn message(error: &Error, dir: &Path) -> String {
+    error.to_string().replace(&dir.display().to_string(), "DIR")
+}

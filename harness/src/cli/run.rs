@@ -1,0 +1,115 @@
+//! `rankbench run` and `rankbench quickstart`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+
+use super::shared::{Job, RecipeFlags, recipe, width};
+use crate::efficiency;
+use crate::error::{Error, Result};
+use crate::progress::spoken;
+use crate::recipe::Recipe;
+use crate::record::TimingRow;
+use crate::report::{self, ReportPaths};
+use crate::store::{self, RunRecord};
+use crate::sweep::{Swept, preflight, sweep};
+
+/// `rankbench run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A recipe file, or an embedded recipe: quick, table1, efficiency, regression.
+    #[arg(long, default_value = "table1")]
+    recipe: String,
+    #[command(flatten)]
+    flags: RecipeFlags,
+    /// Runs go to OUT/runs, the report to OUT/report.
+    #[arg(long, default_value = "results", value_name = "OUT")]
+    out: PathBuf,
+    /// Print the resolved runs and stop.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// `rankbench quickstart`.
+#[derive(Debug, Args)]
+pub struct Quickstart {
+    #[command(flatten)]
+    flags: RecipeFlags,
+    /// Runs go to OUT/runs, the report to OUT/report.
+    #[arg(long, default_value = "results/quickstart", value_name = "OUT")]
+    out: PathBuf,
+}
+
+impl Run {
+    pub(super) fn run(&self) -> Result<()> {
+        let recipe = recipe(&self.recipe)?;
+        let job = self.flags.job(&recipe)?;
+        if self.dry_run {
+            return print_plan(&job);
+        }
+        let swept = make_runs(&job, &self.out)?;
+        let paths = report::write(&records(&job, &self.out)?, &[], &self.out.join("report"))?;
+        print(&paths, &["table1"]);
+        verdict(swept)
+    }
+}
+
+impl Quickstart {
+    pub(super) fn run(&self) -> Result<()> {
+        let started = Instant::now();
+        let recipe = recipe("quick")?;
+        let job = self.flags.job(&recipe)?;
+        let swept = make_runs(&job, &self.out)?;
+        let timings = timings(&job, &recipe, &self.out)?;
+        let paths = report::write(&records(&job, &self.out)?, &timings, &self.out.join("report"))?;
+        print(&paths, &["table1", "efficiency"]);
+        println!("Took {}.", spoken(started.elapsed()));
+        verdict(swept)
+    }
+}
+
+fn make_runs(job: &Job, out: &Path) -> Result<Swept> {
+    preflight(&job.plan, &job.inputs, &job.data)?;
+    sweep(&job.plan, &job.inputs, &job.data, &out.join("runs"), &job.stop)
+}
+
+/// The interleaved timing of a recipe that asks for one, on its first task and seed; made once.
+fn timings(job: &Job, recipe: &Recipe, out: &Path) -> Result<Vec<TimingRow>> {
+    let path = out.join("timings.csv");
+    let Some((timing, first)) = recipe.timing.as_ref().zip(job.plan.first()) else { return Ok(Vec::new()) };
+    let wanted = |row: &TimingRow| row.repeat == timing.rounds;
+    if let Some(known) = path.exists().then(|| report::read_timings(&path)).transpose()?
+        && known.iter().any(wanted)
+    {
+        return Ok(known);
+    }
+    let task = timing.task.as_ref().unwrap_or(&first.task);
+    let plan: Vec<_> = job.plan.iter().filter(|run| run.task == *task && run.seed == first.seed).cloned().collect();
+    efficiency::measure(&plan, timing, &job.inputs, &job.data, out, &job.stop)
+}
+
+/// The stored runs of the plan, in its order.
+fn records(job: &Job, out: &Path) -> Result<Vec<RunRecord>> {
+    job.plan.iter().map(|spec| store::load(&out.join("runs").join(spec.id()))).collect()
+}
+
+fn print(paths: &ReportPaths, tables: &[&str]) {
+    println!("{}", paths.text(tables, width()));
+    println!("Report: {}", paths.html.display());
+}
+
+fn verdict(swept: Swept) -> Result<()> {
+    match swept.failed {
+        0 => Ok(()),
+        failed => Err(Error::RunsFailed { failed, total: swept.total }),
+    }
+}
+
+fn print_plan(job: &Job) -> Result<()> {
+    for spec in &job.plan {
+        let text = toml::to_string(spec).map_err(|e| Error::Internal(format!("run.toml: {e}")))?;
+        println!("# {}\n{text}", spec.id());
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! What several commands share: flags over a recipe, and the way from a recipe to a plan.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Args, ValueEnum};
+
+use crate::device::{self, Choice};
+use crate::error::{Error, Result};
+use crate::inputs::{Data, Inputs, Origin};
+use crate::plan::{self, Facts, Overrides};
+use crate::recipe::{Recipe, Source};
+use crate::spec::{Precision, RunSpec};
+use crate::{home, recipe};
+
+/// Flags that override a recipe.
+#[derive(Debug, Clone, Args)]
+pub struct RecipeFlags {
+    /// Tasks, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub tasks: Option<Vec<String>>,
+    /// Methods, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub methods: Option<Vec<String>>,
+    /// Master seeds, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub seeds: Option<Vec<u64>>,
+    /// Backbone: a directory, or the name of one below .cache/backbones.
+    #[arg(long)]
+    pub backbone: Option<String>,
+    /// Directory with real GLUE: the official TSV files (plain, .gz, .zst) or the Hub's parquet files.
+    #[arg(long, value_name = "DIR")]
+    pub glue: Option<PathBuf>,
+    /// Use the embedded synthetic data whatever the recipe says.
+    #[arg(long, conflicts_with = "glue")]
+    pub micro: bool,
+    /// Take data files that differ from the lock.
+    #[arg(long)]
+    pub allow_unlocked: bool,
+    /// Passes over the training rows.
+    #[arg(long)]
+    pub epochs: Option<usize>,
+    /// Rows of one step.
+    #[arg(long)]
+    pub batch_size: Option<usize>,
+    /// Number format.
+    #[arg(long)]
+    pub precision: Option<PrecisionFlag>,
+    /// Most training rows used, the first ones.
+    #[arg(long)]
+    pub train_limit: Option<usize>,
+    /// Where to run.
+    #[arg(long, default_value = "auto")]
+    pub device: Choice,
+}
+
+/// `--precision`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum PrecisionFlag {
+    /// 32-bit floats: the reference.
+    Fp32,
+    /// Matrix products in TF32 on a GPU.
+    Tf32,
+    /// bfloat16 autocast.
+    Bf16,
+}
+
+/// Everything a command works on.
+pub struct Job {
+    /// The runs.
+    pub plan: Vec<RunSpec>,
+    /// The backbone.
+    pub inputs: Inputs,
+    /// The rows.
+    pub data: Data,
+    /// Set by Ctrl-C.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl RecipeFlags {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            tasks: self.tasks.clone(),
+            methods: self.methods.clone(),
+            seeds: self.seeds.clone(),
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            precision: self.precision.map(|flag| match flag {
+                PrecisionFlag::Fp32 => Precision::Fp32,
+                PrecisionFlag::Tf32 => Precision::Tf32,
+                PrecisionFlag::Bf16 => Precision::Bf16,
+            }),
+            train_limit: self.train_limit,
+        }
+    }
+
+    /// Reads backbone and rows and resolves every run.
+    ///
+    /// # Errors
+    /// A wrong name or value, input that cannot be read, a device that is not there.
+    pub fn job(&self, recipe: &Recipe) -> Result<Job> {
+        let overrides = self.overrides();
+        // Names are checked first: a slip must not cost the loading of a backbone.
+        plan::tasks(recipe, &overrides)?;
+        plan::methods(recipe, &overrides)?;
+        let device = self.device.device()?;
+        let data = Data::new(self.origin(recipe)?);
+        let dir = home::backbone(self.backbone.as_deref().unwrap_or(&recipe.backbone))?;
+        let inputs = Inputs::load(&dir, device)?;
+        let recipe = &self.with_source(recipe);
+        let facts = Facts {
+            backbone: inputs.backbone.clone(),
+            max_positions: inputs.encoder.max_positions(),
+            device: device::kind(device).into(),
+            rows_sha256: &|task| Ok(data.dataset(task)?.sha256.clone()),
+        };
+        let plan = plan::plan(recipe, &overrides, &facts)?;
+        Ok(Job { plan, inputs, data, stop: on_interrupt()? })
+    }
+
+    fn with_source(&self, recipe: &Recipe) -> Recipe {
+        let mut recipe = recipe.clone();
+        if self.micro {
+            recipe.data.source = Source::Micro;
+        } else if self.glue.is_some() {
+            recipe.data.source = Source::Glue;
+        }
+        recipe
+    }
+
+    fn origin(&self, recipe: &Recipe) -> Result<Origin> {
+        if self.with_source(recipe).data.source == Source::Micro {
+            return Ok(Origin::Micro);
+        }
+        let dir = self.glue.clone().or_else(|| std::env::var_os("GLUE_DIR").map(PathBuf::from));
+        let allow_unlocked = self.allow_unlocked;
+        dir.map(|dir| Origin::Glue { dir, allow_unlocked }).ok_or_else(|| {
+            Error::Input(format!(
+                "recipe {} wants real GLUE and no directory was given. Downloading it from the Hub is not built yet: pass \
+                 --glue DIR (or set GLUE_DIR) with the official TSV files or the Hub's parquet files, or --micro for the \
+                 embedded synthetic data",
+                recipe.name
+            ))
+        })
+    }
+}
+
+/// Ctrl-C asks the run in work to stop after its step; a second one ends the process at once.
+fn on_interrupt() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; press Ctrl-C again to end at once");
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::Environment(format!("cannot listen for Ctrl-C: {e}")))?;
+    Ok(stop)
+}
+
+/// A recipe by path, or by the name of an embedded one.
+///
+/// # Errors
+/// Neither a file nor a name; a recipe that does not parse.
+pub fn recipe(path_or_name: &str) -> Result<Recipe> {
+    match recipe::embedded(path_or_name) {
+        Some(text) => Recipe::parse(text, path_or_name),
+        None => Recipe::read(std::path::Path::new(path_or_name)),
+    }
+}
+
+/// Columns of the terminal, or what fits a page where there is none.
+pub fn width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    columns.or_else(terminal_width).unwrap_or(160)
+}
+
+fn terminal_width() -> Option<usize> {
+    std::io::stdout().is_terminal().then(|| usize::from(console_width()))
+}
+
+fn console_width() -> u16 {
+    // SAFETY: a zeroed winsize is valid, and the call only fills it in.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: as above; a failure leaves zeroes.
+    unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) };
+    if size.ws_col == 0 { 160 } else { size.ws_col }
+}

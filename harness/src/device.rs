@@ -1,0 +1,76 @@
+//! The device a run is made on.
+
+use clap::ValueEnum;
+use tch::{Cuda, Device};
+
+use crate::error::{Error, Result};
+
+/// `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    /// The first GPU where there is one, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first GPU.
+    Cuda,
+}
+
+impl Choice {
+    /// The device.
+    ///
+    /// # Errors
+    /// A GPU is asked for and none is usable.
+    pub fn device(self) -> Result<Device> {
+        match self {
+            Choice::Cpu => Ok(Device::Cpu),
+            Choice::Auto if !Cuda::is_available() => Ok(Device::Cpu),
+            Choice::Cuda if !Cuda::is_available() => Err(Error::Environment(format!(
+                "no usable GPU: libtorch {} sees {} CUDA devices, driver {}. Run with --device cpu, or see `rankbench doctor`",
+                torch_ext::version(),
+                Cuda::device_count(),
+                driver().unwrap_or_else(|| "not loaded".into())
+            ))),
+            Choice::Auto | Choice::Cuda => Ok(Device::Cuda(0)),
+        }
+    }
+}
+
+/// `cpu` or `cuda`: what of the device is part of a run's identity.
+pub fn kind(device: Device) -> &'static str {
+    if device.is_cuda() { "cuda" } else { "cpu" }
+}
+
+/// The device in words: model of the GPU or of the processor with its threads.
+pub fn name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => gpu_models().get(index).cloned().unwrap_or_else(|| format!("CUDA device {index}")),
+        _ => format!("{}, {} threads", processor(), tch::get_num_threads()),
+    }
+}
+
+/// Model names of the GPUs as the driver lists them.
+pub fn gpu_models() -> Vec<String> {
+    let mut cards: Vec<_> = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten().collect();
+    cards.sort_by_key(std::fs::DirEntry::file_name);
+    let model = |card: &std::fs::DirEntry| field(&std::fs::read_to_string(card.path().join("information")).ok()?, "Model");
+    cards.iter().filter_map(model).collect()
+}
+
+/// Version of the GPU driver, where one is loaded.
+pub fn driver() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    let is_version = |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit());
+    text.lines().next()?.split_whitespace().find(is_version).map(str::to_string)
+}
+
+/// Model name of the processor.
+pub fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    field(&text, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_string())
+}
+
+fn field(text: &str, name: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_once(':').map(|(_, value)| value.trim().to_string())
+}

@@ -1,0 +1,85 @@
+//! `rankbench doctor`: versions, devices, where each thing was found, what is missing.
+
+use std::path::Path;
+
+use tch::Cuda;
+
+use crate::error::Result;
+use crate::{device, home, recipe};
+
+/// Prints the findings; what is missing comes with the way to get it.
+///
+/// # Errors
+/// None at present: a missing thing is a finding.
+pub fn doctor() -> Result<()> {
+    let home = home::dir();
+    line("rankbench", &format!("{} at {}", env!("CARGO_PKG_VERSION"), current_exe()));
+    line("project", &home.canonicalize().unwrap_or(home.clone()).display().to_string());
+    line("libtorch", &format!("{} at {}", torch_ext::version(), loaded("libtorch_cpu.so")));
+    line("python torch", &python_torch(&home));
+    line("processor", &format!("{}, libtorch uses {} threads", device::processor(), tch::get_num_threads()));
+    line("GPU", &gpus());
+    line("recipes", &recipe::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
+    line("backbones", &backbones(&home.join(home::BACKBONES)));
+    line("GLUE", &glue());
+    Ok(())
+}
+
+fn line(name: &str, text: &str) {
+    println!("{name:<13} {text}");
+}
+
+fn current_exe() -> String {
+    std::env::current_exe().map_or_else(|e| format!("unknown ({e})"), |path| path.display().to_string())
+}
+
+/// Where the running process has a library from.
+fn loaded(library: &str) -> String {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let path = maps.lines().find_map(|line| line.split_whitespace().last().filter(|path| path.ends_with(library)));
+    path.unwrap_or("an unknown place").to_string()
+}
+
+fn python_torch(home: &Path) -> String {
+    let file = home.join(".venv/libtorch/version.py");
+    let Ok(text) = std::fs::read_to_string(&file) else {
+        return format!("missing: no {}; `./justw setup` makes it", file.display());
+    };
+    let version = text.lines().find_map(|line| line.strip_prefix("__version__ = ")).unwrap_or("?").trim_matches('\'');
+    let wanted = torch_ext::version();
+    match version.split('+').next() == Some(wanted.as_str()) {
+        true => version.to_string(),
+        false => format!("{version}, but this binary was built with {wanted}: run `./justw setup`, then build again"),
+    }
+}
+
+fn gpus() -> String {
+    let models = device::gpu_models();
+    let driver = device::driver().unwrap_or_else(|| "not loaded".into());
+    match (Cuda::is_available(), models.is_empty()) {
+        (true, _) => format!("{} usable: {}; driver {driver}", Cuda::device_count(), models.join(", ")),
+        (false, false) => format!("{} found but not usable by this libtorch; driver {driver}", models.join(", ")),
+        (false, true) => "none; runs use the CPU".into(),
+    }
+}
+
+fn backbones(dir: &Path) -> String {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().join("config.json").is_file())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    match names.is_empty() {
+        true => format!("missing: none below {}; `./justw setup` fetches MiniLM-L6-H384", dir.display()),
+        false => format!("{} below {}", names.join(", "), dir.display()),
+    }
+}
+
+fn glue() -> String {
+    match std::env::var("GLUE_DIR") {
+        Ok(dir) if Path::new(&dir).is_dir() => dir,
+        Ok(dir) => format!("GLUE_DIR is {dir}, which is no directory"),
+        Err(_) => "not set (GLUE_DIR or --glue); the embedded synthetic data needs nothing".into(),
+    }
+}

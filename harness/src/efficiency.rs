@@ -1,0 +1,118 @@
+//! The interleaved time measurement behind the efficiency table (DESIGN §6): methods take turns A B C A B C, epoch by
+//! epoch, on the same rows at the same batch size; evaluation and checkpointing are outside.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::device;
+use crate::error::{Error, Result};
+use crate::inputs::{Data, Inputs, TaskData};
+use crate::progress::Progress;
+use crate::recipe::Timing;
+use crate::record::TimingRow;
+use crate::spec::{Precision, RunSpec};
+use crate::store::write_atomically;
+use crate::train::Trainer;
+
+/// Times the planned runs of one seed, task by task. `timings.csv` in `out` is rewritten after every round.
+///
+/// # Errors
+/// As a run; a plan with several seeds of one task and method.
+pub fn measure(
+    plan: &[RunSpec],
+    timing: &Timing,
+    inputs: &Inputs,
+    data: &Data,
+    out: &Path,
+    stop: &AtomicBool,
+) -> Result<Vec<TimingRow>> {
+    let mut rows = Vec::new();
+    let steps = plan.iter().map(|spec| shortened(spec, timing, inputs, data)).collect::<Result<Vec<_>>>()?;
+    let total: usize = steps.iter().map(|(spec, task)| crate::train::lengths(&spec.train, task.train.len()).0).sum();
+    let tasks = plan.chunk_by(|a, b| a.task == b.task);
+    let progress = Progress::new(tasks.clone().count(), total as u64);
+    let mut rest = steps.as_slice();
+    for same_task in tasks {
+        let (contestants, others) = rest.split_at(same_task.len());
+        rest = others;
+        progress.begin(&format!("timing on {}", same_task[0].task), contestants.len() as u64 * (timing.rounds as u64 + 1));
+        rounds(contestants, timing, inputs, &progress, stop, &mut |row| {
+            rows.push(row);
+            write(&rows, out)
+        })?;
+        progress.end(&format!("{} rounds", timing.rounds));
+    }
+    progress.finish();
+    Ok(rows)
+}
+
+/// The run as it is timed: long enough for all rounds, on as many rows as one round takes.
+fn shortened(spec: &RunSpec, timing: &Timing, inputs: &Inputs, data: &Data) -> Result<(RunSpec, TaskData)> {
+    let full = data.of_run(spec, &inputs.tokenizer)?;
+    let rows = timing.steps.map_or(full.train.len(), |steps| steps * spec.train.batch_size);
+    let mut timed = spec.clone();
+    timed.train.epochs = timing.rounds + 1;
+    let train = full.train.iter().take(rows).cloned().collect();
+    Ok((timed, TaskData { task: full.task, train, dev_sets: Vec::new(), files: full.files.clone() }))
+}
+
+fn rounds(
+    contestants: &[(RunSpec, TaskData)],
+    timing: &Timing,
+    inputs: &Inputs,
+    progress: &Progress,
+    stop: &AtomicBool,
+    keep: &mut dyn FnMut(TimingRow) -> Result<()>,
+) -> Result<()> {
+    let mut trainers =
+        contestants.iter().map(|(spec, task)| Trainer::new(spec, inputs, task)).collect::<Result<Vec<_>>>()?;
+    for round in 0..=timing.rounds {
+        for (trainer, (spec, _)) in trainers.iter_mut().zip(contestants) {
+            torch_ext::allow_tf32(spec.train.precision == Precision::Tf32)?;
+            let row = trainer.epoch(round + 1, &mut |_, _| {
+                progress.step();
+                if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+            })?;
+            // Round 0 warms up: allocator, kernels, caches.
+            if round == 0 {
+                continue;
+            }
+            let counts = trainer.step().method().counts(trainer.step().params());
+            progress.say(&format!("round {round}: {} {:.2} s", spec.method, row.seconds));
+            keep(TimingRow {
+                method: spec.method.clone(),
+                task: spec.task.clone(),
+                repeat: round,
+                epoch: 1,
+                seconds: row.seconds,
+                steps: row.steps,
+                tokens: row.tokens,
+                peak_memory_mib: row.peak_memory_mib,
+                allocated: counts.allocated,
+                effective: counts.effective,
+                batch_size: spec.train.batch_size,
+                length: trainer.longest(),
+                device: device::name(inputs.device),
+                precision: precision_name(spec.train.precision).into(),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn precision_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Fp32 => "fp32",
+        Precision::Tf32 => "tf32",
+        Precision::Bf16 => "bf16",
+    }
+}
+
+fn write(rows: &[TimingRow], out: &Path) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).map_err(|e| Error::Internal(format!("timings.csv: {e}")))?;
+    }
+    let bytes = writer.into_inner().map_err(|e| Error::Internal(format!("timings.csv: {e}")))?;
+    write_atomically(&out.join("timings.csv"), &bytes)
+}

@@ -1,0 +1,331 @@
+//! The frames every table and figure is built from: `results/runs/*` → polars, one direction.
+//!
+//! [`Collected`] holds one frame a kind of row; [`rows`] reads a frame back as plain structs.
+
+pub mod label;
+pub mod typed;
+
+use std::collections::BTreeSet;
+
+use polars::prelude::{BooleanChunked, DataFrame, NewChunkedArray};
+
+use crate::error::{Error, Result};
+use crate::record::{DevSetResult, Outcome, Parameters, TimingRow};
+use crate::stats::median;
+use crate::store::{RunRecord, Status};
+use label::{Protocol, variants};
+use typed::{Row, frame_rows};
+
+frame_rows! {
+    /// One run × development set × metric. A run without a result has one row with an empty metric.
+    pub struct ResultRow {
+        /// Run id.
+        run: String,
+        /// Task name.
+        task: String,
+        /// Method name.
+        method: String,
+        /// What tells this row's setting from others of the same method and task, e.g. `r=4`; empty when there is one.
+        variant: String,
+        /// Every option of the method, `key=value` joined by blanks.
+        options: String,
+        /// Master seed.
+        seed: u64,
+        /// Backbone.
+        backbone: String,
+        /// `micro` or `glue`.
+        data_source: String,
+        /// Split policy.
+        split: String,
+        /// Most training rows used; null: all.
+        train_limit: Option<u64>,
+        /// Development set.
+        dev_set: String,
+        /// Metric on the test split.
+        metric: String,
+        /// Its value, 0..1 or -1..1.
+        value: Option<f64>,
+        /// Examples of the test split.
+        test_examples: Option<u64>,
+        /// Step whose checkpoint was selected.
+        selected_step: Option<u64>,
+        /// Selection metric.
+        selection_metric: String,
+        /// `done`, `failed` or `unfinished`.
+        status: String,
+        /// Reason of a failed run.
+        failure: String,
+        /// Signs of collapse, joined by `; `.
+        collapse: String,
+        /// Allocated parameters.
+        allocated: Option<i64>,
+        /// Effective parameters.
+        effective: Option<i64>,
+        /// Parameters by the authors' counter.
+        as_published: Option<i64>,
+        /// Trained parameters of the head.
+        head: Option<i64>,
+        /// Median seconds an epoch.
+        epoch_seconds: Option<f64>,
+        /// Peak memory in MiB.
+        peak_memory_mib: Option<f64>,
+        /// Tokens (padding not counted) a second of training.
+        tokens_per_second: Option<f64>,
+    }
+}
+
+frame_rows! {
+    /// One epoch of a run.
+    pub struct EpochPoint {
+        /// Run id.
+        run: String,
+        /// Epoch, from 1.
+        epoch: u64,
+        /// Seconds of training.
+        seconds: f64,
+        /// Mean task loss.
+        task_loss: f64,
+    }
+}
+
+frame_rows! {
+    /// One metric of one evaluation of a run.
+    pub struct EvalPoint {
+        /// Run id.
+        run: String,
+        /// Optimiser steps done.
+        step: u64,
+        /// Epochs done.
+        epoch: f64,
+        /// `validation` or `test`.
+        split: String,
+        /// Development set.
+        dev_set: String,
+        /// Metric.
+        metric: String,
+        /// Value, 0..1 or -1..1.
+        value: f64,
+    }
+}
+
+frame_rows! {
+    /// One site of a run at one evaluation.
+    pub struct RankPoint {
+        /// Run id.
+        run: String,
+        /// Optimiser steps done.
+        step: u64,
+        /// Layer, from 0.
+        layer: u64,
+        /// Kind of the site.
+        kind: String,
+        /// Non-zero components.
+        rank: i64,
+        /// Components at the start.
+        max_rank: i64,
+    }
+}
+
+/// Everything the report reads.
+#[derive(Debug, Clone)]
+pub struct Collected {
+    /// [`ResultRow`]s.
+    pub results: DataFrame,
+    /// [`EpochPoint`]s.
+    pub epochs: DataFrame,
+    /// [`EvalPoint`]s.
+    pub evals: DataFrame,
+    /// [`RankPoint`]s.
+    pub ranks: DataFrame,
+    /// The interleaved timings; not tied to runs.
+    pub timings: Vec<TimingRow>,
+}
+
+/// Collects runs (and interleaved timings, if there are any) into frames.
+///
+/// # Errors
+/// A bug only: columns of different lengths.
+pub fn collect(runs: &[RunRecord], timings: &[TimingRow]) -> Result<Collected> {
+    let variants = variants(runs);
+    let results: Vec<ResultRow> = runs.iter().zip(variants).flat_map(|(run, variant)| results_of(run, variant)).collect();
+    let epochs: Vec<EpochPoint> = runs.iter().flat_map(epochs_of).collect();
+    let evals: Vec<EvalPoint> = runs.iter().flat_map(evals_of).collect();
+    let ranks: Vec<RankPoint> = runs.iter().flat_map(ranks_of).collect();
+    Ok(Collected {
+        results: frame(&results)?,
+        epochs: frame(&epochs)?,
+        evals: frame(&evals)?,
+        ranks: frame(&ranks)?,
+        timings: timings.to_vec(),
+    })
+}
+
+impl Collected {
+    /// The distinct (data source, backbone, split) in it, sorted.
+    pub fn protocols(&self) -> Result<Vec<Protocol>> {
+        let all: BTreeSet<Protocol> = rows::<ResultRow>(&self.results)?.iter().map(Protocol::of).collect();
+        Ok(all.into_iter().collect())
+    }
+
+    /// Only the runs of one protocol.
+    pub fn of(&self, protocol: &Protocol) -> Result<Collected> {
+        let results = rows::<ResultRow>(&self.results)?;
+        let runs: BTreeSet<&str> =
+            results.iter().filter(|row| Protocol::of(row) == *protocol).map(|row| row.run.as_str()).collect();
+        let keep = |data: &DataFrame| keep_runs(data, &runs);
+        Ok(Collected {
+            results: keep(&self.results)?,
+            epochs: keep(&self.epochs)?,
+            evals: keep(&self.evals)?,
+            ranks: keep(&self.ranks)?,
+            timings: self.timings.clone(),
+        })
+    }
+
+    /// The results as structs.
+    pub fn results(&self) -> Result<Vec<ResultRow>> {
+        rows(&self.results)
+    }
+}
+
+/// Rows as a frame.
+pub fn frame<R: Row>(rows: &[R]) -> Result<DataFrame> {
+    DataFrame::new(rows.len(), R::columns(rows)).map_err(internal)
+}
+
+/// A frame as rows.
+pub fn rows<R: Row>(frame: &DataFrame) -> Result<Vec<R>> {
+    R::read(frame).map_err(internal)
+}
+
+/// A frame as CSV, through the `csv` crate; null is an empty field.
+pub fn to_csv(frame: &DataFrame) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(frame.get_column_names().iter().map(|name| name.as_str())).map_err(internal)?;
+    let columns = frame.columns().iter().map(typed::as_text).collect::<std::result::Result<Vec<_>, _>>().map_err(internal)?;
+    for index in 0..frame.height() {
+        writer.write_record(columns.iter().map(|column| column[index].as_str())).map_err(internal)?;
+    }
+    writer.into_inner().map_err(internal)
+}
+
+fn keep_runs(data: &DataFrame, runs: &BTreeSet<&str>) -> Result<DataFrame> {
+    let names = data.column("run").and_then(|column| column.str()).map_err(internal)?;
+    let mask: Vec<bool> = names.iter().map(|name| name.is_some_and(|name| runs.contains(name))).collect();
+    if mask.is_empty() {
+        return Ok(data.clone());
+    }
+    data.filter(&BooleanChunked::from_slice("keep".into(), &mask)).map_err(internal)
+}
+
+/// A failure inside the report that no input explains.
+pub fn internal(error: impl std::fmt::Display) -> Error {
+    Error::Internal(format!("report: {error}"))
+}
+
+fn results_of(run: &RunRecord, variant: String) -> Vec<ResultRow> {
+    let base = without_result(run, variant);
+    match &run.status {
+        Status::Done(outcome) => done_rows(&base, outcome),
+        Status::Failed(reason) => vec![ResultRow { status: "failed".into(), failure: reason.trim().into(), ..base }],
+        Status::Unfinished => vec![base],
+    }
+}
+
+fn without_result(run: &RunRecord, variant: String) -> ResultRow {
+    let spec = &run.spec;
+    let protocol = Protocol::from_spec(spec);
+    let seconds: Vec<f64> = run.epochs.iter().map(|e| e.seconds).collect();
+    let total: f64 = seconds.iter().sum();
+    let tokens: f64 = run.epochs.iter().map(|e| e.tokens as f64).sum();
+    ResultRow {
+        run: run.id.clone(),
+        task: spec.task.clone(),
+        method: spec.method.clone(),
+        variant,
+        options: label::options(spec),
+        seed: spec.seed,
+        backbone: protocol.backbone,
+        data_source: protocol.data_source,
+        split: protocol.split,
+        train_limit: spec.data.train_limit.map(|n| n as u64),
+        dev_set: String::new(),
+        metric: String::new(),
+        value: None,
+        test_examples: None,
+        selected_step: None,
+        selection_metric: String::new(),
+        status: "unfinished".into(),
+        failure: String::new(),
+        collapse: String::new(),
+        allocated: None,
+        effective: None,
+        as_published: None,
+        head: None,
+        epoch_seconds: median(&seconds),
+        peak_memory_mib: run.epochs.iter().map(|e| e.peak_memory_mib).max_by(f64::total_cmp),
+        tokens_per_second: (total > 0.0).then(|| tokens / total),
+    }
+}
+
+fn done_rows(base: &ResultRow, outcome: &Outcome) -> Vec<ResultRow> {
+    let Parameters { allocated, effective, as_published, head, .. } = outcome.parameters;
+    let base = ResultRow {
+        status: "done".into(),
+        collapse: outcome.collapse.join("; "),
+        allocated: Some(allocated),
+        effective: Some(effective),
+        as_published: Some(as_published),
+        head: Some(head),
+        ..base.clone()
+    };
+    let of_metric = |result: &DevSetResult, metric: &str, value: f64| ResultRow {
+        dev_set: result.dev_set.clone(),
+        metric: metric.into(),
+        value: value.is_finite().then_some(value),
+        test_examples: Some(result.test_examples as u64),
+        selected_step: Some(result.selected_step as u64),
+        selection_metric: result.selection_metric.clone(),
+        ..base.clone()
+    };
+    let all = outcome.results.iter().flat_map(|result| {
+        result.test.iter().map(move |(metric, value)| of_metric(result, metric, *value)).collect::<Vec<_>>()
+    });
+    let all: Vec<ResultRow> = all.collect();
+    if all.is_empty() { vec![base] } else { all }
+}
+
+fn epochs_of(run: &RunRecord) -> Vec<EpochPoint> {
+    let point = |e: &crate::record::EpochRow| EpochPoint {
+        run: run.id.clone(),
+        epoch: e.epoch as u64,
+        seconds: e.seconds,
+        task_loss: e.task_loss,
+    };
+    run.epochs.iter().map(point).collect()
+}
+
+fn evals_of(run: &RunRecord) -> Vec<EvalPoint> {
+    let point = |e: &crate::record::EvalRow| EvalPoint {
+        run: run.id.clone(),
+        step: e.step as u64,
+        epoch: e.epoch,
+        split: e.split.clone(),
+        dev_set: e.dev_set.clone(),
+        metric: e.metric.clone(),
+        value: e.value,
+    };
+    run.evals.iter().map(point).collect()
+}
+
+fn ranks_of(run: &RunRecord) -> Vec<RankPoint> {
+    let point = |r: &crate::record::RankRow| RankPoint {
+        run: run.id.clone(),
+        step: r.step as u64,
+        layer: r.layer as u64,
+        kind: r.kind.clone(),
+        rank: r.rank,
+        max_rank: r.max_rank,
+    };
+    run.ranks.iter().map(point).collect()
+}

@@ -1,0 +1,258 @@
+//! The regression gate: results of a fixed small recipe against a baseline file.
+//!
+//! A baseline is a CSV of (task, method, seed, metric, value, tolerance). What a tolerance means hangs on the metric:
+//! - `<dev set>/<metric>` — points of 1, absolute;
+//! - `parameters/<count>` and `collapsed` — exact, tolerance 0;
+//! - `epoch_time_ratio` — time a method needs over LoRA's, tolerance a factor either way, since machines differ.
+//!
+//! A row that is missing and a row that is new close the gate too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::frame::label::variants;
+use crate::record::Outcome;
+use crate::stats::{mean, median};
+use crate::store::{RunRecord, Status, write_atomically};
+
+/// Metric of the time rows.
+pub const TIME_RATIO: &str = "epoch_time_ratio";
+/// Factor the time ratio may move, either way.
+pub const TIME_FACTOR: f64 = 1.6;
+const REFERENCE: &str = "lora";
+/// Task of rows that belong to no single task.
+const ALL_TASKS: &str = "all";
+
+/// One line of a baseline file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineRow {
+    /// Task name, or `all`.
+    pub task: String,
+    /// Method name, with its setting in brackets where there are several.
+    pub method: String,
+    /// Seed; empty for rows over all seeds.
+    pub seed: Option<u64>,
+    /// What is compared; see the module's text.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+    /// How far it may move.
+    pub tolerance: f64,
+}
+
+type Key = (String, String, Option<u64>, String);
+
+impl BaselineRow {
+    fn key(&self) -> Key {
+        (self.task.clone(), self.method.clone(), self.seed, self.metric.clone())
+    }
+}
+
+/// The rows of finished runs. A run that failed has none, so its rows are missing from the comparison.
+pub fn baseline_rows(runs: &[RunRecord]) -> Vec<BaselineRow> {
+    let names: Vec<String> = runs.iter().zip(variants(runs)).map(|(run, variant)| name(run, &variant)).collect();
+    let mut rows: Vec<BaselineRow> = Vec::new();
+    for (run, name) in runs.iter().zip(&names) {
+        if let Status::Done(outcome) = &run.status {
+            rows.extend(run_rows(run, name, outcome));
+        }
+    }
+    rows.extend(time_rows(runs, &names));
+    rows.sort_by_key(BaselineRow::key);
+    rows
+}
+
+fn name(run: &RunRecord, variant: &str) -> String {
+    if variant.is_empty() { run.spec.method.clone() } else { format!("{}[{variant}]", run.spec.method) }
+}
+
+fn run_rows(run: &RunRecord, name: &str, outcome: &Outcome) -> Vec<BaselineRow> {
+    let row = |metric: String, value: f64, tolerance: f64| BaselineRow {
+        task: run.spec.task.clone(),
+        method: name.to_string(),
+        seed: Some(run.spec.seed),
+        metric,
+        value,
+        tolerance,
+    };
+    let mut rows = Vec::new();
+    for result in &outcome.results {
+        for (metric, value) in &result.test {
+            let tolerance = default_tolerance(metric, result.test_examples);
+            rows.push(row(format!("{}/{metric}", result.dev_set), rounded(*value), tolerance));
+        }
+    }
+    let counts = &outcome.parameters;
+    for (count, value) in [
+        ("allocated", counts.allocated),
+        ("effective", counts.effective),
+        ("as_published", counts.as_published),
+        ("head", counts.head),
+    ] {
+        rows.push(row(format!("parameters/{count}"), value as f64, 0.0));
+    }
+    rows.push(row("collapsed".into(), f64::from(u8::from(!outcome.collapse.is_empty())), 0.0));
+    rows
+}
+
+/// What rounding on another machine may do to a metric: three examples of an accuracy, the double of it for the metrics
+/// that one example moves further; never below 0.01.
+fn default_tolerance(metric: &str, examples: usize) -> f64 {
+    let times = if metric == "accuracy" { 3.0 } else { 6.0 };
+    rounded((times / examples.max(1) as f64).max(0.01))
+}
+
+/// Median epoch seconds over LoRA's on the same task; geometric mean over the tasks.
+fn time_rows(runs: &[RunRecord], names: &[String]) -> Vec<BaselineRow> {
+    let mut seconds: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
+    for (run, name) in runs.iter().zip(names).filter(|(run, _)| matches!(run.status, Status::Done(_))) {
+        seconds.entry((name, &run.spec.task)).or_default().extend(run.epochs.iter().map(|epoch| epoch.seconds));
+    }
+    let medians: BTreeMap<(&str, &str), f64> =
+        seconds.into_iter().filter_map(|(key, values)| Some((key, median(&values)?))).collect();
+    let methods: BTreeSet<&str> = medians.keys().map(|key| key.0).filter(|name| *name != REFERENCE).collect();
+    let ratio = |method: &str| {
+        let of_task = |(key, own): (&(&str, &str), &f64)| {
+            let reference = medians.get(&(REFERENCE, key.1)).filter(|_| key.0 == method)?;
+            Some((own / reference).ln())
+        };
+        mean(&medians.iter().filter_map(of_task).collect::<Vec<_>>()).map(f64::exp)
+    };
+    let row = |method: &str| {
+        Some(BaselineRow {
+            task: ALL_TASKS.into(),
+            method: method.into(),
+            seed: None,
+            metric: TIME_RATIO.into(),
+            value: rounded(ratio(method)?),
+            tolerance: TIME_FACTOR,
+        })
+    };
+    methods.into_iter().filter_map(row).collect()
+}
+
+/// Six decimals: a file that people read, and far below every tolerance.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+/// One row that closed the gate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moved {
+    /// Task, method, seed, metric.
+    pub row: Key,
+    /// Baseline value; absent for a new row.
+    pub was: Option<f64>,
+    /// Value now; absent for a missing row.
+    pub is: Option<f64>,
+    /// How far it may move.
+    pub tolerance: f64,
+}
+
+/// Outcome of a comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateReport {
+    /// Rows that moved beyond their tolerance, are missing or new.
+    pub moved: Vec<Moved>,
+    /// Rows compared.
+    pub compared: usize,
+    /// Whether the gate is open.
+    pub passed: bool,
+}
+
+/// Compares `current` with `baseline`; the baseline's tolerances hold.
+pub fn compare(baseline: &[BaselineRow], current: &[BaselineRow]) -> GateReport {
+    let before: BTreeMap<Key, &BaselineRow> = baseline.iter().map(|row| (row.key(), row)).collect();
+    let now: BTreeMap<Key, &BaselineRow> = current.iter().map(|row| (row.key(), row)).collect();
+    let keys: BTreeSet<&Key> = before.keys().chain(now.keys()).collect();
+    let compared = keys.len();
+    let moved: Vec<Moved> = keys
+        .into_iter()
+        .filter_map(|key| {
+            let (was, is) = (before.get(key), now.get(key));
+            let tolerance = was.or(is).map_or(0.0, |row| row.tolerance);
+            let (was, is) = (was.map(|row| row.value), is.map(|row| row.value));
+            let holds = was.zip(is).is_some_and(|(was, is)| within(&key.3, was, is, tolerance));
+            (!holds).then(|| Moved { row: key.clone(), was, is, tolerance })
+        })
+        .collect();
+    // An empty baseline guards nothing.
+    let passed = moved.is_empty() && compared > 0;
+    GateReport { moved, compared, passed }
+}
+
+/// A value that is not a number is never within.
+fn within(metric: &str, was: f64, is: f64, tolerance: f64) -> bool {
+    if metric == TIME_RATIO {
+        return is <= was * tolerance && is * tolerance >= was;
+    }
+    // The values were rounded to six decimals.
+    (is - was).abs() <= tolerance + 1e-9
+}
+
+impl fmt::Display for GateReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.compared == 0 {
+            return write!(f, "the regression gate is closed: baseline and results are both empty");
+        }
+        if self.passed {
+            return write!(f, "the regression gate is open: {} rows within tolerance", self.compared);
+        }
+        writeln!(f, "the regression gate is closed: {} of {} rows moved", self.moved.len(), self.compared)?;
+        let mut lines = vec![["row", "was", "is", "tolerance"].map(str::to_string)];
+        lines.extend(self.moved.iter().map(Moved::cells));
+        let widths = [0, 1, 2].map(|i| lines.iter().map(|cells| cells[i].chars().count()).max().unwrap_or(0));
+        let [first, second, third] = widths;
+        let text = |[row, was, is, tolerance]: &[String; 4]| {
+            format!("  {row:<first$}  {was:>second$}  {is:>third$}  {tolerance}")
+        };
+        f.write_str(&lines.iter().map(text).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Moved {
+    fn cells(&self) -> [String; 4] {
+        let (task, method, seed, metric) = &self.row;
+        let seed = seed.map_or(String::new(), |seed| format!(" seed {seed}"));
+        let tolerance = match metric.as_str() {
+            TIME_RATIO => format!("×{} either way", self.tolerance),
+            _ if self.tolerance == 0.0 => "exact".to_string(),
+            _ => format!("±{}", self.tolerance),
+        };
+        let value = |value: Option<f64>, absent: &str| value.map_or(absent.to_string(), |v| v.to_string());
+        [format!("{task} {method}{seed} {metric}"), value(self.was, "(new)"), value(self.is, "(missing)"), tolerance]
+    }
+}
+
+/// Reads a baseline file.
+///
+/// # Errors
+/// The file is missing or not a baseline.
+pub fn read(path: &Path) -> Result<Vec<BaselineRow>> {
+    let mut reader = csv::Reader::from_path(path)
+        .map_err(|e| Error::Input(format!("cannot read the baseline {}: {e}. `--bless` makes one", path.display())))?;
+    let rows = reader.deserialize().collect::<std::result::Result<_, _>>();
+    rows.map_err(|e| Error::Input(format!("{} is no baseline: {e}. Mend it, or make a new one with `--bless`", path.display())))
+}
+
+/// Writes `rows` as the new baseline. Tolerances that were set in an old file by hand stay.
+///
+/// # Errors
+/// The file cannot be written, or an old one cannot be read.
+pub fn bless(path: &Path, rows: &[BaselineRow]) -> Result<()> {
+    let old = if path.exists() { read(path)? } else { Vec::new() };
+    let kept: BTreeMap<Key, f64> = old.iter().map(|row| (row.key(), row.tolerance)).collect();
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        let tolerance = kept.get(&row.key()).copied().unwrap_or(row.tolerance);
+        let blessed = BaselineRow { tolerance, ..row.clone() };
+        writer.serialize(blessed).map_err(|e| Error::Internal(format!("baseline: {e}")))?;
+    }
+    let bytes = writer.into_inner().map_err(|e| Error::Internal(format!("baseline: {e}")))?;
+    write_atomically(path, &bytes)
+}

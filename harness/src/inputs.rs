@@ -1,0 +1,173 @@
+//! What a run reads: the frozen backbone with its tokenizer, and the rows of a task as ids.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use datasets::source::{self, Dataset};
+use datasets::split::{self, Policy};
+use datasets::tokenizer::{Encoded, Tokenizer};
+use datasets::{Example, Task, micro};
+use encoders::Encoder;
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind};
+
+use crate::error::{Error, Result};
+use crate::spec::{BackboneSpec, RunSpec};
+
+/// The backbone on its device.
+pub struct Inputs {
+    /// The frozen encoder.
+    pub encoder: Box<dyn Encoder>,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Where it lies.
+    pub device: Device,
+    /// By name and content.
+    pub backbone: BackboneSpec,
+    /// Files read, with their sha256.
+    pub files: Vec<(String, String)>,
+}
+
+impl Inputs {
+    /// Reads a backbone directory; its name in tables is the directory's.
+    ///
+    /// # Errors
+    /// A missing or damaged file, an architecture or option that is not supported, a tokenizer of another model.
+    pub fn load(dir: &Path, device: Device) -> Result<Self> {
+        let encoder = encoders::load(dir, device, Kind::Float)?;
+        let tokenizer = Tokenizer::from_dir(dir)?;
+        if tokenizer.vocab_size() > encoder.vocab_size() {
+            return Err(Error::Input(format!(
+                "the tokenizer in {} has {} tokens, but the encoder only {} embeddings: they are not of one model",
+                dir.display(),
+                tokenizer.vocab_size(),
+                encoder.vocab_size()
+            )));
+        }
+        let mut sums = encoders::checkpoint::checksums(dir)?;
+        sums.push(("tokenizer".into(), tokenizer.sha256().to_string()));
+        let digest = Sha256::digest(sums.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect::<String>());
+        let name = dir.file_name().map_or_else(|| "backbone".into(), |name| name.to_string_lossy().into_owned());
+        let files = sums.into_iter().map(|(file, sum)| (format!("{name}/{file}"), sum)).collect();
+        let backbone = BackboneSpec { name, sha256: hex::encode(digest) };
+        Ok(Inputs { encoder, tokenizer, device, backbone, files })
+    }
+}
+
+/// Rows of one task, split and tokenised.
+pub struct TaskData {
+    /// The task.
+    pub task: &'static Task,
+    /// Training rows.
+    pub train: Vec<Encoded>,
+    /// Its development sets.
+    pub dev_sets: Vec<DevData>,
+    /// Files the rows came from, with their sha256.
+    pub files: Vec<(String, String)>,
+}
+
+/// One development set.
+pub struct DevData {
+    /// `dev`, `matched` or `mismatched`.
+    pub name: &'static str,
+    /// Rows that select the checkpoint.
+    pub validation: Vec<Encoded>,
+    /// Rows that are reported; the same as `validation` under the official policy.
+    pub test: Vec<Encoded>,
+    /// Whether the two are the same rows.
+    pub is_one_set: bool,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The embedded synthetic suite.
+    Micro,
+    /// Real GLUE.
+    Glue {
+        /// Directory with the official TSV files or the Hub's parquet files.
+        dir: PathBuf,
+        /// Whether files that differ from the lock are taken.
+        allow_unlocked: bool,
+    },
+}
+
+/// Loads and tokenises each task once.
+pub struct Data {
+    origin: Origin,
+    loaded: RefCell<BTreeMap<&'static str, Rc<Dataset>>>,
+    encoded: RefCell<Vec<(EncodedKey, Rc<TaskData>)>>,
+}
+
+/// What the ids of a task depend on besides the tokenizer.
+#[derive(PartialEq)]
+struct EncodedKey {
+    task: &'static str,
+    split: Policy,
+    max_length: usize,
+    train_limit: Option<usize>,
+}
+
+impl Data {
+    /// Nothing loaded yet.
+    pub fn new(origin: Origin) -> Self {
+        Data { origin, loaded: RefCell::default(), encoded: RefCell::default() }
+    }
+
+    /// All rows of a task.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged or not those of the lock.
+    pub fn dataset(&self, task: &'static Task) -> Result<Rc<Dataset>> {
+        if let Some(known) = self.loaded.borrow().get(task.name) {
+            return Ok(Rc::clone(known));
+        }
+        let dataset = Rc::new(match &self.origin {
+            Origin::Micro => micro::dataset(task),
+            Origin::Glue { dir, allow_unlocked } => source::load(task, dir, *allow_unlocked)?,
+        });
+        self.loaded.borrow_mut().insert(task.name, Rc::clone(&dataset));
+        Ok(dataset)
+    }
+
+    /// The rows of a run, split, limited and tokenised.
+    ///
+    /// # Errors
+    /// As [`Data::dataset`]; a row that cannot be tokenised; no training row.
+    pub fn of_run(&self, spec: &RunSpec, tokenizer: &Tokenizer) -> Result<Rc<TaskData>> {
+        let task = datasets::glue::find(&spec.task)?;
+        let (max_length, train_limit) = (spec.train.max_length, spec.data.train_limit);
+        let key = EncodedKey { task: task.name, split: spec.data.split, max_length, train_limit };
+        if let Some((_, known)) = self.encoded.borrow().iter().find(|(of, _)| *of == key) {
+            return Ok(Rc::clone(known));
+        }
+        let data = Rc::new(encode(&*self.dataset(task)?, &key, tokenizer)?);
+        self.encoded.borrow_mut().push((key, Rc::clone(&data)));
+        Ok(data)
+    }
+}
+
+fn encode(dataset: &Dataset, key: &EncodedKey, tokenizer: &Tokenizer) -> Result<TaskData> {
+    let split = split::split(dataset, key.split);
+    let encode = |rows: &[Example]| Ok::<_, Error>(tokenizer.encode_all(rows, key.max_length)?);
+    let limit = key.train_limit.unwrap_or(usize::MAX).min(split.train.len());
+    if limit == 0 {
+        return Err(Error::Usage(format!("task {} has no training row to learn from", key.task)));
+    }
+    let dev_set = |set: &split::DevSplit| {
+        Ok(DevData {
+            name: set.name,
+            validation: encode(&set.validation)?,
+            test: encode(&set.test)?,
+            is_one_set: set.validation == set.test,
+        })
+    };
+    Ok(TaskData {
+        task: dataset.task,
+        train: encode(&split.train[..limit])?,
+        dev_sets: split.dev_sets.iter().map(dev_set).collect::<Result<_>>()?,
+        files: dataset.files.clone(),
+    })
+}

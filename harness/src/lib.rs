@@ -1,0 +1,30 @@
+//! The rankbench binary as a library: plan, run, store, report.
+
+pub mod cli;
+pub mod clock;
+pub mod device;
+pub mod doctor;
+pub mod efficiency;
+pub mod error;
+pub mod figures;
+pub mod frame;
+pub mod gate;
+pub mod health;
+pub mod home;
+pub mod inputs;
+pub mod manifest;
+pub mod plan;
+pub mod progress;
+pub mod published;
+pub mod recipe;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod seeds;
+pub mod select;
+pub mod spec;
+pub mod stats;
+pub mod store;
+pub mod sweep;
+pub mod tables;
+pub mod train;

@@ -1,0 +1,22 @@
+//! The `rankbench` command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use harness::cli::Cli;
+use harness::error::Error;
+
+fn main() -> ExitCode {
+    // A panic inside a run is caught and told as the run's failure; its backtrace would only hide the message.
+    std::panic::set_hook(Box::new(|_| {}));
+    let cli = Cli::parse();
+    let result = std::panic::catch_unwind(|| cli.run()).unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref())));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.exit_code();
+            eprintln!("{:?}", miette::Report::new(error));
+            ExitCode::from(code)
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a run leaves behind, row by row. The training loop writes these, the report reads them; see `store.rs`
+//! for the files they live in.
+
+use serde::{Deserialize, Serialize};
+
+/// One line of `epochs.csv`. Evaluation and checkpointing are outside `seconds`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRow {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Optimiser steps of the epoch.
+    pub steps: usize,
+    /// Training time of the epoch in seconds, device synchronised at both ends.
+    pub seconds: f64,
+    /// Mean task loss over the epoch's steps.
+    pub task_loss: f64,
+    /// Mean penalty (orthogonality or L1 term) over the epoch's steps; 0 for a method without one.
+    pub penalty: f64,
+    /// Tokens that are not padding.
+    pub tokens: u64,
+    /// Tokens with padding.
+    pub padded_tokens: u64,
+    /// Peak memory in MiB: device allocator on a GPU, resident set on a CPU.
+    pub peak_memory_mib: f64,
+}
+
+/// One line of `evals.csv`: one metric of one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalRow {
+    /// Optimiser steps done.
+    pub step: usize,
+    /// Epochs done, fractional.
+    pub epoch: f64,
+    /// `validation` (selects) or `test` (is reported).
+    pub split: String,
+    /// Development set: `dev`, `matched` or `mismatched`.
+    pub dev_set: String,
+    /// Metric name, e.g. `matthews`; `loss` for the mean task loss.
+    pub metric: String,
+    /// Its value; metrics are in 0..1 (or -1..1), not percent.
+    pub value: f64,
+    /// Trained parameters that are not pruned at this step (exact count, head not counted).
+    pub effective_parameters: i64,
+}
+
+/// One line of `ranks.csv`: one site at one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RankRow {
+    /// Optimiser steps done.
+    pub step: usize,
+    /// Module path of the site.
+    pub site: String,
+    /// Layer, from 0.
+    pub layer: usize,
+    /// Kind of the site: `query`, `key`, `value`, `attention_output`, `intermediate`, `output`.
+    pub kind: String,
+    /// Non-zero components.
+    pub rank: i64,
+    /// Components at the start.
+    pub max_rank: i64,
+    /// Mean absolute gate (SoRA) or singular value (AdaLoRA); empty for a method without gates.
+    pub mean_abs_gate: Option<f64>,
+}
+
+/// One line of `predictions.csv`: one example at the selected checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PredictionRow {
+    /// `validation` or `test`.
+    pub split: String,
+    /// Development set: `dev`, `matched` or `mismatched`.
+    pub dev_set: String,
+    /// Row in the source file, from 0.
+    pub row: usize,
+    /// True class id or score.
+    pub label: f64,
+    /// Predicted class id or score.
+    pub prediction: f64,
+}
+
+/// `outcome.json`: what the run came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// One entry a development set.
+    pub results: Vec<DevSetResult>,
+    /// Parameter counts at the selected checkpoint.
+    pub parameters: Parameters,
+    /// Optimiser steps of the whole run.
+    pub steps: usize,
+    /// Wall time of the whole run in seconds, evaluation included.
+    pub wall_seconds: f64,
+    /// Signs of a collapsed run, in words; empty for a healthy one.
+    pub collapse: Vec<String>,
+}
+
+/// Result on one development set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DevSetResult {
+    /// `dev`, `matched` or `mismatched`.
+    pub dev_set: String,
+    /// Step whose checkpoint the selection metric chose on the validation split.
+    pub selected_step: usize,
+    /// Selection metric's name and value on the validation split.
+    pub selection_metric: String,
+    /// Its value there.
+    pub selection_value: f64,
+    /// Every metric on the test split at the selected checkpoint: (name, value in 0..1 or -1..1).
+    pub test: Vec<(String, f64)>,
+    /// Examples of the test split.
+    pub test_examples: usize,
+}
+
+/// The three parameter counts (always named) and the head's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// Trained adapter values, gates and singular values included.
+    pub allocated: i64,
+    /// Adapter values left after pruning, exact: sum of rank * (d_in + d_out).
+    pub effective: i64,
+    /// What the authors' own counter gives.
+    pub as_published: i64,
+    /// Trained values of the head; 0 when it is frozen.
+    pub head: i64,
+    /// Backbone and head together.
+    pub backbone: i64,
+}
+
+/// One line of `timings.csv`: one epoch of the interleaved measurement (`rankbench efficiency`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TimingRow {
+    /// Method name.
+    pub method: String,
+    /// Task name.
+    pub task: String,
+    /// Round of the interleaving, from 1: A B C A B C; rows of one round and epoch are a pair.
+    pub repeat: usize,
+    /// Epoch within the round, from 1, warm-up not counted.
+    pub epoch: usize,
+    /// Training time of the epoch in seconds, device synchronised at both ends.
+    pub seconds: f64,
+    /// Optimiser steps of the epoch.
+    pub steps: usize,
+    /// Tokens that are not padding.
+    pub tokens: u64,
+    /// Peak memory in MiB.
+    pub peak_memory_mib: f64,
+    /// Trained adapter values.
+    pub allocated: i64,
+    /// Adapter values left after pruning at the end of the epoch.
+    pub effective: i64,
+    /// Rows of one step.
+    pub batch_size: usize,
+    /// Tokens of one row, padding included; the longest where it varies.
+    pub length: usize,
+    /// Device in words.
+    pub device: String,
+    /// Number format: `fp32`, `tf32`, `bf16`.
+    pub precision: String,
+}

@@ -1,0 +1,49 @@
+//! Choosing a checkpoint: the best value of the selection metric on the validation split, the first of equals.
+
+use tch::Tensor;
+
+/// The trained values at the best evaluation so far, for one development set.
+pub struct Track {
+    /// Development set.
+    pub dev_set: &'static str,
+    /// The best checkpoint, after the first evaluation.
+    pub best: Option<Checkpoint>,
+}
+
+/// Trained values at one evaluation.
+pub struct Checkpoint {
+    /// Optimiser steps done.
+    pub step: usize,
+    /// Value of the selection metric.
+    pub value: f64,
+    /// All flat groups, by name.
+    pub state: Vec<(String, Tensor)>,
+}
+
+impl Track {
+    /// Nothing selected yet.
+    pub fn new(dev_set: &'static str) -> Self {
+        Track { dev_set, best: None }
+    }
+
+    /// Takes the evaluation of `step` when its value is better than every one before.
+    pub fn offer(&mut self, step: usize, value: f64, state: impl FnOnce() -> Vec<(String, Tensor)>) {
+        if self.best.as_ref().is_none_or(|best| value > best.value) {
+            self.best = Some(Checkpoint { step, value, state: state() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equals_stays() {
+        let mut track = Track::new("dev");
+        for (step, value) in [(10, 0.5), (20, 0.7), (30, 0.7), (40, 0.6)] {
+            track.offer(step, value, Vec::new);
+        }
+        assert_eq!(track.best.map(|best| best.step), Some(20));
+    }
+}

@@ -1,0 +1,207 @@
+//! A run is a directory: `run.toml`, `manifest.json`, `epochs.csv`, `evals.csv`, `ranks.csv`, `predictions.csv`,
+//! `outcome.json`, `adapter/`, and `DONE` written last. Files are written under a temporary name and renamed.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::record::{EpochRow, EvalRow, Outcome, PredictionRow, RankRow};
+use crate::spec::RunSpec;
+
+/// Where a run was made: what is not part of its identity but explains its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this program.
+    pub rankbench: String,
+    /// Commit of the source tree, `unknown` outside a checkout.
+    pub git_commit: String,
+    /// Whether the tree had uncommitted changes.
+    pub git_dirty: bool,
+    /// sha256 of Cargo.lock.
+    pub cargo_lock_sha256: String,
+    /// libtorch version.
+    pub libtorch: String,
+    /// Device in words.
+    pub device: String,
+    /// GPU driver, empty on a CPU.
+    pub driver: String,
+    /// Threads libtorch used.
+    pub threads: i64,
+    /// Files read, with their sha256.
+    pub files: Vec<(String, String)>,
+    /// Start, seconds since 1970.
+    pub started_unix: u64,
+    /// How many times this run was started over after being cut off.
+    pub restarts: usize,
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Status {
+    /// It has `DONE`.
+    Done(Box<Outcome>),
+    /// It has `FAILED`, with the reason.
+    Failed(String),
+    /// It was cut off or has not been started.
+    Unfinished,
+}
+
+/// A run directory, read back.
+#[derive(Debug, Clone)]
+pub struct RunRecord {
+    /// Name of its directory.
+    pub id: String,
+    /// Its specification.
+    pub spec: RunSpec,
+    /// Its manifest.
+    pub manifest: Option<Manifest>,
+    /// How it stands.
+    pub status: Status,
+    /// `epochs.csv`.
+    pub epochs: Vec<EpochRow>,
+    /// `evals.csv`.
+    pub evals: Vec<EvalRow>,
+    /// `ranks.csv`.
+    pub ranks: Vec<RankRow>,
+}
+
+/// One run directory, open for writing.
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Opens (or makes) `<runs>/<id>` and writes `run.toml` when it is new.
+    pub fn open(runs: &Path, spec: &RunSpec) -> Result<Self> {
+        let path = runs.join(spec.id());
+        fs::create_dir_all(&path).map_err(|e| Error::output(&path, e))?;
+        let dir = RunDir { path };
+        if !dir.path.join("run.toml").exists() {
+            let text = toml::to_string_pretty(spec).map_err(|e| Error::Internal(format!("run.toml: {e}")))?;
+            dir.write("run.toml", text.as_bytes())?;
+        }
+        Ok(dir)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the run is finished.
+    pub fn is_done(&self) -> bool {
+        self.path.join("DONE").exists()
+    }
+
+    /// Writes one file under a temporary name, syncs it and renames it.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        write_atomically(&self.path.join(name), bytes)
+    }
+
+    /// Writes rows as CSV.
+    pub fn write_rows<T: Serialize>(&self, name: &str, rows: &[T]) -> Result<()> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        for row in rows {
+            writer.serialize(row).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
+        }
+        let bytes = writer.into_inner().map_err(|e| Error::Internal(format!("{name}: {e}")))?;
+        self.write(name, &bytes)
+    }
+
+    /// Writes a value as JSON.
+    pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+        let text = serde_json::to_string_pretty(value).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
+        self.write(name, text.as_bytes())
+    }
+
+    /// Marks the run as finished: `outcome.json`, then `DONE`.
+    pub fn finish(&self, outcome: &Outcome) -> Result<()> {
+        self.write_json("outcome.json", outcome)?;
+        let _ = fs::remove_file(self.path.join("FAILED"));
+        self.write("DONE", b"")
+    }
+
+    /// Marks the run as failed with a reason; a later sweep tries it again.
+    pub fn fail(&self, reason: &str) -> Result<()> {
+        self.write("FAILED", reason.as_bytes())
+    }
+
+    /// The manifest an earlier, cut-off start left behind.
+    pub fn previous_manifest(&self) -> Option<Manifest> {
+        read_json(&self.path.join("manifest.json")).ok()
+    }
+}
+
+/// Writes `bytes` to `path` so that a reader sees all of it or nothing.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|e| Error::output(parent, e))?;
+    }
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let written = fs::File::create(&partial)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&partial, path));
+    written.map_err(|e| {
+        let _ = fs::remove_file(&partial);
+        Error::output(path, e)
+    })
+}
+
+/// Reads every run directory under `runs`, in the order of their names. A directory without `run.toml` is skipped.
+pub fn load_all(runs: &Path) -> Result<Vec<RunRecord>> {
+    let mut names: Vec<PathBuf> = fs::read_dir(runs)
+        .map_err(|e| Error::input(runs, e))?
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|path| path.join("run.toml").exists())
+        .collect();
+    names.sort();
+    names.iter().map(|path| load(path)).collect()
+}
+
+/// Reads one run directory.
+pub fn load(path: &Path) -> Result<RunRecord> {
+    let toml_path = path.join("run.toml");
+    let text = fs::read_to_string(&toml_path).map_err(|e| Error::input(&toml_path, e))?;
+    let spec: RunSpec = toml::from_str(&text).map_err(|e| Error::damaged(&toml_path, e))?;
+    let status = if path.join("DONE").exists() {
+        Status::Done(Box::new(read_json(&path.join("outcome.json"))?))
+    } else if let Ok(reason) = fs::read_to_string(path.join("FAILED")) {
+        Status::Failed(reason)
+    } else {
+        Status::Unfinished
+    };
+    Ok(RunRecord {
+        id: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        spec,
+        manifest: read_json(&path.join("manifest.json")).ok(),
+        status,
+        epochs: read_rows(&path.join("epochs.csv"))?,
+        evals: read_rows(&path.join("evals.csv"))?,
+        ranks: read_rows(&path.join("ranks.csv"))?,
+    })
+}
+
+/// Reads `predictions.csv` of a run (large, so not part of [`RunRecord`]).
+pub fn load_predictions(runs: &Path, id: &str) -> Result<Vec<PredictionRow>> {
+    read_rows(&runs.join(id).join("predictions.csv"))
+}
+
+/// Reads a CSV file; one that is not there yet is empty.
+fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let mut reader = csv::Reader::from_path(path).map_err(|e| Error::damaged(path, e))?;
+    reader.deserialize().collect::<std::result::Result<_, _>>().map_err(|e| Error::damaged(path, e))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
+    serde_json::from_str(&text).map_err(|e| Error::damaged(path, e))
+}

@@ -1,0 +1,139 @@
+//! All runs of a plan: what is done stays done, what fails is stored as failed, the rest goes on.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::inputs::{Data, Inputs, TaskData};
+use crate::progress::{Progress, spoken};
+use crate::record::Outcome;
+use crate::run::{Bench, run};
+use crate::spec::{Precision, RunSpec};
+use crate::store::RunDir;
+use crate::train::{Trainer, lengths};
+
+/// What a sweep came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// Runs of the plan.
+    pub total: usize,
+    /// Runs that were finished before.
+    pub known: usize,
+    /// Runs that failed now.
+    pub failed: usize,
+}
+
+/// Builds one trainer for every different method and task of the plan, so that what cannot work is said before the first
+/// step and not hours later.
+///
+/// # Errors
+/// The first run whose options do not fit its length or its sites.
+pub fn preflight(plan: &[RunSpec], inputs: &Inputs, data: &Data) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for spec in plan {
+        let settings = format!("{} {} {:?} {:?}", spec.task, spec.method, spec.train, spec.options);
+        if seen.insert(settings) {
+            let task = data.of_run(spec, &inputs.tokenizer)?;
+            check(spec, inputs, &task).map_err(|e| match e {
+                Error::Usage(text) => Error::Usage(format!("run {}: {text}", spec.id())),
+                other => other,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
+    let trainer = Trainer::new(spec, inputs, task)?;
+    let adapters = trainer.adapters();
+    let attached = inputs.encoder.sites().iter().zip(&adapters.0).filter_map(|(site, a)| Some((site, a.as_ref()?)));
+    for (site, adapter) in attached {
+        let (rank, most) = (adapter.a.size()[0], site.d_in.min(site.d_out));
+        if rank > most {
+            return Err(Error::Usage(format!(
+                "rank {rank} is larger than a dimension of {} ({} x {}): expected at most {most}; choose a smaller rank",
+                site.path, site.d_out, site.d_in
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Makes every run that is not finished, in order, below `runs`.
+///
+/// # Errors
+/// Ctrl-C, a file that cannot be written, input that can no longer be read. A run that fails is no error here.
+pub fn sweep(plan: &[RunSpec], inputs: &Inputs, data: &Data, runs: &Path, stop: &AtomicBool) -> Result<Swept> {
+    let mut open: Vec<(&RunSpec, RunDir)> = Vec::new();
+    for spec in plan {
+        let dir = RunDir::open(runs, spec)?;
+        if !dir.is_done() {
+            open.push((spec, dir));
+        }
+    }
+    let known = plan.len() - open.len();
+    if known > 0 {
+        eprintln!("{known} of {} runs are finished already", plan.len());
+    }
+    let mut planned = 0;
+    for (spec, _) in &open {
+        planned += steps(spec, inputs, data)?;
+    }
+    let progress = Progress::new(open.len(), planned);
+    let bench = Bench { inputs, progress: &progress, stop };
+    let mut failed = 0;
+    for (spec, dir) in &open {
+        let task = data.of_run(spec, &inputs.tokenizer)?;
+        let steps = steps(spec, inputs, data)?;
+        progress.begin(&format!("{} {} seed {}", spec.task, spec.method, spec.seed), steps);
+        let started = Instant::now();
+        match guarded(spec, &task, dir, bench) {
+            Ok(outcome) => progress.end(&format!("{} in {}", headline(&outcome), spoken(started.elapsed()))),
+            Err(error) if ends_the_sweep(&error) => {
+                progress.finish();
+                return Err(error);
+            }
+            Err(error) => {
+                failed += 1;
+                dir.fail(&error.to_string())?;
+                progress.skip(steps);
+                progress.end(&format!("FAILED: {error}"));
+            }
+        }
+    }
+    progress.finish();
+    Ok(Swept { total: plan.len(), known, failed })
+}
+
+/// Optimiser steps of a run.
+fn steps(spec: &RunSpec, inputs: &Inputs, data: &Data) -> Result<u64> {
+    Ok(lengths(&spec.train, data.of_run(spec, &inputs.tokenizer)?.train.len()).0 as u64)
+}
+
+/// A run whose libtorch call throws must not take the sweep with it.
+fn guarded(spec: &RunSpec, task: &Rc<TaskData>, dir: &RunDir, bench: Bench) -> Result<Outcome> {
+    torch_ext::allow_tf32(spec.train.precision == Precision::Tf32)?;
+    match catch_unwind(AssertUnwindSafe(|| run(spec, task, dir, bench))) {
+        Ok(result) => result,
+        Err(panic) => Err(Error::from_panic(panic.as_ref())),
+    }
+}
+
+/// Whether going on makes no sense: nothing could be stored, or the user said stop.
+fn ends_the_sweep(error: &Error) -> bool {
+    matches!(error, Error::Output { .. } | Error::Interrupted)
+}
+
+fn headline(outcome: &Outcome) -> String {
+    let of_set = |result: &crate::record::DevSetResult| {
+        let metrics: Vec<String> = result.test.iter().map(|(name, value)| format!("{name} {:.2}", 100.0 * value)).collect();
+        format!("{} {}", result.dev_set, metrics.join(" "))
+    };
+    let sets: Vec<String> = outcome.results.iter().map(of_set).collect();
+    let flag = if outcome.collapse.is_empty() { "" } else { " (COLLAPSED)" };
+    sets.join("; ") + flag
+}

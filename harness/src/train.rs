@@ -1,0 +1,239 @@
+//! The training loop. It names no method: whatever differs between methods lies behind [`methods::Method`].
+
+use datasets::batch::{Batch, batches};
+use datasets::random::torch_randperm;
+use datasets::tokenizer::Encoded;
+use encoders::{Encoder, Inputs};
+use methods::optim::LinearSchedule;
+use methods::params::{Builder, GroupKind, Slot, Views};
+use methods::{Adapters, Context, Protocol, Step};
+use tch::{Device, Kind, Reduction, Tensor};
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::inputs::{Inputs as RunInputs, TaskData};
+use crate::record::EpochRow;
+use crate::seeds::Seeds;
+use crate::spec::{Precision, RunSpec, TrainSpec};
+
+/// Batches laid out ahead of the device at a time.
+const BATCHES_AHEAD: usize = 64;
+
+/// A head tensor: trained, or as initialised.
+enum HeadTensor {
+    Trained(String, Slot),
+    Fixed(Tensor),
+}
+
+/// One run in training.
+pub struct Trainer<'a> {
+    encoder: &'a dyn Encoder,
+    data: &'a TaskData,
+    train: &'a TrainSpec,
+    device: Device,
+    pad_id: u32,
+    seeds: Seeds,
+    head: Vec<HeadTensor>,
+    step: Step,
+}
+
+/// Steps of a run: those that are taken, and those the learning-rate schedule counts.
+///
+/// The release divides without rounding up (`epochs * rows / batch`, truncated), so with a short last batch the rate
+/// reaches 0 before the last step (spec §3.2).
+pub fn lengths(train: &TrainSpec, rows: usize) -> (usize, usize) {
+    let taken = train.epochs * rows.div_ceil(train.batch_size);
+    let scheduled = (train.epochs as f64 * rows as f64 / train.batch_size as f64) as usize;
+    (taken, scheduled)
+}
+
+/// Optimiser settings of a run: warm-up rounded up for weights and down for gates, as released.
+pub fn protocol(train: &TrainSpec, rows: usize) -> Protocol {
+    let (steps, total) = lengths(train, rows);
+    let warmup = train.warmup_ratio * total as f64;
+    Protocol {
+        lr: train.lr,
+        weight_decay: train.weight_decay,
+        decay_order: train.decay_order,
+        max_grad_norm: train.max_grad_norm,
+        steps,
+        schedule: LinearSchedule { warmup: warmup.ceil() as usize, total },
+        gate_schedule: LinearSchedule { warmup: warmup as usize, total },
+    }
+}
+
+impl<'a> Trainer<'a> {
+    /// Head, adapters and optimisers at their start values.
+    ///
+    /// # Errors
+    /// Options that do not fit the run.
+    pub fn new(spec: &'a RunSpec, inputs: &'a RunInputs, data: &'a TaskData) -> Result<Self> {
+        let encoder = inputs.encoder.as_ref();
+        let seeds = Seeds::of(spec.seed);
+        let protocol = protocol(&spec.train, data.train.len());
+        let mut params = Builder::new(inputs.device, Kind::Float);
+        let context =
+            Context { sites: encoder.sites(), protocol: &protocol, hidden_size: encoder.hidden_size(), seed: seeds.adapter };
+        let method = (methods::registry::find(&spec.method)?.build)(&spec.options, &context, &mut params)?;
+        let head = encoder.head(data.task.labels.outputs() as i64, seeds.head);
+        let head = head
+            .params
+            .into_iter()
+            .map(|p| match spec.train.train_head {
+                true => {
+                    let group = if p.decayed { GroupKind::Decayed } else { GroupKind::Undecayed };
+                    let slot = params.add(group, p.name.as_str(), &p.init);
+                    HeadTensor::Trained(p.name, slot)
+                }
+                false => HeadTensor::Fixed(p.init.to_kind(Kind::Float).to_device(inputs.device)),
+            })
+            .collect();
+        let step = Step::new(params.finish(), method, &protocol);
+        tch::manual_seed(seeds.dropout);
+        let (pad_id, device) = (inputs.tokenizer.pad_id(), inputs.device);
+        Ok(Trainer { encoder, data, train: &spec.train, device, pad_id, seeds, head, step })
+    }
+
+    /// Trained values, method and step count.
+    pub fn step(&self) -> &Step {
+        &self.step
+    }
+
+    /// Overwrites the trained values with a copy taken by [`methods::params::Params::state`].
+    pub fn restore(&self, state: &[(String, Tensor)]) -> Result<()> {
+        let taken = state.iter().all(|(group, value)| self.step.params().load(group, value));
+        if taken { Ok(()) } else { Err(Error::Internal("a checkpoint of another run was restored".into())) }
+    }
+
+    /// The adapters as they are, without a graph.
+    pub fn adapters(&self) -> Adapters {
+        tch::no_grad(|| self.step.method().adapters(&self.step.params().views()))
+    }
+
+    /// The trained head tensors by their name; empty when the head is not trained.
+    pub fn trained_head(&self) -> std::collections::BTreeMap<String, Tensor> {
+        let views = tch::no_grad(|| self.step.params().views());
+        let trained = self.head.iter().filter_map(|tensor| match tensor {
+            HeadTensor::Trained(name, slot) => Some((name.clone(), views.get(*slot).copy())),
+            HeadTensor::Fixed(_) => None,
+        });
+        trained.collect()
+    }
+
+    /// Tokens of the longest training row, padded: what a batch can come to.
+    pub fn longest(&self) -> usize {
+        let every = self.layout(&self.data.train, &(0..self.data.train.len()).collect::<Vec<_>>());
+        every.iter().map(|batch| batch.length).max().unwrap_or(0)
+    }
+
+    /// Trains one epoch, from 1. `between` is called after every step with the running clock: what must not count is
+    /// done in a pause of it, what waits for nothing needs none.
+    ///
+    /// # Errors
+    /// A loss that is not finite; whatever `between` ends with.
+    pub fn epoch(
+        &mut self,
+        epoch: usize,
+        between: &mut dyn FnMut(&Self, &mut Clock) -> Result<()>,
+    ) -> Result<EpochRow> {
+        let rows = torch_randperm(self.data.train.len(), self.seeds.order(epoch));
+        torch_ext::reset_peak_memory(self.device)?;
+        let mut clock = Clock::start(self.device)?;
+        let zero = || Tensor::zeros([], (Kind::Double, self.device));
+        let (mut task_loss, mut penalty) = (zero(), zero());
+        let (mut steps, mut tokens, mut padded_tokens) = (0, 0, 0);
+        for rows in rows.chunks(self.train.batch_size * BATCHES_AHEAD) {
+            for batch in self.layout(&self.data.train, rows) {
+                let losses = self.train_step(&batch)?;
+                let _ = task_loss.g_add_(&losses.task);
+                if let Some(term) = losses.penalty {
+                    let _ = penalty.g_add_(&term);
+                }
+                steps += 1;
+                tokens += batch.tokens;
+                padded_tokens += (batch.rows * batch.length) as u64;
+                between(self, &mut clock)?;
+            }
+        }
+        let seconds = clock.stop()?;
+        let mean = |sum: Tensor| sum.double_value(&[]) / steps.max(1) as f64;
+        let (task_loss, penalty) = (mean(task_loss), mean(penalty));
+        if !(task_loss + penalty).is_finite() {
+            let lr = self.train.lr;
+            return Err(Error::Diverged(format!("the loss is not finite in epoch {epoch}; a smaller lr than {lr} may help")));
+        }
+        let peak_memory_mib = torch_ext::peak_memory(self.device)? as f64 / (1024.0 * 1024.0);
+        Ok(EpochRow { epoch, steps, seconds, task_loss, penalty, tokens, padded_tokens, peak_memory_mib })
+    }
+
+    fn train_step(&mut self, batch: &Batch) -> Result<methods::step::StepLoss> {
+        let views = self.step.params().views();
+        let adapters = self.step.method().adapters(&views);
+        let logits = self.logits(&views, &adapters, batch, true)?;
+        let loss = self.loss(&logits, batch);
+        let (losses, _norm) = self.step.apply(&loss, &views)?;
+        Ok(losses)
+    }
+
+    fn layout(&self, rows: &[Encoded], order: &[usize]) -> Vec<Batch> {
+        let TrainSpec { batch_size, padding, max_length, .. } = *self.train;
+        batches(rows, order, batch_size, padding, max_length, self.pad_id)
+    }
+
+    fn logits(&self, views: &Views, adapters: &Adapters, batch: &Batch, train: bool) -> Result<Tensor> {
+        let shape = [batch.rows as i64, batch.length as i64];
+        let on_device = |values: &[i64]| Tensor::from_slice(values).view(shape).to_device(self.device);
+        let inputs =
+            Inputs { ids: on_device(&batch.ids), mask: on_device(&batch.mask), type_ids: on_device(&batch.type_ids) };
+        let head: Vec<Tensor> = self
+            .head
+            .iter()
+            .map(|tensor| match tensor {
+                HeadTensor::Trained(_, slot) => views.get(*slot).shallow_clone(),
+                HeadTensor::Fixed(value) => value.shallow_clone(),
+            })
+            .collect();
+        let _autocast = match self.train.precision {
+            Precision::Bf16 => Some(torch_ext::autocast_bf16(self.device)?),
+            Precision::Fp32 | Precision::Tf32 => None,
+        };
+        let hidden = self.encoder.hidden_states(&inputs, adapters, train);
+        let last = hidden.last().ok_or_else(|| Error::Internal("the encoder has no layer".into()))?;
+        Ok(self.encoder.logits(last, &head, train).to_kind(Kind::Float))
+    }
+
+    /// Mean cross-entropy, or mean squared error for a score (spec §4).
+    fn loss(&self, logits: &Tensor, batch: &Batch) -> Tensor {
+        let labels = Tensor::from_slice(&batch.labels).to_device(self.device);
+        if self.data.task.is_regression() {
+            return logits.squeeze_dim(-1).mse_loss(&labels.to_kind(Kind::Float), Reduction::Mean);
+        }
+        logits.cross_entropy_loss::<&Tensor>(&labels.to_kind(Kind::Int64), None, Reduction::Mean, -100, 0.0)
+    }
+
+    /// Predicts every row: the class with the largest logit, or the score. Rows are batched by length and given back in
+    /// their own order, with the mean task loss.
+    pub fn predict(&self, rows: &[Encoded]) -> Result<(Vec<f64>, f64)> {
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|&i| rows[i].encoding.ids.len());
+        let mut predictions = vec![f64::NAN; rows.len()];
+        let mut loss = 0.0;
+        let views = tch::no_grad(|| self.step.params().views());
+        let adapters = self.adapters();
+        for (batch, places) in self.layout(rows, &order).iter().zip(order.chunks(self.train.batch_size)) {
+            let (values, batch_loss) = tch::no_grad(|| -> Result<_> {
+                let logits = self.logits(&views, &adapters, batch, false)?;
+                let values = match self.data.task.is_regression() {
+                    true => logits.squeeze_dim(-1),
+                    false => logits.argmax(-1, false),
+                };
+                Ok((Vec::<f64>::try_from(values.to_kind(Kind::Double))?, self.loss(&logits, batch).double_value(&[])))
+            })?;
+            loss += batch_loss * batch.rows as f64;
+            for (&place, value) in places.iter().zip(values) {
+                predictions[place] = value;
+            }
+        }
+        Ok((predictions, loss / rows.len().max(1) as f64))
+    }
+}

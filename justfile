@@ -1,0 +1,49 @@
+# Everything a user runs. `./justw RECIPE` works on a machine without just.
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+rankbench := "target/release/rankbench"
+
+# What there is
+default:
+    @just --list --unsorted --justfile '{{justfile()}}'
+
+# Make .venv with libtorch and the MiniLM backbone; does only what is missing
+setup:
+    @scripts/setup.sh
+
+# Build target/release/rankbench
+build: setup
+    cargo build --release --bin rankbench
+
+# The main job on the embedded synthetic data: Table 1, efficiency, report
+quickstart *args: build
+    {{rankbench}} quickstart {{args}}
+
+# All tests
+test *args: setup
+    cargo test --release --workspace {{args}}
+
+# The paper's Table 1 (DeBERTaV3-base, GLUE); flags override the recipe, e.g. --backbone MiniLM-L6-H384 --glue DIR --tasks rte
+reproduce-table1 *args: build
+    {{rankbench}} run --recipe recipes/table1.toml {{args}}
+
+# The paper's Table 4: time per epoch, methods interleaved
+efficiency *args: build
+    {{rankbench}} efficiency --recipe recipes/efficiency.toml {{args}}
+
+# Compare a small fixed recipe with results/baselines; --bless takes the result as the new baseline
+regression *args: build
+    {{rankbench}} regression --recipe recipes/regression.toml {{args}}
+
+# Versions, devices, where each thing was found, what is missing
+doctor: build
+    {{rankbench}} doctor
+
+# Criterion benches
+bench *args: setup
+    cargo bench --workspace {{args}}
+
+# Format and lints, as CI checks them
+check: setup
+    cargo fmt --all --check
+    cargo clippy --release --workspace --all-targets -- -D warnings

@@ -1,0 +1,180 @@
+//! The few libtorch calls that tch does not expose: synchronisation and memory statistics of a device, bf16 autocast,
+//! TF32 and determinism switches, the version it was built with.
+
+use std::ffi::{CStr, c_char, c_int, c_longlong};
+
+use tch::Device;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What libtorch or the system said.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// libtorch threw.
+    #[error("libtorch: {0}")]
+    Torch(String),
+    /// The process's memory cannot be read.
+    #[error("cannot read /proc/self/status: {0}")]
+    Memory(String),
+}
+
+unsafe extern "C" {
+    fn rb_last_error() -> *const c_char;
+    fn rb_version() -> *const c_char;
+    fn rb_synchronize(device: c_int) -> c_int;
+    fn rb_reset_peak_memory(device: c_int) -> c_int;
+    fn rb_peak_memory(device: c_int, bytes: *mut c_longlong) -> c_int;
+    fn rb_autocast_bf16(cuda: bool, on: bool) -> c_int;
+    fn rb_allow_tf32(allow: bool) -> c_int;
+    fn rb_deterministic(on: bool) -> c_int;
+}
+
+/// Version of the libtorch headers this was built with, e.g. `2.11.0`.
+pub fn version() -> String {
+    // SAFETY: the shim gives a static, NUL-terminated string.
+    unsafe { text(rb_version()) }
+}
+
+/// Waits for everything queued on a GPU; nothing to do on a CPU.
+///
+/// # Errors
+/// A failure on the device, which can stem from any earlier operation.
+pub fn synchronize(device: Device) -> Result<()> {
+    match device {
+        // SAFETY: plain integers cross.
+        Device::Cuda(index) => checked(unsafe { rb_synchronize(index as c_int) }),
+        _ => Ok(()),
+    }
+}
+
+/// Starts a new peak: of the device's allocator on a GPU, of the process's resident set on a CPU.
+///
+/// # Errors
+/// libtorch's; on a CPU a kernel that does not allow it is not an error (the peak is then that of the whole process).
+pub fn reset_peak_memory(device: Device) -> Result<()> {
+    match device {
+        // SAFETY: plain integers cross.
+        Device::Cuda(index) => checked(unsafe { rb_reset_peak_memory(index as c_int) }),
+        _ => {
+            let _ = std::fs::write("/proc/self/clear_refs", "5");
+            Ok(())
+        }
+    }
+}
+
+/// Peak memory in bytes since [`reset_peak_memory`].
+///
+/// # Errors
+/// libtorch's, or that `/proc/self/status` cannot be read.
+pub fn peak_memory(device: Device) -> Result<u64> {
+    match device {
+        Device::Cuda(index) => {
+            let mut bytes: c_longlong = 0;
+            // SAFETY: `bytes` outlives the call.
+            checked(unsafe { rb_peak_memory(index as c_int, &mut bytes) })?;
+            Ok(bytes.max(0) as u64)
+        }
+        _ => peak_resident(),
+    }
+}
+
+fn peak_resident() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| Error::Memory(e.to_string()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| Error::Memory("it has no VmHWM".into()))
+}
+
+/// bf16 autocast of a device's operations for as long as it lives.
+pub struct Autocast {
+    cuda: bool,
+}
+
+/// Turns bf16 autocast on until the guard is dropped.
+///
+/// # Errors
+/// libtorch's.
+pub fn autocast_bf16(device: Device) -> Result<Autocast> {
+    let cuda = device.is_cuda();
+    // SAFETY: plain booleans cross.
+    checked(unsafe { rb_autocast_bf16(cuda, true) })?;
+    Ok(Autocast { cuda })
+}
+
+impl Drop for Autocast {
+    fn drop(&mut self) {
+        // SAFETY: plain booleans cross. Turning it off cannot fail in a way that a drop could mend.
+        unsafe { rb_autocast_bf16(self.cuda, false) };
+    }
+}
+
+/// Whether float32 matrix products on a GPU may use TF32.
+///
+/// # Errors
+/// libtorch's.
+pub fn allow_tf32(allow: bool) -> Result<()> {
+    // SAFETY: a plain boolean crosses.
+    checked(unsafe { rb_allow_tf32(allow) })
+}
+
+/// Asks for deterministic kernels; where libtorch has none it goes on with a warning.
+///
+/// # Errors
+/// libtorch's.
+pub fn deterministic(on: bool) -> Result<()> {
+    // SAFETY: a plain boolean crosses.
+    checked(unsafe { rb_deterministic(on) })
+}
+
+fn checked(code: c_int) -> Result<()> {
+    if code == 0 {
+        return Ok(());
+    }
+    // SAFETY: the message is a NUL-terminated string of this thread that lives until its next failing call.
+    Err(Error::Torch(unsafe { text(rb_last_error()) }.lines().next().unwrap_or_default().to_string()))
+}
+
+/// # Safety
+/// `pointer` must be a NUL-terminated string.
+unsafe fn text(pointer: *const c_char) -> String {
+    // SAFETY: by this function's own condition.
+    unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_pinned_one() {
+        assert!(version().starts_with("2.11.0"), "{}", version());
+    }
+
+    #[test]
+    fn autocast_makes_products_bf16_and_ends() {
+        let x = Tensor::ones([4, 4], (Kind::Float, Device::Cpu));
+        {
+            let _guard = autocast_bf16(Device::Cpu).unwrap();
+            assert_eq!(x.matmul(&x).kind(), Kind::BFloat16);
+        }
+        assert_eq!(x.matmul(&x).kind(), Kind::Float);
+    }
+
+    #[test]
+    fn peak_memory_sees_an_allocation() {
+        reset_peak_memory(Device::Cpu).unwrap();
+        let before = peak_memory(Device::Cpu).unwrap();
+        let big = Tensor::ones([64, 1024, 1024], (Kind::Float, Device::Cpu));
+        assert!(big.size()[0] == 64 && peak_memory(Device::Cpu).unwrap() > before + (200 << 20));
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_an_error() {
+        if !tch::Cuda::is_available() {
+            assert!(synchronize(Device::Cuda(0)).is_err());
+        }
+    }
+}

@@ -1,0 +1,72 @@
+// The libtorch calls that tch does not expose. No CUDA header is needed: the device's allocator is reached through
+// ATen's accelerator interface. Every function gives 0, or -1 with the message in rb_last_error().
+
+#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/autocast_mode.h>
+#include <torch/version.h>
+
+#include <exception>
+#include <string>
+
+namespace {
+thread_local std::string last_error;
+
+template <typename F>
+int guarded(F call) {
+  try {
+    call();
+    return 0;
+  } catch (const std::exception& error) {
+    last_error = error.what();
+    return -1;
+  }
+}
+}  // namespace
+
+extern "C" {
+
+const char* rb_last_error() { return last_error.c_str(); }
+
+const char* rb_version() { return TORCH_VERSION; }
+
+int rb_synchronize(int device) {
+  return guarded([=] { at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(device)); });
+}
+
+int rb_reset_peak_memory(int device) {
+  return guarded([=] { at::accelerator::resetPeakStats(static_cast<c10::DeviceIndex>(device)); });
+}
+
+int rb_peak_memory(int device, long long* bytes) {
+  return guarded([=] {
+    auto stats = at::accelerator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
+    *bytes = stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
+  });
+}
+
+// Turns bf16 autocast of a device type on or off; the weight cache is dropped when it ends, as torch.autocast does.
+int rb_autocast_bf16(bool cuda, bool on) {
+  return guarded([=] {
+    auto type = cuda ? at::kCUDA : at::kCPU;
+    if (on) {
+      at::autocast::set_autocast_dtype(type, at::kBFloat16);
+      at::autocast::increment_nesting();
+    } else if (at::autocast::decrement_nesting() == 0) {
+      at::autocast::clear_cache();
+    }
+    at::autocast::set_autocast_enabled(type, on);
+  });
+}
+
+int rb_allow_tf32(bool allow) {
+  return guarded([=] {
+    at::globalContext().setAllowTF32CuBLAS(allow);
+    at::globalContext().setAllowTF32CuDNN(allow);
+  });
+}
+
+int rb_deterministic(bool on) {
+  return guarded([=] { at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/true); });
+}
+}
