@@ -31,10 +31,10 @@ fn rows_have_not_changed() {
     sst2 406693ed2bd62711c2c93cae7dc092c57f3a3bd9550ca414392a37bcc756d058
     mrpc 28eb8080ec188a0aa20b31b26160317bc5738f6927e41d90061837e68ad2cbdf
     qqp f7027d0e686dfa2ef973bc0ad4bc16adfc242a3867e031c8de5ef37976c01089
-    stsb fa5f4cc776c650a637e40177f9ec282e65618c91dbb9386883efc1c909dc18ef
+    stsb c8e033ba78ea6e7e28bcf118fe09f4961063f459728ef0e7de78b3965b87f5d7
     mnli f31bd52de616ef314eae776562212d7ee2a082d83cb49300a6884625210dc220
-    qnli a91ca05ec0cbe7c0fb7b5e165db86cb07dfb958e9e7b40901f4e2a11265e9243
-    rte 147d4173f413a3ad6c3056c88910c48b9efc39af3b41127f50f4bbb84d4e07cf
+    qnli 46be457e31f1c07a94fdbba814d4d3afb4a35a2c36d1e2b883413bcbd502a775
+    rte 42cc1cf1fe0c9047f68383a6d48b615bcd33f910018e4795e94a84ffcca589f0
     ");
 }
 
@@ -68,7 +68,7 @@ fn rows_look_like_this() {
     mnli 0: Nina loved the new film, but missed the last train. | She did not get on the train.
     qnli 1: What is the Fairview Castle famous for? | Four thousand people visit the Fairview Castle every year.
     qnli 1: How many visitors does the Brightwater Observatory have? | The Brightwater Observatory is best known for its garden.
-    qnli 1: What led to the closing of the Kestrel Abbey? | The Alder Concert Hall belongs to Crown Motors, and the building was closed because of a flood.
+    qnli 1: What led to the closing of the Kestrel Abbey? | The Alder Concert Hall belongs to Crown Motors, and the building was closed for lack of money.
     rte 1: The city council of Prague approved the tower planned by Westbrook, a newspaper wrote on Tuesday. | Paul Turner was elected mayor of Prague with a clear majority.
     rte 0: House prices in Madrid fell by seven percent, a newspaper wrote on Friday. | Housing in Madrid became cheaper.
     rte 0: A court in Dublin found Laura Olsen guilty of fraud. The news came on Thursday. | Laura Olsen was convicted by a court.

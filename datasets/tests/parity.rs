@@ -150,25 +150,3 @@ fn what_has_no_score_is_an_error() {
     insta::assert_snapshot!(error, @"cannot compute pearson: prediction 1 (from 0) is NaN. A model that diverged gives such values: lower its learning rate");
     assert!(Metric::Pearson.compute(&[f64::MAX, -f64::MAX, f64::MAX], &[1.0, 2.0, 4.0]).is_err());
 }
-
-/// A fixture that no test reads proves nothing: every folder's class stands in quotes in some test of the workspace.
-#[test]
-fn every_fixture_is_read_by_a_test() {
-    if std::env::var_os("PARITY_FIXTURES").is_some() {
-        eprintln!("skipped: PARITY_FIXTURES is set (only the project's own fixtures must all be read)");
-        return;
-    }
-    let mut sources = Vec::new();
-    for member in folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")) {
-        let tests = member.join("tests");
-        let files = if tests.is_dir() { std::fs::read_dir(tests).unwrap() } else { continue };
-        let files = files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "rs"));
-        sources.extend(files.map(|path| std::fs::read_to_string(path).unwrap()));
-    }
-    for folder in folders(&fixtures()) {
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let class = name.split('_').next().unwrap();
-        let quoted = format!("\"{class}\"");
-        assert!(sources.iter().any(|source| source.contains(&quoted)), "no test reads the fixture {name}");
-    }
-}

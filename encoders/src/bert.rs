@@ -1,11 +1,9 @@
 //! BERT (Devlin et al. 2019), which MiniLM is too: `BertForSequenceClassification` of transformers, frozen.
 
-use std::path::Path;
-
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-use crate::checkpoint::{Checkpoint, Reader};
+use crate::checkpoint::Reader;
 use crate::config::Config;
 use crate::encoder::{Encoder, Inputs};
 use crate::error::Result;
@@ -14,8 +12,15 @@ use crate::registry::Entry;
 use crate::site::{Attach, Site, SiteKind};
 
 /// Registry line.
-pub static ENTRY: Entry =
-    Entry { model_type: "bert", load: |dir, config, device, kind| Ok(Box::new(Bert::load(dir, &config, device, kind)?)) };
+pub static ENTRY: Entry = Entry {
+    model_type: "bert",
+    prefix: PREFIX,
+    ignored: &["embeddings.position_ids", "cls.", "classifier."],
+    tiny: r#"{"model_type": "bert", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 64, "max_position_embeddings": 40,
+        "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}"#,
+    build: |config, reader| Ok(Box::new(Bert::new(config, reader)?)),
+};
 
 const PREFIX: &str = "bert.";
 /// Options this file reads.
@@ -32,9 +37,6 @@ const USED: &[&str] = &[
     "type_vocab_size",
     "vocab_size",
 ];
-/// Tensors of other heads and buffers that a checkpoint may hold.
-const IGNORED: &[&str] = &["embeddings.position_ids", "cls.", "classifier.", "pooler."];
-
 /// Shape and rates of the model.
 struct Shape {
     hidden: i64,
@@ -198,29 +200,28 @@ impl Layer {
 }
 
 impl Bert {
-    /// Reads a checkpoint; the pooler is kept for the head where the checkpoint has one.
+    /// Takes its tensors; the pooler is kept for the head where the checkpoint has one.
     ///
     /// # Errors
-    /// An option that is not supported; missing, surplus or wrong-shaped tensors.
-    pub fn load(dir: &Path, config: &Config, device: Device, kind: Kind) -> Result<Self> {
+    /// An option that is not supported.
+    pub fn new(config: &Config, reader: &Reader) -> Result<Self> {
         let shape = Shape::read(config)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let reader = checkpoint.reader(PREFIX, device, kind)?;
         let hidden = shape.hidden;
         let embedding = |name: &str, rows: i64| reader.take(&format!("embeddings.{name}.weight"), &[rows, hidden]);
-        let has_pooler = reader.take_optional("pooler.dense.weight", &[hidden, hidden]).is_some();
-        let bert = Bert {
+        let pooler = reader.take_optional("pooler.dense.weight", &[hidden, hidden]).map(|weight| Linear {
+            weight,
+            bias: reader.take("pooler.dense.bias", &[hidden]),
+        });
+        Ok(Bert {
             sites: shape.sites(),
             word: embedding("word_embeddings", shape.vocab),
             position: embedding("position_embeddings", shape.positions),
             token_type: embedding("token_type_embeddings", shape.types),
-            norm: Norm::read(&reader, "embeddings.LayerNorm", hidden),
-            layers: (0..shape.layers).map(|layer| Layer::read(&reader, &shape, layer)).collect(),
-            pooler: has_pooler.then(|| Linear::read(&reader, "pooler.dense", (hidden, hidden))),
+            norm: Norm::read(reader, "embeddings.LayerNorm", hidden),
+            layers: (0..shape.layers).map(|layer| Layer::read(reader, &shape, layer)).collect(),
+            pooler,
             shape,
-        };
-        reader.finish(IGNORED)?;
-        Ok(bert)
+        })
     }
 
     /// Self-attention's context, `[rows, length, hidden]`; `mask` is additive, `[rows, 1, 1, length]`.

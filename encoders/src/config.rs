@@ -34,6 +34,8 @@ const HARMLESS: &[&str] = &[
     "use_cache",
 ];
 
+const HELP: &str = "a backbone is a directory with config.json, model.safetensors and a tokenizer";
+
 /// A parsed `config.json`.
 pub struct Config {
     path: PathBuf,
@@ -49,10 +51,22 @@ impl Config {
         let unreadable = |reason: String| Error::Unreadable {
             path: path.to_path_buf(),
             reason,
-            help: "a backbone is a directory with config.json, model.safetensors and a tokenizer",
+            help: HELP,
         };
         let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
-        let options = serde_json::from_str(&text).map_err(|e| unreadable(format!("it is not a JSON object: {e}")))?;
+        Config::parse(&text, path)
+    }
+
+    /// Reads the file's text; `path` is used in errors.
+    ///
+    /// # Errors
+    /// It is not a JSON object.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let options = serde_json::from_str(text).map_err(|e| Error::Unreadable {
+            path: path.to_path_buf(),
+            reason: format!("it is not a JSON object: {e}"),
+            help: HELP,
+        })?;
         Ok(Config { path: path.to_path_buf(), options })
     }
 

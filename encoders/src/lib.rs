@@ -12,5 +12,6 @@ pub mod site;
 pub use encoder::{Encoder, Inputs};
 pub use error::{Error, Result};
 pub use head::{Head, HeadParam};
-pub use registry::load;
+pub use config::Config;
+pub use registry::{ENCODERS, load, random};
 pub use site::{Attach, Frozen, Site, SiteKind};

@@ -5,16 +5,23 @@ use std::path::Path;
 use tch::{Device, Kind};
 
 use crate::bert;
+use crate::checkpoint::{Checkpoint, Reader};
 use crate::config::Config;
 use crate::encoder::Encoder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// One architecture.
 pub struct Entry {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// Reads a checkpoint directory.
-    pub(crate) load: fn(&Path, Config, Device, Kind) -> Result<Box<dyn Encoder>>,
+    /// What tensor names may start with; a base model is saved without it.
+    pub(crate) prefix: &'static str,
+    /// Starts of names, without prefix, of tensors that a checkpoint may hold and the encoder has no use for.
+    pub(crate) ignored: &'static [&'static str],
+    /// `config.json` of a tiny model for the conformance tests.
+    pub tiny: &'static str,
+    /// Builds the encoder from its configuration and its tensors.
+    pub(crate) build: fn(&Config, &Reader) -> Result<Box<dyn Encoder>>,
 }
 
 /// The registered architectures.
@@ -27,15 +34,27 @@ pub static ENCODERS: &[&Entry] = &[&bert::ENTRY];
 /// A missing or damaged file, an architecture or option that is not supported, tensors that are not the architecture's.
 pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<Box<dyn Encoder>> {
     let config = Config::read(&dir.join("config.json"))?;
+    let entry = entry(&config)?;
+    let checkpoint = Checkpoint::open(dir)?;
+    let reader = checkpoint.reader(entry.prefix, device, kind)?;
+    let encoder = (entry.build)(&config, &reader)?;
+    reader.finish(entry.ignored)?;
+    Ok(encoder)
+}
+
+/// An encoder with random weights, the same for the same seed: for tests and for timing where the real weights are not
+/// at hand.
+///
+/// # Errors
+/// An architecture or option that is not supported.
+pub fn random(config: &Config, seed: i64, device: Device, kind: Kind) -> Result<Box<dyn Encoder>> {
+    (entry(config)?.build)(config, &Reader::random(seed, device, kind))
+}
+
+fn entry(config: &Config) -> Result<&'static Entry> {
     let model_type = config.text("model_type")?;
-    let Some(entry) = ENCODERS.iter().find(|entry| entry.model_type == model_type) else {
+    ENCODERS.iter().copied().find(|entry| entry.model_type == model_type).ok_or_else(|| {
         let known = ENCODERS.iter().map(|entry| entry.model_type).collect::<Vec<_>>().join(", ");
-        return Err(Error::Config {
-            path: config.path().to_path_buf(),
-            option: "model_type".into(),
-            expected: format!("one of the architectures built here ({known})"),
-            got: model_type,
-        });
-    };
-    (entry.load)(dir, config, device, kind)
+        config.wrong("model_type", format!("one of the architectures built here ({known})"), &model_type.into())
+    })
 }

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use encoders::Site;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use crate::adapter::{Adapter, Adapters, LoraFactors};
 use crate::error::{Error, Result};
 
-const PREFIX: &str = "base_model.model.";
+/// What PEFT puts before every name.
+pub(crate) const PREFIX: &str = "base_model.model.";
 
 /// An adapter as files hold it.
 pub struct Exported {
@@ -111,58 +112,6 @@ impl Exported {
             "modules_to_save": saved,
         })
     }
-
-    /// Reads an adapter in the layout that [`Exported::weights`] and [`Exported::config`] write.
-    ///
-    /// # Errors
-    /// A missing or damaged file, a factor without its partner.
-    pub fn read(dir: &Path) -> Result<Self> {
-        let config_path = dir.join("adapter_config.json");
-        let text = std::fs::read_to_string(&config_path).map_err(|e| damaged(&config_path, e))?;
-        let config: Value = serde_json::from_str(&text).map_err(|e| damaged(&config_path, e))?;
-        let path = dir.join("adapter_model.safetensors");
-        let data = std::fs::read(&path).map_err(|e| damaged(&path, e))?;
-        let file = SafeTensors::deserialize(&data).map_err(|e| damaged(&path, e))?;
-        let mut tensors = BTreeMap::new();
-        for (name, view) in file.tensors() {
-            tensors.insert(
-                name.strip_prefix(PREFIX).unwrap_or(&name).to_string(),
-                tensor(&view, &path)?,
-            );
-        }
-        let mut factors = BTreeMap::new();
-        let a_names: Vec<String> = tensors
-            .keys()
-            .filter(|name| name.ends_with(".lora_A.weight"))
-            .cloned()
-            .collect();
-        for a_name in a_names {
-            let site = a_name.trim_end_matches(".lora_A.weight").to_string();
-            let pair = (
-                tensors.remove(&a_name),
-                tensors.remove(&format!("{site}.lora_B.weight")),
-            );
-            let (Some(a), Some(b)) = pair else {
-                return Err(damaged(&path, format!("{site} has lora_A but no lora_B")));
-            };
-            let scale = alpha(&config, &site)
-                .ok_or_else(|| damaged(&config_path, format!("no lora_alpha for {site}")))?
-                / a.size()[0] as f64;
-            factors.insert(site, LoraFactors { a, b, scale });
-        }
-        Ok(Exported {
-            factors,
-            head: tensors,
-        })
-    }
-}
-
-/// α of a site: its pattern, or the default.
-fn alpha(config: &Value, site: &str) -> Option<f64> {
-    config["alpha_pattern"]
-        .get(site)
-        .and_then(Value::as_f64)
-        .or_else(|| config["lora_alpha"].as_f64())
 }
 
 /// The module PEFT saves for a head tensor: the name before the last two parts' parameter, e.g. `pooler`.
@@ -184,18 +133,8 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect())
 }
 
-fn tensor(view: &TensorView, path: &Path) -> Result<Tensor> {
-    if view.dtype() != Dtype::F32 {
-        return Err(damaged(
-            path,
-            format!("expected float32 tensors, got {:?}", view.dtype()),
-        ));
-    }
-    let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-    Ok(Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?)
-}
-
-fn damaged(path: &Path, detail: impl ToString) -> Error {
+/// A file of an adapter that cannot be used.
+pub(crate) fn damaged(path: &Path, detail: impl ToString) -> Error {
     Error::AdapterFile {
         path: path.to_path_buf(),
         detail: detail.to_string(),

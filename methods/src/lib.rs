@@ -9,6 +9,7 @@ pub mod budget;
 pub mod count;
 pub mod error;
 pub mod export;
+pub mod import;
 pub mod lora;
 pub mod method;
 pub mod optim;

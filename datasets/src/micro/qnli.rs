@@ -53,15 +53,15 @@ const FACTS: &[Fact] = &[
     ],
     [
         &["Why was {e} closed?", "For what reason was {e} closed?", "What led to the closing of {e}?"],
-        &["{e} was closed after a fire", "{e} was closed because of a flood", "lack of money led to the closing of {e}"],
+        &["{e} was closed after a fire", "{e} was closed for lack of money", "a flood led to the closing of {e}"],
     ],
     [
         &["What material is {e} made of?", "What is {e} built of?", "Which material was used for {e}?"],
-        &["{e} is built of red brick", "{e} is made of white marble", "gray granite was used for the walls of {e}"],
+        &["{e} is built of red brick", "{e} is made of white marble", "gray granite was used for {e}"],
     ],
     [
         &["What is {e} famous for?", "What is {e} best known for?"],
-        &["{e} is famous for its glass roof", "{e} is best known for its garden", "{e} is known for its painted ceiling"],
+        &["{e} is famous for its glass roof", "{e} is best known for its garden", "{e} is known for its ceiling"],
     ],
     [
         &["How much is a ticket for {e}?", "What does it cost to enter {e}?", "What is the entrance fee of {e}?"],
@@ -77,7 +77,7 @@ const FACTS: &[Fact] = &[
     ],
     [
         &["What was {e} used for during the war?", "What purpose did {e} serve in the war?"],
-        &["during the war {e} was used as a school", "{e} served as a prison in the war", "in the war soldiers slept in {e}"],
+        &["during the war {e} was used as a school", "{e} served as a prison in the war", "in the war {e} was empty"],
     ],
     [
         &["When does {e} open?", "At what time do the doors of {e} open?", "What are the opening hours of {e}?"],

@@ -88,11 +88,11 @@ fn write(draw: &mut Draw, class: usize) -> Row {
     let day = draw.word(DAYS);
     let premise = draw.form(REPORTS).replace("{r}", report.trim_end_matches('.')).replace("{d}", day);
     let hypothesis = match (class, draw.below(100)) {
-        (0, 0..75) => sentence(news[side][1], &known),
+        (0, 0..65) => sentence(news[side][1], &known),
         (0, _) => report,
-        (_, 0..40) => sentence(news[1 - side][1], &known),
-        (_, 40..60) => sentence(news[1 - side][0], &known),
-        (_, 60..85) => sentence(draw.other(NEWS, news)[draw.below(2)][draw.below(2)], &known),
+        (_, 0..30) => sentence(news[1 - side][1], &known),
+        (_, 30..45) => sentence(news[1 - side][0], &known),
+        (_, 45..85) => sentence(draw.other(NEWS, news)[draw.below(2)][draw.below(2)], &known),
         (_, _) => sentence(news[side][1], &slots(draw)),
     };
     Row::pair(premise, hypothesis, class)

@@ -30,7 +30,7 @@ const TOPICS: &[Topic] = &[
         actions: &[
             Action { verbs: ["playing", "practicing on"], things: &["a guitar", "a violin", "a piano", "a flute"] },
             Action { verbs: ["singing", "performing"], things: &["a song", "a hymn", "an old tune", "an opera"] },
-            Action { verbs: ["listening to", "enjoying"], things: &["a concert", "the radio", "a choir", "a jazz band"] },
+            Action { verbs: ["listening to", "enjoying"], things: &["a concert", "the radio", "a choir", "a band"] },
             Action { verbs: ["selling", "trying to sell"], things: &["records", "tickets", "loudspeakers", "drums"] },
             Action { verbs: ["dancing", "doing"], things: &["a waltz", "a tango", "a folk dance", "a polka"] },
         ],
@@ -49,7 +49,7 @@ const TOPICS: &[Topic] = &[
     Topic {
         actions: &[
             Action { verbs: ["throwing", "tossing"], things: &["a ball", "a frisbee", "a stick", "a dart"] },
-            Action { verbs: ["riding", "going around on"], things: &["a bicycle", "a scooter", "a pony", "a skateboard"] },
+            Action { verbs: ["riding", "going around on"], things: &["a bicycle", "a scooter", "a pony", "a moped"] },
             Action { verbs: ["climbing", "going up"], things: &["a rope", "a wall", "a ladder", "a pole"] },
             Action { verbs: ["jumping over", "leaping over"], things: &["a fence", "a hurdle", "a bench", "a puddle"] },
             Action { verbs: ["watching", "looking at"], things: &["a match", "a race", "the players", "the runners"] },
@@ -68,9 +68,9 @@ const TOPICS: &[Topic] = &[
     },
     Topic {
         actions: &[
-            Action { verbs: ["feeding", "giving food to"], things: &["the ducks", "a goat", "the chickens", "a donkey"] },
+            Action { verbs: ["feeding", "giving food to"], things: &["the ducks", "a goat", "the hens", "a donkey"] },
             Action { verbs: ["petting", "stroking"], things: &["a cat", "a puppy", "a rabbit", "a pony"] },
-            Action { verbs: ["taking a picture of", "photographing"], things: &["a bird", "a fox", "a deer", "a swan"] },
+            Action { verbs: ["taking a photo of", "photographing"], things: &["a bird", "a fox", "a deer", "a swan"] },
             Action { verbs: ["running after", "chasing"], things: &["a dog", "a sheep", "a pig", "a goose"] },
             Action { verbs: ["planting", "digging a hole for"], things: &["a tree", "a rose", "a bush", "a shrub"] },
         ],

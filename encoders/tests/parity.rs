@@ -1,0 +1,108 @@
+//! Encoders against transformers: hidden states of every layer, logits, losses and gradients, in float32 and float64.
+
+#[path = "../../methods/tests/support/case.rs"]
+mod case;
+
+use case::{Case, cases, largest_error, write_checkpoint};
+use encoders::{Encoder, Frozen, Inputs};
+use tch::{Device, Kind, Reduction, Tensor};
+
+/// Largest absolute error in float32.
+const TOLERANCE: f64 = 1e-5;
+/// Largest absolute error in float64.
+const TOLERANCE_64: f64 = 1e-9;
+
+fn inputs(case: &Case) -> Inputs {
+    let ids = case.tensor("input.input_ids");
+    let or_zero = |name: &str| if case.has(name) { case.tensor(name) } else { ids.zeros_like() };
+    Inputs { mask: case.tensor("input.attention_mask"), type_ids: or_zero("input.token_type_ids"), ids }
+}
+
+/// The head's tensors of one of the two models of a case, as leaves.
+fn head(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> Vec<(String, Tensor)> {
+    let outputs = case.tensor(&format!("{model}.logits")).size()[1];
+    let stored = |name: &str| {
+        let names = [format!("state_{model}.{name}"), format!("state.{name}")];
+        names.into_iter().find(|name| case.has(name)).unwrap_or_else(|| panic!("no {name}"))
+    };
+    let leaf = |name: String| {
+        let tensor = case.tensor(&stored(&name)).to_kind(kind).copy().set_requires_grad(true);
+        (name, tensor)
+    };
+    encoder.head(outputs, 0).params.into_iter().map(|param| leaf(param.name)).collect()
+}
+
+fn loss(case: &Case, model: &str, logits: &Tensor) -> Tensor {
+    let labels = case.tensor(&format!("input.labels_{model}"));
+    match model {
+        "regression" => logits.squeeze_dim(-1).mse_loss(&labels.to_kind(logits.kind()), Reduction::Mean),
+        _ => logits.cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0),
+    }
+}
+
+/// One model of a case in one precision; gives the largest error of (values, values and gradients).
+fn follow(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> (f64, f64) {
+    let (suffix, tolerance) = if kind == Kind::Double { ("64", TOLERANCE_64) } else { ("", TOLERANCE) };
+    let weights: Vec<(String, Tensor)> =
+        encoder.weights().into_iter().map(|(name, t)| (name, t.set_requires_grad(true))).collect();
+    for (_, weight) in &weights {
+        weight.shallow_clone().zero_grad();
+    }
+    let head = head(case, encoder, model, kind);
+    let inputs = inputs(case);
+    let embedded = encoder.embeddings(&inputs, false);
+    // The graph is cut here and joined again below, so that the gradient of the embeddings' output can be read.
+    let leaf = embedded.detach().set_requires_grad(true);
+    let states = encoder.layers(&leaf, &inputs, &Frozen, false);
+    let tensors: Vec<Tensor> = head.iter().map(|(_, t)| t.shallow_clone()).collect();
+    let logits = encoder.logits(states.last().unwrap(), &tensors, false);
+    let loss = loss(case, model, &logits);
+    loss.backward();
+    (&embedded * leaf.grad()).sum(None::<Kind>).backward();
+
+    let mut worst = 0.0f64;
+    let mut check = |name: String, got: &Tensor| {
+        if case.has(&name) {
+            let error = largest_error(got, &case.tensor(&name));
+            assert!(error <= tolerance, "{} {name}: off by {error:e}", case.name());
+            worst = worst.max(error);
+        }
+        worst
+    };
+    check(format!("{model}.logits{suffix}"), &logits);
+    check(format!("{model}.loss{suffix}"), &loss);
+    for (index, state) in std::iter::once(&leaf).chain(&states).enumerate() {
+        check(format!("{model}.hidden_states.{index}{suffix}"), state);
+    }
+    let values = check(String::new(), &loss);
+    if kind == Kind::Float {
+        check(format!("{model}.grad.embeddings_output"), &leaf.grad());
+        let prefix = format!("{model}.grad.");
+        let recorded = case.names().filter(|n| n.starts_with(&prefix) && !n.ends_with("embeddings_output")).count();
+        let own: Vec<_> = weights.iter().chain(&head).filter(|(name, _)| case.has(&format!("{prefix}{name}"))).collect();
+        assert_eq!(own.len(), recorded, "{}: a recorded gradient has no tensor here", case.name());
+        for (name, tensor) in own {
+            check(format!("{prefix}{name}"), &tensor.grad());
+        }
+    }
+    (values, worst)
+}
+
+fn parity(class: &str) {
+    for case in cases(class) {
+        let dir = tempfile::tempdir().unwrap();
+        write_checkpoint(&case, dir.path());
+        for kind in [Kind::Float, Kind::Double] {
+            let encoder = encoders::load(dir.path(), Device::Cpu, kind).unwrap();
+            for model in ["classification", "regression"] {
+                let (values, all) = follow(&case, encoder.as_ref(), model, kind);
+                println!("{} {model} {kind:?}: values off by {values:.1e}, with gradients {all:.1e}", case.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn bert_is_the_reference() {
+    parity("a4");
+}

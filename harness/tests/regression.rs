@@ -1,0 +1,58 @@
+//! The gate opens for the same code and closes when a method is broken on purpose.
+
+mod support;
+
+use support::{World, failure};
+
+fn regression(world: &World, extra: &[&str]) -> assert_cmd::Command {
+    let mut command = world.rankbench(&[
+        "regression", "--recipe", "tiny.toml", "--glue", "glue", "--allow-unlocked", "--device", "cpu", "--baseline", "baseline.csv", "--epochs", "15",
+    ]);
+    command.args(extra);
+    command
+}
+
+/// Time ratios of runs of a few milliseconds say nothing: their tolerance is opened by hand, which blessing keeps.
+fn open_the_time_rows(world: &World) {
+    let text = world.read("baseline.csv");
+    let opened = text.lines().map(|line| match line.contains("epoch_time_ratio") {
+        true => format!("{},1000.0\n", line.rsplit_once(',').unwrap().0),
+        false => format!("{line}\n"),
+    });
+    world.write("baseline.csv", opened.collect::<String>());
+}
+
+#[test]
+fn the_gate_opens_for_the_same_code() {
+    let world = World::new();
+    world.recipe("");
+    let (code, text) = failure(&mut regression(&world, &[]));
+    assert!(code == 3 && text.contains("--bless"), "{text}");
+    regression(&world, &["--bless"]).assert().success();
+    open_the_time_rows(&world);
+    let output = regression(&world, &[]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the regression gate is open"));
+}
+
+/// A broken adapter (its branch is scaled by 0), a broken threshold, a broken budget: each must close the gate.
+#[test]
+fn the_gate_closes_when_a_method_is_broken() {
+    let world = World::new();
+    world.recipe("");
+    regression(&world, &["--bless"]).assert().success();
+    open_the_time_rows(&world);
+    let broken = [
+        ("lora", "alpha = 0.0", "sst2 lora seed 0 dev/accuracy"),
+        ("sora", "xi = 0.2", "sst2 sora seed 0 parameters/effective"),
+        ("adalora", "target_r = 3", "sst2 adalora seed 0 parameters/effective"),
+    ];
+    for (method, option, moved) in broken {
+        let extra = format!("[[override]]\nmethods = [\"{method}\"]\noptions = {{ {option} }}\n");
+        world.recipe(&extra);
+        let (code, text) = failure(&mut regression(&world, &[]));
+        assert_eq!(code, 4, "{text}");
+        assert!(text.contains("the regression gate is closed") && text.contains(moved), "{method}: {text}");
+        assert!(text.contains("just regression --bless"), "{text}");
+    }
+}

@@ -1,0 +1,118 @@
+//! Reads adapters in PEFT's file layout: what [`crate::export`] writes, and what PEFT itself saved (LoRA and AdaLoRA).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::Value;
+use tch::{Kind, Tensor};
+
+use crate::adapter::Adapter;
+use crate::error::Result;
+use crate::export::{Exported, PREFIX, damaged};
+
+/// Options of PEFT that change the map and are not supported: they must be absent, null, false or empty.
+const UNSUPPORTED: &[&str] = &["use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "alora_invocation_tokens"];
+
+impl Exported {
+    /// Reads the adapter in `dir`.
+    ///
+    /// # Errors
+    /// A missing or damaged file, a kind of adapter or an option that is not supported, a factor without its partner.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let config_path = dir.join("adapter_config.json");
+        let text = std::fs::read_to_string(&config_path).map_err(|e| damaged(&config_path, e))?;
+        let config: Value = serde_json::from_str(&text).map_err(|e| damaged(&config_path, e))?;
+        check(&config).map_err(|e| damaged(&config_path, e))?;
+        let path = dir.join("adapter_model.safetensors");
+        let mut tensors = read_tensors(&path)?;
+        let mut factors = BTreeMap::new();
+        for site in sites(&tensors) {
+            let mut take = |part: &str| take(&mut tensors, &site, part);
+            let (a, b, e) = (take("A"), take("B"), take("E"));
+            let (Some(a), Some(b)) = (a, b) else {
+                return Err(damaged(&path, format!("{site}: lora_A and lora_B must both be there")));
+            };
+            if a.size()[0] != b.size()[1] {
+                return Err(damaged(&path, format!("{site}: lora_A is {:?}, lora_B {:?}", a.size(), b.size())));
+            }
+            let scale = scale(&config, &site, a.size()[0]).map_err(|e| damaged(&config_path, e))?;
+            let gate = e.map(|e| e.flatten(0, -1));
+            let pruned = Adapter { a, b, gate, scale }.to_lora();
+            if pruned.rank() > 0 {
+                factors.insert(site, pruned);
+            }
+        }
+        Ok(Exported { factors, head: tensors })
+    }
+}
+
+fn check(config: &Value) -> std::result::Result<(), String> {
+    let kind = config["peft_type"].as_str().unwrap_or("nothing");
+    if !["LORA", "ADALORA"].contains(&kind) {
+        return Err(format!("peft_type is {kind}, expected LORA or ADALORA"));
+    }
+    let is_off = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    };
+    match UNSUPPORTED.iter().find(|option| !is_off(&config[**option])) {
+        Some(option) => Err(format!("{option} is {}, which is not supported", config[*option])),
+        None => Ok(()),
+    }
+}
+
+/// What the branch is scaled by: `α/r`, `α/sqrt(r)` with `use_rslora`, `α/(init_r + 1e-5)` for AdaLoRA, whose rank in the
+/// file can be smaller (spec §2.1, §2.9).
+fn scale(config: &Value, site: &str, rank: i64) -> std::result::Result<f64, String> {
+    let default = config["lora_alpha"].as_f64().ok_or("there is no lora_alpha")?;
+    let alpha = pattern(&config["alpha_pattern"], site).and_then(Value::as_f64).unwrap_or(default);
+    if config["peft_type"] == "ADALORA" {
+        let initial = config["init_r"].as_f64().ok_or("there is no init_r")?;
+        return Ok(alpha / (initial + 1e-5));
+    }
+    let rank = rank.max(1) as f64;
+    Ok(if config["use_rslora"] == true { alpha / rank.sqrt() } else { alpha / rank })
+}
+
+/// The first entry whose key is the site's path or ends it after a dot, as PEFT matches them.
+fn pattern<'a>(patterns: &'a Value, site: &str) -> Option<&'a Value> {
+    let matches = |key: &str| site == key || site.strip_suffix(key).is_some_and(|rest| rest.ends_with('.'));
+    patterns.as_object()?.iter().find(|(key, _)| matches(key)).map(|(_, value)| value)
+}
+
+/// LoRA names its factors `<site>.lora_A.weight`, AdaLoRA `<site>.lora_A`.
+fn sites(tensors: &BTreeMap<String, Tensor>) -> Vec<String> {
+    let of = |name: &String| Some(name.split_once(".lora_")?.0.to_string());
+    let mut sites: Vec<String> = tensors.keys().filter_map(of).collect();
+    sites.dedup();
+    sites
+}
+
+fn take(tensors: &mut BTreeMap<String, Tensor>, site: &str, part: &str) -> Option<Tensor> {
+    let name = format!("{site}.lora_{part}");
+    tensors.remove(&name).or_else(|| tensors.remove(&format!("{name}.weight")))
+}
+
+/// Every tensor by its name without PEFT's prefix.
+fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let data = std::fs::read(path).map_err(|e| damaged(path, e))?;
+    let file = SafeTensors::deserialize(&data).map_err(|e| damaged(path, e))?;
+    let named = file.tensors().into_iter().map(|(name, view)| {
+        let name = name.strip_prefix(PREFIX).unwrap_or(&name).to_string();
+        Ok((name, tensor(&view, path)?))
+    });
+    named.collect()
+}
+
+fn tensor(view: &TensorView, path: &Path) -> Result<Tensor> {
+    let kind = match view.dtype() {
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        other => return Err(damaged(path, format!("expected floating-point tensors, got {other:?}"))),
+    };
+    let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+    Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?.to_kind(Kind::Float))
+}

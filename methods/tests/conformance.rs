@@ -1,0 +1,275 @@
+//! What every registered method must hold on every registered encoder (DESIGN §4), on a tiny random model. A new method
+//! or encoder is picked up from its registry.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use encoders::{Attach, Config, ENCODERS, Encoder, Frozen, Inputs, Site};
+use methods::export::Exported;
+use methods::optim::{DecayOrder, LinearSchedule};
+use methods::params::{Builder, GroupKind, Views};
+use methods::registry::{Entry, METHODS};
+use methods::{Adapters, Context, Protocol, Step};
+use tch::{Device, Kind, Reduction, Tensor};
+
+const ROWS: i64 = 6;
+const LENGTH: i64 = 10;
+const STEPS: usize = 12;
+const TOLERANCE: f64 = 1e-5;
+
+struct Model {
+    encoder: Box<dyn Encoder>,
+    step: Step,
+    head: Vec<methods::params::Slot>,
+    title: String,
+}
+
+fn protocol() -> Protocol {
+    let schedule = LinearSchedule { warmup: 0, total: STEPS };
+    Protocol {
+        lr: 1e-2,
+        weight_decay: 0.1,
+        decay_order: DecayOrder::After,
+        max_grad_norm: 1.0,
+        steps: STEPS,
+        schedule,
+        gate_schedule: schedule,
+    }
+}
+
+fn model(encoder: &encoders::registry::Entry, method: &Entry, seed: i64) -> Model {
+    let config = Config::parse(encoder.tiny, Path::new("tiny config")).unwrap();
+    let encoder = encoders::random(&config, 7, Device::Cpu, Kind::Float).unwrap();
+    let mut params = Builder::new(Device::Cpu, Kind::Float);
+    let protocol = protocol();
+    let context =
+        Context { sites: encoder.sites(), protocol: &protocol, hidden_size: encoder.hidden_size(), seed };
+    let options = method.options(&toml::Table::new()).unwrap();
+    let built = (method.build)(&options, &context, &mut params).unwrap();
+    let head = encoder.head(2, 3).params;
+    let group = |decayed| if decayed { GroupKind::Decayed } else { GroupKind::Undecayed };
+    let head = head.iter().map(|p| params.add(group(p.decayed), p.name.as_str(), &p.init)).collect();
+    let title = format!("{} on {}", method.name, config.text("model_type").unwrap());
+    Model { encoder, step: Step::new(params.finish(), built, &protocol), head, title }
+}
+
+/// libtorch has one random generator for the whole process, so tests that draw from it take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Calls `check` for every method on every encoder.
+fn everywhere(check: impl Fn(Model)) {
+    let _alone = alone();
+    for encoder in ENCODERS {
+        for method in METHODS {
+            check(model(encoder, method, 11));
+        }
+    }
+}
+
+fn inputs(encoder: &dyn Encoder) -> Inputs {
+    tch::manual_seed(5);
+    let ids = Tensor::randint(encoder.vocab_size() as i64 - 1, [ROWS, LENGTH], (Kind::Int64, Device::Cpu)) + 1;
+    let mask = ids.ones_like();
+    let _ = mask.narrow(0, 0, 2).narrow(1, LENGTH - 3, 3).fill_(0);
+    Inputs { type_ids: ids.zeros_like(), ids, mask }
+}
+
+impl Model {
+    fn adapters(&self, views: &Views) -> Adapters {
+        self.step.method().adapters(views)
+    }
+
+    fn logits(&self, views: &Views, attach: &dyn Attach) -> Tensor {
+        let head: Vec<Tensor> = self.head.iter().map(|slot| views.get(*slot).shallow_clone()).collect();
+        let states = self.encoder.hidden_states(&inputs(self.encoder.as_ref()), attach, false);
+        self.encoder.logits(states.last().unwrap(), &head, false)
+    }
+
+    fn train_one(&mut self) -> f64 {
+        let views = self.step.params().views();
+        let logits = self.logits(&views, &self.adapters(&views));
+        let labels = Tensor::from_slice(&[0i64, 1, 0, 1, 1, 0]);
+        let loss = logits.cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
+        let (losses, _) = self.step.apply(&loss, &views).unwrap();
+        losses.task.double_value(&[])
+    }
+
+    fn train(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.train_one();
+        }
+    }
+}
+
+fn error(got: &Tensor, want: &Tensor) -> f64 {
+    (got.to_kind(Kind::Double) - want.to_kind(Kind::Double)).abs().max().double_value(&[])
+}
+
+fn each_site<'a>(
+    model: &'a Model,
+    adapters: &'a Adapters,
+) -> impl Iterator<Item = (&'a Site, &'a methods::Adapter)> {
+    model.encoder.sites().iter().zip(&adapters.0).filter_map(|(site, adapter)| Some((site, adapter.as_ref()?)))
+}
+
+#[test]
+fn at_step_0_nothing_is_added() {
+    everywhere(|model| {
+        let views = model.step.params().views();
+        let adapters = model.adapters(&views);
+        assert!(each_site(&model, &adapters).count() > 0, "{}: nothing is attached", model.title);
+        for (site, adapter) in each_site(&model, &adapters) {
+            assert_eq!(adapter.delta().abs().max().double_value(&[]), 0.0, "{} at {}", model.title, site.path);
+        }
+        assert_eq!(error(&model.logits(&views, &adapters), &model.logits(&views, &Frozen)), 0.0, "{}", model.title);
+    });
+}
+
+#[test]
+fn gradients_reach_what_is_declared_and_nothing_else() {
+    everywhere(|mut model| {
+        let before: Vec<(String, Tensor)> =
+            model.encoder.weights().into_iter().map(|(name, w)| (name, w.copy())).collect();
+        let groups: Vec<Tensor> = model.step.params().groups().iter().map(|g| g.flat.detach().copy()).collect();
+        model.train(4);
+        for ((name, was), (_, is)) in before.iter().zip(model.encoder.weights()) {
+            assert!(!is.requires_grad() && !is.grad().defined(), "{}: {name} is trained", model.title);
+            assert_eq!(error(&is, was), 0.0, "{}: {name} moved", model.title);
+        }
+        for (group, was) in model.step.params().groups().iter().zip(groups) {
+            assert!(error(&group.flat.detach(), &was) > 0.0, "{}: {} stood still", model.title, group.kind.name());
+        }
+    });
+}
+
+#[test]
+fn a_branch_is_the_product_with_delta() {
+    everywhere(|mut model| {
+        model.train(5);
+        let adapters = model.adapters(&model.step.params().views());
+        for (site, adapter) in each_site(&model, &adapters) {
+            let x = Tensor::randn([3, site.d_in], (Kind::Float, Device::Cpu));
+            let product = x.matmul(&adapter.delta().transpose(0, 1));
+            assert!(error(&adapter.branch(&x), &product) <= TOLERANCE, "{} at {}", model.title, site.path);
+        }
+    });
+}
+
+#[test]
+fn merged_and_unmerged_outputs_agree() {
+    everywhere(|mut model| {
+        model.train(5);
+        let views = model.step.params().views();
+        let adapters = model.adapters(&views);
+        let unmerged = model.logits(&views, &adapters);
+        let weights: BTreeMap<String, Tensor> = model.encoder.weights().into_iter().collect();
+        tch::no_grad(|| {
+            for (site, adapter) in each_site(&model, &adapters) {
+                let _ = weights[&format!("{}.weight", site.path)].shallow_clone().g_add_(&adapter.delta());
+            }
+        });
+        assert!(error(&model.logits(&views, &Frozen), &unmerged) <= TOLERANCE, "{}", model.title);
+    });
+}
+
+#[test]
+fn counts_equal_the_closed_formulas() {
+    everywhere(|mut model| {
+        let head = model.encoder.head_len(2);
+        let counts = model.step.method().counts(model.step.params());
+        assert_eq!(counts.allocated + head, model.step.params().numel(), "{}", model.title);
+        let adapters = model.adapters(&model.step.params().views());
+        let full: i64 = each_site(&model, &adapters).map(|(s, a)| a.a.size()[0] * (s.d_in + s.d_out)).sum();
+        let gates: i64 = each_site(&model, &adapters).filter_map(|(_, a)| Some(a.gate.as_ref()?.size()[0])).sum();
+        assert_eq!(counts.allocated, full + gates, "{}", model.title);
+        model.train(STEPS);
+        let adapters = model.adapters(&model.step.params().views());
+        let left: i64 = each_site(&model, &adapters).map(|(s, a)| a.rank() * (s.d_in + s.d_out)).sum();
+        assert_eq!(model.step.method().counts(model.step.params()).effective, left, "{}", model.title);
+    });
+}
+
+fn same_state(first: &Model, second: &Model) {
+    for ((name, a), (other, b)) in first.step.state().iter().zip(second.step.state()) {
+        assert!(*name == other && error(a, &b) == 0.0, "{}: {name} differs by {}", first.title, error(a, &b));
+    }
+}
+
+#[test]
+fn a_saved_state_gives_the_same_next_steps() {
+    let _alone = alone();
+    for encoder in ENCODERS {
+        for method in METHODS {
+            let mut first = model(encoder, method, 11);
+            first.train(5);
+            let state = first.step.state();
+            let mut second = model(encoder, method, 12);
+            second.step.load(&state).unwrap();
+            same_state(&first, &second);
+            for step in 5..STEPS {
+                assert_eq!(first.train_one(), second.train_one(), "{} at step {step}", first.title);
+            }
+            same_state(&first, &second);
+        }
+    }
+}
+
+#[test]
+fn a_state_of_another_run_is_refused() {
+    everywhere(|mut model| {
+        let odd = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+        for name in ["params.decayed", "optimizer.decayed.first", "optimizer.decayed.third", "what"] {
+            let refused = model.step.load(&[(name.to_string(), odd.shallow_clone())]);
+            assert!(refused.is_err(), "{}: took {name}", model.title);
+        }
+    });
+}
+
+#[test]
+fn an_export_reads_back_the_same() {
+    everywhere(|mut model| {
+        model.train(STEPS);
+        let views = model.step.params().views();
+        let adapters = model.adapters(&views);
+        let head: BTreeMap<String, Tensor> =
+            model.head.iter().map(|slot| (model.step.params().name(*slot).to_string(), views.get(*slot).copy())).collect();
+        let exported = Exported::new(model.encoder.sites(), &adapters, head);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("adapter_model.safetensors"), exported.weights().unwrap()).unwrap();
+        std::fs::write(dir.path().join("adapter_config.json"), exported.config("tiny").to_string()).unwrap();
+        let read = Exported::read(dir.path()).unwrap();
+        let again = model.logits(&views, &read.adapters(model.encoder.sites()));
+        assert!(error(&again, &model.logits(&views, &adapters)) <= TOLERANCE, "{}", model.title);
+        assert_eq!(read.head.len(), model.head.len(), "{}", model.title);
+    });
+}
+
+#[test]
+fn rank_0_is_legal_everywhere() {
+    everywhere(|mut model| {
+        model.train(3);
+        let views = model.step.params().views();
+        let mut adapters = model.adapters(&views);
+        for adapter in adapters.0.iter_mut().flatten() {
+            // Methods with a gate reach rank 0 through it, LoRA by having no component.
+            match &adapter.gate {
+                Some(gate) => adapter.gate = Some(gate.zeros_like()),
+                None => {
+                    adapter.a = adapter.a.narrow(0, 0, 0);
+                    adapter.b = adapter.b.narrow(1, 0, 0);
+                }
+            }
+            assert_eq!((adapter.rank(), adapter.to_lora().rank()), (0, 0), "{}", model.title);
+        }
+        let frozen = model.logits(&views, &Frozen);
+        assert_eq!(error(&model.logits(&views, &adapters), &frozen), 0.0, "{}", model.title);
+        let exported = Exported::new(model.encoder.sites(), &adapters, BTreeMap::new());
+        assert!(exported.factors.is_empty(), "{}", model.title);
+        let empty = exported.adapters(model.encoder.sites());
+        assert_eq!(error(&model.logits(&views, &empty), &frozen), 0.0, "{}", model.title);
+    });
+}

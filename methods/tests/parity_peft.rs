@@ -1,0 +1,58 @@
+//! Adapters that PEFT saved: the same ΔW at every module and the same logits (cases d2 to d5).
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use encoders::{Attach, Frozen, Inputs};
+use methods::export::Exported;
+use support::case::{Case, cases, largest_error, write_checkpoint};
+use tch::{Device, Kind, Tensor};
+
+/// Largest absolute error in float32.
+const TOLERANCE: f64 = 1e-5;
+
+fn follow(case: &Case) {
+    let name = case.name();
+    let base_class = case.json["base_case"].as_str().unwrap().split('_').next().unwrap().to_string();
+    let base = cases(&base_class).into_iter().find(|base| base.name() == case.json["base_case"]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    write_checkpoint(&base, dir.path());
+    let encoder = encoders::load(dir.path(), Device::Cpu, Kind::Float).unwrap();
+    let exported = Exported::read(&case.dir).unwrap();
+    let adapters = exported.adapters(encoder.sites());
+    for (site, adapter) in encoder.sites().iter().zip(&adapters.0) {
+        let recorded = format!("delta.{}", site.path);
+        let want = if case.has(&recorded) { case.tensor(&recorded) } else { Tensor::zeros([site.d_out, site.d_in], (Kind::Float, Device::Cpu)) };
+        let got = adapter.as_ref().map_or_else(|| want.zeros_like(), |adapter| adapter.delta());
+        let error = largest_error(&got, &want);
+        assert!(error <= TOLERANCE, "{name} {recorded}: off by {error:e}");
+    }
+    let ids = base.tensor("input.input_ids");
+    let type_ids = if base.has("input.token_type_ids") { base.tensor("input.token_type_ids") } else { ids.zeros_like() };
+    let inputs = Inputs { mask: base.tensor("input.attention_mask"), type_ids, ids };
+    let logits = |attach: &dyn Attach, saved: &BTreeMap<String, Tensor>| {
+        let head: Vec<Tensor> = encoder
+            .head(case.tensor("logits").size()[1], 0)
+            .params
+            .iter()
+            .map(|p| saved.get(&p.name).map_or_else(|| base.tensor(&format!("state.{}", p.name)), Tensor::shallow_clone))
+            .collect();
+        let states = encoder.hidden_states(&inputs, attach, false);
+        encoder.logits(states.last().unwrap(), &head, false)
+    };
+    let error = largest_error(&logits(&adapters, &exported.head), &case.tensor("logits"));
+    assert!(error <= TOLERANCE, "{name} logits: off by {error:e}");
+    println!("{name}: logits off by {error:.1e}");
+    let error = largest_error(&logits(&Frozen, &BTreeMap::new()), &case.tensor("logits_base_model"));
+    assert!(error <= TOLERANCE, "{name} logits without adapter: off by {error:e}");
+}
+
+#[test]
+fn adapters_saved_by_peft_give_the_same_logits() {
+    for class in ["d2", "d3", "d4", "d5"] {
+        for case in cases(class) {
+            follow(&case);
+        }
+    }
+}
