@@ -11,7 +11,7 @@ use datasets::random::{numpy_permutation, torch_randperm};
 use datasets::tokenizer::{Encoded, Tokenizer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use support::{Case, cases, directory, fixtures, folders};
+use support::{Case, cases, directory, folders};
 
 const METRICS: [Metric; 5] = [Metric::Accuracy, Metric::F1, Metric::Matthews, Metric::Pearson, Metric::Spearman];
 

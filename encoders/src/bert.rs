@@ -191,8 +191,7 @@ impl Layer {
     }
 
     fn named(&self) -> Vec<(&'static str, &Tensor, &Tensor)> {
-        let linears =
-            [&self.query, &self.key, &self.value, &self.attention_output, &self.intermediate, &self.output];
+        let linears = [&self.query, &self.key, &self.value, &self.attention_output, &self.intermediate, &self.output];
         let linears = LAYER_SITES.into_iter().zip(linears).map(|((_, name), l)| (name, &l.weight, &l.bias));
         let norms = [("attention.output.LayerNorm", &self.attention_norm), ("output.LayerNorm", &self.output_norm)];
         linears.chain(norms.into_iter().map(|(name, n)| (name, &n.weight, &n.bias))).collect()
@@ -208,10 +207,9 @@ impl Bert {
         let shape = Shape::read(config)?;
         let hidden = shape.hidden;
         let embedding = |name: &str, rows: i64| reader.take(&format!("embeddings.{name}.weight"), &[rows, hidden]);
-        let pooler = reader.take_optional("pooler.dense.weight", &[hidden, hidden]).map(|weight| Linear {
-            weight,
-            bias: reader.take("pooler.dense.bias", &[hidden]),
-        });
+        let pooler = reader
+            .take_optional("pooler.dense.weight", &[hidden, hidden])
+            .map(|weight| Linear { weight, bias: reader.take("pooler.dense.bias", &[hidden]) });
         Ok(Bert {
             sites: shape.sites(),
             word: embedding("word_embeddings", shape.vocab),

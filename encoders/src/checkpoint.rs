@@ -13,7 +13,8 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 
 const WEIGHTS: &str = "model.safetensors";
-const HELP: &str = "download the checkpoint again (a backbone is a directory with config.json, model.safetensors and a tokenizer)";
+const HELP: &str =
+    "download the checkpoint again (a backbone is a directory with config.json, model.safetensors and a tokenizer)";
 
 /// The memory-mapped weights.
 pub struct Checkpoint {
@@ -28,7 +29,8 @@ impl Checkpoint {
     /// It is missing or unreadable.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(WEIGHTS);
-        let unreadable = |e: std::io::Error| Error::Unreadable { path: path.clone(), reason: e.to_string(), help: HELP };
+        let unreadable =
+            |e: std::io::Error| Error::Unreadable { path: path.clone(), reason: e.to_string(), help: HELP };
         let file = File::open(&path).map_err(unreadable)?;
         // SAFETY: the file is only read; a backbone is not expected to change while a run reads it.
         let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
@@ -170,13 +172,14 @@ impl Stored<'_> {
 /// # Errors
 /// A file that cannot be read.
 pub fn checksums(dir: &Path) -> Result<Vec<(String, String)>> {
-    let sum = |name: &str| {
-        let path = dir.join(name);
-        let mut hash = Sha256::new();
-        File::open(&path)
-            .and_then(|mut file| std::io::copy(&mut file, &mut hash))
-            .map_err(|e| Error::Unreadable { path, reason: e.to_string(), help: HELP })?;
-        Ok((name.to_string(), hex::encode(hash.finalize())))
-    };
+    let sum =
+        |name: &str| {
+            let path = dir.join(name);
+            let mut hash = Sha256::new();
+            File::open(&path)
+                .and_then(|mut file| std::io::copy(&mut file, &mut hash))
+                .map_err(|e| Error::Unreadable { path, reason: e.to_string(), help: HELP })?;
+            Ok((name.to_string(), hex::encode(hash.finalize())))
+        };
     ["config.json", WEIGHTS].into_iter().map(sum).collect()
 }

@@ -48,11 +48,7 @@ impl Config {
     /// # Errors
     /// It is missing or not a JSON object.
     pub fn read(path: &Path) -> Result<Self> {
-        let unreadable = |reason: String| Error::Unreadable {
-            path: path.to_path_buf(),
-            reason,
-            help: HELP,
-        };
+        let unreadable = |reason: String| Error::Unreadable { path: path.to_path_buf(), reason, help: HELP };
         let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
         Config::parse(&text, path)
     }

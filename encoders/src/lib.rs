@@ -9,9 +9,9 @@ pub mod head;
 pub mod registry;
 pub mod site;
 
+pub use config::Config;
 pub use encoder::{Encoder, Inputs};
 pub use error::{Error, Result};
 pub use head::{Head, HeadParam};
-pub use config::Config;
 pub use registry::{ENCODERS, load, random};
 pub use site::{Attach, Frozen, Site, SiteKind};

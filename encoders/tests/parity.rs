@@ -79,7 +79,8 @@ fn follow(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> (f64, 
         check(format!("{model}.grad.embeddings_output"), &leaf.grad());
         let prefix = format!("{model}.grad.");
         let recorded = case.names().filter(|n| n.starts_with(&prefix) && !n.ends_with("embeddings_output")).count();
-        let own: Vec<_> = weights.iter().chain(&head).filter(|(name, _)| case.has(&format!("{prefix}{name}"))).collect();
+        let own: Vec<_> =
+            weights.iter().chain(&head).filter(|(name, _)| case.has(&format!("{prefix}{name}"))).collect();
         assert_eq!(own.len(), recorded, "{}: a recorded gradient has no tensor here", case.name());
         for (name, tensor) in own {
             check(format!("{prefix}{name}"), &tensor.grad());

@@ -53,7 +53,8 @@ pub fn name(device: Device) -> String {
 pub fn gpu_models() -> Vec<String> {
     let mut cards: Vec<_> = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten().collect();
     cards.sort_by_key(std::fs::DirEntry::file_name);
-    let model = |card: &std::fs::DirEntry| field(&std::fs::read_to_string(card.path().join("information")).ok()?, "Model");
+    let model =
+        |card: &std::fs::DirEntry| field(&std::fs::read_to_string(card.path().join("information")).ok()?, "Model");
     cards.iter().filter_map(model).collect()
 }
 

@@ -17,7 +17,7 @@ use crate::train::Trainer;
 /// Times the planned runs of one seed, task by task. `timings.csv` in `out` is rewritten after every round.
 ///
 /// # Errors
-/// As a run; a plan with several seeds of one task and method.
+/// As a run: options that do not fit, a loss that is not finite, a file that cannot be written, Ctrl-C.
 pub fn measure(
     plan: &[RunSpec],
     timing: &Timing,
@@ -35,7 +35,8 @@ pub fn measure(
     for same_task in tasks {
         let (contestants, others) = rest.split_at(same_task.len());
         rest = others;
-        progress.begin(&format!("timing on {}", same_task[0].task), contestants.len() as u64 * (timing.rounds as u64 + 1));
+        progress
+            .begin(&format!("timing on {}", same_task[0].task), contestants.len() as u64 * (timing.rounds as u64 + 1));
         rounds(contestants, timing, inputs, &progress, stop, &mut |row| {
             rows.push(row);
             write(&rows, out)

@@ -19,7 +19,9 @@ pub enum Error {
     Input(String),
     /// Something cannot be written.
     #[error("cannot write {}: {reason}", path.display())]
-    #[diagnostic(help("finished runs are kept; free the disk or choose another --out and start the same command again"))]
+    #[diagnostic(help(
+        "finished runs are kept; free the disk or choose another --out and start the same command again"
+    ))]
     Output { path: PathBuf, reason: String },
     /// A run whose loss left the finite numbers.
     #[error("{0}")]

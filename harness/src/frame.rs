@@ -147,7 +147,8 @@ pub struct Collected {
 /// A bug only: columns of different lengths.
 pub fn collect(runs: &[RunRecord], timings: &[TimingRow]) -> Result<Collected> {
     let variants = variants(runs);
-    let results: Vec<ResultRow> = runs.iter().zip(variants).flat_map(|(run, variant)| results_of(run, variant)).collect();
+    let results: Vec<ResultRow> =
+        runs.iter().zip(variants).flat_map(|(run, variant)| results_of(run, variant)).collect();
     let epochs: Vec<EpochPoint> = runs.iter().flat_map(epochs_of).collect();
     let evals: Vec<EvalPoint> = runs.iter().flat_map(evals_of).collect();
     let ranks: Vec<RankPoint> = runs.iter().flat_map(ranks_of).collect();
@@ -202,7 +203,8 @@ pub fn rows<R: Row>(frame: &DataFrame) -> Result<Vec<R>> {
 pub fn to_csv(frame: &DataFrame) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(frame.get_column_names().iter().map(|name| name.as_str())).map_err(internal)?;
-    let columns = frame.columns().iter().map(typed::as_text).collect::<std::result::Result<Vec<_>, _>>().map_err(internal)?;
+    let columns =
+        frame.columns().iter().map(typed::as_text).collect::<std::result::Result<Vec<_>, _>>().map_err(internal)?;
     for index in 0..frame.height() {
         writer.write_record(columns.iter().map(|column| column[index].as_str())).map_err(internal)?;
     }

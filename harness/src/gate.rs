@@ -2,6 +2,8 @@
 //!
 //! A baseline is a CSV of (task, method, seed, metric, value, tolerance). What a tolerance means hangs on the metric:
 //! - `<dev set>/<metric>` — points of 1, absolute;
+//! - `task_loss` — mean task loss of the last epoch, absolute: it moves when a method stops learning, even where the head
+//!   alone still solves the task;
 //! - `parameters/<count>` and `collapsed` — exact, tolerance 0;
 //! - `epoch_time_ratio` — time a method needs over LoRA's, tolerance a factor either way, since machines differ.
 //!
@@ -23,6 +25,8 @@ use crate::store::{RunRecord, Status, write_atomically};
 pub const TIME_RATIO: &str = "epoch_time_ratio";
 /// Factor the time ratio may move, either way.
 pub const TIME_FACTOR: f64 = 1.6;
+/// What rounding on another machine may do to the last epoch's task loss.
+const LOSS_TOLERANCE: f64 = 0.03;
 const REFERENCE: &str = "lora";
 /// Task of rows that belong to no single task.
 const ALL_TASKS: &str = "all";
@@ -86,6 +90,9 @@ fn run_rows(run: &RunRecord, name: &str, outcome: &Outcome) -> Vec<BaselineRow> 
             let tolerance = default_tolerance(metric, result.test_examples);
             rows.push(row(format!("{}/{metric}", result.dev_set), rounded(*value), tolerance));
         }
+    }
+    if let Some(epoch) = run.epochs.last() {
+        rows.push(row("task_loss".into(), rounded(epoch.task_loss), LOSS_TOLERANCE));
     }
     let counts = &outcome.parameters;
     for (count, value) in [
@@ -237,7 +244,9 @@ pub fn read(path: &Path) -> Result<Vec<BaselineRow>> {
     let mut reader = csv::Reader::from_path(path)
         .map_err(|e| Error::Input(format!("cannot read the baseline {}: {e}. `--bless` makes one", path.display())))?;
     let rows = reader.deserialize().collect::<std::result::Result<_, _>>();
-    rows.map_err(|e| Error::Input(format!("{} is no baseline: {e}. Mend it, or make a new one with `--bless`", path.display())))
+    rows.map_err(|e| {
+        Error::Input(format!("{} is no baseline: {e}. Mend it, or make a new one with `--bless`", path.display()))
+    })
 }
 
 /// Writes `rows` as the new baseline. Tolerances that were set in an old file by hand stay.

@@ -30,7 +30,16 @@ mod tests {
     use super::*;
 
     fn epoch(task_loss: f64) -> EpochRow {
-        EpochRow { epoch: 1, steps: 1, seconds: 1.0, task_loss, penalty: 0.0, tokens: 1, padded_tokens: 1, peak_memory_mib: 1.0 }
+        EpochRow {
+            epoch: 1,
+            steps: 1,
+            seconds: 1.0,
+            task_loss,
+            penalty: 0.0,
+            tokens: 1,
+            padded_tokens: 1,
+            peak_memory_mib: 1.0,
+        }
     }
 
     #[test]

@@ -84,7 +84,10 @@ pub fn plan(recipe: &Recipe, flags: &Overrides, facts: &Facts) -> Result<Vec<Run
                     options: options(recipe, task, method)?,
                 };
                 if runs.contains(&run) {
-                    return Err(Error::Usage(format!("{} {} seed {seed} is planned twice: each task, method and seed once", task.name, method.name)));
+                    return Err(Error::Usage(format!(
+                        "{} {} seed {seed} is planned twice: each task, method and seed once",
+                        task.name, method.name
+                    )));
                 }
                 runs.push(run);
             }
@@ -102,10 +105,12 @@ fn applying<'a>(recipe: &'a Recipe, task: &'a Task, method: &'a Entry) -> impl I
 fn check_overrides(recipe: &Recipe) -> Result<()> {
     for (index, exception) in recipe.overrides.iter().enumerate() {
         for task in &exception.tasks {
-            datasets::glue::find(task).map_err(|e| Error::Usage(format!("recipe {}, override {}: {e}", recipe.name, index + 1)))?;
+            datasets::glue::find(task)
+                .map_err(|e| Error::Usage(format!("recipe {}, override {}: {e}", recipe.name, index + 1)))?;
         }
         for method in &exception.methods {
-            registry::find(method).map_err(|e| Error::Usage(format!("recipe {}, override {}: {e}", recipe.name, index + 1)))?;
+            registry::find(method)
+                .map_err(|e| Error::Usage(format!("recipe {}, override {}: {e}", recipe.name, index + 1)))?;
         }
     }
     Ok(())

@@ -29,9 +29,10 @@ impl Progress {
     pub fn new(total: usize, steps: u64) -> Self {
         let bars = std::io::stderr().is_terminal().then(|| {
             let multi = MultiProgress::new();
-            let all = multi.add(ProgressBar::new(steps).with_style(style(
-                "{prefix} {bar:30} {percent:>3} %  {elapsed_precise} gone, about {eta} left",
-            )));
+            let all = multi.add(
+                ProgressBar::new(steps)
+                    .with_style(style("{prefix} {bar:30} {percent:>3} %  {elapsed_precise} gone, about {eta} left")),
+            );
             let run = multi.add(ProgressBar::hidden());
             Bars { multi, all, run: RefCell::new(run) }
         });
@@ -53,7 +54,10 @@ impl Progress {
         match &self.bars {
             Some(bars) => {
                 bars.all.set_prefix(format!("{place} runs"));
-                let bar = bars.multi.add(ProgressBar::new(steps).with_style(style("{prefix} {bar:30} {pos}/{len} steps, about {eta} left  {msg}")));
+                let bar = bars.multi.add(
+                    ProgressBar::new(steps)
+                        .with_style(style("{prefix} {bar:30} {pos}/{len} steps, about {eta} left  {msg}")),
+                );
                 bar.set_prefix(label.to_string());
                 bars.run.replace(bar).finish_and_clear();
             }

@@ -173,7 +173,8 @@ pub fn load() -> Result<Vec<Row>> {
 /// else the first of the method.
 pub fn beside<'a>(rows: &'a [Row], method: &str, split: &str, options: &str) -> Option<&'a Row> {
     let table = if is_official(split) { "adalora_table1" } else { "sora_table1" };
-    let of_method = |in_table: bool| rows.iter().filter(move |r| r.method() == method && (r.table() == table) == in_table);
+    let of_method =
+        |in_table: bool| rows.iter().filter(move |r| r.method() == method && (r.table() == table) == in_table);
     let matching = |row: &&Row| row.setting.as_ref().is_some_and(|s| has_options(options, &s.options));
     of_method(true).find(matching).or_else(|| of_method(true).next()).or_else(|| of_method(false).next())
 }

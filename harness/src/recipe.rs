@@ -118,7 +118,8 @@ impl Recipe {
     /// # Errors
     /// A missing file; a key that is unknown, missing or of the wrong type, named with its path.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::Usage(format!("cannot read recipe {}: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::Usage(format!("cannot read recipe {}: {e}", path.display())))?;
         Recipe::parse(&text, &path.display().to_string())
     }
 
@@ -137,7 +138,8 @@ impl Recipe {
     }
 
     fn check(self, name: &str) -> Result<Self> {
-        let lists = [("tasks", self.tasks.is_empty()), ("methods", self.methods.is_empty()), ("seeds", self.seeds.is_empty())];
+        let lists =
+            [("tasks", self.tasks.is_empty()), ("methods", self.methods.is_empty()), ("seeds", self.seeds.is_empty())];
         match lists.iter().find(|(_, empty)| *empty) {
             Some((list, _)) => Err(Error::Usage(format!("recipe {name}: {list} is empty, so there is nothing to run"))),
             None => Ok(self),

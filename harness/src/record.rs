@@ -120,8 +120,8 @@ pub struct Parameters {
     pub as_published: i64,
     /// Trained values of the head; 0 when it is frozen.
     pub head: i64,
-    /// Backbone and head together.
-    pub backbone: i64,
+    /// The frozen backbone and the head together: what full fine-tuning would train.
+    pub full: i64,
 }
 
 /// One line of `timings.csv`: one epoch of the interleaved measurement (`rankbench efficiency`).

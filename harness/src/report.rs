@@ -59,7 +59,9 @@ pub fn write(runs: &[RunRecord], timings: &[TimingRow], out: &Path) -> Result<Re
 pub fn read_timings(path: &Path) -> Result<Vec<TimingRow>> {
     let mut reader = csv::Reader::from_path(path).map_err(|e| Error::input(path, e))?;
     let rows = reader.deserialize().collect::<std::result::Result<_, _>>();
-    rows.map_err(|e| Error::Input(format!("{} is damaged: {e}. Delete it and run `just efficiency` again", path.display())))
+    rows.map_err(|e| {
+        Error::Input(format!("{} is damaged: {e}. Delete it and run `just efficiency` again", path.display()))
+    })
 }
 
 fn build(table: &dyn Table, all: &Collected, protocols: &[(String, Collected)]) -> Result<Vec<Rendered>> {
@@ -104,7 +106,8 @@ impl Writer<'_> {
         for (slug, runs) in protocols {
             for figure in FIGURES {
                 let Some(scene) = figure.scene(runs)? else { continue };
-                let stem = if protocols.len() == 1 { figure.name().into() } else { format!("{}-{slug}", figure.name()) };
+                let stem =
+                    if protocols.len() == 1 { figure.name().into() } else { format!("{}-{slug}", figure.name()) };
                 let svg = figures::render::svg(&scene)?;
                 self.file(&format!("figures/{stem}.svg"), svg.as_bytes())?;
                 let png = self.out.join(format!("figures/{stem}.png"));

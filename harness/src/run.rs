@@ -149,7 +149,8 @@ fn scores(data: &TaskData, rows: &[Encoded], predictions: &[f64]) -> Result<Vec<
 fn selection(data: &TaskData, metrics: &[(String, f64)]) -> Result<(String, f64)> {
     let name = data.task.selection_metric.name();
     let found = metrics.iter().find(|(metric, _)| metric == name).cloned();
-    found.ok_or_else(|| Error::Internal(format!("task {} does not compute its selection metric {name}", data.task.name)))
+    found
+        .ok_or_else(|| Error::Internal(format!("task {} does not compute its selection metric {name}", data.task.name)))
 }
 
 /// Goes back to the selected checkpoint of each development set, predicts, counts and exports.
@@ -174,7 +175,8 @@ fn conclude(trainer: &mut Trainer, watch: Watch, epochs: &[EpochRow], started: I
         }
     }
     dir.write_rows("predictions.csv", &predictions)?;
-    let parameters = parameters.ok_or_else(|| Error::Internal(format!("task {} has no development set", data.task.name)))?;
+    let parameters =
+        parameters.ok_or_else(|| Error::Internal(format!("task {} has no development set", data.task.name)))?;
     Ok(Outcome { results, parameters, steps, wall_seconds: started.elapsed().as_secs_f64(), collapse })
 }
 
@@ -220,13 +222,13 @@ fn count(trainer: &Trainer, inputs: &Inputs, data: &TaskData) -> Parameters {
         effective: counts.effective,
         as_published: counts.as_published,
         head: params.numel() - counts.allocated,
-        backbone: inputs.encoder.parameter_count(data.task.labels.outputs() as i64),
+        full: inputs.encoder.parameter_count(data.task.labels.outputs() as i64),
     }
 }
 
 /// Writes `adapter/` in PEFT's layout.
 fn export(trainer: &Trainer, inputs: &Inputs, dir: &RunDir) -> Result<()> {
-    let exported = Exported::new(inputs.encoder.sites(), &trainer.adapters(), trainer.trained_head());
+    let exported = Exported::new(inputs.encoder.sites(), &trainer.adapters(), trainer.head());
     dir.write_json("adapter/adapter_config.json", &exported.config(&inputs.backbone.name))?;
     dir.write("adapter/adapter_model.safetensors", &exported.weights()?)
 }

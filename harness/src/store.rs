@@ -1,5 +1,5 @@
 //! A run is a directory: `run.toml`, `manifest.json`, `epochs.csv`, `evals.csv`, `ranks.csv`, `predictions.csv`,
-//! `outcome.json`, `adapter/`, and `DONE` written last. Files are written under a temporary name and renamed.
+//! `outcome.json`, `adapter/`, and `DONE` written last, or `FAILED` with the reason. Files are written under a temporary name and renamed.
 
 use std::fs;
 use std::io::Write;

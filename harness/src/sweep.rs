@@ -49,6 +49,12 @@ pub fn preflight(plan: &[RunSpec], inputs: &Inputs, data: &Data) -> Result<()> {
 
 fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
     let trainer = Trainer::new(spec, inputs, task)?;
+    let stages = trainer.step().method().stages();
+    if stages > 1 {
+        return Err(Error::Usage(format!(
+            "the options ask for a schedule of {stages} stages, and `run` trains one; leave the schedule out"
+        )));
+    }
     let adapters = trainer.adapters();
     let attached = inputs.encoder.sites().iter().zip(&adapters.0).filter_map(|(site, a)| Some((site, a.as_ref()?)));
     for (site, adapter) in attached {
@@ -130,7 +136,8 @@ fn ends_the_sweep(error: &Error) -> bool {
 
 fn headline(outcome: &Outcome) -> String {
     let of_set = |result: &crate::record::DevSetResult| {
-        let metrics: Vec<String> = result.test.iter().map(|(name, value)| format!("{name} {:.2}", 100.0 * value)).collect();
+        let metrics: Vec<String> =
+            result.test.iter().map(|(name, value)| format!("{name} {:.2}", 100.0 * value)).collect();
         format!("{} {}", result.dev_set, metrics.join(" "))
     };
     let sets: Vec<String> = outcome.results.iter().map(of_set).collect();

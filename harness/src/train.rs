@@ -1,5 +1,7 @@
 //! The training loop. It names no method: whatever differs between methods lies behind [`methods::Method`].
 
+use std::collections::BTreeMap;
+
 use datasets::batch::{Batch, batches};
 use datasets::random::torch_randperm;
 use datasets::tokenizer::Encoded;
@@ -19,10 +21,25 @@ use crate::spec::{Precision, RunSpec, TrainSpec};
 /// Batches laid out ahead of the device at a time.
 const BATCHES_AHEAD: usize = 64;
 
-/// A head tensor: trained, or as initialised.
-enum HeadTensor {
-    Trained(String, Slot),
+/// A tensor of the head.
+struct HeadPart {
+    name: String,
+    value: HeadValue,
+}
+
+/// Trained, or as initialised.
+enum HeadValue {
+    Trained(Slot),
     Fixed(Tensor),
+}
+
+impl HeadPart {
+    fn value(&self, views: &Views) -> Tensor {
+        match &self.value {
+            HeadValue::Trained(slot) => views.get(*slot).shallow_clone(),
+            HeadValue::Fixed(value) => value.shallow_clone(),
+        }
+    }
 }
 
 /// One run in training.
@@ -33,7 +50,7 @@ pub struct Trainer<'a> {
     device: Device,
     pad_id: u32,
     seeds: Seeds,
-    head: Vec<HeadTensor>,
+    head: Vec<HeadPart>,
     step: Step,
 }
 
@@ -72,20 +89,24 @@ impl<'a> Trainer<'a> {
         let seeds = Seeds::of(spec.seed);
         let protocol = protocol(&spec.train, data.train.len());
         let mut params = Builder::new(inputs.device, Kind::Float);
-        let context =
-            Context { sites: encoder.sites(), protocol: &protocol, hidden_size: encoder.hidden_size(), seed: seeds.adapter };
+        let context = Context {
+            sites: encoder.sites(),
+            protocol: &protocol,
+            hidden_size: encoder.hidden_size(),
+            seed: seeds.adapter,
+        };
         let method = (methods::registry::find(&spec.method)?.build)(&spec.options, &context, &mut params)?;
         let head = encoder.head(data.task.labels.outputs() as i64, seeds.head);
         let head = head
             .params
             .into_iter()
-            .map(|p| match spec.train.train_head {
-                true => {
-                    let group = if p.decayed { GroupKind::Decayed } else { GroupKind::Undecayed };
-                    let slot = params.add(group, p.name.as_str(), &p.init);
-                    HeadTensor::Trained(p.name, slot)
-                }
-                false => HeadTensor::Fixed(p.init.to_kind(Kind::Float).to_device(inputs.device)),
+            .map(|p| {
+                let group = if p.decayed { GroupKind::Decayed } else { GroupKind::Undecayed };
+                let value = match spec.train.train_head {
+                    true => HeadValue::Trained(params.add(group, p.name.as_str(), &p.init)),
+                    false => HeadValue::Fixed(p.init.to_kind(Kind::Float).to_device(inputs.device)),
+                };
+                HeadPart { name: p.name, value }
             })
             .collect();
         let step = Step::new(params.finish(), method, &protocol);
@@ -110,14 +131,10 @@ impl<'a> Trainer<'a> {
         tch::no_grad(|| self.step.method().adapters(&self.step.params().views()))
     }
 
-    /// The trained head tensors by their name; empty when the head is not trained.
-    pub fn trained_head(&self) -> std::collections::BTreeMap<String, Tensor> {
+    /// The head's tensors by their name, trained or not: without them an adapter's results cannot be had again.
+    pub fn head(&self) -> BTreeMap<String, Tensor> {
         let views = tch::no_grad(|| self.step.params().views());
-        let trained = self.head.iter().filter_map(|tensor| match tensor {
-            HeadTensor::Trained(name, slot) => Some((name.clone(), views.get(*slot).copy())),
-            HeadTensor::Fixed(_) => None,
-        });
-        trained.collect()
+        self.head.iter().map(|part| (part.name.clone(), part.value(&views).copy())).collect()
     }
 
     /// Tokens of the longest training row, padded: what a batch can come to.
@@ -160,7 +177,9 @@ impl<'a> Trainer<'a> {
         let (task_loss, penalty) = (mean(task_loss), mean(penalty));
         if !(task_loss + penalty).is_finite() {
             let lr = self.train.lr;
-            return Err(Error::Diverged(format!("the loss is not finite in epoch {epoch}; a smaller lr than {lr} may help")));
+            return Err(Error::Diverged(format!(
+                "the loss is not finite in epoch {epoch}; a smaller lr than {lr} may help"
+            )));
         }
         let peak_memory_mib = torch_ext::peak_memory(self.device)? as f64 / (1024.0 * 1024.0);
         Ok(EpochRow { epoch, steps, seconds, task_loss, penalty, tokens, padded_tokens, peak_memory_mib })
@@ -185,14 +204,7 @@ impl<'a> Trainer<'a> {
         let on_device = |values: &[i64]| Tensor::from_slice(values).view(shape).to_device(self.device);
         let inputs =
             Inputs { ids: on_device(&batch.ids), mask: on_device(&batch.mask), type_ids: on_device(&batch.type_ids) };
-        let head: Vec<Tensor> = self
-            .head
-            .iter()
-            .map(|tensor| match tensor {
-                HeadTensor::Trained(_, slot) => views.get(*slot).shallow_clone(),
-                HeadTensor::Fixed(value) => value.shallow_clone(),
-            })
-            .collect();
+        let head: Vec<Tensor> = self.head.iter().map(|part| part.value(views)).collect();
         let _autocast = match self.train.precision {
             Precision::Bf16 => Some(torch_ext::autocast_bf16(self.device)?),
             Precision::Fp32 | Precision::Tf32 => None,

@@ -83,7 +83,17 @@ fn wrong_column_count() {
 fn checksum_mismatch() {
     let world = World::new();
     world.recipe("");
-    let (code, text) = failure(&mut world.rankbench(&["run", "--recipe", "tiny.toml", "--glue", "glue", "--out", "out", "--device", "cpu"]));
+    let (code, text) = failure(&mut world.rankbench(&[
+        "run",
+        "--recipe",
+        "tiny.toml",
+        "--glue",
+        "glue",
+        "--out",
+        "out",
+        "--device",
+        "cpu",
+    ]));
     assert_eq!(code, 3, "{text}");
     assert!(text.contains("--allow-unlocked") && text.contains("expected"), "{text}");
 }
@@ -91,7 +101,12 @@ fn checksum_mismatch() {
 #[test]
 fn missing_backbone() {
     let world = World::new();
-    fails(&world, &["--backbone", "microsoft/deberta-v3-base"], 3, &["microsoft/deberta-v3-base", "--backbone MiniLM-L6-H384"]);
+    fails(
+        &world,
+        &["--backbone", "microsoft/deberta-v3-base"],
+        3,
+        &["microsoft/deberta-v3-base", "--backbone MiniLM-L6-H384"],
+    );
 }
 
 #[test]
@@ -175,6 +190,13 @@ fn schedule_that_does_not_fit() {
 }
 
 #[test]
+fn schedule_with_stages_that_would_be_ignored() {
+    let world = World::new();
+    world.recipe("[[override]]\nmethods = [\"sora\"]\noptions = { xi_schedule = { spacing = \"linear\", max = 1e-3, stages = 3 } }\n");
+    fails(&world, &[], 2, &["3 stages"]);
+}
+
+#[test]
 fn rank_larger_than_a_dimension() {
     let world = World::new();
     world.recipe("[[override]]\nmethods = [\"lora\"]\noptions = { r = 20 }\n");
@@ -205,7 +227,8 @@ fn no_gpu() {
     }
     let world = World::new();
     world.recipe("");
-    let (code, text) = failure(&mut world.rankbench(&["run", "--recipe", "tiny.toml", "--glue", "glue", "--device", "cuda"]));
+    let (code, text) =
+        failure(&mut world.rankbench(&["run", "--recipe", "tiny.toml", "--glue", "glue", "--device", "cuda"]));
     assert!(code == 7 && text.contains("no usable GPU"), "{text}");
 }
 
@@ -216,7 +239,8 @@ fn full_disk() {
     world.recipe("");
     std::fs::create_dir(world.path("out")).unwrap();
     let command = world.run(&["--seeds", "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15"]);
-    let mount = "mount -t tmpfs -o size=1m tmpfs out || exit 99; \"$@\"; code=$?; ls out/runs/*/DONE | wc -l; exit $code";
+    let mount =
+        "mount -t tmpfs -o size=1m tmpfs out || exit 99; \"$@\"; code=$?; ls out/runs/*/DONE | wc -l; exit $code";
     let mut full = Plain::new("unshare");
     full.args(["--map-root-user", "--mount", "sh", "-c", mount, "sh"]).arg(command.get_program());
     full.args(command.get_args()).current_dir(world.dir.path());

@@ -27,14 +27,33 @@ fn a_sweep_stores_every_run_and_writes_the_report() {
     let runs = runs(&world, "out");
     assert_eq!(runs.len(), 6);
     for (name, dir) in &runs {
-        for file in ["run.toml", "manifest.json", "epochs.csv", "evals.csv", "ranks.csv", "predictions.csv", "outcome.json", "DONE"] {
+        for file in [
+            "run.toml",
+            "manifest.json",
+            "epochs.csv",
+            "evals.csv",
+            "ranks.csv",
+            "predictions.csv",
+            "outcome.json",
+            "DONE",
+        ] {
             assert!(world.path(dir).join(file).exists(), "{name} has no {file}");
         }
         assert_eq!(world.read(&format!("{dir}/epochs.csv")).lines().count(), 3, "{name}: two epochs and a header");
         assert_eq!(world.read(&format!("{dir}/predictions.csv")).lines().count(), 17, "{name}: 16 rows and a header");
         assert!(world.path(dir).join("adapter/adapter_model.safetensors").exists());
     }
-    for file in ["table1.md", "table1.csv", "table1.tex", "report.html", "results.csv", "figures/score_parameters.svg", "figures/score_parameters.png", "figures/training_curves.svg", "figures/final_ranks.svg"] {
+    for file in [
+        "table1.md",
+        "table1.csv",
+        "table1.tex",
+        "report.html",
+        "results.csv",
+        "figures/score_parameters.svg",
+        "figures/score_parameters.png",
+        "figures/training_curves.svg",
+        "figures/final_ranks.svg",
+    ] {
         assert!(world.path("out/report").join(file).exists(), "no {file}");
     }
 }
@@ -117,7 +136,10 @@ fn one_failing_run_does_not_end_the_sweep_and_shows_in_the_table() {
     assert_eq!(code, 5, "{text}");
     assert!(text.contains("the loss is not finite") && text.contains("1 of 3 runs failed"), "{text}");
     let runs = runs(&world, "out");
-    assert!(world.path(&runs["sst2-lora-s0"]).join("DONE").exists() && world.path(&runs["sst2-sora-s0"]).join("DONE").exists());
+    assert!(
+        world.path(&runs["sst2-lora-s0"]).join("DONE").exists()
+            && world.path(&runs["sst2-sora-s0"]).join("DONE").exists()
+    );
     assert!(world.read(&format!("{}/FAILED", runs["sst2-adalora-s0"])).contains("not finite"));
     let table = world.read("out/report/table1.md");
     assert!(table.contains("✗ failed") && table.contains("not finite"), "{table}");
@@ -132,7 +154,10 @@ fn the_same_seed_gives_the_same_bytes() {
         let of = |dir: &String| {
             let epochs = world.read(&format!("{dir}/epochs.csv"));
             // Seconds and memory are measured, the rest is computed.
-            let computed: Vec<String> = epochs.lines().map(|l| l.split(',').enumerate().filter(|(i, _)| ![2, 7].contains(i)).map(|(_, v)| v).collect()).collect();
+            let computed: Vec<String> = epochs
+                .lines()
+                .map(|l| l.split(',').enumerate().filter(|(i, _)| ![2, 7].contains(i)).map(|(_, v)| v).collect())
+                .collect();
             let files = ["evals.csv", "ranks.csv", "predictions.csv"].map(|file| world.read(&format!("{dir}/{file}")));
             let adapter = std::fs::read(world.path(dir).join("adapter/adapter_model.safetensors")).unwrap();
             (computed, files, adapter)
@@ -194,7 +219,18 @@ fn a_dry_run_prints_the_plan_and_makes_nothing() {
 fn efficiency_takes_turns_and_writes_its_table() {
     let world = World::new();
     world.recipe("[timing]\nrounds = 3\nsteps = 2\n");
-    let mut command = world.rankbench(&["efficiency", "--recipe", "tiny.toml", "--glue", "glue", "--allow-unlocked", "--out", "time", "--device", "cpu"]);
+    let mut command = world.rankbench(&[
+        "efficiency",
+        "--recipe",
+        "tiny.toml",
+        "--glue",
+        "glue",
+        "--allow-unlocked",
+        "--out",
+        "time",
+        "--device",
+        "cpu",
+    ]);
     let output = command.output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -128,28 +128,14 @@ impl AdaLora {
         let budget = budget(&options, context)?;
         let start = params.group_len(GroupKind::Decayed);
         let scale = options.alpha / (r as f64 + 1e-5);
-        let stacks = Stacks::build(
-            params,
-            context.sites,
-            r,
-            scale,
-            GroupKind::Decayed,
-            |site| SiteInit {
-                a: normal(&[r, site.d_in]),
-                b: normal(&[site.d_out, r]),
-                gate: Some(Tensor::zeros([r], (Kind::Float, Device::Cpu))),
-            },
-        );
+        let stacks = Stacks::build(params, context.sites, r, scale, GroupKind::Decayed, |site| SiteInit {
+            a: normal(&[r, site.d_in]),
+            b: normal(&[site.d_out, r]),
+            gate: Some(Tensor::zeros([r], (Kind::Float, Device::Cpu))),
+        });
         let range = start..params.group_len(GroupKind::Decayed);
         let importance = Importance::zeros(range, params);
-        Ok(AdaLora {
-            sites: context.sites.to_vec(),
-            stacks,
-            budget,
-            options,
-            importance,
-            kept: None,
-        })
+        Ok(AdaLora { sites: context.sites.to_vec(), stacks, budget, options, importance, kept: None })
     }
 
     /// The budget of this run.
@@ -163,17 +149,14 @@ impl AdaLora {
         let scores = &self.importance.average * &self.importance.uncertainty;
         let part = |slot: Slot| self.importance.part(&scores, params, slot);
         let of_class = |class: &ShapeClass| {
-            let vectors = part(class.a).mean_dim(-1, false, None::<Kind>)
-                + part(class.b).mean_dim(1, false, None::<Kind>);
+            let vectors =
+                part(class.a).mean_dim(-1, false, None::<Kind>) + part(class.b).mean_dim(1, false, None::<Kind>);
             match class.gate {
                 Some(gate) => (vectors + part(gate)).flatten(0, -1),
                 None => vectors.flatten(0, -1),
             }
         };
-        Tensor::cat(
-            &self.stacks.classes.iter().map(of_class).collect::<Vec<_>>(),
-            0,
-        )
+        Tensor::cat(&self.stacks.classes.iter().map(of_class).collect::<Vec<_>>(), 0)
     }
 
     /// Keeps the components whose score is above the k-th smallest, k = b(0) - budget; ties at it are masked too
@@ -210,53 +193,25 @@ impl AdaLora {
 /// Budget of the run, checked.
 fn budget(options: &AdaLoraOptions, context: &Context) -> Result<Budget> {
     let misfit = |what, expected: String, got: String, help: &str| {
-        Err(Error::DoesNotFit {
-            method: "adalora",
-            what,
-            expected,
-            got,
-            help: help.into(),
-        })
+        Err(Error::DoesNotFit { method: "adalora", what, expected, got, help: help.into() })
     };
     let total = context.protocol.steps;
     let (tinit, tfinal) = (options.tinit.steps(total), options.tfinal.steps(total));
     if options.target_r < 1 || options.target_r >= options.init_r {
         let expected = format!("1 to {} (below init_r)", options.init_r - 1);
-        return misfit(
-            "target_r",
-            expected,
-            options.target_r.to_string(),
-            "the budget must fall",
-        );
+        return misfit("target_r", expected, options.target_r.to_string(), "the budget must fall");
     }
     if tinit + tfinal >= total {
         let got = format!("{tinit} + {tfinal} for {total} steps");
         let help = "train longer, or shorten the phases (a fraction is a share of the run)";
-        return misfit(
-            "tinit + tfinal",
-            "fewer than the steps of the run".into(),
-            got,
-            help,
-        );
+        return misfit("tinit + tfinal", "fewer than the steps of the run".into(), got, help);
     }
     if options.delta_t == 0 {
-        return misfit(
-            "delta_t",
-            "1 or more".into(),
-            "0".into(),
-            "mask at every step with 1",
-        );
+        return misfit("delta_t", "1 or more".into(), "0".into(), "mask at every step with 1");
     }
     let n = context.sites.len() as i64;
     let (initial, target) = (n * options.init_r, n * options.target_r);
-    Ok(Budget {
-        initial,
-        target,
-        tinit,
-        tfinal,
-        delta_t: options.delta_t,
-        total,
-    })
+    Ok(Budget { initial, target, tinit, tfinal, delta_t: options.delta_t, total })
 }
 
 fn normal(shape: &[i64]) -> Tensor {
@@ -266,11 +221,7 @@ fn normal(shape: &[i64]) -> Tensor {
 impl Importance {
     fn zeros(range: Range<i64>, params: &Builder) -> Self {
         let zeros = || Tensor::zeros([range.end - range.start], params.options());
-        Importance {
-            average: zeros(),
-            uncertainty: zeros(),
-            range: range.clone(),
-        }
+        Importance { average: zeros(), uncertainty: zeros(), range: range.clone() }
     }
 
     /// `I = |w g|; Ī ← β1 Ī + (1-β1) I; Ū ← β2 Ū + (1-β2) |I - Ī|`, with the updated weight and the step's clipped gradient.
@@ -280,20 +231,15 @@ impl Importance {
         };
         let (start, len) = (self.range.start, self.range.end - self.range.start);
         let values = group.flat.detach().narrow(0, start, len);
-        let now = values
-            .g_mul(&group.flat.grad().narrow(0, start, len))
-            .abs_();
+        let now = values.g_mul(&group.flat.grad().narrow(0, start, len)).abs_();
         let _ = self.average.lerp_(&now, 1.0 - beta1);
-        let _ = self
-            .uncertainty
-            .lerp_(&(now - &self.average).abs_(), 1.0 - beta2);
+        let _ = self.uncertainty.lerp_(&(now - &self.average).abs_(), 1.0 - beta2);
     }
 
     /// The part of a tensor laid out like the averages that belongs to one parameter, in its shape.
     fn part(&self, of: &Tensor, params: &Params, slot: Slot) -> Tensor {
         let range = params.range(slot);
-        of.narrow(0, range.start - self.range.start, range.end - range.start)
-            .view(params.shape(slot))
+        of.narrow(0, range.start - self.range.start, range.end - range.start).view(params.shape(slot))
     }
 }
 
@@ -319,10 +265,7 @@ impl Method for AdaLora {
             .flat_map(|class| {
                 let a = views.get(class.a);
                 let b = views.get(class.b);
-                [
-                    gram_distance(&a.matmul(&a.transpose(1, 2))),
-                    gram_distance(&b.transpose(1, 2).matmul(b)),
-                ]
+                [gram_distance(&a.matmul(&a.transpose(1, 2))), gram_distance(&b.transpose(1, 2).matmul(b))]
             })
             .collect();
         let weight = self.options.gamma / (2 * self.sites.len()) as f64;
@@ -333,8 +276,7 @@ impl Method for AdaLora {
     fn after_step(&mut self, params: &Params, t: usize) {
         tch::no_grad(|| {
             if self.budget.scores_at(t) {
-                self.importance
-                    .update(params, self.options.beta1, self.options.beta2);
+                self.importance.update(params, self.options.beta1, self.options.beta2);
             }
             let last_scored = self.budget.total - self.budget.tfinal;
             let keeps_mask = self.options.final_phase == FinalPhase::Peft;
@@ -353,26 +295,15 @@ impl Method for AdaLora {
         let adapters = tch::no_grad(|| self.adapters(&params.views()));
         let left = count::effective(&self.sites, &adapters);
         let allocated = self.stacks.factor_count() + self.stacks.component_count();
-        Counts {
-            allocated,
-            effective: left,
-            as_published: left,
-        }
+        Counts { allocated, effective: left, as_published: left }
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = vec![
             ("average".to_string(), self.importance.average.copy()),
-            (
-                "uncertainty".to_string(),
-                self.importance.uncertainty.copy(),
-            ),
+            ("uncertainty".to_string(), self.importance.uncertainty.copy()),
         ];
-        state.extend(
-            self.kept
-                .as_ref()
-                .map(|kept| ("kept".to_string(), kept.copy())),
-        );
+        state.extend(self.kept.as_ref().map(|kept| ("kept".to_string(), kept.copy())));
         state
     }
 
@@ -383,15 +314,8 @@ impl Method for AdaLora {
             _ => Vec::new(),
         };
         if value.size() != expected {
-            let (expected, got) = (
-                format!("shape {expected:?}"),
-                format!("shape {:?}", value.size()),
-            );
-            return Err(Error::State {
-                name: name.into(),
-                expected,
-                got,
-            });
+            let (expected, got) = (format!("shape {expected:?}"), format!("shape {:?}", value.size()));
+            return Err(Error::State { name: name.into(), expected, got });
         }
         match name {
             "average" => self.importance.average.copy_(value),
@@ -405,9 +329,5 @@ impl Method for AdaLora {
 /// Sum over a stack of Gram matrices `[k, r, r]` of `||G - I||_F`.
 fn gram_distance(gram: &Tensor) -> Tensor {
     let eye = Tensor::eye(gram.size()[1], (gram.kind(), gram.device()));
-    (gram - eye)
-        .square()
-        .sum_dim_intlist([1, 2].as_slice(), false, None::<Kind>)
-        .sqrt()
-        .sum(None::<Kind>)
+    (gram - eye).square().sum_dim_intlist([1, 2].as_slice(), false, None::<Kind>).sqrt().sum(None::<Kind>)
 }

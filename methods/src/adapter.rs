@@ -61,19 +61,11 @@ impl Adapter {
         tch::no_grad(|| {
             let (a, b) = (self.a.detach(), self.b.detach());
             let Some(gate) = self.gate.as_ref().map(Tensor::detach) else {
-                return LoraFactors {
-                    a: a.copy(),
-                    b: b.copy(),
-                    scale: self.scale,
-                };
+                return LoraFactors { a: a.copy(), b: b.copy(), scale: self.scale };
             };
             let kept = gate.ne(0.0).nonzero().squeeze_dim(1);
             let a = gate.index_select(0, &kept).unsqueeze(1) * a.index_select(0, &kept);
-            LoraFactors {
-                a,
-                b: b.index_select(1, &kept),
-                scale: self.scale,
-            }
+            LoraFactors { a, b: b.index_select(1, &kept), scale: self.scale }
         })
     }
 }
@@ -81,12 +73,7 @@ impl Adapter {
 impl LoraFactors {
     /// The same map as an [`Adapter`] without a gate.
     pub fn adapter(&self) -> Adapter {
-        Adapter {
-            a: self.a.shallow_clone(),
-            b: self.b.shallow_clone(),
-            gate: None,
-            scale: self.scale,
-        }
+        Adapter { a: self.a.shallow_clone(), b: self.b.shallow_clone(), gate: None, scale: self.scale }
     }
 
     /// Rank that is left.

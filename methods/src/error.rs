@@ -10,41 +10,22 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// No method of that name.
     #[error("unknown method '{name}'{}; known: {known}", nearest.as_ref().map(|n| format!(" (did you mean '{n}'?)")).unwrap_or_default())]
-    UnknownMethod {
-        name: String,
-        nearest: Option<String>,
-        known: String,
-    },
+    UnknownMethod { name: String, nearest: Option<String>, known: String },
     /// The options do not parse: unknown key, wrong type.
     #[error("options of method '{method}': {detail}")]
-    Options {
-        method: &'static str,
-        detail: String,
-    },
+    Options { method: &'static str, detail: String },
     /// The options parse but do not fit the run.
     #[error("method '{method}': {what}: expected {expected}, got {got}. {help}")]
-    DoesNotFit {
-        method: &'static str,
-        what: &'static str,
-        expected: String,
-        got: String,
-        help: String,
-    },
+    DoesNotFit { method: &'static str, what: &'static str, expected: String, got: String, help: String },
     /// A declared parameter group never received a gradient.
-    #[error(
-        "parameter group '{group}' received no gradient at step {step}: nothing in the loss depends on it"
-    )]
+    #[error("parameter group '{group}' received no gradient at step {step}: nothing in the loss depends on it")]
     NoGradient { group: &'static str, step: usize },
     /// More steps than the schedule was built for.
     #[error("step {step} is past the {planned} steps this run was planned for")]
     PastTheEnd { step: usize, planned: usize },
     /// A saved state does not belong to this step.
     #[error("saved state: tensor '{name}': expected {expected}, got {got}")]
-    State {
-        name: String,
-        expected: String,
-        got: String,
-    },
+    State { name: String, expected: String, got: String },
     /// An adapter file cannot be read or written.
     #[error("adapter file {}: {detail}", path.display())]
     AdapterFile { path: PathBuf, detail: String },

@@ -26,10 +26,7 @@ pub struct Exported {
 impl Exported {
     /// Folds the adapters of a run into plain LoRA factors.
     pub fn new(sites: &[Site], adapters: &Adapters, head: BTreeMap<String, Tensor>) -> Self {
-        let attached = sites
-            .iter()
-            .zip(&adapters.0)
-            .filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
+        let attached = sites.iter().zip(&adapters.0).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
         let factors = attached
             .map(|(site, adapter)| (site.path.clone(), adapter.to_lora()))
             .filter(|(_, factors)| factors.rank() > 0)
@@ -77,21 +74,10 @@ impl Exported {
     /// `adapter_config.json`. Ranks and α differ by site, so both are given as patterns; α is `scale * rank`, which makes
     /// PEFT's `α/r` the scale of the run.
     pub fn config(&self, base_model: &str) -> Value {
-        let ranks: BTreeMap<&String, i64> = self
-            .factors
-            .iter()
-            .map(|(path, f)| (path, f.rank()))
-            .collect();
-        let alphas: BTreeMap<&String, f64> = self
-            .factors
-            .iter()
-            .map(|(path, f)| (path, f.scale * f.rank() as f64))
-            .collect();
-        let mut saved: Vec<&str> = self
-            .head
-            .keys()
-            .filter_map(|name| module_to_save(name))
-            .collect();
+        let ranks: BTreeMap<&String, i64> = self.factors.iter().map(|(path, f)| (path, f.rank())).collect();
+        let alphas: BTreeMap<&String, f64> =
+            self.factors.iter().map(|(path, f)| (path, f.scale * f.rank() as f64)).collect();
+        let mut saved: Vec<&str> = self.head.keys().filter_map(|name| module_to_save(name)).collect();
         saved.dedup();
         json!({
             "peft_type": "LORA",
@@ -114,20 +100,13 @@ impl Exported {
     }
 }
 
-/// The module PEFT saves for a head tensor: the name before the last two parts' parameter, e.g. `pooler`.
+/// The module PEFT saves for a head tensor: the pooler or the classifier it belongs to.
 fn module_to_save(name: &str) -> Option<&str> {
-    ["pooler", "classifier"]
-        .into_iter()
-        .find(|module| name.split('.').any(|part| part == *module))
+    ["pooler", "classifier"].into_iter().find(|module| name.split('.').any(|part| part == *module))
 }
 
 fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
-    let flat = tensor
-        .detach()
-        .to_device(tch::Device::Cpu)
-        .to_kind(Kind::Float)
-        .contiguous()
-        .flatten(0, -1);
+    let flat = tensor.detach().to_device(tch::Device::Cpu).to_kind(Kind::Float).contiguous().flatten(0, -1);
     let mut values = vec![0f32; flat.numel()];
     flat.f_copy_data(&mut values, flat.numel())?;
     Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect())
@@ -135,8 +114,5 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
 
 /// A file of an adapter that cannot be used.
 pub(crate) fn damaged(path: &Path, detail: impl ToString) -> Error {
-    Error::AdapterFile {
-        path: path.to_path_buf(),
-        detail: detail.to_string(),
-    }
+    Error::AdapterFile { path: path.to_path_buf(), detail: detail.to_string() }
 }

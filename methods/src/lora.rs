@@ -62,22 +62,12 @@ impl Lora {
     pub fn new(options: LoraOptions, context: &Context, params: &mut Builder) -> Result<Self> {
         let LoraOptions { r, alpha } = options;
         check_rank("lora", r)?;
-        let stacks = Stacks::build(
-            params,
-            context.sites,
-            r,
-            alpha / r as f64,
-            GroupKind::Decayed,
-            |site| SiteInit {
-                a: kaiming_a(r, site.d_in),
-                b: zero_b(site.d_out, r),
-                gate: None,
-            },
-        );
-        Ok(Lora {
-            sites: context.sites.to_vec(),
-            stacks,
-        })
+        let stacks = Stacks::build(params, context.sites, r, alpha / r as f64, GroupKind::Decayed, |site| SiteInit {
+            a: kaiming_a(r, site.d_in),
+            b: zero_b(site.d_out, r),
+            gate: None,
+        });
+        Ok(Lora { sites: context.sites.to_vec(), stacks })
     }
 }
 
@@ -96,10 +86,6 @@ impl Method for Lora {
 
     fn counts(&self, _params: &Params) -> Counts {
         let count = self.stacks.factor_count();
-        Counts {
-            allocated: count,
-            effective: count,
-            as_published: count,
-        }
+        Counts { allocated: count, effective: count, as_published: count }
     }
 }

@@ -74,6 +74,11 @@ pub trait Method {
     /// After the optimisers' update of step `t` (from 0), while the clipped gradients of the step are still there.
     fn after_step(&mut self, _params: &Params, _t: usize) {}
 
+    /// Stages of the method's schedule.
+    fn stages(&self) -> usize {
+        1
+    }
+
     /// After the last step of a stage of a schedule with several stages.
     fn stage_end(&mut self) {}
 
@@ -87,11 +92,7 @@ pub trait Method {
 
     /// Takes one tensor of [`Method::state`] back.
     fn load(&mut self, name: &str, _value: &Tensor) -> Result<()> {
-        Err(crate::error::Error::State {
-            name: name.into(),
-            expected: "no state".into(),
-            got: "a tensor".into(),
-        })
+        Err(crate::error::Error::State { name: name.into(), expected: "no state".into(), got: "a tensor".into() })
     }
 }
 
@@ -99,11 +100,7 @@ pub trait Method {
 pub fn ranks(method: &dyn Method, params: &Params) -> Vec<SiteRank> {
     tch::no_grad(|| {
         let adapters = method.adapters(&params.views());
-        let attached = method
-            .sites()
-            .iter()
-            .zip(&adapters.0)
-            .filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
+        let attached = method.sites().iter().zip(&adapters.0).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
         attached
             .map(|(site, adapter)| SiteRank {
                 site: site.path.clone(),
@@ -111,10 +108,7 @@ pub fn ranks(method: &dyn Method, params: &Params) -> Vec<SiteRank> {
                 kind: site.kind,
                 rank: adapter.rank(),
                 max_rank: adapter.a.size()[0],
-                mean_abs_gate: adapter
-                    .gate
-                    .as_ref()
-                    .map(|g| g.abs().mean(None::<tch::Kind>).double_value(&[])),
+                mean_abs_gate: adapter.gate.as_ref().map(|g| g.abs().mean(None::<tch::Kind>).double_value(&[])),
             })
             .collect()
     })

@@ -40,15 +40,7 @@ impl AdamWOptions {
     /// Betas .9/.999 and ε 1e-8 (spec §2.6, §3.2).
     pub fn new(lr: f64, weight_decay: f64, order: DecayOrder) -> Self {
         let eps_on_corrected_root = order == DecayOrder::Before;
-        AdamWOptions {
-            lr,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay,
-            order,
-            eps_on_corrected_root,
-        }
+        AdamWOptions { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, order, eps_on_corrected_root }
     }
 }
 
@@ -84,45 +76,19 @@ pub struct AdamW {
 
 impl AdamW {
     /// For values shaped like `like`, planned for `steps` steps whose rate is `options.lr * factor(t)`.
-    pub fn new(
-        like: &Tensor,
-        options: AdamWOptions,
-        steps: usize,
-        factor: impl Fn(usize) -> f64,
-    ) -> Self {
-        let rows: Vec<f64> = (0..steps)
-            .flat_map(|t| coefficients(&options, t, factor(t)))
-            .collect();
-        let coefficients = Tensor::from_slice(&rows)
-            .view([-1, 3])
-            .to_kind(like.kind())
-            .to_device(like.device());
-        AdamW {
-            options,
-            first: like.detach().zeros_like(),
-            second: like.detach().zeros_like(),
-            coefficients,
-            steps,
-        }
+    pub fn new(like: &Tensor, options: AdamWOptions, steps: usize, factor: impl Fn(usize) -> f64) -> Self {
+        let rows: Vec<f64> = (0..steps).flat_map(|t| coefficients(&options, t, factor(t))).collect();
+        let coefficients = Tensor::from_slice(&rows).view([-1, 3]).to_kind(like.kind()).to_device(like.device());
+        AdamW { options, first: like.detach().zeros_like(), second: like.detach().zeros_like(), coefficients, steps }
     }
 
     /// One update of `values` with `grad` at step `t` from 0.
     pub fn step(&mut self, values: &Tensor, grad: &Tensor, t: usize) -> Result<()> {
         if t >= self.steps {
-            return Err(Error::PastTheEnd {
-                step: t,
-                planned: self.steps,
-            });
+            return Err(Error::PastTheEnd { step: t, planned: self.steps });
         }
         tch::no_grad(|| {
-            let AdamWOptions {
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-                order,
-                ..
-            } = self.options;
+            let AdamWOptions { beta1, beta2, eps, weight_decay, order, .. } = self.options;
             let row = self.coefficients.get(t as i64).unbind(0);
             let (decay, size, root) = (&row[0], &row[1], &row[2]);
             let mut values = values.detach();
@@ -131,10 +97,7 @@ impl AdamW {
                 let _ = values.g_mul_(decay);
             }
             let _ = self.first.lerp_(grad, 1.0 - beta1);
-            let _ = self
-                .second
-                .g_mul_scalar_(beta2)
-                .g_add_(&(grad.square() * (1.0 - beta2)));
+            let _ = self.second.g_mul_scalar_(beta2).g_add_(&(grad.square() * (1.0 - beta2)));
             let denominator = self.second.sqrt().g_mul(root).g_add_scalar_(eps);
             let _ = values.g_sub_(&self.first.g_mul(size).g_div_(&denominator));
             if decays && order == DecayOrder::After {
@@ -181,16 +144,9 @@ fn coefficients(options: &AdamWOptions, t: usize, factor: f64) -> [f64; 3] {
 /// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, one norm over every group; gives the norm before, `[]`.
 pub fn clip_grad_norm(params: &Params, max_norm: f64) -> Tensor {
     tch::no_grad(|| {
-        let squares: Vec<Tensor> = params
-            .groups()
-            .iter()
-            .map(|g| g.flat.grad().square().sum(None::<Kind>))
-            .collect();
+        let squares: Vec<Tensor> = params.groups().iter().map(|g| g.flat.grad().square().sum(None::<Kind>)).collect();
         let norm = Tensor::stack(&squares, 0).sum(None::<Kind>).sqrt();
-        let factor = (&norm + 1e-6)
-            .reciprocal()
-            .g_mul_scalar_(max_norm)
-            .clamp_max(1.0);
+        let factor = (&norm + 1e-6).reciprocal().g_mul_scalar_(max_norm).clamp_max(1.0);
         for group in params.groups() {
             let _ = group.flat.grad().g_mul_(&factor);
         }

@@ -12,7 +12,7 @@ pub enum GroupKind {
     Decayed,
     /// No weight decay (biases).
     Undecayed,
-    /// SoRA's gates: their own Adam and the proximal map.
+    /// SoRA's gates: their own Adam and the threshold.
     Gates,
 }
 
@@ -69,31 +69,15 @@ pub struct Views(Vec<Tensor>);
 impl Builder {
     /// Empty, for parameters of `kind` on `device`.
     pub fn new(device: Device, kind: Kind) -> Self {
-        Builder {
-            device,
-            kind,
-            entries: Vec::new(),
-            values: Vec::new(),
-        }
+        Builder { device, kind, entries: Vec::new(), values: Vec::new() }
     }
 
     /// Adds a tensor with its start value. Within a group, tensors lie in the order they were added.
     pub fn add(&mut self, group: GroupKind, name: impl Into<String>, init: &Tensor) -> Slot {
         let len = init.numel() as i64;
         let offset = self.group_len(group);
-        self.entries.push(Entry {
-            name: name.into(),
-            group,
-            shape: init.size(),
-            offset,
-            len,
-        });
-        self.values.push(
-            init.detach()
-                .to_device(self.device)
-                .to_kind(self.kind)
-                .flatten(0, -1),
-        );
+        self.entries.push(Entry { name: name.into(), group, shape: init.size(), offset, len });
+        self.values.push(init.detach().to_device(self.device).to_kind(self.kind).flatten(0, -1));
         Slot(self.entries.len() - 1)
     }
 
@@ -104,11 +88,7 @@ impl Builder {
 
     /// Values the group holds so far.
     pub fn group_len(&self, group: GroupKind) -> i64 {
-        self.entries
-            .iter()
-            .filter(|e| e.group == group)
-            .map(|e| e.len)
-            .sum()
+        self.entries.iter().filter(|e| e.group == group).map(|e| e.len).sum()
     }
 
     /// Lays the groups out flat; a group without tensors is left out.
@@ -116,24 +96,13 @@ impl Builder {
         let groups = GroupKind::ALL
             .into_iter()
             .filter_map(|kind| {
-                let parts: Vec<&Tensor> = self
-                    .entries
-                    .iter()
-                    .zip(&self.values)
-                    .filter(|(e, _)| e.group == kind)
-                    .map(|(_, v)| v)
-                    .collect();
+                let parts: Vec<&Tensor> =
+                    self.entries.iter().zip(&self.values).filter(|(e, _)| e.group == kind).map(|(_, v)| v).collect();
                 let flat = (!parts.is_empty()).then(|| Tensor::cat(&parts, 0))?;
-                Some(Group {
-                    kind,
-                    flat: flat.set_requires_grad(true),
-                })
+                Some(Group { kind, flat: flat.set_requires_grad(true) })
             })
             .collect();
-        Params {
-            groups,
-            entries: self.entries,
-        }
+        Params { groups, entries: self.entries }
     }
 }
 
@@ -142,14 +111,10 @@ impl Params {
     pub fn views(&self) -> Views {
         let mut views: Vec<Option<Tensor>> = self.entries.iter().map(|_| None).collect();
         for group in &self.groups {
-            let members: Vec<usize> = (0..self.entries.len())
-                .filter(|&i| self.entries[i].group == group.kind)
-                .collect();
+            let members: Vec<usize> =
+                (0..self.entries.len()).filter(|&i| self.entries[i].group == group.kind).collect();
             let sizes: Vec<i64> = members.iter().map(|&i| self.entries[i].len).collect();
-            for (i, part) in members
-                .into_iter()
-                .zip(group.flat.split_with_sizes(&sizes, 0))
-            {
+            for (i, part) in members.into_iter().zip(group.flat.split_with_sizes(&sizes, 0)) {
                 views[i] = Some(part.view(self.entries[i].shape.as_slice()));
             }
         }
@@ -189,10 +154,7 @@ impl Params {
 
     /// Copies of all flat groups, by group name; [`Params::load`] takes them back.
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        self.groups
-            .iter()
-            .map(|g| (g.kind.name().to_string(), g.flat.detach().copy()))
-            .collect()
+        self.groups.iter().map(|g| (g.kind.name().to_string(), g.flat.detach().copy())).collect()
     }
 
     /// Overwrites a group with a copy made by [`Params::state`]; `false` when there is no such group of that size.

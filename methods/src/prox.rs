@@ -1,4 +1,4 @@
-//! The threshold on SoRA's gates, as released and as the paper means it (spec §3.4).
+//! The threshold on SoRA's gates, as released and as the true proximal map (spec §3.4).
 
 use tch::Tensor;
 

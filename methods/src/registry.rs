@@ -38,28 +38,16 @@ pub static METHODS: &[&Entry] = &[&lora::ENTRY, &adalora::ENTRY, &sora::ENTRY];
 /// # Errors
 /// Names the nearest known method.
 pub fn find(name: &str) -> Result<&'static Entry> {
-    METHODS
-        .iter()
-        .copied()
-        .find(|entry| entry.name == name)
-        .ok_or_else(|| {
-            let nearest = METHODS
-                .iter()
-                .map(|entry| (strsim::damerau_levenshtein(entry.name, name), entry.name))
-                .filter(|(distance, _)| *distance <= 2)
-                .min()
-                .map(|(_, name)| name.to_string());
-            let known = METHODS
-                .iter()
-                .map(|entry| entry.name)
-                .collect::<Vec<_>>()
-                .join(", ");
-            Error::UnknownMethod {
-                name: name.to_string(),
-                nearest,
-                known,
-            }
-        })
+    METHODS.iter().copied().find(|entry| entry.name == name).ok_or_else(|| {
+        let nearest = METHODS
+            .iter()
+            .map(|entry| (strsim::damerau_levenshtein(entry.name, name), entry.name))
+            .filter(|(distance, _)| *distance <= 2)
+            .min()
+            .map(|(_, name)| name.to_string());
+        let known = METHODS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
+        Error::UnknownMethod { name: name.to_string(), nearest, known }
+    })
 }
 
 /// Parses the options `O` of a method and writes every one of them out again.
@@ -68,10 +56,7 @@ pub(crate) fn resolve_with<O: Serialize + DeserializeOwned>(
     given: &toml::Table,
 ) -> Result<toml::Table> {
     let options: O = parse(method, given)?;
-    toml::Table::try_from(&options).map_err(|e| Error::Options {
-        method,
-        detail: e.to_string(),
-    })
+    toml::Table::try_from(&options).map_err(|e| Error::Options { method, detail: e.to_string() })
 }
 
 /// Builds a method from its options, drawing its start values from the context's seed.
@@ -88,11 +73,5 @@ pub(crate) fn build_with<O: DeserializeOwned, M: Method + 'static>(
 }
 
 fn parse<O: DeserializeOwned>(method: &'static str, given: &toml::Table) -> Result<O> {
-    given
-        .clone()
-        .try_into()
-        .map_err(|e: toml::de::Error| Error::Options {
-            method,
-            detail: e.message().to_string(),
-        })
+    given.clone().try_into().map_err(|e: toml::de::Error| Error::Options { method, detail: e.message().to_string() })
 }

@@ -23,7 +23,8 @@ use crate::step::Protocol;
 pub enum Variant {
     /// As the released code runs: L1 term in the loss, and the released threshold (dead zone 2ξ) with constant ξ.
     Released,
-    /// As the paper states it: no L1 term, the proximal map with threshold `lr_gate(t) * λ`.
+    /// The proximal form the paper describes, reconstructed (its text was not at hand): no L1 term, the proximal map with
+    /// threshold `lr_gate(t) * λ`.
     Paper,
 }
 
@@ -122,11 +123,7 @@ impl Sora {
         let stages = xi_list(&options)?;
         let stacks = Stacks::build(params, context.sites, r, scale, GroupKind::Gates, |site| {
             let gate = Tensor::randn([r], (Kind::Float, tch::Device::Cpu));
-            SiteInit {
-                a: kaiming_a(r, site.d_in),
-                b: zero_b(site.d_out, r),
-                gate: Some(gate),
-            }
+            SiteInit { a: kaiming_a(r, site.d_in), b: zero_b(site.d_out, r), gate: Some(gate) }
         });
         Ok(Sora {
             sites: context.sites.to_vec(),
@@ -152,19 +149,13 @@ impl Sora {
 
     /// The current threshold as a view of a table on the device: no host value enters the step.
     fn device_threshold(&mut self, t: usize, gates: &Tensor) -> Tensor {
-        let row = if self.options.variant == Variant::Released {
-            self.stage
-        } else {
-            t
-        };
+        let row = if self.options.variant == Variant::Released { self.stage } else { t };
         if self.thresholds.is_none() {
             let values: Vec<f64> = match self.options.variant {
                 Variant::Released => self.stages.clone(),
                 Variant::Paper => (0..self.steps).map(|t| self.threshold(t)).collect(),
             };
-            let table = Tensor::from_slice(&values)
-                .to_kind(gates.kind())
-                .to_device(gates.device());
+            let table = Tensor::from_slice(&values).to_kind(gates.kind()).to_device(gates.device());
             self.thresholds = Some(table);
         }
         match &self.thresholds {
@@ -191,9 +182,7 @@ pub fn xi_list(options: &SoraOptions) -> Result<Vec<f64>> {
     };
     let list = spaced(schedule.spacing, options.xi, schedule.max, schedule.stages);
     // The released optimiser starts from ξ itself, not from the list's first entry, which can differ in the last digit.
-    let list: Vec<f64> = std::iter::once(options.xi)
-        .chain(list.into_iter().skip(1))
-        .collect();
+    let list: Vec<f64> = std::iter::once(options.xi).chain(list.into_iter().skip(1)).collect();
     if schedule.stages == 0 || list.iter().any(|xi| !xi.is_finite()) {
         return Err(Error::DoesNotFit {
             method: "sora",
@@ -210,28 +199,14 @@ pub fn xi_list(options: &SoraOptions) -> Result<Vec<f64>> {
 pub fn spaced(spacing: XiSpacing, low: f64, high: f64, n: usize) -> Vec<f64> {
     match spacing {
         XiSpacing::Linear => linspace(low, high, n),
-        XiSpacing::LogLinear => linspace(low.exp(), high.exp(), n)
-            .into_iter()
-            .map(f64::ln)
-            .collect(),
-        XiSpacing::ExpLinear => linspace(low.ln(), high.ln(), n)
-            .into_iter()
-            .map(f64::exp)
-            .collect(),
+        XiSpacing::LogLinear => linspace(low.exp(), high.exp(), n).into_iter().map(f64::ln).collect(),
+        XiSpacing::ExpLinear => linspace(low.ln(), high.ln(), n).into_iter().map(f64::exp).collect(),
     }
 }
 
 fn linspace(low: f64, high: f64, n: usize) -> Vec<f64> {
     let step = (high - low) / n.saturating_sub(1).max(1) as f64;
-    (0..n)
-        .map(|i| {
-            if i + 1 == n && n > 1 {
-                high
-            } else {
-                i as f64 * step + low
-            }
-        })
-        .collect()
+    (0..n).map(|i| if i + 1 == n && n > 1 { high } else { i as f64 * step + low }).collect()
 }
 
 impl Method for Sora {
@@ -256,11 +231,7 @@ impl Method for Sora {
             .stacks
             .classes
             .iter()
-            .filter_map(|class| {
-                class
-                    .gate
-                    .map(|slot| views.get(slot).abs().sum(None::<Kind>))
-            })
+            .filter_map(|class| class.gate.map(|slot| views.get(slot).abs().sum(None::<Kind>)))
             .collect();
         let weight = self.options.lambda / self.stacks.component_count() as f64;
         Some(Tensor::stack(&gates, 0).sum(None::<Kind>) * weight)
@@ -269,14 +240,8 @@ impl Method for Sora {
     /// Gates: Adam with ε 1e-6, no decay, their own rate and warm-up (spec §3.2).
     fn group_rule(&self, group: GroupKind, protocol: &Protocol) -> GroupRule {
         if group == GroupKind::Gates {
-            let options = AdamWOptions {
-                eps: 1e-6,
-                ..AdamWOptions::new(self.gate_lr, 0.0, DecayOrder::After)
-            };
-            return GroupRule {
-                options,
-                schedule: self.gate_schedule,
-            };
+            let options = AdamWOptions { eps: 1e-6, ..AdamWOptions::new(self.gate_lr, 0.0, DecayOrder::After) };
+            return GroupRule { options, schedule: self.gate_schedule };
         }
         protocol.group_rule(group)
     }
@@ -297,6 +262,10 @@ impl Method for Sora {
             };
             gates.shallow_clone().copy_(&mapped);
         });
+    }
+
+    fn stages(&self) -> usize {
+        self.stages.len()
     }
 
     /// Goes on to the next ξ; stays at the last one.

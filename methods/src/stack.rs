@@ -63,47 +63,20 @@ impl Stacks {
             }
         }
         for (d_in, d_out) in shapes {
-            let members: Vec<usize> = (0..sites.len())
-                .filter(|&i| (sites[i].d_in, sites[i].d_out) == (d_in, d_out))
-                .collect();
+            let members: Vec<usize> =
+                (0..sites.len()).filter(|&i| (sites[i].d_in, sites[i].d_out) == (d_in, d_out)).collect();
             let stack = |part: &dyn Fn(&SiteInit) -> Tensor| {
-                Tensor::stack(
-                    &members.iter().map(|&i| part(&inits[i])).collect::<Vec<_>>(),
-                    0,
-                )
+                Tensor::stack(&members.iter().map(|&i| part(&inits[i])).collect::<Vec<_>>(), 0)
             };
             let name = |letter: &str| format!("{d_in}x{d_out}.lora_{letter}");
-            let a = params.add(
-                GroupKind::Decayed,
-                name("A"),
-                &stack(&|s| s.a.shallow_clone()),
-            );
-            let b = params.add(
-                GroupKind::Decayed,
-                name("B"),
-                &stack(&|s| s.b.shallow_clone()),
-            );
-            let gates: Option<Vec<Tensor>> = members
-                .iter()
-                .map(|&i| inits[i].gate.as_ref().map(Tensor::shallow_clone))
-                .collect();
-            let gate =
-                gates.map(|gates| params.add(gate_group, name("E"), &Tensor::stack(&gates, 0)));
-            classes.push(ShapeClass {
-                sites: members,
-                a,
-                b,
-                gate,
-                d_in,
-                d_out,
-            });
+            let a = params.add(GroupKind::Decayed, name("A"), &stack(&|s| s.a.shallow_clone()));
+            let b = params.add(GroupKind::Decayed, name("B"), &stack(&|s| s.b.shallow_clone()));
+            let gates: Option<Vec<Tensor>> =
+                members.iter().map(|&i| inits[i].gate.as_ref().map(Tensor::shallow_clone)).collect();
+            let gate = gates.map(|gates| params.add(gate_group, name("E"), &Tensor::stack(&gates, 0)));
+            classes.push(ShapeClass { sites: members, a, b, gate, d_in, d_out });
         }
-        Stacks {
-            classes,
-            r,
-            scale,
-            site_count: sites.len(),
-        }
+        Stacks { classes, r, scale, site_count: sites.len() }
     }
 
     /// The adapters of one step.
@@ -115,12 +88,7 @@ impl Stacks {
             let mut gates = class.gate.map(|slot| views.get(slot).unbind(0).into_iter());
             for ((&site, a), b) in class.sites.iter().zip(a).zip(b) {
                 let gate = gates.as_mut().and_then(Iterator::next);
-                adapters[site] = Some(Adapter {
-                    a,
-                    b,
-                    gate,
-                    scale: self.scale,
-                });
+                adapters[site] = Some(Adapter { a, b, gate, scale: self.scale });
             }
         }
         Adapters(adapters)
@@ -128,10 +96,7 @@ impl Stacks {
 
     /// Values of A and B at all sites: `r * sum(d_in + d_out)`.
     pub fn factor_count(&self) -> i64 {
-        self.classes
-            .iter()
-            .map(|c| c.sites.len() as i64 * self.r * (c.d_in + c.d_out))
-            .sum()
+        self.classes.iter().map(|c| c.sites.len() as i64 * self.r * (c.d_in + c.d_out)).sum()
     }
 
     /// Number of rank-one components at the start.
@@ -149,11 +114,5 @@ pub fn check_rank(method: &'static str, r: i64) -> Result<()> {
         return Ok(());
     }
     let expected = format!("1 to {MAX_RANK}");
-    Err(Error::DoesNotFit {
-        method,
-        what: "rank r",
-        expected,
-        got: r.to_string(),
-        help: "choose another r".into(),
-    })
+    Err(Error::DoesNotFit { method, what: "rank r", expected, got: r.to_string(), help: "choose another r".into() })
 }

@@ -29,15 +29,8 @@ pub struct Protocol {
 impl Protocol {
     /// The protocol's own rule for a group: decay only where it is due.
     pub fn group_rule(&self, group: GroupKind) -> GroupRule {
-        let weight_decay = if group == GroupKind::Decayed {
-            self.weight_decay
-        } else {
-            0.0
-        };
-        GroupRule {
-            options: AdamWOptions::new(self.lr, weight_decay, self.decay_order),
-            schedule: self.schedule,
-        }
+        let weight_decay = if group == GroupKind::Decayed { self.weight_decay } else { 0.0 };
+        GroupRule { options: AdamWOptions::new(self.lr, weight_decay, self.decay_order), schedule: self.schedule }
     }
 }
 
@@ -66,18 +59,10 @@ impl Step {
             .iter()
             .map(|group| {
                 let rule = method.group_rule(group.kind, protocol);
-                AdamW::new(&group.flat, rule.options, protocol.steps, |t| {
-                    rule.schedule.factor(t)
-                })
+                AdamW::new(&group.flat, rule.options, protocol.steps, |t| rule.schedule.factor(t))
             })
             .collect();
-        Step {
-            params,
-            method,
-            optimizers,
-            max_grad_norm: protocol.max_grad_norm,
-            done: 0,
-        }
+        Step { params, method, optimizers, max_grad_norm: protocol.max_grad_norm, done: 0 }
     }
 
     /// The trained values.
@@ -110,10 +95,7 @@ impl Step {
         let t = self.done;
         for group in self.params.groups() {
             if !group.flat.grad().defined() {
-                return Err(Error::NoGradient {
-                    group: group.kind.name(),
-                    step: t,
-                });
+                return Err(Error::NoGradient { group: group.kind.name(), step: t });
             }
         }
         let norm = clip_grad_norm(&self.params, self.max_grad_norm);
@@ -125,13 +107,7 @@ impl Step {
             group.flat.shallow_clone().zero_grad();
         }
         self.done += 1;
-        Ok((
-            StepLoss {
-                task: task.detach(),
-                penalty: penalty.map(|p| p.detach()),
-            },
-            norm,
-        ))
+        Ok((StepLoss { task: task.detach(), penalty: penalty.map(|p| p.detach()) }, norm))
     }
 
     /// Ends a stage of a schedule with several stages.
@@ -141,26 +117,13 @@ impl Step {
 
     /// Everything the next step depends on, by name: values, moments, the method's state and the step count.
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        let mut state: Vec<(String, Tensor)> = self
-            .params
-            .state()
-            .into_iter()
-            .map(|(name, value)| (format!("params.{name}"), value))
-            .collect();
+        let mut state: Vec<(String, Tensor)> =
+            self.params.state().into_iter().map(|(name, value)| (format!("params.{name}"), value)).collect();
         for (group, optimizer) in self.params.groups().iter().zip(&self.optimizers) {
             let moments = optimizer.state();
-            state.extend(
-                moments.map(|(m, value)| {
-                    (format!("optimizer.{}.{m}", group.kind.name()), value.copy())
-                }),
-            );
+            state.extend(moments.map(|(m, value)| (format!("optimizer.{}.{m}", group.kind.name()), value.copy())));
         }
-        state.extend(
-            self.method
-                .state()
-                .into_iter()
-                .map(|(name, value)| (format!("method.{name}"), value)),
-        );
+        state.extend(self.method.state().into_iter().map(|(name, value)| (format!("method.{name}"), value)));
         state.push(("done".into(), Tensor::from(self.done as i64)));
         state
     }
@@ -184,11 +147,7 @@ impl Step {
                 }
                 ["params", group] => self.params.load(group, value),
                 ["optimizer", group, moment] => {
-                    let index = self
-                        .params
-                        .groups()
-                        .iter()
-                        .position(|g| g.kind.name() == *group);
+                    let index = self.params.groups().iter().position(|g| g.kind.name() == *group);
                     index.is_some_and(|i| self.optimizers[i].load(moment, value))
                 }
                 ["method", name] => self.method.load(name, value).map(|()| true)?,

@@ -9,7 +9,8 @@ use support::case::fixtures;
 /// Text of every test of the workspace.
 fn tests() -> Vec<String> {
     let members = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
-    let files = members.flat_map(|member| std::fs::read_dir(member.unwrap().path().join("tests")).into_iter().flatten());
+    let files =
+        members.flat_map(|member| std::fs::read_dir(member.unwrap().path().join("tests")).into_iter().flatten());
     let files = files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "rs"));
     files.map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }

@@ -43,8 +43,7 @@ fn model(encoder: &encoders::registry::Entry, method: &Entry, seed: i64) -> Mode
     let encoder = encoders::random(&config, 7, Device::Cpu, Kind::Float).unwrap();
     let mut params = Builder::new(Device::Cpu, Kind::Float);
     let protocol = protocol();
-    let context =
-        Context { sites: encoder.sites(), protocol: &protocol, hidden_size: encoder.hidden_size(), seed };
+    let context = Context { sites: encoder.sites(), protocol: &protocol, hidden_size: encoder.hidden_size(), seed };
     let options = method.options(&toml::Table::new()).unwrap();
     let built = (method.build)(&options, &context, &mut params).unwrap();
     let head = encoder.head(2, 3).params;
@@ -109,10 +108,7 @@ fn error(got: &Tensor, want: &Tensor) -> f64 {
     (got.to_kind(Kind::Double) - want.to_kind(Kind::Double)).abs().max().double_value(&[])
 }
 
-fn each_site<'a>(
-    model: &'a Model,
-    adapters: &'a Adapters,
-) -> impl Iterator<Item = (&'a Site, &'a methods::Adapter)> {
+fn each_site<'a>(model: &'a Model, adapters: &'a Adapters) -> impl Iterator<Item = (&'a Site, &'a methods::Adapter)> {
     model.encoder.sites().iter().zip(&adapters.0).filter_map(|(site, adapter)| Some((site, adapter.as_ref()?)))
 }
 
@@ -235,8 +231,11 @@ fn an_export_reads_back_the_same() {
         model.train(STEPS);
         let views = model.step.params().views();
         let adapters = model.adapters(&views);
-        let head: BTreeMap<String, Tensor> =
-            model.head.iter().map(|slot| (model.step.params().name(*slot).to_string(), views.get(*slot).copy())).collect();
+        let head: BTreeMap<String, Tensor> = model
+            .head
+            .iter()
+            .map(|slot| (model.step.params().name(*slot).to_string(), views.get(*slot).copy()))
+            .collect();
         let exported = Exported::new(model.encoder.sites(), &adapters, head);
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("adapter_model.safetensors"), exported.weights().unwrap()).unwrap();

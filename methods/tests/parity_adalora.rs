@@ -9,16 +9,11 @@ use methods::budget::{Budget, Phase};
 use methods::optim::{DecayOrder, LinearSchedule};
 use methods::params::{Builder, Params};
 use methods::{Adapters, Context, Method, Protocol};
-use support::{
-    Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats,
-};
+use support::{Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats};
 use tch::{Device, Kind, Tensor};
 
 fn options(case: &Case) -> AdaLoraOptions {
-    let peft = case.json["implementation"]
-        .as_str()
-        .unwrap()
-        .contains("peft");
+    let peft = case.json["implementation"].as_str().unwrap().contains("peft");
     AdaLoraOptions {
         init_r: case.count("init_r") as i64,
         target_r: case.count("target_r") as i64,
@@ -29,11 +24,7 @@ fn options(case: &Case) -> AdaLoraOptions {
         delta_t: case.count("deltaT"),
         beta1: case.number("beta1"),
         beta2: case.number("beta2"),
-        final_phase: if peft {
-            FinalPhase::Peft
-        } else {
-            FinalPhase::Released
-        },
+        final_phase: if peft { FinalPhase::Peft } else { FinalPhase::Released },
     }
 }
 
@@ -41,21 +32,12 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
     let name = format!("{} {kind:?}", case.name());
     let net = Net::new(case, kind);
     let protocol = support::protocol(case, DecayOrder::Before);
-    let mut step = support::step(case, &protocol, kind, 0, |c, p| {
-        AdaLora::new(options(case), c, p)
-    });
+    let mut step = support::step(case, &protocol, kind, 0, |c, p| AdaLora::new(options(case), c, p));
     let column = |key: &str| case.per_step(key);
-    let (total, task, norm) = (
-        column("loss_total"),
-        column("loss_task"),
-        column("grad_norm_before_clip"),
-    );
+    let (total, task, norm) = (column("loss_total"), column("loss_task"), column("grad_norm_before_clip"));
     let gamma = case.number("gamma");
     let penalty: Vec<f64> = match case.json["per_step"].get("orth_regu") {
-        Some(list) => floats(list)
-            .into_iter()
-            .map(|value| gamma * value)
-            .collect(),
+        Some(list) => floats(list).into_iter().map(|value| gamma * value).collect(),
         None => column("orth_regu_weighted"),
     };
     let averages = support::recorded(case, "ema");
@@ -69,55 +51,21 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
         let got_task = losses.task.double_value(&[]);
         let got_penalty = losses.penalty.unwrap().double_value(&[]);
         if kind == Kind::Float {
-            assert_scalar(
-                &format!("{name} loss_task {t}"),
-                got_task,
-                task[t],
-                tolerance,
-            );
-            assert_scalar(
-                &format!("{name} penalty {t}"),
-                got_penalty,
-                penalty[t],
-                tolerance,
-            );
-            assert_scalar(
-                &format!("{name} loss_total {t}"),
-                got_task + got_penalty,
-                total[t],
-                tolerance,
-            );
-            assert_scalar(
-                &format!("{name} norm {t}"),
-                grad_norm.double_value(&[]),
-                norm[t],
-                tolerance,
-            );
+            assert_scalar(&format!("{name} loss_task {t}"), got_task, task[t], tolerance);
+            assert_scalar(&format!("{name} penalty {t}"), got_penalty, penalty[t], tolerance);
+            assert_scalar(&format!("{name} loss_total {t}"), got_task + got_penalty, total[t], tolerance);
+            assert_scalar(&format!("{name} norm {t}"), grad_norm.double_value(&[]), norm[t], tolerance);
         } else {
             let want = floats(&case.json["reference64"]["loss_total"])[t];
-            assert_scalar(
-                &format!("{name} loss_total {t}"),
-                got_task + got_penalty,
-                want,
-                tolerance,
-            );
+            assert_scalar(&format!("{name} loss_total {t}"), got_task + got_penalty, want, tolerance);
         }
         let adapters = support::adapters(&step);
         for (i, adapter) in adapters.0.iter().flatten().enumerate() {
             let values = adapter.gate.as_ref().unwrap();
             let want = case.tensor(&format!("traj.l{i}.lora_E")).get(t as i64);
-            assert_eq!(
-                values.ne(0.0),
-                want.ne(0.0),
-                "{name}: mask of l{i} after step {t}"
-            );
+            assert_eq!(values.ne(0.0), want.ne(0.0), "{name}: mask of l{i} after step {t}");
             if kind == Kind::Float {
-                assert_close(
-                    &format!("{name} E of l{i} after step {t}"),
-                    values,
-                    &want,
-                    tolerance,
-                );
+                assert_close(&format!("{name} E of l{i} after step {t}"), values, &want, tolerance);
             }
         }
         if kind == Kind::Float && averages.contains(&t) {
@@ -127,20 +75,11 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
             assert_adapters(case, &format!("param.{t}"), &adapters, tolerance);
         }
     }
-    let (prefix, probe) = if kind == Kind::Float {
-        ("final", "probe.output")
-    } else {
-        ("final64", "probe.output64")
-    };
+    let (prefix, probe) = if kind == Kind::Float { ("final", "probe.output") } else { ("final64", "probe.output64") };
     let adapters = support::adapters(&step);
     assert_adapters(case, prefix, &adapters, tolerance);
     let output = net.forward(&case.tensor("data.probe").to_kind(kind), &adapters);
-    assert_close(
-        &format!("{name} {probe}"),
-        &output,
-        &case.tensor(probe),
-        tolerance,
-    );
+    assert_close(&format!("{name} {probe}"), &output, &case.tensor(probe), tolerance);
 }
 
 /// Compares the averages with `ema.<t>.<module>.*` and the triplet scores made from them with `score.<t>.*`.
@@ -148,17 +87,10 @@ fn assert_importance(case: &Case, t: usize, step: &methods::Step, tolerance: f64
     let state = step.method().state();
     let as_adapters = |name: &str| {
         let value = &state.iter().find(|(n, _)| n == name).unwrap().1;
-        let twin = support::step(
-            case,
-            &support::protocol(case, DecayOrder::Before),
-            value.kind(),
-            0,
-            |c, p| AdaLora::new(options(case), c, p),
-        );
-        assert!(
-            twin.params().load("decayed", value),
-            "averages are laid out as the parameters are"
-        );
+        let twin = support::step(case, &support::protocol(case, DecayOrder::Before), value.kind(), 0, |c, p| {
+            AdaLora::new(options(case), c, p)
+        });
+        assert!(twin.params().load("decayed", value), "averages are laid out as the parameters are");
         support::adapters(&twin)
     };
     let (average, uncertainty) = (as_adapters("average"), as_adapters("uncertainty"));
@@ -178,12 +110,7 @@ fn assert_importance(case: &Case, t: usize, step: &methods::Step, tolerance: f64
                     // Averages of |w g| are tiny: compare them scaled up.
                     let want = case.tensor(&name);
                     let scale = 1.0 / want.abs().max().double_value(&[]).max(1e-12);
-                    assert_close(
-                        &name,
-                        &(part(of, i, letter) * scale),
-                        &(want * scale),
-                        5.0 * tolerance,
-                    );
+                    assert_close(&name, &(part(of, i, letter) * scale), &(want * scale), 5.0 * tolerance);
                 }
             }
         }
@@ -202,10 +129,7 @@ fn assert_importance(case: &Case, t: usize, step: &methods::Step, tolerance: f64
 
 #[test]
 fn training_follows_the_peers() {
-    for case in ["b1", "b2", "b3", "b4"]
-        .iter()
-        .flat_map(|class| cases(class))
-    {
+    for case in ["b1", "b2", "b3", "b4"].iter().flat_map(|class| cases(class)) {
         follow(&case, Kind::Float, TOLERANCE);
         follow(&case, Kind::Double, TOLERANCE_64);
     }
@@ -214,9 +138,7 @@ fn training_follows_the_peers() {
 #[test]
 #[should_panic(expected = "mask of")]
 fn another_budget_does_not_pass() {
-    let Some(mut changed) = cases("b1").pop() else {
-        panic!("mask of: no case to check")
-    };
+    let Some(mut changed) = cases("b1").pop() else { panic!("mask of: no case to check") };
     changed.json["config"]["target_r"] = 3.into();
     follow(&changed, Kind::Float, 1e9);
 }
@@ -240,17 +162,10 @@ fn budgets_are_the_released_budgets() {
             assert_eq!(want.len(), budget.total);
             for t in 0..budget.total {
                 assert_eq!(budget.at(t), i64::from(want[t]), "table {index}: b({t})");
-                assert_eq!(
-                    budget.masks_at(t),
-                    due[t] == 1,
-                    "table {index}: masking at {t}"
-                );
+                assert_eq!(budget.masks_at(t), due[t] == 1, "table {index}: masking at {t}");
             }
             let phases: Vec<Phase> = (0..budget.total).map(|t| budget.phase(t)).collect();
-            assert!(
-                phases.windows(2).all(|p| p[0] as u8 <= p[1] as u8),
-                "phases only go forward"
-            );
+            assert!(phases.windows(2).all(|p| p[0] as u8 <= p[1] as u8), "phases only go forward");
         }
     }
 }
@@ -268,13 +183,10 @@ fn masking_is_the_released_masking() {
 }
 
 fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
-    let modules: Vec<String> = (0..)
-        .map(|i| format!("m{i}"))
-        .take_while(|m| case.has(&format!("{index}.before.{m}.lora_A")))
-        .collect();
-    let tensor = |what: &str, module: &str, letter: &str| {
-        case.tensor(&format!("{index}.{what}.{module}.lora_{letter}"))
-    };
+    let modules: Vec<String> =
+        (0..).map(|i| format!("m{i}")).take_while(|m| case.has(&format!("{index}.before.{m}.lora_A"))).collect();
+    let tensor =
+        |what: &str, module: &str, letter: &str| case.tensor(&format!("{index}.{what}.{module}.lora_{letter}"));
     let site = |(i, module): (usize, &String)| Site {
         index: i,
         path: module.clone(),
@@ -284,10 +196,7 @@ fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
         d_out: tensor("before", module, "B").size()[0],
     };
     let sites: Vec<Site> = modules.iter().enumerate().map(site).collect();
-    let schedule = LinearSchedule {
-        warmup: 0,
-        total: 10,
-    };
+    let schedule = LinearSchedule { warmup: 0, total: 10 };
     let protocol = Protocol {
         lr: 0.1,
         weight_decay: 0.0,
@@ -298,30 +207,15 @@ fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
         gate_schedule: schedule,
     };
     let build = || {
-        let options = AdaLoraOptions {
-            init_r: r,
-            target_r: 1,
-            ..AdaLoraOptions::default()
-        };
-        let context = Context {
-            sites: &sites,
-            protocol: &protocol,
-            hidden_size: 0,
-            seed: 0,
-        };
+        let options = AdaLoraOptions { init_r: r, target_r: 1, ..AdaLoraOptions::default() };
+        let context = Context { sites: &sites, protocol: &protocol, hidden_size: 0, seed: 0 };
         let mut params = Builder::new(Device::Cpu, Kind::Float);
         let method = AdaLora::new(options, &context, &mut params).unwrap();
         (method, params.finish())
     };
     let fill = |method: &AdaLora, params: &Params, what: &str| {
         tch::no_grad(|| {
-            for (adapter, module) in method
-                .adapters(&params.views())
-                .0
-                .iter_mut()
-                .flatten()
-                .zip(&modules)
-            {
+            for (adapter, module) in method.adapters(&params.views()).0.iter_mut().flatten().zip(&modules) {
                 adapter.a.copy_(&tensor(what, module, "A"));
                 adapter.b.copy_(&tensor(what, module, "B"));
                 let values = adapter.gate.as_mut().unwrap();
@@ -342,21 +236,11 @@ fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
         method.mask(&params, &kept);
         kept
     });
-    let left = case.json["rows"][index as usize]["left_after_masking"]
-        .as_i64()
-        .unwrap();
-    assert_eq!(
-        kept.sum(Kind::Int64).int64_value(&[]),
-        left,
-        "row {index}: components left"
-    );
+    let left = case.json["rows"][index as usize]["left_after_masking"].as_i64().unwrap();
+    assert_eq!(kept.sum(Kind::Int64).int64_value(&[]), left, "row {index}: components left");
     let adapters = tch::no_grad(|| method.adapters(&params.views()));
     for (adapter, module) in adapters.0.iter().flatten().zip(&modules) {
         let want = tensor("after", module, "E").view(-1);
-        assert_eq!(
-            adapter.gate.as_ref().unwrap(),
-            &want,
-            "row {index}: E of {module}"
-        );
+        assert_eq!(adapter.gate.as_ref().unwrap(), &want, "row {index}: E of {module}");
     }
 }

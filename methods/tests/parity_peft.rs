@@ -23,20 +23,27 @@ fn follow(case: &Case) {
     let adapters = exported.adapters(encoder.sites());
     for (site, adapter) in encoder.sites().iter().zip(&adapters.0) {
         let recorded = format!("delta.{}", site.path);
-        let want = if case.has(&recorded) { case.tensor(&recorded) } else { Tensor::zeros([site.d_out, site.d_in], (Kind::Float, Device::Cpu)) };
+        let want = if case.has(&recorded) {
+            case.tensor(&recorded)
+        } else {
+            Tensor::zeros([site.d_out, site.d_in], (Kind::Float, Device::Cpu))
+        };
         let got = adapter.as_ref().map_or_else(|| want.zeros_like(), |adapter| adapter.delta());
         let error = largest_error(&got, &want);
         assert!(error <= TOLERANCE, "{name} {recorded}: off by {error:e}");
     }
     let ids = base.tensor("input.input_ids");
-    let type_ids = if base.has("input.token_type_ids") { base.tensor("input.token_type_ids") } else { ids.zeros_like() };
+    let type_ids =
+        if base.has("input.token_type_ids") { base.tensor("input.token_type_ids") } else { ids.zeros_like() };
     let inputs = Inputs { mask: base.tensor("input.attention_mask"), type_ids, ids };
     let logits = |attach: &dyn Attach, saved: &BTreeMap<String, Tensor>| {
         let head: Vec<Tensor> = encoder
             .head(case.tensor("logits").size()[1], 0)
             .params
             .iter()
-            .map(|p| saved.get(&p.name).map_or_else(|| base.tensor(&format!("state.{}", p.name)), Tensor::shallow_clone))
+            .map(|p| {
+                saved.get(&p.name).map_or_else(|| base.tensor(&format!("state.{}", p.name)), Tensor::shallow_clone)
+            })
             .collect();
         let states = encoder.hidden_states(&inputs, attach, false);
         encoder.logits(states.last().unwrap(), &head, false)

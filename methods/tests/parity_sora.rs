@@ -7,9 +7,7 @@ use methods::optim::{AdamW, AdamWOptions, DecayOrder, LinearSchedule};
 use methods::prox;
 use methods::sora::{Sora, SoraOptions, Variant, XiSchedule, XiSpacing, spaced};
 use serde_json::Value;
-use support::{
-    Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats,
-};
+use support::{Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats};
 use tch::{Device, Kind, Tensor};
 
 fn spacing(name: &str) -> XiSpacing {
@@ -27,19 +25,12 @@ fn options(case: &Case) -> SoraOptions {
         "paper" => Variant::Paper,
         other => panic!("{}: unknown form {other}", case.name()),
     };
-    let lambda = if variant == Variant::Paper {
-        "lambda_paper"
-    } else {
-        "sparse_lambda"
-    };
-    let xi_schedule = case
-        .config("lambda_schedule")
-        .as_str()
-        .map(|name| XiSchedule {
-            spacing: spacing(name),
-            max: case.number("max_lambda"),
-            stages: case.count("lambda_num"),
-        });
+    let lambda = if variant == Variant::Paper { "lambda_paper" } else { "sparse_lambda" };
+    let xi_schedule = case.config("lambda_schedule").as_str().map(|name| XiSchedule {
+        spacing: spacing(name),
+        max: case.number("max_lambda"),
+        stages: case.count("lambda_num"),
+    });
     SoraOptions {
         r: case.count("r") as i64,
         alpha: case.number("alpha"),
@@ -56,16 +47,10 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
     let net = Net::new(case, kind);
     let protocol = support::protocol(case, DecayOrder::After);
     let hidden = case.count("counter_hidden_size") as i64;
-    let mut step = support::step(case, &protocol, kind, hidden, |c, p| {
-        Sora::new(options(case), c, p)
-    });
+    let mut step = support::step(case, &protocol, kind, hidden, |c, p| Sora::new(options(case), c, p));
     let column = |key: &str| case.per_step(key);
-    let (total, task, norm, nonzero) = (
-        column("loss_total"),
-        column("loss_task"),
-        column("grad_norm_before_clip"),
-        column("nonzero_gates"),
-    );
+    let (total, task, norm, nonzero) =
+        (column("loss_total"), column("loss_task"), column("grad_norm_before_clip"), column("nonzero_gates"));
     let stages: Vec<usize> = match case.config("stages") {
         Value::Null => vec![protocol.steps],
         list => floats(list).into_iter().map(|n| n as usize).collect(),
@@ -88,56 +73,22 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
         let got_task = losses.task.double_value(&[]);
         let got_total = got_task + losses.penalty.map_or(0.0, |p| p.double_value(&[]));
         if kind == Kind::Float {
-            assert_scalar(
-                &format!("{name} loss_task {t}"),
-                got_task,
-                task[t],
-                tolerance,
-            );
-            assert_scalar(
-                &format!("{name} loss_total {t}"),
-                got_total,
-                total[t],
-                tolerance,
-            );
-            assert_scalar(
-                &format!("{name} norm {t}"),
-                grad_norm.double_value(&[]),
-                norm[t],
-                tolerance,
-            );
+            assert_scalar(&format!("{name} loss_task {t}"), got_task, task[t], tolerance);
+            assert_scalar(&format!("{name} loss_total {t}"), got_total, total[t], tolerance);
+            assert_scalar(&format!("{name} norm {t}"), grad_norm.double_value(&[]), norm[t], tolerance);
         } else {
             let want = floats(&case.json["reference64"]["loss_total"])[t];
-            assert_scalar(
-                &format!("{name} loss_total {t}"),
-                got_total,
-                want,
-                tolerance,
-            );
+            assert_scalar(&format!("{name} loss_total {t}"), got_total, want, tolerance);
         }
         let adapters = support::adapters(&step);
-        let kept: i64 = adapters
-            .0
-            .iter()
-            .flatten()
-            .map(methods::Adapter::rank)
-            .sum();
+        let kept: i64 = adapters.0.iter().flatten().map(methods::Adapter::rank).sum();
         assert_eq!(kept, nonzero[t] as i64, "{name}: gates kept after step {t}");
         for (i, adapter) in adapters.0.iter().flatten().enumerate() {
             let gate = adapter.gate.as_ref().unwrap();
             let want = case.tensor(&format!("traj.l{i}.gate")).get(t as i64);
-            assert_eq!(
-                gate.ne(0.0),
-                want.ne(0.0),
-                "{name}: mask of l{i} after step {t}"
-            );
+            assert_eq!(gate.ne(0.0), want.ne(0.0), "{name}: mask of l{i} after step {t}");
             if kind == Kind::Float {
-                assert_close(
-                    &format!("{name} gate l{i} step {t}"),
-                    gate,
-                    &want,
-                    tolerance,
-                );
+                assert_close(&format!("{name} gate l{i} step {t}"), gate, &want, tolerance);
             }
         }
         if kind == Kind::Float && snapshots.contains(&t) {
@@ -156,24 +107,14 @@ fn check_end(case: &Case, net: &Net, step: &methods::Step, kind: Kind, tolerance
     let adapters = support::adapters(step);
     assert_adapters(case, prefix, &adapters, tolerance);
     let probe = case.tensor("data.probe").to_kind(kind);
-    assert_close(
-        masked,
-        &net.forward(&probe, &adapters),
-        &case.tensor(masked),
-        tolerance,
-    );
+    assert_close(masked, &net.forward(&probe, &adapters), &case.tensor(masked), tolerance);
     let counts = step.method().counts(step.params());
     let want = |key: &str| case.json["counts"][key].as_i64().unwrap();
     assert_eq!(counts.as_published, want("released_counter_sparse"));
     assert_eq!(counts.effective, want("exact_sum_rank_times_din_plus_dout"));
     let folded = Exported::new(&net.sites, &adapters, Default::default());
     let pruned = folded.adapters(&net.sites);
-    assert_close(
-        "pruned output",
-        &net.forward(&probe, &pruned),
-        &net.forward(&probe, &adapters),
-        tolerance,
-    );
+    assert_close("pruned output", &net.forward(&probe, &pruned), &net.forward(&probe, &adapters), tolerance);
     if kind != Kind::Float {
         return;
     }
@@ -182,39 +123,16 @@ fn check_end(case: &Case, net: &Net, step: &methods::Step, kind: Kind, tolerance
             assert_eq!(case.tensor(&format!("pruned.{}.A", site.path)).size()[0], 0);
             continue;
         };
-        assert_close(
-            "pruned A",
-            &factors.a,
-            &case.tensor(&format!("pruned.{}.A", site.path)),
-            tolerance,
-        );
-        assert_close(
-            "pruned B",
-            &factors.b,
-            &case.tensor(&format!("pruned.{}.B", site.path)),
-            tolerance,
-        );
-        assert_scalar(
-            "pruned scale",
-            factors.scale,
-            case.json["pruned_scale"].as_f64().unwrap(),
-            1e-12,
-        );
+        assert_close("pruned A", &factors.a, &case.tensor(&format!("pruned.{}.A", site.path)), tolerance);
+        assert_close("pruned B", &factors.b, &case.tensor(&format!("pruned.{}.B", site.path)), tolerance);
+        assert_scalar("pruned scale", factors.scale, case.json["pruned_scale"].as_f64().unwrap(), 1e-12);
     }
-    assert_close(
-        "probe.output_pruned",
-        &net.forward(&probe, &pruned),
-        &case.tensor("probe.output_pruned"),
-        tolerance,
-    );
+    assert_close("probe.output_pruned", &net.forward(&probe, &pruned), &case.tensor("probe.output_pruned"), tolerance);
 }
 
 #[test]
 fn training_follows_the_released_code() {
-    for case in ["c1", "c2", "c5", "c6"]
-        .iter()
-        .flat_map(|class| cases(class))
-    {
+    for case in ["c1", "c2", "c5", "c6"].iter().flat_map(|class| cases(class)) {
         follow(&case, Kind::Float, TOLERANCE);
         follow(&case, Kind::Double, TOLERANCE_64);
     }
@@ -224,9 +142,7 @@ fn training_follows_the_released_code() {
 #[test]
 #[should_panic(expected = "gates kept")]
 fn another_threshold_does_not_pass() {
-    let Some(mut changed) = cases("c1").pop() else {
-        panic!("gates kept: no case to check")
-    };
+    let Some(mut changed) = cases("c1").pop() else { panic!("gates kept: no case to check") };
     changed.json["config"]["sparse_lambda_2"] = 0.05.into();
     follow(&changed, Kind::Float, 1e9);
 }
@@ -261,16 +177,8 @@ fn operators_are_the_released_operators() {
                 let get = |part: &str| case.tensor(&format!("op{index}.{type_name}.{part}"));
                 let tau = Tensor::from(tau).to_kind(kind);
                 let input = get("input");
-                assert_eq!(
-                    prox::released(&input, &tau),
-                    get("released"),
-                    "released, table {index}, {type_name}"
-                );
-                assert_eq!(
-                    prox::soft(&input, &tau),
-                    get("soft"),
-                    "soft, table {index}, {type_name}"
-                );
+                assert_eq!(prox::released(&input, &tau), get("released"), "released, table {index}, {type_name}");
+                assert_eq!(prox::soft(&input, &tau), get("soft"), "soft, table {index}, {type_name}");
             }
         }
         for row in case.json["optimizers"].as_array().unwrap() {
@@ -280,10 +188,7 @@ fn operators_are_the_released_operators() {
         }
         for row in case.json["schedules"].as_array().unwrap() {
             let get = |key: &str| row[key].as_u64().unwrap() as usize;
-            let schedule = LinearSchedule {
-                warmup: get("warmup"),
-                total: get("total"),
-            };
+            let schedule = LinearSchedule { warmup: get("warmup"), total: get("total") };
             for (t, want) in floats(&row["factor_per_step"]).into_iter().enumerate() {
                 assert_eq!(schedule.factor(t), want, "{schedule:?} at {t}");
             }
@@ -304,10 +209,7 @@ fn optimizer_row(case: &Case, row: &Value, kind: Kind, type_name: &str) {
             eps_on_corrected_root: false,
             ..AdamWOptions::new(lr, decay, DecayOrder::Before)
         },
-        "AdamW_4.14.1" => AdamWOptions {
-            eps: get("eps", 1e-6),
-            ..AdamWOptions::new(lr, decay, DecayOrder::After)
-        },
+        "AdamW_4.14.1" => AdamWOptions { eps: get("eps", 1e-6), ..AdamWOptions::new(lr, decay, DecayOrder::After) },
         _ if name.starts_with("torch") => AdamWOptions {
             eps: get("eps", 1e-8),
             ..AdamWOptions::new(lr, get("weight_decay", 0.01), DecayOrder::Before)
@@ -319,20 +221,13 @@ fn optimizer_row(case: &Case, row: &Value, kind: Kind, type_name: &str) {
     let want = case.tensor(&format!("optim{index}.{type_name}.trajectory"));
     let values = start.copy();
     let mut optimizer = AdamW::new(&values, options, grads.size()[0] as usize, |_| 1.0);
-    let tau = Tensor::from(get("sparse_lambda", 0.0))
-        .to_kind(kind)
-        .to_device(Device::Cpu);
+    let tau = Tensor::from(get("sparse_lambda", 0.0)).to_kind(kind).to_device(Device::Cpu);
     for t in 0..grads.size()[0] {
         optimizer.step(&values, &grads.get(t), t as usize).unwrap();
         if get("sparse_lambda", 0.0) > 0.0 {
             values.shallow_clone().copy_(&prox::released(&values, &tau));
         }
         let tolerance = if kind == Kind::Float { 1e-6 } else { 1e-12 };
-        assert_close(
-            &format!("{name} {arguments} {type_name} step {t}"),
-            &values,
-            &want.get(t),
-            tolerance,
-        );
+        assert_close(&format!("{name} {arguments} {type_name} step {t}"), &values, &want.get(t), tolerance);
     }
 }

@@ -1,5 +1,5 @@
 //! The few libtorch calls that tch does not expose: synchronisation and memory statistics of a device, bf16 autocast,
-//! TF32 and determinism switches, the version it was built with.
+//! the TF32 switch, the version it was built with.
 
 use std::ffi::{CStr, c_char, c_int, c_longlong};
 
@@ -27,7 +27,6 @@ unsafe extern "C" {
     fn rb_peak_memory(device: c_int, bytes: *mut c_longlong) -> c_int;
     fn rb_autocast_bf16(cuda: bool, on: bool) -> c_int;
     fn rb_allow_tf32(allow: bool) -> c_int;
-    fn rb_deterministic(on: bool) -> c_int;
 }
 
 /// Version of the libtorch headers this was built with, e.g. `2.11.0`.
@@ -116,15 +115,6 @@ impl Drop for Autocast {
 pub fn allow_tf32(allow: bool) -> Result<()> {
     // SAFETY: a plain boolean crosses.
     checked(unsafe { rb_allow_tf32(allow) })
-}
-
-/// Asks for deterministic kernels; where libtorch has none it goes on with a warning.
-///
-/// # Errors
-/// libtorch's.
-pub fn deterministic(on: bool) -> Result<()> {
-    // SAFETY: a plain boolean crosses.
-    checked(unsafe { rb_deterministic(on) })
 }
 
 fn checked(code: c_int) -> Result<()> {

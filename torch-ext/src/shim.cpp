@@ -65,8 +65,4 @@ int rb_allow_tf32(bool allow) {
     at::globalContext().setAllowTF32CuDNN(allow);
   });
 }
-
-int rb_deterministic(bool on) {
-  return guarded([=] { at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/true); });
-}
 }

@@ -9,37 +9,80 @@ pub(super) const GENERATOR: Generator = Generator { train: 384, balance: &[30, 7
 
 /// Singular and plural.
 const PEOPLE: &[(&str, &str)] = &[
-    ("teacher", "teachers"), ("doctor", "doctors"), ("child", "children"), ("driver", "drivers"), ("artist", "artists"),
-    ("farmer", "farmers"), ("student", "students"), ("singer", "singers"), ("writer", "writers"), ("baker", "bakers"),
-    ("lawyer", "lawyers"), ("guest", "guests"), ("nurse", "nurses"), ("pilot", "pilots"), ("tailor", "tailors"),
+    ("teacher", "teachers"),
+    ("doctor", "doctors"),
+    ("child", "children"),
+    ("driver", "drivers"),
+    ("artist", "artists"),
+    ("farmer", "farmers"),
+    ("student", "students"),
+    ("singer", "singers"),
+    ("writer", "writers"),
+    ("baker", "bakers"),
+    ("lawyer", "lawyers"),
+    ("guest", "guests"),
+    ("nurse", "nurses"),
+    ("pilot", "pilots"),
+    ("tailor", "tailors"),
 ];
 
 const THINGS: &[(&str, &str)] = &[
-    ("book", "books"), ("letter", "letters"), ("picture", "pictures"), ("box", "boxes"), ("key", "keys"),
-    ("cup", "cups"), ("lamp", "lamps"), ("ticket", "tickets"), ("map", "maps"), ("coat", "coats"), ("bag", "bags"),
-    ("bottle", "bottles"), ("basket", "baskets"), ("clock", "clocks"), ("blanket", "blankets"),
+    ("book", "books"),
+    ("letter", "letters"),
+    ("picture", "pictures"),
+    ("box", "boxes"),
+    ("key", "keys"),
+    ("cup", "cups"),
+    ("lamp", "lamps"),
+    ("ticket", "tickets"),
+    ("map", "maps"),
+    ("coat", "coats"),
+    ("bag", "bags"),
+    ("bottle", "bottles"),
+    ("basket", "baskets"),
+    ("clock", "clocks"),
+    ("blanket", "blankets"),
 ];
 
 const PLACES: &[&str] = &[
-    "on the table", "in the kitchen", "under the chair", "near the door", "behind the house", "on the shelf",
-    "in the garden", "beside the bed", "in the car", "on the floor",
+    "on the table",
+    "in the kitchen",
+    "under the chair",
+    "near the door",
+    "behind the house",
+    "on the shelf",
+    "in the garden",
+    "beside the bed",
+    "in the car",
+    "on the floor",
 ];
 
 /// Base, third person, past, participle; takes an object.
 const TAKE: &[[&str; 4]] = &[
-    ["see", "sees", "saw", "seen"], ["take", "takes", "took", "taken"], ["choose", "chooses", "chose", "chosen"],
-    ["break", "breaks", "broke", "broken"], ["hide", "hides", "hid", "hidden"], ["steal", "steals", "stole", "stolen"],
-    ["draw", "draws", "drew", "drawn"], ["give away", "gives away", "gave away", "given away"],
-    ["forget", "forgets", "forgot", "forgotten"], ["throw", "throws", "threw", "thrown"],
+    ["see", "sees", "saw", "seen"],
+    ["take", "takes", "took", "taken"],
+    ["choose", "chooses", "chose", "chosen"],
+    ["break", "breaks", "broke", "broken"],
+    ["hide", "hides", "hid", "hidden"],
+    ["steal", "steals", "stole", "stolen"],
+    ["draw", "draws", "drew", "drawn"],
+    ["give away", "gives away", "gave away", "given away"],
+    ["forget", "forgets", "forgot", "forgotten"],
+    ["throw", "throws", "threw", "thrown"],
 ];
 
 /// Base, third person, past, participle; takes none.
 const ALONE: &[[&str; 4]] = &[
-    ["sleep", "sleeps", "slept", "slept"], ["arrive", "arrives", "arrived", "arrived"],
-    ["laugh", "laughs", "laughed", "laughed"], ["smile", "smiles", "smiled", "smiled"],
-    ["cough", "coughs", "coughed", "coughed"], ["disappear", "disappears", "disappeared", "disappeared"],
-    ["fall", "falls", "fell", "fallen"], ["sneeze", "sneezes", "sneezed", "sneezed"],
-    ["vanish", "vanishes", "vanished", "vanished"], ["wait", "waits", "waited", "waited"],
+    ["sleep", "sleeps", "slept", "slept"],
+    ["arrive", "arrives", "arrived", "arrived"],
+    ["laugh", "laughs", "laughed", "laughed"],
+    ["smile", "smiles", "smiled", "smiled"],
+    ["cough", "coughs", "coughed", "coughed"],
+    ["disappear", "disappears", "disappeared", "disappeared"],
+    ["fall", "falls", "fell", "fallen"],
+    ["sneeze", "sneezes", "sneezed", "sneezed"],
+    ["vanish", "vanishes", "vanished", "vanished"],
+    ["wait", "waits", "waited", "waited"],
 ];
 
 const REFLEXIVE: &[&str] = &["hurt", "blamed", "admired", "dressed", "photographed", "taught", "praised", "introduced"];

@@ -54,21 +54,33 @@ const VOYAGES: &[Scene] = &[
 ];
 
 const EVERYDAY_TIMES: &[&str] = &[
-    "Last week", "On Monday", "In the end", "After the holidays", "That day", "On {her} birthday", "This spring",
+    "Last week",
+    "On Monday",
+    "In the end",
+    "After the holidays",
+    "That day",
+    "On {her} birthday",
+    "This spring",
     "Yesterday",
 ];
 
-const VOYAGE_TIMES: &[&str] = &[
-    "At sunrise", "On the third day", "In the end", "Far from the coast", "During the voyage", "After the storm",
-];
+const VOYAGE_TIMES: &[&str] =
+    &["At sunrise", "On the third day", "In the end", "Far from the coast", "During the voyage", "After the storm"];
 
 const TITLES: &[&str] = &["Captain", "Officer", "Lieutenant", "Commander", "Sergeant"];
 
 /// What a premise may add and a hypothesis keep; what only the hypothesis says does not follow.
 const DETAILS: &[&str] = &[
-    "for the second time", "although nobody expected it", "despite a friend's warning", "after a talk with a friend",
-    "before the others came back", "while the others were away", "on the advice of a doctor", "in spite of the heat",
-    "shortly after a phone call", "because of a strange mistake",
+    "for the second time",
+    "although nobody expected it",
+    "despite a friend's warning",
+    "after a talk with a friend",
+    "for no good reason",
+    "while the others were away",
+    "on the advice of a colleague",
+    "in spite of the heat",
+    "shortly after a phone call",
+    "because of a strange mistake",
 ];
 
 fn write(draw: &mut Draw, class: usize) -> Row {
@@ -97,17 +109,20 @@ fn write(draw: &mut Draw, class: usize) -> Row {
     let keep = if detailed && draw.chance(40) { format!(" {detail}") } else { String::new() };
     let hypothesis = match (class, draw.below(100)) {
         (0, 0..55) => format!("{who} {}.", scene[side][1]),
-        (0, 55..85) => format!("{who} {said}{keep}."),
+        (0, 55..88) => format!("{who} {said}{keep}."),
         (0, _) => format!("Somebody {said}{keep}."),
         (1, 0..30) => format!("{who} {} {}.", scene[side][draw.below(2)], draw.other(DETAILS, &detail)),
-        (1, 30..85) => format!("{who} {}.", third[draw.below(2)][draw.below(2)]),
-        (1, 85..93) => format!("Somebody {}.", third[draw.below(2)][0]),
+        (1, 30..80) => format!("{who} {}.", third[draw.below(2)][draw.below(2)]),
+        (1, 80..86) => format!("{who} never {}.", third[draw.below(2)][0]),
+        (1, 86..93) => format!("Somebody {}.", third[draw.below(2)][0]),
         (1, _) => format!("Nobody {}.", third[draw.below(2)][0]),
-        (_, 0..55) => format!("{who} {}.", scene[1 - side][1]),
-        (_, 55..85) => format!("{who} {}{keep}.", scene[1 - side][0]),
+        (_, 0..40) => format!("{who} {}.", scene[1 - side][1]),
+        (_, 40..60) => format!("{who} {}{keep}.", scene[1 - side][0]),
+        (_, 60..82) => format!("{who} never {said}{keep}."),
         (_, _) => format!("Nobody {said}."),
     };
-    Row::pair(premise, capital(&hypothesis), class)
+    let hypothesis = capital(&hypothesis);
+    if premise == hypothesis { write(draw, class) } else { Row::pair(premise, hypothesis, class) }
 }
 
 /// A name, and its pronouns.

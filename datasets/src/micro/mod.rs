@@ -18,9 +18,7 @@ mod words;
 
 use std::collections::HashSet;
 
-use sha2::{Digest, Sha256};
-
-use crate::source::Dataset;
+use crate::source::{Dataset, checksum};
 use crate::{Example, Task};
 use draw::{Draw, Set};
 
@@ -120,16 +118,4 @@ fn turn_labels(generator: &Generator, examples: &mut [Example], draw: &mut Draw)
         let class = examples[position].label as usize;
         examples[position].label = ((class + 1 + draw.below(count - 1)) % count) as f64;
     }
-}
-
-fn checksum(train: &[Example], dev: &[(&'static str, Vec<Example>)]) -> String {
-    let mut hash = Sha256::new();
-    let sets = std::iter::once(("train", train)).chain(dev.iter().map(|(name, rows)| (*name, rows.as_slice())));
-    for (name, rows) in sets {
-        for row in rows {
-            let second = row.second.as_deref().unwrap_or_default();
-            hash.update(format!("{name}\t{}\t{}\t{second}\t{}\n", row.row, row.first, row.label));
-        }
-    }
-    hex::encode(hash.finalize())
 }

@@ -23,14 +23,14 @@ const EVENTS: &[[[&str; 3]; 2]] = &[
     ],
     [
         [
-            "{c} will cut {n} hundred jobs in {t}",
-            "{n} hundred workers at the {t} office of {c} will lose their jobs",
-            "{c} plans to lay off {n} hundred people in {t}",
+            "{c} will cut {n} thousand jobs in {t}",
+            "{n} thousand workers at the {t} office of {c} will lose their jobs",
+            "{c} plans to lay off {n} thousand people in {t}",
         ],
         [
-            "{c} will create {n} hundred jobs in {t}",
-            "{n} hundred new workers will find jobs at the {t} office of {c}",
-            "{c} plans to hire {n} hundred people in {t}",
+            "{c} will create {n} thousand jobs in {t}",
+            "{n} thousand new workers will find jobs at the {t} office of {c}",
+            "{c} plans to hire {n} thousand people in {t}",
         ],
     ],
     [
@@ -125,8 +125,12 @@ const EVENTS: &[[[&str; 3]; 2]] = &[
 
 /// Who says it and when. `{r}` is the report.
 const FRAMES: &[&str] = &[
-    "{r} , {s} said on {w} .", "{s} said on {w} that {r} .", "{r} , {s} reported on {w} .", "{r} , according to {s} .",
-    "{r} , {s} said .", "{s} confirmed on {w} that {r} .",
+    "{r} , {s} said on {w} .",
+    "{s} said on {w} that {r} .",
+    "{r} , {s} reported on {w} .",
+    "{r} , according to {s} .",
+    "{r} , {s} said .",
+    "{s} confirmed on {w} that {r} .",
 ];
 
 const SOURCES: &[&str] = &["officials", "a spokesman", "local media", "two newspapers", "a news agency"];
@@ -147,7 +151,8 @@ fn write(draw: &mut Draw, class: usize) -> Row {
         (_, 45..75) => (draw.other(EVENTS, events)[draw.below(2)][anew], known),
         (_, _) => (events[side][anew], slots(draw)),
     };
-    Row::pair(first, sentence(draw, report, &slots, &source), class)
+    let second = sentence(draw, report, &slots, &source);
+    if first == second { write(draw, class) } else { Row::pair(first, second, class) }
 }
 
 fn sentence(draw: &mut Draw, report: &str, slots: &Slots, [source, day]: &[String; 2]) -> String {

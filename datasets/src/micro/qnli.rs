@@ -9,14 +9,30 @@ pub(super) const GENERATOR: Generator = Generator { train: 448, balance: &[50, 5
 
 /// Names of places; with a kind of building they make "the Alder Bridge".
 const NAMES: &[&str] = &[
-    "Alder", "Kestrel", "Marlow", "Stonefield", "Brightwater", "Hollins", "Ashby", "Larkhill", "Wexley", "Corran",
-    "Thornton", "Denholm", "Fairview", "Langley", "Rowan", "Elmsworth", "Pemberton", "Saltmarsh", "Greyfriars",
+    "Alder",
+    "Kestrel",
+    "Marlow",
+    "Stonefield",
+    "Brightwater",
+    "Hollins",
+    "Ashby",
+    "Larkhill",
+    "Wexley",
+    "Corran",
+    "Thornton",
+    "Denholm",
+    "Fairview",
+    "Langley",
+    "Rowan",
+    "Elmsworth",
+    "Pemberton",
+    "Saltmarsh",
+    "Greyfriars",
     "Tilbury",
 ];
 
-const BUILDINGS: &[&str] = &[
-    "Museum", "Library", "Theater", "Palace", "Gallery", "Tower", "Castle", "Observatory", "Abbey", "Concert Hall",
-];
+const BUILDINGS: &[&str] =
+    &["Museum", "Library", "Theater", "Palace", "Gallery", "Tower", "Castle", "Observatory", "Abbey", "Concert Hall"];
 
 /// Questions about something, and sentences that answer them. `{e}` is the building, `{p}` a person, `{c}` a company,
 /// `{t}` a city, `{n}` a number, `{h}` an hour, `{y}` two digits.

@@ -19,16 +19,30 @@ const TOPICS: &[Topic] = &[
 ];
 
 const SKILLS: &[&str] = &[
-    "Spanish", "chess", "yoga", "photography", "swimming", "programming", "tennis", "drawing", "Japanese", "golf",
-    "pottery", "sailing", "dancing", "German", "knitting", "skiing", "cooking", "judo", "singing", "Italian",
+    "Spanish",
+    "chess",
+    "yoga",
+    "photography",
+    "swimming",
+    "programming",
+    "tennis",
+    "drawing",
+    "Japanese",
+    "golf",
+    "pottery",
+    "sailing",
+    "dancing",
+    "German",
+    "knitting",
+    "skiing",
+    "cooking",
+    "judo",
+    "singing",
+    "Italian",
 ];
 
 const OF_SKILLS: &[[&str; 3]] = &[
-    [
-        "What is the best way to learn {x}?",
-        "How can a beginner learn {x}?",
-        "How do I get started with {x}?",
-    ],
+    ["What is the best way to learn {x}?", "How can a beginner learn {x}?", "How do I get started with {x}?"],
     [
         "How long does it take to learn {x}?",
         "How many months do I need to learn {x}?",
@@ -50,11 +64,7 @@ const OF_SKILLS: &[[&str; 3]] = &[
         "What are some good books on {x}?",
         "Can anyone recommend a book about {x}?",
     ],
-    [
-        "Can I learn {x} without a teacher?",
-        "Do I need a teacher to learn {x}?",
-        "Is it possible to teach myself {x}?",
-    ],
+    ["Can I learn {x} without a teacher?", "Do I need a teacher to learn {x}?", "Is it possible to teach myself {x}?"],
     [
         "Why do so many people give up {x}?",
         "What makes so many people lose interest in {x}?",
@@ -64,11 +74,6 @@ const OF_SKILLS: &[[&str; 3]] = &[
         "Which websites teach {x} for free?",
         "Where can I find free lessons in {x} online?",
         "Are there free online courses in {x}?",
-    ],
-    [
-        "When should a child start learning {x}?",
-        "What is the right age for children to begin with {x}?",
-        "How young can kids be to learn {x}?",
     ],
 ];
 
@@ -104,16 +109,24 @@ const OF_CITIES: &[[&str; 3]] = &[
         "Which sights in {x} are worth a visit?",
         "What are the main attractions of {x}?",
     ],
-    [
-        "How do I get from the airport to the center of {x}?",
-        "Is there a train from the airport into {x}?",
-        "What is the best way into {x} from the airport?",
-    ],
 ];
 
 const DEVICES: &[&str] = &[
-    "laptop", "phone", "printer", "camera", "tablet", "television", "washing machine", "coffee machine", "car radio",
-    "vacuum cleaner", "fridge", "dishwasher", "smart watch", "keyboard", "microwave",
+    "laptop",
+    "phone",
+    "printer",
+    "camera",
+    "tablet",
+    "television",
+    "washing machine",
+    "coffee machine",
+    "car radio",
+    "vacuum cleaner",
+    "fridge",
+    "dishwasher",
+    "smart watch",
+    "keyboard",
+    "microwave",
 ];
 
 const OF_DEVICES: &[[&str; 3]] = &[
@@ -134,6 +147,9 @@ const OF_DEVICES: &[[&str; 3]] = &[
     ["How much power does a {x} use?", "Does a {x} need a lot of electricity?", "How much energy does a {x} consume?"],
 ];
 
+/// What some questions begin with.
+const OPENERS: &[&str] = &["Quick question: ", "Just wondering: ", "Please help: ", "Simple question: "];
+
 fn write(draw: &mut Draw, class: usize) -> Row {
     let topic = draw.form(TOPICS);
     let (thing, wish) = (draw.word(topic.things), draw.word(topic.wishes));
@@ -145,5 +161,10 @@ fn write(draw: &mut Draw, class: usize) -> Row {
         (_, 60..80) => (draw.other(topic.things, thing), wish[anew]),
         (_, _) => (draw.other(topic.things, thing), draw.other(topic.wishes, wish)[anew]),
     };
-    Row::pair(wish[told].replace("{x}", thing), second.replace("{x}", thing2), class)
+    Row::pair(question(draw, wish[told], thing), question(draw, second, thing2), class)
+}
+
+fn question(draw: &mut Draw, wish: &str, thing: &str) -> String {
+    let opener = if draw.chance(30) { *draw.form(OPENERS) } else { "" };
+    format!("{opener}{}", wish.replace("{x}", thing))
 }

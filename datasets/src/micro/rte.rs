@@ -24,61 +24,70 @@ const NEWS: &[[[&str; 2]; 2]] = &[
         ["{p} has resigned as head of {c} in {t}", "{p} no longer leads {c}"],
     ],
     [
-        ["A court in {t} found {p} guilty of fraud", "{p} was convicted by a court"],
-        ["A court in {t} cleared {p} of all charges of fraud", "{p} was acquitted by a court"],
+        ["a court in {t} found {p} guilty of fraud", "{p} was convicted by a court"],
+        ["a court in {t} cleared {p} of all charges of fraud", "{p} was acquitted by a court"],
     ],
     [
         ["{c} reported a profit of {n} million dollars", "{c} made money"],
         ["{c} reported a loss of {n} million dollars", "{c} lost money"],
     ],
     [
-        ["{n} hundred workers of {c} in {t} went on strike", "Employees of {c} stopped working"],
-        ["{n} hundred workers of {c} in {t} ended their strike", "Employees of {c} went back to work"],
+        ["{n} thousand workers of {c} in {t} went on strike", "employees of {c} stopped working"],
+        ["{n} thousand workers of {c} in {t} ended their strike", "employees of {c} went back to work"],
     ],
     [
         ["{p} survived the train accident near {t}", "{p} is still alive"],
         ["{p} died in the train accident near {t}", "{p} is dead"],
     ],
     [
-        ["{c} will hire {n} hundred people in {t}", "{c} is creating jobs in {t}"],
-        ["{c} will dismiss {n} hundred people in {t}", "{c} is cutting jobs in {t}"],
+        ["{c} will hire {n} thousand people in {t}", "{c} is creating jobs in {t}"],
+        ["{c} will dismiss {n} thousand people in {t}", "{c} is cutting jobs in {t}"],
     ],
     [
-        ["House prices in {t} rose by {n} percent", "Housing in {t} became more expensive"],
-        ["House prices in {t} fell by {n} percent", "Housing in {t} became cheaper"],
+        ["house prices in {t} rose by {n} percent", "housing in {t} became more expensive"],
+        ["house prices in {t} fell by {n} percent", "housing in {t} became cheaper"],
     ],
     [
-        ["The police in {t} arrested {p} at the airport", "{p} was taken to prison"],
-        ["The police in {t} released {p} after {n} hours", "{p} was set free"],
+        ["the police in {t} arrested {p} at the airport", "{p} was taken to prison"],
+        ["the police in {t} released {p} after {n} hours", "{p} was set free"],
     ],
     [
-        ["The city council of {t} approved the tower planned by {c}", "{c} is allowed to build in {t}"],
-        ["The city council of {t} rejected the tower planned by {c}", "{c} is not allowed to build in {t}"],
+        ["the city council of {t} approved the tower planned by {c}", "{c} is allowed to build in {t}"],
+        ["the city council of {t} rejected the tower planned by {c}", "{c} is not allowed to build in {t}"],
     ],
     [
         ["{p} finished first in the {t} marathon", "{p} won the race"],
         ["{p} gave up halfway through the {t} marathon", "{p} did not finish the race"],
     ],
     [
-        ["The art museum in {t} bought {n} pictures painted by {p}", "A museum acquired works by {p}"],
-        ["The art museum in {t} sold {n} pictures painted by {p}", "A museum got rid of works by {p}"],
+        ["the art museum in {t} bought {n} pictures painted by {p}", "a museum acquired works by {p}"],
+        ["the art museum in {t} sold {n} pictures painted by {p}", "a museum got rid of works by {p}"],
     ],
     [
-        ["Doctors in {t} say that {p} has fully recovered", "{p} is healthy again"],
-        ["Doctors in {t} say that {p} is getting worse", "{p} is seriously ill"],
+        ["doctors in {t} say that {p} has fully recovered", "{p} is healthy again"],
+        ["doctors in {t} say that {p} is getting worse", "{p} is seriously ill"],
     ],
     [
-        ["{c} has lowered all its prices in {t}", "It is now cheaper to buy from {c}"],
-        ["{c} has raised all its prices in {t}", "It is now more expensive to buy from {c}"],
+        ["{c} has lowered all its prices in {t}", "it is now cheaper to buy from {c}"],
+        ["{c} has raised all its prices in {t}", "it is now more expensive to buy from {c}"],
     ],
 ];
 
 /// How a report is framed. `{r}` is the report.
 const REPORTS: &[&str] = &[
-    "{r}.", "{r}, a newspaper wrote on {d}.", "On {d}, the rumors ended. {r}.", "{r}. The news came on {d}.",
-    "{r}. Few people had expected this.", "{r}. There was a lot of talk about it on {d}.",
-    "{r}. Nothing more was announced on {d}.", "The reports of {d} were right. {r}.",
+    "{r}.",
+    "{r}, a newspaper wrote on {d}.",
+    "On {d}, the rumors ended. {r}.",
+    "{r}. The news came on {d}.",
+    "{r}. Few people had expected this.",
+    "{r}. There was a lot of talk about it on {d}.",
+    "{r}. Nothing more was announced on {d}.",
+    "The reports of {d} were right. {r}.",
 ];
+
+const CERTAIN: &[&str] = &["it is true that {r}", "it is known that {r}", "there is no doubt that {r}"];
+
+const DOUBTED: &[&str] = &["it is not true that {r}", "it is not known whether {r}", "it is doubtful whether {r}"];
 
 fn write(draw: &mut Draw, class: usize) -> Row {
     let news = draw.word(NEWS);
@@ -88,11 +97,14 @@ fn write(draw: &mut Draw, class: usize) -> Row {
     let day = draw.word(DAYS);
     let premise = draw.form(REPORTS).replace("{r}", report.trim_end_matches('.')).replace("{d}", day);
     let hypothesis = match (class, draw.below(100)) {
-        (0, 0..65) => sentence(news[side][1], &known),
-        (0, _) => report,
+        (0, 0..60) => sentence(news[side][1], &known),
+        (0, 60..90) if report != premise => report,
+        (0, _) => sentence(&draw.form(CERTAIN).replace("{r}", news[side][0]), &known),
         (_, 0..30) => sentence(news[1 - side][1], &known),
-        (_, 30..45) => sentence(news[1 - side][0], &known),
-        (_, 45..85) => sentence(draw.other(NEWS, news)[draw.below(2)][draw.below(2)], &known),
+        (_, 30..40) => sentence(news[1 - side][0], &known),
+        (_, 40..60) => sentence(&draw.form(DOUBTED).replace("{r}", news[side][0]), &known),
+        (_, 60..80) => sentence(draw.other(NEWS, news)[draw.below(2)][draw.below(2)], &known),
+        (_, 80..90) => sentence(draw.other(NEWS, news)[draw.below(2)][draw.below(2)], &slots(draw)),
         (_, _) => sentence(news[side][1], &slots(draw)),
     };
     Row::pair(premise, hypothesis, class)

@@ -8,9 +8,16 @@ pub(super) const GENERATOR: Generator = Generator { train: 384, balance: &[16, 1
 
 /// Two ways to name each.
 const ACTORS: &[[&str; 2]] = &[
-    ["a man", "a guy"], ["a woman", "a lady"], ["a boy", "a young boy"], ["a girl", "a young girl"],
-    ["a farmer", "a farm worker"], ["an old man", "an elderly man"], ["an old woman", "an elderly lady"],
-    ["a small child", "a little kid"], ["a student", "a young student"], ["a tourist", "a visitor"],
+    ["a man", "a guy"],
+    ["a woman", "a lady"],
+    ["a boy", "a young boy"],
+    ["a girl", "a young girl"],
+    ["a farmer", "a farm worker"],
+    ["an old man", "an elderly man"],
+    ["an old woman", "an elderly lady"],
+    ["a small child", "a little kid"],
+    ["a student", "a young student"],
+    ["a tourist", "a visitor"],
 ];
 
 /// What is done: two ways to say it, and what it is done to.

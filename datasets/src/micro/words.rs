@@ -24,8 +24,21 @@ pub(super) const CITIES: &[&str] = &[
 ];
 
 pub(super) const COMPANIES: &[&str] = &[
-    "Northgate", "Bluestone", "Silverline", "Westbrook", "Redwood Foods", "Harbor Bank", "Summit Steel", "Oakfield",
-    "Crown Motors", "Lakeside Media", "Falcon Air", "Granite Energy", "Riverton", "Kingsway", "Orion Labs",
+    "Northgate",
+    "Bluestone",
+    "Silverline",
+    "Westbrook",
+    "Redwood Foods",
+    "Harbor Bank",
+    "Summit Steel",
+    "Oakfield",
+    "Crown Motors",
+    "Lakeside Media",
+    "Falcon Air",
+    "Granite Energy",
+    "Riverton",
+    "Kingsway",
+    "Orion Labs",
 ];
 
 pub(super) const DAYS: &[&str] = &["Monday", "Tuesday", "Thursday", "Friday", "Saturday", "Wednesday", "Sunday"];
@@ -42,12 +55,6 @@ pub(super) fn person(draw: &mut Draw) -> String {
 pub(super) fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
-}
-
-/// The words with "a" or "an" before them, by the first letter.
-pub(super) fn a(words: &str) -> String {
-    let article = if words.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-    format!("{article} {words}")
 }
 
 /// The template with every slot, e.g. `{c}`, replaced by its text.

@@ -43,7 +43,10 @@ impl Regression {
             println!("{report}");
             return Ok(());
         }
-        Err(Error::Regression(format!("{report}\nIf the change is meant, run `just regression --bless` and commit {}", path.display())))
+        Err(Error::Regression(format!(
+            "{report}\nIf the change is meant, run `just regression --bless` and commit {}",
+            path.display()
+        )))
     }
 
     /// The recipe's runs, always made anew: a stored run would hide what changed.

@@ -137,7 +137,8 @@ fn selection(column: &TaskColumn, methods: &[MethodRow]) -> (String, String) {
     let registered = datasets::glue::TASKS.iter().find(|task| task.name == column.name);
     let set = registered.and_then(|task| task.dev_sets.first()).map_or("dev", |set| set.name);
     let metric = registered.map(|task| task.selection_metric.name().to_string());
-    let seen = || methods.iter().flat_map(|m| &m.runs).find(|r| r.task == column.name && !r.selection_metric.is_empty());
+    let seen =
+        || methods.iter().flat_map(|m| &m.runs).find(|r| r.task == column.name && !r.selection_metric.is_empty());
     let metric = metric.or_else(|| seen().map(|run| run.selection_metric.clone()));
     (set.to_string(), metric.unwrap_or_default())
 }

@@ -60,10 +60,7 @@ impl Figure for Ranks {
         };
         let kinds = kinds(&maps);
         let layers: BTreeSet<u64> = maps.iter().flat_map(|map| map.tiles.keys().map(|key| key.1)).collect();
-        let cell = (
-            LABELS + layers.len() as f64 * TILE.0 + 24.0,
-            ABOVE + kinds.len() as f64 * TILE.1 + BELOW,
-        );
+        let cell = (LABELS + layers.len() as f64 * TILE.0 + 24.0, ABOVE + kinds.len() as f64 * TILE.1 + BELOW);
         let columns = ((WIDEST / cell.0) as usize).max(1);
         let mut sheet = Sheet::new(&heading, maps.len(), columns, cell);
         for (index, map) in maps.iter().enumerate() {

@@ -85,9 +85,12 @@ pub fn png(scene: &Scene, path: &Path) -> Result<()> {
         draw(scene, &area, PNG_SCALE)
     };
     let failed = |reason: String| Error::Output { path: path.to_path_buf(), reason };
-    drawn.map_err(|e| failed(e.to_string())).and_then(|()| fs::rename(&partial, path).map_err(|e| Error::output(path, e))).inspect_err(|_| {
-        let _ = fs::remove_file(&partial);
-    })
+    drawn
+        .map_err(|e| failed(e.to_string()))
+        .and_then(|()| fs::rename(&partial, path).map_err(|e| Error::output(path, e)))
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&partial);
+        })
 }
 
 /// Width of a text in logical pixels.

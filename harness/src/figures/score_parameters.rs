@@ -1,9 +1,9 @@
 //! Score against effective parameters: one panel a task, and the average where all eight tasks are there.
 
+use super::Figure;
 use super::axes::{Panel, Ticks, range};
 use super::layout::{Heading, Sheet, look};
 use super::scene::{Point, Scene};
-use super::Figure;
 use crate::error::Result;
 use crate::frame::Collected;
 use crate::frame::label::Protocol;

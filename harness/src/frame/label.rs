@@ -39,7 +39,7 @@ impl Protocol {
         self.data_source == "micro"
     }
 
-    /// For titles: `SYNTHETIC micro-GLUE, MiniLM-L6-H384, split sora`.
+    /// For titles: `SYNTHETIC micro-GLUE (not GLUE), MiniLM-L6-H384, split sora`.
     pub fn title(&self) -> String {
         let data = match self.data_source.as_str() {
             "micro" => "SYNTHETIC micro-GLUE (not GLUE)",

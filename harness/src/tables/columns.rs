@@ -20,7 +20,8 @@ pub struct TaskColumn {
 
 /// The eight tasks of Table 1 in its order, then other tasks that were run.
 pub fn task_columns(results: &[ResultRow]) -> Vec<TaskColumn> {
-    let others: BTreeSet<&str> = results.iter().map(|r| r.task.as_str()).filter(|t| !TABLE1_TASKS.contains(t)).collect();
+    let others: BTreeSet<&str> =
+        results.iter().map(|r| r.task.as_str()).filter(|t| !TABLE1_TASKS.contains(t)).collect();
     TABLE1_TASKS.iter().copied().chain(others).map(|name| column(name, results)).collect()
 }
 

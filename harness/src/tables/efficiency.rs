@@ -154,7 +154,14 @@ fn header(lines: &[Line]) -> Vec<String> {
         header.push("Setting".into());
     }
     let rest = [
-        "Epochs", "Median s/epoch", "Quartiles", "Ratio to AdaLoRA", "95 % interval", "Tokens/s", "Peak MiB", "Allocated",
+        "Epochs",
+        "Median s/epoch",
+        "Quartiles",
+        "Ratio to AdaLoRA",
+        "95 % interval",
+        "Tokens/s",
+        "Peak MiB",
+        "Allocated",
         "Effective",
     ];
     header.extend(rest.map(str::to_string));

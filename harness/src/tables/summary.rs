@@ -108,12 +108,7 @@ pub fn summarise(results: &[ResultRow], columns: &[TaskColumn]) -> Vec<MethodRow
     grouped.into_iter().map(|((_, method, variant), runs)| method_row(method, variant, runs, columns)).collect()
 }
 
-fn method_row(
-    method: &str,
-    variant: &str,
-    runs: BTreeMap<&str, Vec<&ResultRow>>,
-    columns: &[TaskColumn],
-) -> MethodRow {
+fn method_row(method: &str, variant: &str, runs: BTreeMap<&str, Vec<&ResultRow>>, columns: &[TaskColumn]) -> MethodRow {
     let mut cells: BTreeMap<String, TaskCell> = BTreeMap::new();
     let mut firsts: Vec<ResultRow> = Vec::new();
     for rows in runs.values() {

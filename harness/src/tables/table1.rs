@@ -107,8 +107,7 @@ impl<'a> Compared<'a> {
             return Verdict::NotComparable;
         };
         let single = self.beside.is_some_and(|row| row.task(&column.name).len() != column.parts.len());
-        let ours: Vec<f64> =
-            if single { cell.scores.iter().map(|s| s.score()).collect() } else { cell.part(index) };
+        let ours: Vec<f64> = if single { cell.scores.iter().map(|s| s.score()).collect() } else { cell.part(index) };
         compare(&ours, number.value, part_floor(cell, index).unwrap_or(0.0))
     }
 }
@@ -221,7 +220,7 @@ impl Page<'_> {
         notes.push(
             "Verdict, the worst of a row's cells: reproduced, the 95 % t interval over our seeds holds the published \
              value (few seeds make a wide interval: read it with the ±); within noise, outside by at most one example of \
-             the split; differs, outside by more; not comparable, another setting or a single seed."
+             the split; differs, outside by more; not comparable, another setting, or a single seed outside the noise."
                 .into(),
         );
         notes.push(floors(self.columns, rows));

@@ -9,35 +9,21 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 pub fn fixtures() -> PathBuf {
-    std::env::var_os("PARITY_FIXTURES").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/parity"),
-        PathBuf::from,
-    )
+    std::env::var_os("PARITY_FIXTURES")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/parity"), PathBuf::from)
 }
 
 /// Every case whose folder starts with `class` (a letter and a digit). The project's own fixtures must have one.
 pub fn cases(class: &str) -> Vec<Case> {
     let root = fixtures();
-    let entries =
-        std::fs::read_dir(&root).unwrap_or_else(|e| panic!("cannot read {}: {e}", root.display()));
+    let entries = std::fs::read_dir(&root).unwrap_or_else(|e| panic!("cannot read {}: {e}", root.display()));
     let mut dirs: Vec<PathBuf> = entries
         .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.is_dir()
-                && path
-                    .file_name()
-                    .unwrap()
-                    .to_string_lossy()
-                    .starts_with(class)
-        })
+        .filter(|path| path.is_dir() && path.file_name().unwrap().to_string_lossy().starts_with(class))
         .collect();
     dirs.sort();
     if dirs.is_empty() {
-        assert!(
-            std::env::var_os("PARITY_FIXTURES").is_some(),
-            "no case {class}* in {}",
-            root.display()
-        );
+        assert!(std::env::var_os("PARITY_FIXTURES").is_some(), "no case {class}* in {}", root.display());
         eprintln!("skipped: no case {class}* in {}", root.display());
     }
     dirs.into_iter().map(Case::read).collect()
@@ -54,11 +40,7 @@ impl Case {
         let text = std::fs::read_to_string(dir.join("case.json")).unwrap();
         let json = serde_json::from_str(&text).unwrap();
         let path = dir.join("tensors.safetensors");
-        let tensors = if path.exists() {
-            read_tensors(&path)
-        } else {
-            BTreeMap::new()
-        };
+        let tensors = if path.exists() { read_tensors(&path) } else { BTreeMap::new() };
         Case { dir, json, tensors }
     }
 
@@ -71,10 +53,7 @@ impl Case {
     }
 
     pub fn tensor(&self, name: &str) -> Tensor {
-        self.tensors
-            .get(name)
-            .unwrap_or_else(|| panic!("{}: no tensor {name}", self.name()))
-            .shallow_clone()
+        self.tensors.get(name).unwrap_or_else(|| panic!("{}: no tensor {name}", self.name())).shallow_clone()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -86,15 +65,11 @@ impl Case {
     }
 
     pub fn number(&self, key: &str) -> f64 {
-        self.config(key)
-            .as_f64()
-            .unwrap_or_else(|| panic!("{}: config.{key} is no number", self.name()))
+        self.config(key).as_f64().unwrap_or_else(|| panic!("{}: config.{key} is no number", self.name()))
     }
 
     pub fn count(&self, key: &str) -> usize {
-        self.config(key)
-            .as_u64()
-            .unwrap_or_else(|| panic!("{}: config.{key} is no count", self.name())) as usize
+        self.config(key).as_u64().unwrap_or_else(|| panic!("{}: config.{key} is no count", self.name())) as usize
     }
 
     /// A column of `per_step`; null is NaN.
@@ -103,19 +78,12 @@ impl Case {
     }
 
     pub fn dims(&self) -> Vec<i64> {
-        self.config("dims")
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|v| v.as_i64().unwrap())
-            .collect()
+        self.config("dims").as_array().unwrap().iter().map(|v| v.as_i64().unwrap()).collect()
     }
 }
 
 pub fn floats(value: &Value) -> Vec<f64> {
-    let list = value
-        .as_array()
-        .unwrap_or_else(|| panic!("expected a list, got {value}"));
+    let list = value.as_array().unwrap_or_else(|| panic!("expected a list, got {value}"));
     list.iter()
         .map(|v| match v {
             Value::Number(n) => n.as_f64().unwrap(),
@@ -143,10 +111,7 @@ pub fn read_tensors(path: &Path) -> BTreeMap<String, Tensor> {
                 other => panic!("{}: {name} is {other:?}", path.display()),
             };
             let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-            (
-                name.to_string(),
-                Tensor::from_data_size(view.data(), &shape, kind),
-            )
+            (name.to_string(), Tensor::from_data_size(view.data(), &shape, kind))
         })
         .collect()
 }

@@ -30,10 +30,7 @@ impl Net {
                 (read("weight"), read("bias"))
             })
             .collect();
-        Net {
-            sites: sites(&dims),
-            weights,
-        }
+        Net { sites: sites(&dims), weights }
     }
 
     pub fn forward(&self, x: &Tensor, attach: &dyn Attach) -> Tensor {
@@ -43,11 +40,7 @@ impl Net {
             if let Some(branch) = attach.branch(site, &x) {
                 y += branch;
             }
-            x = if site.index + 1 < self.sites.len() {
-                y.tanh()
-            } else {
-                y
-            };
+            x = if site.index + 1 < self.sites.len() { y.tanh() } else { y };
         }
         x
     }
@@ -87,10 +80,7 @@ pub fn batch(case: &Case, t: usize, kind: Kind) -> (Tensor, Tensor) {
 pub fn protocol(case: &Case, order: DecayOrder) -> Protocol {
     let total = case.count("sched_total");
     let (warmup, gate_warmup) = match case.config("warmup_ratio").as_f64() {
-        Some(ratio) => (
-            (ratio * total as f64).ceil() as usize,
-            (ratio * total as f64) as usize,
-        ),
+        Some(ratio) => ((ratio * total as f64).ceil() as usize, (ratio * total as f64) as usize),
         None => (case.count("warmup"), case.count("warmup")),
     };
     Protocol {
@@ -100,10 +90,7 @@ pub fn protocol(case: &Case, order: DecayOrder) -> Protocol {
         max_grad_norm: case.number("max_grad_norm"),
         steps: case.count("steps"),
         schedule: LinearSchedule { warmup, total },
-        gate_schedule: LinearSchedule {
-            warmup: gate_warmup,
-            total,
-        },
+        gate_schedule: LinearSchedule { warmup: gate_warmup, total },
     }
 }
 
@@ -116,12 +103,7 @@ pub fn step<M: Method + 'static>(
     new: impl FnOnce(&Context, &mut Builder) -> methods::Result<M>,
 ) -> Step {
     let sites = sites(&case.dims());
-    let context = Context {
-        sites: &sites,
-        protocol,
-        hidden_size,
-        seed: 0,
-    };
+    let context = Context { sites: &sites, protocol, hidden_size, seed: 0 };
     let mut params = Builder::new(Device::Cpu, kind);
     let method = new(&context, &mut params).unwrap();
     let step = Step::new(params.finish(), Box::new(method), protocol);
@@ -141,11 +123,7 @@ fn write(case: &Case, prefix: &str, adapters: &Adapters) {
             adapter.a.shallow_clone().copy_(&read("lora_A"));
             adapter.b.shallow_clone().copy_(&read("lora_B"));
             if let Some(gate) = &adapter.gate {
-                let part = if case.has(&format!("{prefix}.l{i}.gate")) {
-                    "gate"
-                } else {
-                    "lora_E"
-                };
+                let part = if case.has(&format!("{prefix}.l{i}.gate")) { "gate" } else { "lora_E" };
                 gate.shallow_clone().copy_(&read(part).view_as(gate));
             }
         }
@@ -157,21 +135,11 @@ pub fn assert_adapters(case: &Case, prefix: &str, adapters: &Adapters, tolerance
     for (i, adapter) in adapters.0.iter().enumerate() {
         let adapter = adapter.as_ref().unwrap();
         let gate = adapter.gate.as_ref();
-        let parts = [
-            ("lora_A", Some(&adapter.a)),
-            ("lora_B", Some(&adapter.b)),
-            ("gate", gate),
-            ("lora_E", gate),
-        ];
+        let parts = [("lora_A", Some(&adapter.a)), ("lora_B", Some(&adapter.b)), ("gate", gate), ("lora_E", gate)];
         for (part, value) in parts {
             let name = format!("{prefix}.l{i}.{part}");
             if let (Some(value), true) = (value, case.has(&name)) {
-                assert_close(
-                    &format!("{} {name}", case.name()),
-                    value,
-                    &case.tensor(&name),
-                    tolerance,
-                );
+                assert_close(&format!("{} {name}", case.name()), value, &case.tensor(&name), tolerance);
             }
         }
     }
@@ -179,41 +147,25 @@ pub fn assert_adapters(case: &Case, prefix: &str, adapters: &Adapters, tolerance
 
 /// `max |got - want| <= tolerance * max(|want|, 1e-2)`.
 pub fn assert_close(what: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
-    let (got, want) = (
-        got.detach().to_kind(Kind::Double).flatten(0, -1),
-        want.to_kind(Kind::Double).flatten(0, -1),
-    );
+    let (got, want) = (got.detach().to_kind(Kind::Double).flatten(0, -1), want.to_kind(Kind::Double).flatten(0, -1));
     assert_eq!(got.size(), want.size(), "{what}: size");
     if want.numel() == 0 {
         return;
     }
     let error = (&got - &want).abs().max().double_value(&[]);
     let magnitude = want.abs().max().double_value(&[]).max(1e-2);
-    assert!(
-        error <= tolerance * magnitude,
-        "{what}: error {error:e} for values up to {magnitude:e}"
-    );
+    assert!(error <= tolerance * magnitude, "{what}: error {error:e} for values up to {magnitude:e}");
 }
 
 pub fn assert_scalar(what: &str, got: f64, want: f64, tolerance: f64) {
-    assert!(
-        (got - want).abs() <= tolerance * want.abs().max(1e-2),
-        "{what}: got {got:e}, expected {want:e}"
-    );
+    assert!((got - want).abs() <= tolerance * want.abs().max(1e-2), "{what}: got {got:e}, expected {want:e}");
 }
 
 /// Steps at which the case has `<prefix>.<t>.*`.
 pub fn recorded(case: &Case, prefix: &str) -> Vec<usize> {
     let mut steps: Vec<usize> = case
         .names()
-        .filter_map(|name| {
-            name.strip_prefix(prefix)?
-                .strip_prefix('.')?
-                .split('.')
-                .next()?
-                .parse()
-                .ok()
-        })
+        .filter_map(|name| name.strip_prefix(prefix)?.strip_prefix('.')?.split('.').next()?.parse().ok())
         .collect();
     steps.sort_unstable();
     steps.dedup();
