@@ -15,7 +15,7 @@ use crate::inputs::{DevData, Inputs, TaskData};
 use crate::manifest::manifest;
 use crate::progress::Progress;
 use crate::record::{DevSetResult, EpochRow, EvalRow, Outcome, Parameters, PredictionRow, RankRow};
-use crate::select::{Checkpoint, Track};
+use crate::select::{Checkpoint, Scored, Track};
 use crate::spec::{EvaluateEvery, RunSpec};
 use crate::store::RunDir;
 use crate::train::Trainer;
@@ -97,6 +97,7 @@ impl<'a> Watch<'a> {
         let epoch = step as f64 / steps_an_epoch as f64;
         let mut said = Vec::new();
         for (set, track) in self.data.dev_sets.iter().zip(&mut self.tracks) {
+            let mut scored = Vec::new();
             for (split, rows) in splits(set) {
                 let (predictions, loss) = trainer.predict(rows)?;
                 let metrics = scores(self.data, rows, &predictions)?;
@@ -105,12 +106,11 @@ impl<'a> Watch<'a> {
                     EvalRow { step, epoch, split, dev_set, metric, value, effective_parameters: effective }
                 };
                 self.evals.extend(metrics.iter().cloned().chain([("loss".into(), loss)]).map(row));
-                if split == VALIDATION {
-                    let (name, value) = selection(self.data, &metrics)?;
-                    said.push(format!("{} {name} {:.2}", set.name, 100.0 * value));
-                    track.offer(step, value, || trainer.step().params().state());
-                }
+                scored.push(Scored { split, predictions, metrics });
             }
+            let (name, value) = selection(self.data, &scored)?;
+            said.push(format!("{} {name} {:.2}", set.name, 100.0 * value));
+            track.offer(step, value, scored, || trainer.step().params().state());
         }
         self.ranks.extend(ranks(trainer.step().method(), trainer.step().params()).into_iter().map(|site| RankRow {
             step,
@@ -146,72 +146,59 @@ fn scores(data: &TaskData, rows: &[Encoded], predictions: &[f64]) -> Result<Vec<
     data.task.metrics.iter().map(score).collect()
 }
 
-fn selection(data: &TaskData, metrics: &[(String, f64)]) -> Result<(String, f64)> {
+/// Name and value of the selection metric on the validation split, which is the first.
+fn selection(data: &TaskData, scored: &[Scored]) -> Result<(String, f64)> {
     let name = data.task.selection_metric.name();
-    let found = metrics.iter().find(|(metric, _)| metric == name).cloned();
+    let found = scored.first().and_then(|s| s.metrics.iter().find(|(metric, _)| metric == name).cloned());
     found
         .ok_or_else(|| Error::Internal(format!("task {} does not compute its selection metric {name}", data.task.name)))
 }
 
-/// Goes back to the selected checkpoint of each development set, predicts, counts and exports.
+/// What was scored at the selected checkpoint of each development set; counts and export at the first one's, which
+/// stands for the run where a task has two.
 fn conclude(trainer: &mut Trainer, watch: Watch, epochs: &[EpochRow], started: Instant) -> Result<Outcome> {
-    let (data, dir) = (watch.data, watch.dir);
+    let Watch { data, dir, bench, tracks, .. } = watch;
     let steps = trainer.step().done();
     let mut results = Vec::new();
     let mut predictions: Vec<PredictionRow> = Vec::new();
     let mut collapse: Vec<String> = health::stuck(epochs).into_iter().collect();
-    let mut parameters = None;
-    for (set, track) in data.dev_sets.iter().zip(&watch.tracks) {
-        let best = track.best.as_ref().ok_or_else(|| Error::Diverged("no evaluation gave a finite metric".into()))?;
-        trainer.restore(&best.state)?;
-        let (result, rows, signs) = conclude_set(trainer, data, set, best)?;
-        results.push(result);
-        predictions.extend(rows);
-        collapse.extend(signs);
-        // The first set stands for the run where a task has two: its checkpoint is counted and exported.
-        if parameters.is_none() {
-            parameters = Some(count(trainer, watch.bench.inputs, data));
-            export(trainer, watch.bench.inputs, dir)?;
-        }
+    for (set, track) in data.dev_sets.iter().zip(&tracks) {
+        let best = selected(track)?;
+        let reported = best.scored.last().ok_or_else(|| Error::Internal("nothing was scored".into()))?;
+        collapse.extend(health::signs(set.name, &reported.predictions, &reported.metrics));
+        predictions.extend(best.scored.iter().flat_map(|scored| prediction_rows(set, scored)));
+        results.push(DevSetResult {
+            dev_set: set.name.into(),
+            selected_step: best.step,
+            selection_metric: data.task.selection_metric.name().into(),
+            selection_value: best.value,
+            test: reported.metrics.clone(),
+            test_examples: set.test.len(),
+        });
     }
+    let first = tracks.first().ok_or_else(|| Error::Internal(format!("task {} has no dev set", data.task.name)))?;
+    trainer.restore(&selected(first)?.state)?;
+    export(trainer, bench.inputs, dir)?;
     dir.write_rows("predictions.csv", &predictions)?;
-    let parameters =
-        parameters.ok_or_else(|| Error::Internal(format!("task {} has no development set", data.task.name)))?;
+    let parameters = count(trainer, bench.inputs, data);
     Ok(Outcome { results, parameters, steps, wall_seconds: started.elapsed().as_secs_f64(), collapse })
 }
 
-fn conclude_set(
-    trainer: &Trainer,
-    data: &TaskData,
-    set: &DevData,
-    best: &Checkpoint,
-) -> Result<(DevSetResult, Vec<PredictionRow>, Vec<String>)> {
-    let mut rows = Vec::new();
-    let mut test = Vec::new();
-    let mut signs = Vec::new();
-    for (split, encoded) in splits(set) {
-        let (predictions, _) = trainer.predict(encoded)?;
-        if split == TEST || set.is_one_set {
-            test = scores(data, encoded, &predictions)?;
-            signs = health::signs(set.name, &predictions, &test);
-        }
-        rows.extend(encoded.iter().zip(predictions).map(|(row, prediction)| PredictionRow {
-            split: split.into(),
-            dev_set: set.name.into(),
-            row: row.row,
-            label: row.label,
-            prediction,
-        }));
-    }
-    let result = DevSetResult {
+fn selected(track: &Track) -> Result<&Checkpoint> {
+    let none = || Error::Internal(format!("no evaluation on {} took place", track.dev_set));
+    track.best.as_ref().ok_or_else(none)
+}
+
+fn prediction_rows(set: &DevData, scored: &Scored) -> Vec<PredictionRow> {
+    let rows = if scored.split == VALIDATION { &set.validation } else { &set.test };
+    let row = |(row, prediction): (&Encoded, &f64)| PredictionRow {
+        split: scored.split.into(),
         dev_set: set.name.into(),
-        selected_step: best.step,
-        selection_metric: data.task.selection_metric.name().into(),
-        selection_value: best.value,
-        test,
-        test_examples: set.test.len(),
+        row: row.row,
+        label: row.label,
+        prediction: *prediction,
     };
-    Ok((result, rows, signs))
+    rows.iter().zip(&scored.predictions).map(row).collect()
 }
 
 fn count(trainer: &Trainer, inputs: &Inputs, data: &TaskData) -> Parameters {

@@ -16,8 +16,20 @@ pub struct Checkpoint {
     pub step: usize,
     /// Value of the selection metric.
     pub value: f64,
+    /// What was predicted there, one entry a split.
+    pub scored: Vec<Scored>,
     /// All flat groups, by name.
     pub state: Vec<(String, Tensor)>,
+}
+
+/// Predictions and metrics on one split.
+pub struct Scored {
+    /// `validation` or `test`.
+    pub split: &'static str,
+    /// Predicted class or score of each row.
+    pub predictions: Vec<f64>,
+    /// Every metric of the task: (name, value).
+    pub metrics: Vec<(String, f64)>,
 }
 
 impl Track {
@@ -27,9 +39,15 @@ impl Track {
     }
 
     /// Takes the evaluation of `step` when its value is better than every one before.
-    pub fn offer(&mut self, step: usize, value: f64, state: impl FnOnce() -> Vec<(String, Tensor)>) {
+    pub fn offer(
+        &mut self,
+        step: usize,
+        value: f64,
+        scored: Vec<Scored>,
+        state: impl FnOnce() -> Vec<(String, Tensor)>,
+    ) {
         if self.best.as_ref().is_none_or(|best| value > best.value) {
-            self.best = Some(Checkpoint { step, value, state: state() });
+            self.best = Some(Checkpoint { step, value, scored, state: state() });
         }
     }
 }
@@ -42,7 +60,7 @@ mod tests {
     fn the_first_of_equals_stays() {
         let mut track = Track::new("dev");
         for (step, value) in [(10, 0.5), (20, 0.7), (30, 0.7), (40, 0.6)] {
-            track.offer(step, value, Vec::new);
+            track.offer(step, value, Vec::new(), Vec::new);
         }
         assert_eq!(track.best.map(|best| best.step), Some(20));
     }

@@ -26,7 +26,7 @@ use draw::{Draw, Set};
 pub const VERSION: u32 = 1;
 
 /// Rows of every development set.
-const DEV_ROWS: usize = 256;
+const DEV_ROWS: usize = 128;
 
 /// How one task is made.
 struct Generator {

@@ -80,9 +80,7 @@ const REPORTS: &[&str] = &[
     "On {d}, the rumors ended. {r}.",
     "{r}. The news came on {d}.",
     "{r}. Few people had expected this.",
-    "{r}. There was a lot of talk about it on {d}.",
-    "{r}. Nothing more was announced on {d}.",
-    "The reports of {d} were right. {r}.",
+    "{r} on {d}.",
 ];
 
 const CERTAIN: &[&str] = &["it is true that {r}", "it is known that {r}", "there is no doubt that {r}"];
@@ -100,11 +98,11 @@ fn write(draw: &mut Draw, class: usize) -> Row {
         (0, 0..60) => sentence(news[side][1], &known),
         (0, 60..90) if report != premise => report,
         (0, _) => sentence(&draw.form(CERTAIN).replace("{r}", news[side][0]), &known),
-        (_, 0..30) => sentence(news[1 - side][1], &known),
-        (_, 30..40) => sentence(news[1 - side][0], &known),
-        (_, 40..60) => sentence(&draw.form(DOUBTED).replace("{r}", news[side][0]), &known),
-        (_, 60..80) => sentence(draw.other(NEWS, news)[draw.below(2)][draw.below(2)], &known),
-        (_, 80..90) => sentence(draw.other(NEWS, news)[draw.below(2)][draw.below(2)], &slots(draw)),
+        (_, 0..15) => sentence(news[1 - side][1], &known),
+        (_, 15..20) => sentence(news[1 - side][0], &known),
+        (_, 20..40) => sentence(&draw.form(DOUBTED).replace("{r}", news[side][0]), &known),
+        (_, 40..60) => sentence(draw.other(NEWS, news)[draw.below(2)][draw.below(2)], &known),
+        (_, 60..90) => sentence(draw.other(NEWS, news)[draw.below(2)][draw.below(2)], &slots(draw)),
         (_, _) => sentence(news[side][1], &slots(draw)),
     };
     Row::pair(premise, hypothesis, class)
