@@ -22,6 +22,9 @@ impl Choice {
     /// # Errors
     /// A GPU is asked for and none is usable.
     pub fn device(self) -> Result<Device> {
+        if self != Choice::Cpu {
+            torch_ext::load_cuda();
+        }
         match self {
             Choice::Cpu => Ok(Device::Cpu),
             Choice::Auto if !Cuda::is_available() => Ok(Device::Cpu),

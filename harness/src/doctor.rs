@@ -12,6 +12,7 @@ use crate::{device, home, recipe};
 /// # Errors
 /// None at present: a missing thing is a finding.
 pub fn doctor() -> Result<()> {
+    torch_ext::load_cuda();
     let home = home::dir();
     line("rankbench", &format!("{} at {}", env!("CARGO_PKG_VERSION"), current_exe()));
     line("project", &home.canonicalize().unwrap_or(home.clone()).display().to_string());

@@ -13,6 +13,7 @@ pub const EMBEDDED: &[(&str, &str)] = &[
     ("table1", include_str!("../../recipes/table1.toml")),
     ("efficiency", include_str!("../../recipes/efficiency.toml")),
     ("regression", include_str!("../../recipes/regression.toml")),
+    ("minilm_glue", include_str!("../../recipes/minilm_glue.toml")),
 ];
 
 /// The text of an embedded recipe.

@@ -70,6 +70,8 @@ pub struct TrainSpec {
     pub max_length: usize,
     /// How batches are padded.
     pub padding: datasets::batch::Padding,
+    /// Which rows come together in a batch.
+    pub order: Order,
     /// When to evaluate.
     pub evaluate: EvaluateEvery,
     /// Whether pooler and classifier are trained (usual) or stay as initialised (SoRA as released).
@@ -78,6 +80,17 @@ pub struct TrainSpec {
     pub precision: Precision,
     /// Device the result was made on: `cpu` or `cuda`; results differ in rounding between them.
     pub device: String,
+}
+
+/// Which rows come together in a batch; a new draw every epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Any: a random permutation, as in the releases.
+    Random,
+    /// Rows of about the same length: a random permutation is sorted by length in windows of a few batches, and the
+    /// batches are shuffled. Less padding, other batches.
+    Grouped,
 }
 
 /// When a run is evaluated.

@@ -2,6 +2,7 @@
 //! the TF32 switch, the version it was built with.
 
 use std::ffi::{CStr, c_char, c_int, c_longlong};
+use std::path::Path;
 
 use tch::Device;
 
@@ -33,6 +34,16 @@ unsafe extern "C" {
 pub fn version() -> String {
     // SAFETY: the shim gives a static, NUL-terminated string.
     unsafe { text(rb_version()) }
+}
+
+/// Loads libtorch's CUDA half where this machine has a driver, and says whether it is there. The linker leaves it out of
+/// a program that names none of its symbols, and loading it takes a second or two, so only who may use a GPU asks for
+/// it; it must come before the first question about CUDA, since libtorch remembers the answer.
+pub fn load_cuda() -> bool {
+    let has_driver =
+        ["/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg"].iter().any(|path| Path::new(path).exists());
+    // SAFETY: the library is libtorch's own; its initialisers only register kernels.
+    has_driver && !unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null()
 }
 
 /// Waits for everything queued on a GPU; nothing to do on a CPU.

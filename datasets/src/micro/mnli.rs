@@ -91,14 +91,14 @@ fn write(draw: &mut Draw, class: usize) -> Row {
     let another = draw.other(scenes, scene);
     let side = draw.below(2);
     let (detail, said) = (*draw.form(DETAILS), scene[side][0]);
-    let detailed = draw.chance(40);
+    let detailed = draw.chance(20);
     let mut clause = if detailed { format!("{said} {detail}") } else { said.to_string() };
-    if draw.chance(30) {
+    if draw.chance(10) {
         let more = another[draw.below(2)][0];
         clause = if draw.chance(50) { format!("{clause}, and then {more}") } else { format!("{more}, but {clause}") };
     }
     let time = draw.form(if voyage { VOYAGE_TIMES } else { EVERYDAY_TIMES }).replace("{her}", pronoun.1);
-    let premise = if draw.chance(60) { format!("{time}, {name} {clause}.") } else { format!("{name} {clause}.") };
+    let premise = if draw.chance(40) { format!("{time}, {name} {clause}.") } else { format!("{name} {clause}.") };
     let third = loop {
         let third = draw.other(scenes, scene);
         if third != another {

@@ -124,14 +124,7 @@ const EVENTS: &[[[&str; 3]; 2]] = &[
 ];
 
 /// Who says it and when. `{r}` is the report.
-const FRAMES: &[&str] = &[
-    "{r} , {s} said on {w} .",
-    "{s} said on {w} that {r} .",
-    "{r} , {s} reported on {w} .",
-    "{r} , according to {s} .",
-    "{r} , {s} said .",
-    "{s} confirmed on {w} that {r} .",
-];
+const FRAMES: &[&str] = &["{r} .", "{r} on {w} .", "{r} , {s} said .", "{s} said {r} ."];
 
 const SOURCES: &[&str] = &["officials", "a spokesman", "local media", "two newspapers", "a news agency"];
 

@@ -120,7 +120,7 @@ fn write(draw: &mut Draw, class: usize) -> Row {
 
 /// One fact or two about the building; `asked` is no second one.
 fn sentence(draw: &mut Draw, [asked, told]: [&Fact; 2], building: &str) -> String {
-    if draw.chance(60) {
+    if draw.chance(85) {
         return capital(&format!("{}.", tell(draw, told, building)));
     }
     let more = loop {

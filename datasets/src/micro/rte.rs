@@ -74,14 +74,7 @@ const NEWS: &[[[&str; 2]; 2]] = &[
 ];
 
 /// How a report is framed. `{r}` is the report.
-const REPORTS: &[&str] = &[
-    "{r}.",
-    "{r}, a newspaper wrote on {d}.",
-    "On {d}, the rumors ended. {r}.",
-    "{r}. The news came on {d}.",
-    "{r}. Few people had expected this.",
-    "{r} on {d}.",
-];
+const REPORTS: &[&str] = &["{r}.", "{r}.", "{r} on {d}.", "{r}, a newspaper wrote.", "{r}. Few had expected this."];
 
 const CERTAIN: &[&str] = &["it is true that {r}", "it is known that {r}", "there is no doubt that {r}"];
 

@@ -153,7 +153,8 @@ fn on_interrupt() -> Result<Arc<AtomicBool>> {
     let flag = Arc::clone(&stop);
     let handler = move || {
         if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+            // SAFETY: ends the process at once. `exit` would run libtorch's destructors under the feet of the run in work.
+            unsafe { libc::_exit(130) };
         }
         eprintln!("stopping after this step; press Ctrl-C again to end at once");
     };

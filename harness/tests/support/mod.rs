@@ -77,6 +77,7 @@ decay_order = "before"
 max_grad_norm = 1.0
 max_length = 16
 padding = {{ bucket = 4 }}
+order = "random"
 evaluate = {{ epochs = 1 }}
 train_head = true
 precision = "fp32"
