@@ -27,14 +27,14 @@ fn rows_have_not_changed() {
     }
     insta::assert_snapshot!(sums, @r"
     version 1
-    cola 45bee29e7d27383c455e1af863c778334381e08544e5c3d4fdb26c9c63a26866
-    sst2 406693ed2bd62711c2c93cae7dc092c57f3a3bd9550ca414392a37bcc756d058
-    mrpc 28eb8080ec188a0aa20b31b26160317bc5738f6927e41d90061837e68ad2cbdf
-    qqp f7027d0e686dfa2ef973bc0ad4bc16adfc242a3867e031c8de5ef37976c01089
-    stsb c8e033ba78ea6e7e28bcf118fe09f4961063f459728ef0e7de78b3965b87f5d7
-    mnli f31bd52de616ef314eae776562212d7ee2a082d83cb49300a6884625210dc220
-    qnli 46be457e31f1c07a94fdbba814d4d3afb4a35a2c36d1e2b883413bcbd502a775
-    rte 42cc1cf1fe0c9047f68383a6d48b615bcd33f910018e4795e94a84ffcca589f0
+    cola 9cc94a17bfa6f27c6b544828649f83a09b875a3954f41912932d409c6544087e
+    sst2 b4c90f3cdbfb4dea5c5fc53e28ff302049b73d9785be9e99d8ccba7c8551e80e
+    mrpc 8b9eb406896420dd52ad1e060f0f5be50028bceb49e68fb03f6e255c7c0f3e8a
+    qqp f29572e295665db474e8260b84177d80c653affc465bff4f68cfc8ac54fc9756
+    stsb a0fbce02999be28f6085026135f7bd584f6c64980ad6349ccf2b51290ef2ffa5
+    mnli cf67045724f76444d98ee88abd228e3af9ef2354f34a3ca5faadfb132462113c
+    qnli f7a8b2e637550c649ba8b47ef202bd7df35027d5120557629b7a091ebc7c1707
+    rte 1db5a1711084ec4ec9c67952bd16788815cd9889c83f3b4a9893a3adf413666e
     ");
 }
 
@@ -48,30 +48,30 @@ fn rows_look_like_this() {
         }
     }
     insta::assert_snapshot!(text, @r"
-    cola 1: Julia stole the coat on the shelf.
-    cola 1: Peter sneezed in the kitchen.
-    cola 0: Drew the student the picture this morning.
+    cola 1: The doctor drew the picture last week.
+    cola 1: The writer should choose the coat.
+    cola 0: The maps of the lawyer is on the table.
     sst2 0: although the cast is funny , the thriller as a whole is sloppy .
     sst2 1: although the ending is forced , the movie as a whole is elegant .
     sst2 1: there is nothing sloppy about the script or the direction .
-    mrpc 0: Power returned to two thousand homes near Boston after the storm , officials said on Tuesday . | The Boston business of Falcon Air made a loss of two million dollars this year , officials reported on Tuesday .
-    mrpc 1: Two newspapers said on Thursday that Westbrook will not take over Northgate for eight million dollars after all . | Two newspapers said on Thursday that the sale of Northgate to Westbrook for eight million dollars was called off .
-    mrpc 1: Oakfield will not take over Summit Steel for three million dollars after all , two newspapers said . | Two newspapers confirmed on Thursday that the sale of Summit Steel to Oakfield for three million dollars was called off .
-    qqp 0: How much time does it take to become good at sailing? | Is sailing hard to learn?
-    qqp 0: What is the best phone on the market? | What is the lifetime of a phone?
-    qqp 1: What is the best way to learn pottery? | How can a beginner learn pottery?
+    mrpc 0: Power returned to two thousand homes near Boston after the storm . | The Boston business of Falcon Air made a loss of two million dollars this year on Tuesday .
+    mrpc 1: Westbrook will not take over Northgate for eight million dollars after all . | The sale of Northgate to Westbrook for eight million dollars was called off .
+    mrpc 1: Oakfield will not take over Summit Steel for three million dollars after all , two newspapers said . | Two newspapers said the sale of Summit Steel to Oakfield for three million dollars was called off .
+    qqp 0: How much time does it take to become good at sailing? | Just wondering: Is sailing hard to learn?
+    qqp 0: Quick question: How cold does it get in Berlin in winter? | Quick question: How much is the rent for a flat in Berlin?
+    qqp 1: How expensive are rented apartments in Sydney? | What does it cost to rent an apartment in Sydney?
     stsb 0: An old woman is building a tent on a building site. | An old man is petting a pony beside a lake.
     stsb 0: In a kitchen, an old woman is frying an egg. | In a yard, an old man is fixing a truck.
     stsb 5: A woman is throwing a frisbee at a sports club. | At a sports club, a lady is throwing a frisbee.
-    mnli 2: Yesterday, Daniel passed the driving test despite a friend's warning, and then won first prize in the contest. | He failed the driving test.
-    mnli 2: On his birthday, Oscar repaired the broken heater on the advice of a doctor. | Oscar broke the new heater on the advice of a doctor.
-    mnli 0: Nina loved the new film, but missed the last train. | She did not get on the train.
+    mnli 2: Yesterday, Daniel passed the driving test, and then won first prize in the contest. | Nobody passed the driving test.
+    mnli 2: On his birthday, Daniel repaired the broken heater on the advice of a colleague. | Daniel never repaired the broken heater on the advice of a colleague.
+    mnli 0: Nina missed the last train. | Somebody missed the last train.
     qnli 1: What is the Fairview Castle famous for? | Four thousand people visit the Fairview Castle every year.
     qnli 1: How many visitors does the Brightwater Observatory have? | The Brightwater Observatory is best known for its garden.
-    qnli 1: What led to the closing of the Kestrel Abbey? | The Alder Concert Hall belongs to Crown Motors, and the building was closed for lack of money.
-    rte 1: The city council of Prague approved the tower planned by Westbrook, a newspaper wrote on Tuesday. | Paul Turner was elected mayor of Prague with a clear majority.
-    rte 0: House prices in Madrid fell by seven percent, a newspaper wrote on Friday. | Housing in Madrid became cheaper.
-    rte 0: A court in Dublin found Laura Olsen guilty of fraud. The news came on Thursday. | Laura Olsen was convicted by a court.
+    qnli 1: What led to the closing of the Kestrel Abbey? | The Alder Concert Hall was closed after a fire.
+    rte 1: The city council of Prague approved the tower planned by Westbrook. | Daniel Fischer was elected mayor of Vienna with a clear majority.
+    rte 0: David Keller has resigned as head of Westbrook in Chicago. | There is no doubt that David Keller has resigned as head of Westbrook in Chicago.
+    rte 0: The police in Madrid arrested Laura Marino at the airport, a newspaper wrote. | Laura Marino was taken to prison.
     ");
 }
 

@@ -90,7 +90,7 @@ fn long_run(world: &World) -> std::process::Child {
         };
     }
     let _ = &mut command;
-    let child = plain.spawn().unwrap();
+    let mut child = plain.spawn().unwrap();
     for _ in 0..600 {
         let runs = std::fs::read_dir(world.path("out/runs")).into_iter().flatten().flatten();
         if runs.map(|entry| entry.path()).any(|run| run.join("evals.csv").exists() && !run.join("DONE").exists()) {
@@ -98,7 +98,8 @@ fn long_run(world: &World) -> std::process::Child {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    panic!("the run did not start");
+    child.kill().unwrap();
+    panic!("the run did not start: {}", child.wait().unwrap());
 }
 
 #[test]

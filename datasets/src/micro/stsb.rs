@@ -99,8 +99,8 @@ fn write(draw: &mut Draw, level: usize) -> Row {
     let one = scene(draw, topic);
     let two = match level {
         5 => one,
-        4 => Scene { place: *draw.other(topic.places, &one.place), ..one },
-        3 if draw.chance(50) => Scene { thing: *draw.other(one.action.things, &one.thing), ..one },
+        4 => Scene { place: draw.other::<&str>(topic.places, &one.place), ..one },
+        3 if draw.chance(50) => Scene { thing: draw.other::<&str>(one.action.things, &one.thing), ..one },
         3 => Scene { actor: draw.other(ACTORS, one.actor), ..one },
         2 => Scene { actor: one.actor, place: one.place, ..unlike(draw, topic, &one) },
         1 => unlike(draw, topic, &one),
@@ -114,7 +114,7 @@ fn write(draw: &mut Draw, level: usize) -> Row {
 
 fn scene(draw: &mut Draw, topic: &'static Topic) -> Scene {
     let (actor, action, place) = (draw.word(ACTORS), draw.word(topic.actions), *draw.word(topic.places));
-    Scene { actor, action, thing: *draw.word(action.things), place }
+    Scene { actor, action, thing: draw.word::<&str>(action.things), place }
 }
 
 /// Another actor does something else within the topic.

@@ -89,7 +89,7 @@ impl<'a> Compared<'a> {
         let mut compared = Compared { beside, obstacles, verdict: Verdict::NotComparable };
         let verdicts = columns.iter().filter_map(|column| {
             let cell = row.cells.get(&column.name).filter(|cell| !cell.scores.is_empty())?;
-            Some((0..column.parts.len()).map(|i| compared.part(column, cell, i)).max()?)
+            (0..column.parts.len()).map(|i| compared.part(column, cell, i)).max()
         });
         compared.verdict = verdicts.max().unwrap_or(Verdict::NotComparable);
         compared
