@@ -136,8 +136,9 @@ fn train(recipe: &Recipe, flags: &Overrides, facts: &Facts, task: &Task, method:
     if !fields.contains_key("max_length") {
         fields.insert("max_length".into(), (task.max_length.min(facts.max_positions) as i64).into());
     }
-    let mut train: TrainSpec = serde_path_to_error::deserialize(toml::Value::Table(fields))
-        .map_err(|e| Error::Usage(format!("{place}, at {}: {}", e.path(), e.inner().message())))?;
+    let mut train: TrainSpec = serde_path_to_error::deserialize(toml::Value::Table(fields)).map_err(|e| {
+        Error::Usage(format!("{place}, at {}: {}", e.path(), registry::with_nearest(e.inner().message())))
+    })?;
     train.epochs = flags.epochs.unwrap_or(train.epochs);
     train.batch_size = flags.batch_size.unwrap_or(train.batch_size);
     train.precision = flags.precision.unwrap_or(train.precision);

@@ -132,7 +132,7 @@ impl Recipe {
         let parsed = toml::Deserializer::parse(text).map_err(|e| Error::Usage(format!("recipe {name}: {e}")))?;
         let recipe: Recipe = serde_path_to_error::deserialize(parsed).map_err(|e| {
             let at = e.path().to_string();
-            let detail = e.into_inner().message().to_string();
+            let detail = methods::registry::with_nearest(e.into_inner().message());
             Error::Usage(format!("recipe {name}, at {at}: {detail}"))
         })?;
         recipe.check(name)

@@ -165,9 +165,9 @@ fn unknown_names_come_with_the_nearest() {
     fails(&world, &["--methods", "sorra"], 2, &["unknown method 'sorra'", "did you mean 'sora'?"]);
     fails(&world, &["--tasks", "rtee"], 2, &["unknown task 'rtee'", "did you mean 'rte'?"]);
     world.recipe("epoch = 3\n");
-    fails(&world, &[], 2, &["epoch"]);
+    fails(&world, &[], 2, &["epoch", "did you mean `epochs`?"]);
     world.recipe("[[override]]\nmethods = [\"sora\"]\noptions = { lamda = 1.0 }\n");
-    fails(&world, &[], 2, &["sora", "lamda", "lambda"]);
+    fails(&world, &[], 2, &["sora", "lamda", "did you mean `lambda`?"]);
     world.recipe("[[override]]\nmethods = [\"sorra\"]\n");
     fails(&world, &[], 2, &["override 1", "sorra"]);
 }

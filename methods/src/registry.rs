@@ -73,5 +73,18 @@ pub(crate) fn build_with<O: DeserializeOwned, M: Method + 'static>(
 }
 
 fn parse<O: DeserializeOwned>(method: &'static str, given: &toml::Table) -> Result<O> {
-    given.clone().try_into().map_err(|e: toml::de::Error| Error::Options { method, detail: e.message().to_string() })
+    given.clone().try_into().map_err(|e: toml::de::Error| Error::Options { method, detail: with_nearest(e.message()) })
+}
+
+/// serde's message about an unknown field, with the nearest of the fields it lists.
+pub fn with_nearest(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let nearest = quoted.next().filter(|_| message.starts_with("unknown field")).and_then(|unknown| {
+        let near = quoted.map(|known| (strsim::damerau_levenshtein(known, unknown), known));
+        near.filter(|(distance, known)| *distance <= 1 + known.len() / 3).min()
+    });
+    match nearest {
+        Some((_, known)) => format!("{message} (did you mean `{known}`?)"),
+        None => message.to_string(),
+    }
 }
