@@ -14,6 +14,13 @@ use crate::spec::{Precision, RunSpec};
 use crate::store::write_atomically;
 use crate::train::Trainer;
 
+/// The runs of a plan that a recipe's `[timing]` means: its task, or the plan's first, with the plan's first seed.
+pub fn timed(plan: &[RunSpec], timing: &Timing) -> Vec<RunSpec> {
+    let Some(first) = plan.first() else { return Vec::new() };
+    let task = timing.task.as_ref().filter(|task| plan.iter().any(|run| run.task == **task)).unwrap_or(&first.task);
+    plan.iter().filter(|run| run.task == *task && run.seed == first.seed).cloned().collect()
+}
+
 /// Times the planned runs of one seed, task by task. `timings.csv` in `out` is rewritten after every round.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //! - `task_loss` — mean task loss of the last epoch, absolute: it moves when a method stops learning, even where the head
 //!   alone still solves the task;
 //! - `parameters/<count>` and `collapsed` — exact, tolerance 0;
-//! - `epoch_time_ratio` — time a method needs over LoRA's, tolerance a factor either way, since machines differ.
+//! - `epoch_time_ratio` — time a method needs over LoRA's, interleaved; tolerance a factor either way, since machines differ.
 //!
 //! A row that is missing and a row that is new close the gate too.
 
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::frame::label::variants;
-use crate::record::Outcome;
-use crate::stats::{mean, median};
+use crate::record::{Outcome, TimingRow};
+use crate::stats::median;
 use crate::store::{RunRecord, Status, write_atomically};
 
 /// Metric of the time rows.
@@ -57,8 +57,9 @@ impl BaselineRow {
     }
 }
 
-/// The rows of finished runs. A run that failed has none, so its rows are missing from the comparison.
-pub fn baseline_rows(runs: &[RunRecord]) -> Vec<BaselineRow> {
+/// The rows of finished runs and of an interleaved timing. A run that failed has none, so its rows are missing from the
+/// comparison.
+pub fn baseline_rows(runs: &[RunRecord], timings: &[TimingRow]) -> Vec<BaselineRow> {
     let names: Vec<String> = runs.iter().zip(variants(runs)).map(|(run, variant)| name(run, &variant)).collect();
     let mut rows: Vec<BaselineRow> = Vec::new();
     for (run, name) in runs.iter().zip(&names) {
@@ -66,7 +67,7 @@ pub fn baseline_rows(runs: &[RunRecord]) -> Vec<BaselineRow> {
             rows.extend(run_rows(run, name, outcome));
         }
     }
-    rows.extend(time_rows(runs, &names));
+    rows.extend(time_rows(timings));
     rows.sort_by_key(BaselineRow::key);
     rows
 }
@@ -114,29 +115,25 @@ fn default_tolerance(metric: &str, examples: usize) -> f64 {
     rounded((times / examples.max(1) as f64).max(0.01))
 }
 
-/// Median epoch seconds over LoRA's on the same task; geometric mean over the tasks.
-fn time_rows(runs: &[RunRecord], names: &[String]) -> Vec<BaselineRow> {
-    let mut seconds: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
-    for (run, name) in runs.iter().zip(names).filter(|(run, _)| matches!(run.status, Status::Done(_))) {
-        seconds.entry((name, &run.spec.task)).or_default().extend(run.epochs.iter().map(|epoch| epoch.seconds));
-    }
-    let medians: BTreeMap<(&str, &str), f64> =
-        seconds.into_iter().filter_map(|(key, values)| Some((key, median(&values)?))).collect();
-    let methods: BTreeSet<&str> = medians.keys().map(|key| key.0).filter(|name| *name != REFERENCE).collect();
-    let ratio = |method: &str| {
-        let of_task = |(key, own): (&(&str, &str), &f64)| {
-            let reference = medians.get(&(REFERENCE, key.1)).filter(|_| key.0 == method)?;
-            Some((own / reference).ln())
-        };
-        mean(&medians.iter().filter_map(of_task).collect::<Vec<_>>()).map(f64::exp)
+/// Median over the rounds of a method's time over LoRA's in the same round: methods take turns, so that a busy moment of
+/// the machine hits both.
+fn time_rows(timings: &[TimingRow]) -> Vec<BaselineRow> {
+    let methods: BTreeSet<&str> = timings.iter().map(|row| row.method.as_str()).filter(|m| *m != REFERENCE).collect();
+    let reference = |row: &TimingRow| {
+        timings
+            .iter()
+            .find(|r| r.method == REFERENCE && r.task == row.task && r.repeat == row.repeat)
+            .map(|r| r.seconds)
     };
     let row = |method: &str| {
+        let own = timings.iter().filter(|row| row.method == method);
+        let ratios: Vec<f64> = own.filter_map(|row| Some(row.seconds / reference(row)?)).collect();
         Some(BaselineRow {
             task: ALL_TASKS.into(),
             method: method.into(),
             seed: None,
             metric: TIME_RATIO.into(),
-            value: rounded(ratio(method)?),
+            value: rounded(median(&ratios)?),
             tolerance: TIME_FACTOR,
         })
     };

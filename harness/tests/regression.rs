@@ -4,6 +4,8 @@ mod support;
 
 use support::{World, failure};
 
+const TIMING: &str = "[timing]\nrounds = 2\nsteps = 1\n";
+
 fn regression(world: &World, extra: &[&str]) -> assert_cmd::Command {
     let mut command = world.rankbench(&[
         "regression",
@@ -36,7 +38,7 @@ fn open_the_time_rows(world: &World) {
 #[test]
 fn the_gate_opens_for_the_same_code() {
     let world = World::new();
-    world.recipe("");
+    world.recipe(TIMING);
     let (code, text) = failure(&mut regression(&world, &[]));
     assert!(code == 3 && text.contains("--bless"), "{text}");
     regression(&world, &["--bless"]).assert().success();
@@ -50,8 +52,9 @@ fn the_gate_opens_for_the_same_code() {
 #[test]
 fn the_gate_closes_when_a_method_is_broken() {
     let world = World::new();
-    world.recipe("");
+    world.recipe(TIMING);
     regression(&world, &["--bless"]).assert().success();
+    assert!(world.read("baseline.csv").contains("all,sora,,epoch_time_ratio"));
     open_the_time_rows(&world);
     let broken = [
         ("lora", "alpha = 0.0", "sst2 lora seed 0 task_loss"),
@@ -59,7 +62,7 @@ fn the_gate_closes_when_a_method_is_broken() {
         ("adalora", "target_r = 3", "sst2 adalora seed 0 parameters/effective"),
     ];
     for (method, option, moved) in broken {
-        let extra = format!("[[override]]\nmethods = [\"{method}\"]\noptions = {{ {option} }}\n");
+        let extra = format!("[[override]]\nmethods = [\"{method}\"]\noptions = {{ {option} }}\n{TIMING}");
         world.recipe(&extra);
         let (code, text) = failure(&mut regression(&world, &[]));
         assert_eq!(code, 4, "{text}");

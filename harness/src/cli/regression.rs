@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::shared::{RecipeFlags, recipe};
+use super::shared::{Job, RecipeFlags, recipe};
+use crate::efficiency::{measure, timed};
 use crate::error::{Error, Result};
-use crate::store::{self, RunRecord, Status};
+use crate::gate::BaselineRow;
+use crate::recipe::Recipe;
+use crate::store::{self, Status};
 use crate::sweep::{preflight, sweep};
 use crate::{gate, home};
 
@@ -32,7 +35,7 @@ impl Regression {
         let named = home::dir().join("results/baselines").join(format!("{}.csv", recipe.name));
         let path = self.baseline.clone().unwrap_or(named);
         let baseline = if self.bless { Vec::new() } else { gate::read(&path)? };
-        let current = gate::baseline_rows(&self.fresh_runs()?);
+        let current = self.fresh_rows(&recipe)?;
         if self.bless {
             gate::bless(&path, &current)?;
             println!("wrote {} rows to {}", current.len(), path.display());
@@ -49,20 +52,23 @@ impl Regression {
         )))
     }
 
-    /// The recipe's runs, always made anew: a stored run would hide what changed.
-    fn fresh_runs(&self) -> Result<Vec<RunRecord>> {
-        let recipe = recipe(&self.recipe)?;
-        let job = self.flags.job(&recipe)?;
-        preflight(&job.plan, &job.inputs, &job.data)?;
+    /// The recipe's runs and timing, always made anew: stored ones would hide what changed.
+    fn fresh_rows(&self, recipe: &Recipe) -> Result<Vec<BaselineRow>> {
+        let Job { plan, inputs, data, stop } = self.flags.job(recipe)?;
+        preflight(&plan, &inputs, &data)?;
         let scratch = Scratch::new()?;
-        sweep(&job.plan, &job.inputs, &job.data, &scratch.0, &job.stop)?;
-        let runs = job.plan.iter().map(|spec| store::load(&scratch.0.join(spec.id()))).collect::<Result<Vec<_>>>()?;
+        sweep(&plan, &inputs, &data, &scratch.0, &stop)?;
+        let runs = plan.iter().map(|spec| store::load(&scratch.0.join(spec.id()))).collect::<Result<Vec<_>>>()?;
         for run in &runs {
             if let Status::Failed(reason) = &run.status {
                 eprintln!("{} failed: {reason}", run.id);
             }
         }
-        Ok(runs)
+        let timings = match &recipe.timing {
+            Some(timing) => measure(&timed(&plan, timing), timing, &inputs, &data, &scratch.0, &stop)?,
+            None => Vec::new(),
+        };
+        Ok(gate::baseline_rows(&runs, &timings))
     }
 }
 

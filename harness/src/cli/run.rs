@@ -77,16 +77,14 @@ fn make_runs(job: &Job, out: &Path) -> Result<Swept> {
 /// The interleaved timing of a recipe that asks for one, on its first task and seed; made once.
 fn timings(job: &Job, recipe: &Recipe, out: &Path) -> Result<Vec<TimingRow>> {
     let path = out.join("timings.csv");
-    let Some((timing, first)) = recipe.timing.as_ref().zip(job.plan.first()) else { return Ok(Vec::new()) };
+    let Some(timing) = &recipe.timing else { return Ok(Vec::new()) };
     let wanted = |row: &TimingRow| row.repeat == timing.rounds;
     if let Some(known) = path.exists().then(|| report::read_timings(&path)).transpose()?
         && known.iter().any(wanted)
     {
         return Ok(known);
     }
-    let task = timing.task.as_ref().unwrap_or(&first.task);
-    let plan: Vec<_> = job.plan.iter().filter(|run| run.task == *task && run.seed == first.seed).cloned().collect();
-    efficiency::measure(&plan, timing, &job.inputs, &job.data, out, &job.stop)
+    efficiency::measure(&efficiency::timed(&job.plan, timing), timing, &job.inputs, &job.data, out, &job.stop)
 }
 
 /// The stored runs of the plan, in its order.
