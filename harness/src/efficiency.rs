@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::recipe::Timing;
 use crate::record::TimingRow;
 use crate::spec::{Precision, RunSpec};
-use crate::store::write_atomically;
+use crate::store::write_csv;
 use crate::train::Trainer;
 
 /// The runs of a plan that a recipe's `[timing]` means: its task, or the plan's first, with the plan's first seed.
@@ -46,7 +46,7 @@ pub fn measure(
             .begin(&format!("timing on {}", same_task[0].task), contestants.len() as u64 * (timing.rounds as u64 + 1));
         rounds(contestants, timing, inputs, &progress, stop, &mut |row| {
             rows.push(row);
-            write(&rows, out)
+            write_csv(&out.join("timings.csv"), &rows)
         })?;
         progress.end(&format!("{} rounds", timing.rounds));
     }
@@ -101,26 +101,9 @@ fn rounds(
                 batch_size: spec.train.batch_size,
                 length: trainer.longest(),
                 device: device::name(inputs.device),
-                precision: precision_name(spec.train.precision).into(),
+                precision: spec.train.precision.name().into(),
             })?;
         }
     }
     Ok(())
-}
-
-fn precision_name(precision: Precision) -> &'static str {
-    match precision {
-        Precision::Fp32 => "fp32",
-        Precision::Tf32 => "tf32",
-        Precision::Bf16 => "bf16",
-    }
-}
-
-fn write(rows: &[TimingRow], out: &Path) -> Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row).map_err(|e| Error::Internal(format!("timings.csv: {e}")))?;
-    }
-    let bytes = writer.into_inner().map_err(|e| Error::Internal(format!("timings.csv: {e}")))?;
-    write_atomically(&out.join("timings.csv"), &bytes)
 }

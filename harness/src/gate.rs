@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::frame::label::variants;
 use crate::record::{Outcome, TimingRow};
 use crate::stats::median;
-use crate::store::{RunRecord, Status, write_atomically};
+use crate::store::{RunRecord, Status, write_csv};
 
 /// Metric of the time rows.
 pub const TIME_RATIO: &str = "epoch_time_ratio";
@@ -253,12 +253,9 @@ pub fn read(path: &Path) -> Result<Vec<BaselineRow>> {
 pub fn bless(path: &Path, rows: &[BaselineRow]) -> Result<()> {
     let old = if path.exists() { read(path)? } else { Vec::new() };
     let kept: BTreeMap<Key, f64> = old.iter().map(|row| (row.key(), row.tolerance)).collect();
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
+    let blessed = |row: &BaselineRow| {
         let tolerance = kept.get(&row.key()).copied().unwrap_or(row.tolerance);
-        let blessed = BaselineRow { tolerance, ..row.clone() };
-        writer.serialize(blessed).map_err(|e| Error::Internal(format!("baseline: {e}")))?;
-    }
-    let bytes = writer.into_inner().map_err(|e| Error::Internal(format!("baseline: {e}")))?;
-    write_atomically(path, &bytes)
+        BaselineRow { tolerance, ..row.clone() }
+    };
+    write_csv(path, &rows.iter().map(blessed).collect::<Vec<_>>())
 }

@@ -104,7 +104,7 @@ pub enum EvaluateEvery {
 }
 
 /// Number format of the frozen weights and of activations. Trained values are always float32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32-bit floats everywhere: the reference.
@@ -113,6 +113,17 @@ pub enum Precision {
     Tf32,
     /// bfloat16 autocast.
     Bf16,
+}
+
+impl Precision {
+    /// Name in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        }
+    }
 }
 
 impl RunSpec {

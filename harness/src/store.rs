@@ -104,12 +104,7 @@ impl RunDir {
 
     /// Writes rows as CSV.
     pub fn write_rows<T: Serialize>(&self, name: &str, rows: &[T]) -> Result<()> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        for row in rows {
-            writer.serialize(row).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
-        }
-        let bytes = writer.into_inner().map_err(|e| Error::Internal(format!("{name}: {e}")))?;
-        self.write(name, &bytes)
+        write_csv(&self.path.join(name), rows)
     }
 
     /// Writes a value as JSON.
@@ -134,6 +129,20 @@ impl RunDir {
     pub fn previous_manifest(&self) -> Option<Manifest> {
         read_json(&self.path.join("manifest.json")).ok()
     }
+}
+
+/// Writes rows as a CSV file, through a temporary name.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
+    let internal = |e: String| Error::Internal(format!("{}: {e}", path.display()));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).map_err(|e| internal(e.to_string()))?;
+    }
+    let bytes = writer.into_inner().map_err(|e| internal(e.to_string()))?;
+    write_atomically(path, &bytes)
 }
 
 /// Writes `bytes` to `path` so that a reader sees all of it or nothing.

@@ -18,7 +18,7 @@ use crate::sweep::{Swept, preflight, sweep};
 /// `rankbench run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// A recipe file, or an embedded recipe: quick, table1, efficiency, regression.
+    /// A recipe file, or an embedded recipe: quick, table1, minilm_glue, efficiency, regression.
     #[arg(long, default_value = "table1")]
     recipe: String,
     #[command(flatten)]

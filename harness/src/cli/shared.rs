@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::device::{self, Choice};
 use crate::error::{Error, Result};
@@ -47,24 +47,13 @@ pub struct RecipeFlags {
     pub batch_size: Option<usize>,
     /// Number format.
     #[arg(long)]
-    pub precision: Option<PrecisionFlag>,
+    pub precision: Option<Precision>,
     /// Most training rows used, the first ones.
     #[arg(long)]
     pub train_limit: Option<usize>,
     /// Where to run.
     #[arg(long, default_value = "auto")]
     pub device: Choice,
-}
-
-/// `--precision`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum PrecisionFlag {
-    /// 32-bit floats: the reference.
-    Fp32,
-    /// Matrix products in TF32 on a GPU.
-    Tf32,
-    /// bfloat16 autocast.
-    Bf16,
 }
 
 /// Everything a command works on.
@@ -87,11 +76,7 @@ impl RecipeFlags {
             seeds: self.seeds.clone(),
             epochs: self.epochs,
             batch_size: self.batch_size,
-            precision: self.precision.map(|flag| match flag {
-                PrecisionFlag::Fp32 => Precision::Fp32,
-                PrecisionFlag::Tf32 => Precision::Tf32,
-                PrecisionFlag::Bf16 => Precision::Bf16,
-            }),
+            precision: self.precision,
             train_limit: self.train_limit,
         }
     }
