@@ -1,40 +1,54 @@
-//! Weights of a checkpoint directory: `model.safetensors`, memory-mapped, every tensor asked for by name and shape.
+//! Weights of a checkpoint directory: `model.safetensors`, memory-mapped, or else `pytorch_model.bin`; every tensor is
+//! asked for by name and shape.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 
-const WEIGHTS: &str = "model.safetensors";
-const HELP: &str =
-    "download the checkpoint again (a backbone is a directory with config.json, model.safetensors and a tokenizer)";
+const SAFETENSORS: &str = "model.safetensors";
+const PICKLED: &str = "pytorch_model.bin";
+const HELP: &str = "download the checkpoint again (a backbone is a directory with config.json, model.safetensors or \
+                    pytorch_model.bin, and a tokenizer)";
+/// Bytes copied from the map before its pages are given back.
+const CHUNK: usize = 16 << 20;
 
-/// The memory-mapped weights.
+/// The opened weights.
 pub struct Checkpoint {
     path: PathBuf,
-    map: Mmap,
+    content: Content,
+}
+
+enum Content {
+    Mapped(Mmap),
+    Unpickled(BTreeMap<String, Tensor>),
 }
 
 impl Checkpoint {
-    /// Maps `model.safetensors` of `dir`.
+    /// Maps `model.safetensors` of `dir`, or else reads `pytorch_model.bin`.
     ///
     /// # Errors
-    /// It is missing or unreadable.
+    /// Neither is there, or it is unreadable.
     pub fn open(dir: &Path) -> Result<Self> {
-        let path = dir.join(WEIGHTS);
-        let unreadable =
-            |e: std::io::Error| Error::Unreadable { path: path.clone(), reason: e.to_string(), help: HELP };
-        let file = File::open(&path).map_err(unreadable)?;
-        // SAFETY: the file is only read; a backbone is not expected to change while a run reads it.
-        let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
-        Ok(Checkpoint { path, map })
+        let path = weights_file(dir);
+        let unreadable = |reason: String| Error::Unreadable { path: path.clone(), reason, help: HELP };
+        if path.ends_with(PICKLED) {
+            let data = std::fs::read(&path).map_err(|e| unreadable(e.to_string()))?;
+            let tensors = torch_ext::unpickle(&data).map_err(|e| unreadable(e.to_string()))?;
+            return Ok(Checkpoint { path, content: Content::Unpickled(tensors.into_iter().collect()) });
+        }
+        let file = File::open(&path).map_err(|e| unreadable(e.to_string()))?;
+        // SAFETY: the file is only read; a backbone is not expected to change while it is loaded.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| unreadable(e.to_string()))?;
+        Ok(Checkpoint { path, content: Content::Mapped(map) })
     }
 
     /// A reader whose names may carry `prefix` (e.g. `bert.`) or not: base models are saved without it.
@@ -42,16 +56,28 @@ impl Checkpoint {
     /// # Errors
     /// A truncated or damaged file.
     pub fn reader<'a>(&'a self, prefix: &'a str, device: Device, kind: Kind) -> Result<Reader<'a>> {
-        let tensors = SafeTensors::deserialize(&self.map).map_err(|e| Error::Unreadable {
-            path: self.path.clone(),
-            reason: format!("it is truncated or no safetensors file ({e})"),
-            help: HELP,
-        })?;
-        let stored: Vec<String> = tensors.names().into_iter().map(str::to_string).collect();
-        let is_prefixed = stored.iter().any(|name| name.starts_with(prefix));
-        let source = Source::File(Stored { path: &self.path, tensors, names: stored, prefix, is_prefixed });
-        Ok(Reader { source, device, kind, used: RefCell::default(), problems: RefCell::default() })
+        let tensors = match &self.content {
+            Content::Mapped(map) => {
+                let tensors = SafeTensors::deserialize(map).map_err(|e| Error::Unreadable {
+                    path: self.path.clone(),
+                    reason: format!("it is truncated or no safetensors file ({e})"),
+                    help: HELP,
+                })?;
+                Tensors::Mapped(map, tensors)
+            }
+            Content::Unpickled(tensors) => Tensors::Unpickled(tensors),
+        };
+        let names = tensors.names();
+        let is_prefixed = names.iter().any(|name| name.starts_with(prefix));
+        let source = Source::File(Stored { path: &self.path, tensors, names, prefix, is_prefixed });
+        Ok(Reader { source, device, kind, used: RefCell::default(), taken: RefCell::default(), problems: RefCell::default() })
     }
+}
+
+/// The file with the weights: `pytorch_model.bin` only where there is nothing better.
+fn weights_file(dir: &Path) -> PathBuf {
+    let [safetensors, pickled] = [SAFETENSORS, PICKLED].map(|name| dir.join(name));
+    if !safetensors.exists() && pickled.exists() { pickled } else { safetensors }
 }
 
 /// Hands out tensors and remembers what was missing, surplus or of another shape, so that all of it is reported at once.
@@ -60,6 +86,7 @@ pub struct Reader<'a> {
     device: Device,
     kind: Kind,
     used: RefCell<BTreeSet<String>>,
+    taken: RefCell<Vec<(String, Tensor)>>,
     problems: RefCell<Vec<String>>,
 }
 
@@ -72,10 +99,15 @@ enum Source<'a> {
 /// The tensors of a file.
 struct Stored<'a> {
     path: &'a Path,
-    tensors: SafeTensors<'a>,
+    tensors: Tensors<'a>,
     names: Vec<String>,
     prefix: &'a str,
     is_prefixed: bool,
+}
+
+enum Tensors<'a> {
+    Mapped(&'a Mmap, SafeTensors<'a>),
+    Unpickled(&'a BTreeMap<String, Tensor>),
 }
 
 impl Reader<'_> {
@@ -83,20 +115,38 @@ impl Reader<'_> {
     /// LayerNorm weights around 1.
     pub fn random(seed: i64, device: Device, kind: Kind) -> Self {
         tch::manual_seed(seed);
-        Reader { source: Source::Random, device, kind, used: RefCell::default(), problems: RefCell::default() }
+        let (used, taken, problems) = Default::default();
+        Reader { source: Source::Random, device, kind, used, taken, problems }
     }
 
-    /// The tensor `name` (without prefix) of `shape`, on the device. Where it is missing or of another shape, a
-    /// placeholder is given and [`Reader::finish`] fails.
-    pub fn take(&self, name: &str, shape: &[i64]) -> Tensor {
-        self.take_optional(name, shape).unwrap_or_else(|| {
+    /// The backbone's tensor `name` (without prefix) of `shape`, on the device, with its number in [`Reader::taken`].
+    /// Where it is missing or of another shape, a placeholder is given and [`Reader::finish`] fails.
+    pub fn take(&self, name: &str, shape: &[i64]) -> (usize, Tensor) {
+        let tensor = self.read(name, shape).unwrap_or_else(|| {
             self.problems.borrow_mut().push(format!("missing: {name}, expected shape {shape:?}"));
             self.placeholder(shape)
-        })
+        });
+        let mut taken = self.taken.borrow_mut();
+        taken.push((name.to_string(), tensor.shallow_clone()));
+        (taken.len() - 1, tensor)
     }
 
-    /// [`Reader::take`] where the tensor may be absent.
-    pub fn take_optional(&self, name: &str, shape: &[i64]) -> Option<Tensor> {
+    /// Every tensor [`Reader::take`] gave, in its order.
+    pub fn taken(&self) -> Vec<(String, Tensor)> {
+        self.taken.borrow().iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    }
+
+    /// Weight and bias of a square linear that belongs to the head, where the checkpoint has it.
+    pub fn take_linear_of_head(&self, name: &str, width: i64) -> Option<[Tensor; 2]> {
+        let weight = self.read(&format!("{name}.weight"), &[width, width])?;
+        let bias = self.read(&format!("{name}.bias"), &[width]).unwrap_or_else(|| {
+            self.problems.borrow_mut().push(format!("missing: {name}.bias, expected shape [{width}]"));
+            self.placeholder(&[width])
+        });
+        Some([weight, bias])
+    }
+
+    fn read(&self, name: &str, shape: &[i64]) -> Option<Tensor> {
         let Source::File(stored) = &self.source else { return Some(self.drawn(name, shape)) };
         let name = stored.name_of(name)?;
         let tensor = stored.tensor(&name, shape, self.device, self.kind);
@@ -142,32 +192,85 @@ impl Stored<'_> {
         let prefix = if self.is_prefixed { self.prefix } else { "" };
         let old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
         let names = [name, old.as_str()].map(|name| format!("{prefix}{name}"));
-        names.into_iter().find(|name| self.tensors.tensor(name).is_ok())
+        names.into_iter().find(|name| self.tensors.has(name))
     }
 
     fn tensor(&self, name: &str, shape: &[i64], device: Device, kind: Kind) -> std::result::Result<Tensor, String> {
-        let view = self.tensors.tensor(name).map_err(|e| format!("unreadable: {name} ({e})"))?;
-        let found: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-        if found != shape {
-            return Err(format!("wrong shape: {name} is {found:?}, expected {shape:?}"));
-        }
-        let stored = match view.dtype() {
-            Dtype::F64 => Kind::Double,
-            Dtype::F32 => Kind::Float,
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            other => return Err(format!("wrong type: {name} is {other:?}, expected floating point")),
-        };
-        let tensor = Tensor::f_from_data_size(view.data(), &found, stored);
-        let tensor = tensor.and_then(|t| t.f_to_device(device)).and_then(|t| t.f_to_kind(kind));
+        let tensor = self.tensors.get(name, shape)?;
+        let tensor = tensor.f_to_device(device).and_then(|t| t.f_to_kind(kind));
         let tensor = tensor.map_err(|e| format!("unreadable: {name} ({e})"))?;
-        let is_finite = tensor.isfinite().all().int64_value(&[]) == 1;
+        let (least, most) = tensor.aminmax(None, false);
+        let is_finite = [least, most].iter().all(|bound| bound.double_value(&[]).is_finite());
         if is_finite { Ok(tensor) } else { Err(format!("not finite: {name} holds NaN or infinity")) }
     }
 }
 
+impl Tensors<'_> {
+    fn names(&self) -> Vec<String> {
+        match self {
+            Tensors::Mapped(_, tensors) => tensors.names().into_iter().map(str::to_string).collect(),
+            Tensors::Unpickled(tensors) => tensors.keys().cloned().collect(),
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Tensors::Mapped(_, tensors) => tensors.tensor(name).is_ok(),
+            Tensors::Unpickled(tensors) => tensors.contains_key(name),
+        }
+    }
+
+    /// The tensor as stored, on the CPU.
+    fn get(&self, name: &str, shape: &[i64]) -> std::result::Result<Tensor, String> {
+        let matches = |found: Vec<i64>| match found == shape {
+            true => Ok(()),
+            false => Err(format!("wrong shape: {name} is {found:?}, expected {shape:?}")),
+        };
+        match self {
+            Tensors::Mapped(map, tensors) => {
+                let view = tensors.tensor(name).map_err(|e| format!("unreadable: {name} ({e})"))?;
+                matches(view.shape().iter().map(|&n| n as i64).collect())?;
+                let kind = match view.dtype() {
+                    Dtype::F64 => Kind::Double,
+                    Dtype::F32 => Kind::Float,
+                    Dtype::F16 => Kind::Half,
+                    Dtype::BF16 => Kind::BFloat16,
+                    other => return Err(format!("wrong type: {name} is {other:?}, expected floating point")),
+                };
+                copied(map, &view, shape, kind).map_err(|e| format!("unreadable: {name} ({e})"))
+            }
+            Tensors::Unpickled(tensors) => {
+                let tensor = tensors.get(name).ok_or_else(|| format!("unreadable: {name}"))?;
+                matches(tensor.size())?;
+                match tensor.kind() {
+                    Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16 => Ok(tensor.shallow_clone()),
+                    other => Err(format!("wrong type: {name} is {other:?}, expected floating point")),
+                }
+            }
+        }
+    }
+}
+
+/// Copies a tensor out of the map chunk by chunk and gives the map's pages back as it goes, so that a checkpoint is in
+/// memory once, not twice.
+fn copied(map: &Mmap, view: &TensorView, shape: &[i64], kind: Kind) -> std::result::Result<Tensor, tch::TchError> {
+    let tensor = Tensor::f_empty(shape, (kind, Device::Cpu))?;
+    let data = view.data();
+    let start = data.as_ptr() as usize - map.as_ptr() as usize;
+    for (index, chunk) in data.chunks(CHUNK).enumerate() {
+        // SAFETY: the new tensor is contiguous and, as `deserialize` has checked, has as many bytes as the view.
+        unsafe {
+            let target = tensor.data_ptr().cast::<u8>().add(index * CHUNK);
+            std::ptr::copy_nonoverlapping(chunk.as_ptr(), target, chunk.len());
+        }
+        // SAFETY: the map is read-only and backed by the file, so a page that is given back is read again when needed.
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start + index * CHUNK, chunk.len()) };
+    }
+    Ok(tensor)
+}
+
 /// sha256 of the files of a checkpoint directory that determine what an encoder computes: (name, sha256) of
-/// `config.json` and the weights.
+/// `config.json` and the file with the weights.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -181,5 +284,7 @@ pub fn checksums(dir: &Path) -> Result<Vec<(String, String)>> {
                 .map_err(|e| Error::Unreadable { path, reason: e.to_string(), help: HELP })?;
             Ok((name.to_string(), hex::encode(hash.finalize())))
         };
-    ["config.json", WEIGHTS].into_iter().map(sum).collect()
+    let weights = weights_file(dir);
+    let weights = weights.file_name().map_or(SAFETENSORS.into(), |name| name.to_string_lossy());
+    ["config.json", &weights].into_iter().map(sum).collect()
 }

@@ -117,6 +117,34 @@ impl Config {
         }
     }
 
+    /// A whole number.
+    ///
+    /// # Errors
+    /// It is missing or something else.
+    pub fn integer(&self, option: &str) -> Result<i64> {
+        let value = self.value(option)?;
+        value.as_i64().ok_or_else(|| self.wrong(option, "a whole number".into(), value))
+    }
+
+    /// [`Config::integer`], or `None` where it is absent or null.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn integer_or_none(&self, option: &str) -> Result<Option<i64>> {
+        match self.options.get(option) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.integer(option).map(Some),
+        }
+    }
+
+    /// An option that must be there.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn require(&self, option: &str) -> Result<&Value> {
+        self.value(option)
+    }
+
     /// A text.
     ///
     /// # Errors

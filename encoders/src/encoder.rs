@@ -3,7 +3,8 @@
 use tch::Tensor;
 
 use crate::head::Head;
-use crate::site::{Attach, Site};
+use crate::parts::Trunk;
+use crate::site::{Pass, Site};
 
 /// One padded batch on the encoder's device.
 pub struct Inputs {
@@ -17,43 +18,56 @@ pub struct Inputs {
 
 /// A frozen encoder with named sites.
 pub trait Encoder {
+    /// The layers, their sites, and every tensor of the backbone.
+    fn trunk(&self) -> &Trunk;
+
     /// Every site, in the order of the modules (layer by layer: query, key, value, attention output, intermediate, output).
-    fn sites(&self) -> &[Site];
+    fn sites(&self) -> &[Site] {
+        self.trunk().sites()
+    }
+
+    /// The frozen tensors by their Hugging Face name, head excluded; [`crate::Attach::weight`] counts them in this order.
+    fn weights(&self) -> &[(String, Tensor)] {
+        self.trunk().weights()
+    }
 
     /// Width of the hidden states.
-    fn hidden_size(&self) -> i64;
+    fn hidden_size(&self) -> i64 {
+        self.trunk().dims.hidden
+    }
+
+    /// Rows of the token embedding: every id must be below it.
+    fn vocab_size(&self) -> usize {
+        self.trunk().dims.vocab as usize
+    }
 
     /// Longest input in tokens.
     fn max_positions(&self) -> usize;
 
-    /// Rows of the token embedding: every id must be below it.
-    fn vocab_size(&self) -> usize;
-
-    /// The frozen tensors by their Hugging Face name, head excluded.
-    fn weights(&self) -> Vec<(String, Tensor)>;
-
-    /// Output of the embeddings, `[rows, length, hidden]`. `train` turns the dropout of the configuration on.
-    fn embeddings(&self, inputs: &Inputs, train: bool) -> Tensor;
+    /// Output of the embeddings, `[rows, length, hidden]`.
+    fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor;
 
     /// Every layer's output for the embeddings' output, each `[rows, length, hidden]`.
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, attach: &dyn Attach, train: bool) -> Vec<Tensor>;
+    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor>;
 
     /// Embeddings' output followed by every layer's output, each `[rows, length, hidden]`.
-    fn hidden_states(&self, inputs: &Inputs, attach: &dyn Attach, train: bool) -> Vec<Tensor> {
-        let embedded = self.embeddings(inputs, train);
-        let layers = self.layers(&embedded, inputs, attach, train);
+    fn hidden_states(&self, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
+        let embedded = self.embeddings(inputs, pass);
+        let layers = self.layers(&embedded, inputs, pass);
         std::iter::once(embedded).chain(layers).collect()
     }
 
-    /// Classification head (pooler and classifier) for `outputs` outputs, with the pre-trained pooler where the
-    /// checkpoint has one and new tensors drawn N(0, initializer_range), biases 0, from `seed` where it has none.
+    /// Classification head for `outputs` outputs, with the pre-trained pooler where the checkpoint has one and new
+    /// tensors drawn N(0, initializer_range), biases 0, from `seed` where it has none.
     fn head(&self, outputs: i64, seed: i64) -> Head;
 
     /// Logits `[rows, outputs]` from the last hidden state and the head's tensors in the order of [`Head::params`].
     fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor;
 
     /// Values of the head for `outputs` outputs.
-    fn head_len(&self, outputs: i64) -> i64;
+    fn head_len(&self, outputs: i64) -> i64 {
+        Head::len(self.hidden_size(), outputs)
+    }
 
     /// All parameters of the backbone and a head with `outputs` outputs, adapters not counted.
     fn parameter_count(&self, outputs: i64) -> i64 {

@@ -1,6 +1,8 @@
 //! The classification head as a list of named tensors: whoever trains owns them.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
+
+use crate::parts::Dims;
 
 /// Start values of a classification head.
 pub struct Head {
@@ -16,4 +18,40 @@ pub struct HeadParam {
     pub init: Tensor,
     /// Whether weight decay applies (weights yes, biases no).
     pub decayed: bool,
+}
+
+impl Head {
+    /// Two linears, `[hidden, hidden]` and `[outputs, hidden]`: weights N(0, initializer_range), biases 0, and the first
+    /// as pre-trained where the checkpoint has it.
+    pub(crate) fn new(
+        names: [&str; 2],
+        dims: &Dims,
+        outputs: i64,
+        seed: i64,
+        pretrained: Option<&[Tensor; 2]>,
+    ) -> Self {
+        tch::manual_seed(seed);
+        let hidden = dims.hidden;
+        let like = (Kind::Float, Device::Cpu);
+        let normal = |shape: [i64; 2]| Tensor::randn(shape, like) * dims.initializer_range;
+        // Both are always drawn, so that the classifier does not depend on whether the checkpoint has the first.
+        let (drawn, classifier) = (normal([hidden, hidden]), normal([outputs, hidden]));
+        let [first, first_bias] = match pretrained {
+            Some(linear) => linear.each_ref().map(Tensor::shallow_clone),
+            None => [drawn, Tensor::zeros([hidden], like)],
+        };
+        let tensors = [[first, first_bias], [classifier, Tensor::zeros([outputs], like)]];
+        let linear = |(name, [weight, bias]): (&str, [Tensor; 2])| {
+            [
+                HeadParam { name: format!("{name}.weight"), init: weight, decayed: true },
+                HeadParam { name: format!("{name}.bias"), init: bias, decayed: false },
+            ]
+        };
+        Head { params: names.into_iter().zip(tensors).flat_map(linear).collect() }
+    }
+
+    /// Values of such a head.
+    pub(crate) fn len(hidden: i64, outputs: i64) -> i64 {
+        (hidden + outputs) * (hidden + 1)
+    }
 }

@@ -3,15 +3,19 @@
 pub mod bert;
 pub mod checkpoint;
 pub mod config;
+pub mod deberta_v3;
 pub mod encoder;
 pub mod error;
 pub mod head;
+pub mod parts;
 pub mod registry;
+pub mod roberta;
 pub mod site;
 
 pub use config::Config;
 pub use encoder::{Encoder, Inputs};
 pub use error::{Error, Result};
 pub use head::{Head, HeadParam};
+pub use parts::Trunk;
 pub use registry::{ENCODERS, load, random};
-pub use site::{Attach, Frozen, Site, SiteKind};
+pub use site::{Attach, Frozen, Pass, Site, SiteKind};

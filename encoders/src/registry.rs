@@ -4,11 +4,11 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
-use crate::bert;
 use crate::checkpoint::{Checkpoint, Reader};
 use crate::config::Config;
 use crate::encoder::Encoder;
 use crate::error::Result;
+use crate::{bert, deberta_v3, roberta};
 
 /// One architecture.
 pub struct Entry {
@@ -25,7 +25,7 @@ pub struct Entry {
 }
 
 /// The registered architectures.
-pub static ENCODERS: &[&Entry] = &[&bert::ENTRY];
+pub static ENCODERS: &[&Entry] = &[&bert::ENTRY, &roberta::ENTRY, &deberta_v3::ENTRY];
 
 /// Reads the checkpoint directory `dir` (Hugging Face layout: `config.json`, `model.safetensors`) onto `device`, its
 /// weights as `kind`.

@@ -52,18 +52,31 @@ impl SiteKind {
     }
 }
 
-/// What is attached to the sites during one forward pass.
+/// What a method attaches to a backbone during one forward pass.
 pub trait Attach {
-    /// What is added to the frozen linear's output at `site` for its input `x` (`[..., d_in]`): `[..., d_out]`,
-    /// or `None` where nothing is attached.
-    fn branch(&self, site: &Site, x: &Tensor) -> Option<Tensor>;
+    /// The output of the linear at `site`, `[..., d_out]`, with what is attached there, for its input `x` (`[..., d_in]`)
+    /// and its own output `y`.
+    fn output(&self, _site: &Site, _x: &Tensor, y: Tensor) -> Tensor {
+        y
+    }
+
+    /// What stands in place of the backbone's tensor number `index` of [`crate::Encoder::weights`], for a method that
+    /// trains it.
+    fn weight(&self, _index: usize) -> Option<&Tensor> {
+        None
+    }
 }
 
 /// Nothing attached: the backbone as it is.
 pub struct Frozen;
 
-impl Attach for Frozen {
-    fn branch(&self, _site: &Site, _x: &Tensor) -> Option<Tensor> {
-        None
-    }
+impl Attach for Frozen {}
+
+/// How one forward pass is run.
+#[derive(Clone, Copy)]
+pub struct Pass<'a> {
+    /// What is attached.
+    pub attach: &'a dyn Attach,
+    /// Whether the dropout of the configuration is on.
+    pub train: bool,
 }

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use datasets::metrics::Metric;
 use datasets::tokenizer::Encoded;
-use methods::export::Exported;
 use methods::method::ranks;
 
 use crate::clock::Clock;
@@ -215,7 +214,7 @@ fn count(trainer: &Trainer, inputs: &Inputs, data: &TaskData) -> Parameters {
 
 /// Writes `adapter/` in PEFT's layout.
 fn export(trainer: &Trainer, inputs: &Inputs, dir: &RunDir) -> Result<()> {
-    let exported = Exported::new(inputs.encoder.sites(), &trainer.adapters(), trainer.head());
+    let exported = trainer.exported();
     dir.write_json("adapter/adapter_config.json", &exported.config(&inputs.backbone.name))?;
     dir.write("adapter/adapter_model.safetensors", &exported.weights()?)
 }

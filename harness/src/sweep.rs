@@ -55,8 +55,9 @@ fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
             "the options ask for a schedule of {stages} stages, and `run` trains one; leave the schedule out"
         )));
     }
-    let adapters = trainer.adapters();
-    let attached = inputs.encoder.sites().iter().zip(&adapters.0).filter_map(|(site, a)| Some((site, a.as_ref()?)));
+    let method = trainer.step().method();
+    let adapters = tch::no_grad(|| method.adapters(&trainer.step().params().views()));
+    let attached = method.sites().iter().zip(&adapters.0).filter_map(|(site, a)| Some((site, a.as_ref()?)));
     for (site, adapter) in attached {
         let (rank, most) = (adapter.a.size()[0], site.d_in.min(site.d_out));
         if rank > most {

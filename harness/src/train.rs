@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use datasets::batch::{Batch, batches};
 use datasets::random::torch_randperm;
 use datasets::tokenizer::Encoded;
-use encoders::{Encoder, Inputs};
+use encoders::{Attach, Encoder, Inputs, Pass};
+use methods::export::Exported;
 use methods::optim::LinearSchedule;
 use methods::params::{Builder, GroupKind, Slot, Views};
-use methods::{Adapters, Context, Protocol, Step};
+use methods::{Context, Protocol, Step};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::clock::Clock;
@@ -112,6 +113,7 @@ impl<'a> Trainer<'a> {
         let mut params = Builder::new(inputs.device, Kind::Float);
         let context = Context {
             sites: encoder.sites(),
+            backbone: encoder.weights(),
             protocol: &protocol,
             hidden_size: encoder.hidden_size(),
             seed: seeds.adapter,
@@ -147,15 +149,15 @@ impl<'a> Trainer<'a> {
         if taken { Ok(()) } else { Err(Error::Internal("a checkpoint of another run was restored".into())) }
     }
 
-    /// The adapters as they are, without a graph.
-    pub fn adapters(&self) -> Adapters {
-        tch::no_grad(|| self.step.method().adapters(&self.step.params().views()))
-    }
-
-    /// The head's tensors by their name, trained or not: without them an adapter's results cannot be had again.
-    pub fn head(&self) -> BTreeMap<String, Tensor> {
-        let views = tch::no_grad(|| self.step.params().views());
-        self.head.iter().map(|part| (part.name.clone(), part.value(&views).copy())).collect()
+    /// What was trained, as files hold it; the head is always there, trained or not: without it an adapter's results
+    /// cannot be had again.
+    pub fn exported(&self) -> Exported {
+        tch::no_grad(|| {
+            let views = self.step.params().views();
+            let head: BTreeMap<String, Tensor> =
+                self.head.iter().map(|part| (part.name.clone(), part.value(&views).copy())).collect();
+            Exported::new(self.step.method(), &views, head)
+        })
     }
 
     /// Tokens of the longest training row, padded: what a batch can come to.
@@ -208,8 +210,8 @@ impl<'a> Trainer<'a> {
 
     fn train_step(&mut self, batch: &Batch) -> Result<methods::step::StepLoss> {
         let views = self.step.params().views();
-        let adapters = self.step.method().adapters(&views);
-        let logits = self.logits(&views, &adapters, batch, true)?;
+        let attached = self.step.method().attach(&views);
+        let logits = self.logits(&views, attached.as_ref(), batch, true)?;
         let loss = self.loss(&logits, batch);
         let (losses, _norm) = self.step.apply(&loss, &views)?;
         Ok(losses)
@@ -220,7 +222,7 @@ impl<'a> Trainer<'a> {
         batches(rows, order, batch_size, padding, max_length, self.pad_id)
     }
 
-    fn logits(&self, views: &Views, adapters: &Adapters, batch: &Batch, train: bool) -> Result<Tensor> {
+    fn logits(&self, views: &Views, attach: &dyn Attach, batch: &Batch, train: bool) -> Result<Tensor> {
         let shape = [batch.rows as i64, batch.length as i64];
         let on_device = |values: &[i64]| Tensor::from_slice(values).view(shape).to_device(self.device);
         let inputs =
@@ -230,7 +232,7 @@ impl<'a> Trainer<'a> {
             Precision::Bf16 => Some(torch_ext::autocast_bf16(self.device)?),
             Precision::Fp32 | Precision::Tf32 => None,
         };
-        let hidden = self.encoder.hidden_states(&inputs, adapters, train);
+        let hidden = self.encoder.hidden_states(&inputs, Pass { attach, train });
         let last = hidden.last().ok_or_else(|| Error::Internal("the encoder has no layer".into()))?;
         Ok(self.encoder.logits(last, &head, train).to_kind(Kind::Float))
     }
@@ -253,10 +255,10 @@ impl<'a> Trainer<'a> {
         let mut predictions = vec![f64::NAN; rows.len()];
         let mut loss = 0.0;
         let views = tch::no_grad(|| self.step.params().views());
-        let adapters = self.adapters();
+        let attached = tch::no_grad(|| self.step.method().attach(&views));
         for (batch, places) in self.layout(rows, &order, size).iter().zip(order.chunks(size)) {
             let (values, batch_loss) = tch::no_grad(|| -> Result<_> {
-                let logits = self.logits(&views, &adapters, batch, false)?;
+                let logits = self.logits(&views, attached.as_ref(), batch, false)?;
                 let values = match self.data.task.is_regression() {
                     true => logits.squeeze_dim(-1),
                     false => logits.argmax(-1, false),

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use encoders::{Config, Encoder, Inputs};
+use encoders::{Config, Encoder, Inputs, Pass};
 use methods::adalora::AdaLora;
 use methods::optim::{DecayOrder, LinearSchedule};
 use methods::params::Builder;
@@ -42,7 +42,7 @@ fn encoder() -> Box<dyn Encoder> {
 fn step(encoder: &dyn Encoder, entry: &Entry) -> Step {
     let protocol = protocol();
     let mut params = Builder::new(Device::Cpu, Kind::Float);
-    let context = Context { sites: encoder.sites(), protocol: &protocol, hidden_size: encoder.hidden_size(), seed: 1 };
+    let context = Context { sites: encoder.sites(), backbone: encoder.weights(), protocol: &protocol, hidden_size: encoder.hidden_size(), seed: 1 };
     let options = entry.options(&toml::Table::new()).expect("defaults");
     let method = (entry.build)(&options, &context, &mut params).expect("defaults");
     Step::new(params.finish(), method, &protocol)
@@ -83,8 +83,8 @@ fn whole_step(c: &mut Criterion) {
         c.bench_function(&format!("training step, {}", entry.name), |b| {
             b.iter(|| {
                 let views = step.params().views();
-                let adapters = step.method().adapters(&views);
-                let states = encoder.hidden_states(&inputs, &adapters, true);
+                let adapters = step.method().attach(&views);
+                let states = encoder.hidden_states(&inputs, Pass { attach: adapters.as_ref(), train: true });
                 let logits = encoder.logits(&states[states.len() - 1], &head, true);
                 let loss = logits.cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
                 step.apply(&loss, &views).expect("fewer steps than planned")
@@ -105,7 +105,7 @@ fn allocation(c: &mut Criterion) {
     let encoder = encoder();
     let protocol = protocol();
     let mut params = Builder::new(Device::Cpu, Kind::Float);
-    let context = Context { sites: encoder.sites(), protocol: &protocol, hidden_size: encoder.hidden_size(), seed: 1 };
+    let context = Context { sites: encoder.sites(), backbone: encoder.weights(), protocol: &protocol, hidden_size: encoder.hidden_size(), seed: 1 };
     let method = AdaLora::new(Default::default(), &context, &mut params).expect("defaults");
     let params = params.finish();
     c.bench_function("AdaLoRA allocation, 36 sites of rank 12", |b| {

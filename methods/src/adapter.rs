@@ -86,8 +86,10 @@ impl LoraFactors {
 pub struct Adapters(pub Vec<Option<Adapter>>);
 
 impl Attach for Adapters {
-    fn branch(&self, site: &Site, x: &Tensor) -> Option<Tensor> {
-        let adapter = self.0.get(site.index)?.as_ref()?;
-        Some(adapter.branch(x))
+    fn output(&self, site: &Site, x: &Tensor, y: Tensor) -> Tensor {
+        match self.0.get(site.index) {
+            Some(Some(adapter)) => y + adapter.branch(x),
+            _ => y,
+        }
     }
 }

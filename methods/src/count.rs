@@ -15,6 +15,13 @@ pub struct Counts {
     pub as_published: i64,
 }
 
+impl Counts {
+    /// A method without ranks: what is trained is what is left.
+    pub fn dense(count: i64) -> Self {
+        Counts { allocated: count, effective: count, as_published: count }
+    }
+}
+
 /// `sum(rank * (d_in + d_out))` over the sites (exact, spec §3.8).
 pub fn effective(sites: &[Site], adapters: &Adapters) -> i64 {
     let attached = sites.iter().zip(&adapters.0).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));

@@ -32,4 +32,13 @@ pub enum Error {
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
+    /// An adapter that cannot be folded into the backbone.
+    #[error("cannot merge: {0}; keep the adapter apart, or merge it into the backbone it was trained on")]
+    Unmergeable(String),
+    /// An adapter for another backbone.
+    #[error("the adapter is for another backbone: this one has no {name}; give the backbone it was trained on")]
+    OtherBackbone {
+        /// The site or tensor that is not there.
+        name: String,
+    },
 }

@@ -1,5 +1,6 @@
-//! Adapters in PEFT's file layout: `adapter_model.safetensors` and `adapter_config.json`. Every method is written as plain
-//! LoRA (pruned, gate folded into A), so whatever reads PEFT can load it.
+//! Adapters in PEFT's file layout: `adapter_model.safetensors` and `adapter_config.json`. Every low-rank
+//! method is written as plain LoRA (pruned, gate folded into A), so whatever reads PEFT can load it. What full
+//! fine-tuning, BitFit and the bottleneck adapter train is written by name under a `peft_type` of our own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,6 +12,8 @@ use tch::{Kind, Tensor};
 
 use crate::adapter::{Adapter, Adapters, LoraFactors};
 use crate::error::{Error, Result};
+use crate::method::Method;
+use crate::params::Views;
 
 /// What PEFT puts before every name.
 pub(crate) const PREFIX: &str = "base_model.model.";
@@ -19,19 +22,23 @@ pub(crate) const PREFIX: &str = "base_model.model.";
 pub struct Exported {
     /// Factors by module path; a site of rank 0 is not there.
     pub factors: BTreeMap<String, LoraFactors>,
-    /// Trained head tensors by their Hugging Face name.
-    pub head: BTreeMap<String, Tensor>,
+    /// Every other tensor by its Hugging Face name: the head, and what a method trains that is no low-rank factor.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// `peft_type`: LORA, or a kind that PEFT does not know.
+    pub kind: String,
 }
 
 impl Exported {
-    /// Folds the adapters of a run into plain LoRA factors.
-    pub fn new(sites: &[Site], adapters: &Adapters, head: BTreeMap<String, Tensor>) -> Self {
+    /// What a method has trained, its adapters folded into plain LoRA factors, with the head.
+    pub fn new(method: &dyn Method, views: &Views, head: BTreeMap<String, Tensor>) -> Self {
+        let (sites, adapters) = (method.sites(), method.adapters(views));
         let attached = sites.iter().zip(&adapters.0).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
         let factors = attached
             .map(|(site, adapter)| (site.path.clone(), adapter.to_lora()))
             .filter(|(_, factors)| factors.rank() > 0)
             .collect();
-        Exported { factors, head }
+        let tensors = method.tensors(views).into_iter().chain(head).collect();
+        Exported { factors, tensors, kind: method.file_kind().into() }
     }
 
     /// The adapters at `sites`; sites without factors get none.
@@ -55,7 +62,7 @@ impl Exported {
             put(format!("{PREFIX}{path}.lora_A.weight"), &factors.a)?;
             put(format!("{PREFIX}{path}.lora_B.weight"), &factors.b)?;
         }
-        for (name, tensor) in &self.head {
+        for (name, tensor) in &self.tensors {
             put(format!("{PREFIX}{name}"), tensor)?;
         }
         let file = Path::new("adapter_model.safetensors");
@@ -77,10 +84,10 @@ impl Exported {
         let ranks: BTreeMap<&String, i64> = self.factors.iter().map(|(path, f)| (path, f.rank())).collect();
         let alphas: BTreeMap<&String, f64> =
             self.factors.iter().map(|(path, f)| (path, f.scale * f.rank() as f64)).collect();
-        let mut saved: Vec<&str> = self.head.keys().filter_map(|name| module_to_save(name)).collect();
+        let mut saved: Vec<&str> = self.tensors.keys().filter_map(|name| module_to_save(name)).collect();
         saved.dedup();
         json!({
-            "peft_type": "LORA",
+            "peft_type": self.kind,
             "task_type": "SEQ_CLS",
             "base_model_name_or_path": base_model,
             "r": ranks.values().copied().max().unwrap_or(1),

@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use encoders::{Attach, Encoder};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use crate::adapter::Adapter;
-use crate::error::Result;
+use crate::bottleneck::Bottlenecks;
+use crate::error::{Error, Result};
 use crate::export::{Exported, PREFIX, damaged};
+use crate::weights::Replaced;
 
+/// PEFT's low-rank kinds, and ours of what PEFT does not know.
+const KINDS: &[&str] = &["LORA", "ADALORA", "FULL", "BITFIT", "BOTTLENECK"];
 /// Options of PEFT that change the map and are not supported: they must be absent, null, false or empty.
 const UNSUPPORTED: &[&str] = &["use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "alora_invocation_tokens"];
 
@@ -43,14 +48,34 @@ impl Exported {
                 factors.insert(site, pruned);
             }
         }
-        Ok(Exported { factors, head: tensors })
+        let kind = config["peft_type"].as_str().filter(|kind| *kind != "ADALORA").unwrap_or("LORA").into();
+        Ok(Exported { factors, tensors, kind })
+    }
+}
+
+impl Exported {
+    /// What is attached to `encoder` when this adapter is loaded.
+    ///
+    /// # Errors
+    /// A site or tensor that the encoder does not have: the adapter is of another backbone.
+    pub fn attach(&self, encoder: &dyn Encoder) -> Result<Box<dyn Attach>> {
+        let sites = encoder.sites();
+        if let Some(stranger) = self.factors.keys().find(|path| sites.iter().all(|site| site.path != **path)) {
+            return Err(Error::OtherBackbone { name: stranger.clone() });
+        }
+        let adapters = self.adapters(sites);
+        Ok(match self.kind.as_str() {
+            "BOTTLENECK" => Box::new(Bottlenecks::read(sites, &self.tensors)),
+            "FULL" | "BITFIT" => Box::new(Replaced::read(encoder.weights(), &self.tensors)),
+            _ => Box::new(adapters),
+        })
     }
 }
 
 fn check(config: &Value) -> std::result::Result<(), String> {
     let kind = config["peft_type"].as_str().unwrap_or("nothing");
-    if !["LORA", "ADALORA"].contains(&kind) {
-        return Err(format!("peft_type is {kind}, expected LORA or ADALORA"));
+    if !KINDS.contains(&kind) {
+        return Err(format!("peft_type is {kind}, expected one of {}", KINDS.join(", ")));
     }
     let is_off = |value: &Value| match value {
         Value::Null | Value::Bool(false) => true,

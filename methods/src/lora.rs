@@ -85,7 +85,6 @@ impl Method for Lora {
     }
 
     fn counts(&self, _params: &Params) -> Counts {
-        let count = self.stacks.factor_count();
-        Counts { allocated: count, effective: count, as_published: count }
+        Counts::dense(self.stacks.factor_count())
     }
 }

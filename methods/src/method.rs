@@ -1,6 +1,6 @@
 //! What a method is.
 
-use encoders::{Site, SiteKind};
+use encoders::{Attach, Site, SiteKind};
 use tch::Tensor;
 
 use crate::adapter::Adapters;
@@ -14,6 +14,8 @@ use crate::step::Protocol;
 pub struct Context<'a> {
     /// Where it may attach.
     pub sites: &'a [Site],
+    /// Every tensor of the backbone by its Hugging Face name, as [`encoders::Encoder::weights`] gives them.
+    pub backbone: &'a [(String, Tensor)],
     /// Optimiser, schedules and length of the run.
     pub protocol: &'a Protocol,
     /// Width that the authors' counter charges for every zero rank (spec §3.8).
@@ -49,17 +51,36 @@ pub struct GroupRule {
 }
 
 /// A fine-tuning method: what is attached at the sites, and what happens around a step. The order of calls is
-/// `adapters` and `penalty` in the forward pass, then backward, clipping, optimisers, `after_step`, clearing of the
+/// `attach` and `penalty` in the forward pass, then backward, clipping, optimisers, `after_step`, clearing of the
 /// gradients ([`crate::Step`]).
 pub trait Method {
     /// Name on the command line.
     fn name(&self) -> &'static str;
 
-    /// Sites, in the encoder's order.
-    fn sites(&self) -> &[Site];
+    /// Sites of [`Method::adapters`], in the encoder's order.
+    fn sites(&self) -> &[Site] {
+        &[]
+    }
 
-    /// Adapters for one forward pass.
-    fn adapters(&self, views: &Views) -> Adapters;
+    /// Low-rank adapters by site, for a method that is made of them.
+    fn adapters(&self, _views: &Views) -> Adapters {
+        Adapters(Vec::new())
+    }
+
+    /// What is attached to the backbone in one forward pass.
+    fn attach(&self, views: &Views) -> Box<dyn Attach> {
+        Box::new(self.adapters(views))
+    }
+
+    /// Trained tensors that are no low-rank factors, by the name they have in a file; the head is not among them.
+    fn tensors(&self, _views: &Views) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+
+    /// `peft_type` in the configuration of its file.
+    fn file_kind(&self) -> &'static str {
+        "LORA"
+    }
 
     /// Term added to the task loss, `[]`; never part of an evaluation loss.
     fn penalty(&self, _views: &Views) -> Option<Tensor> {

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 use crate::method::{Context, Method};
 use crate::params::Builder;
-use crate::{adalora, lora, sora};
+use crate::{adalora, bitfit, bottleneck, full, lora, sora};
 
 /// One method.
 pub struct Entry {
@@ -31,7 +31,14 @@ impl Entry {
 }
 
 /// The registered methods, in the order of the tables.
-pub static METHODS: &[&Entry] = &[&lora::ENTRY, &adalora::ENTRY, &sora::ENTRY];
+pub static METHODS: &[&Entry] = &[
+    &full::ENTRY,
+    &bottleneck::ENTRY,
+    &bitfit::ENTRY,
+    &lora::ENTRY,
+    &adalora::ENTRY,
+    &sora::ENTRY,
+];
 
 /// Finds a method by name.
 ///

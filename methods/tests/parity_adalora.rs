@@ -208,7 +208,7 @@ fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
     };
     let build = || {
         let options = AdaLoraOptions { init_r: r, target_r: 1, ..AdaLoraOptions::default() };
-        let context = Context { sites: &sites, protocol: &protocol, hidden_size: 0, seed: 0 };
+        let context = Context { sites: &sites, backbone: &[], protocol: &protocol, hidden_size: 0, seed: 0 };
         let mut params = Builder::new(Device::Cpu, Kind::Float);
         let method = AdaLora::new(options, &context, &mut params).unwrap();
         (method, params.finish())

@@ -1,10 +1,10 @@
-//! Adapters that PEFT saved: the same ΔW at every module and the same logits (cases d2 to d5).
+//! Adapters that PEFT saved: the same ΔW at every module and the same logits (cases d2 to d6).
 
 mod support;
 
 use std::collections::BTreeMap;
 
-use encoders::{Attach, Frozen, Inputs};
+use encoders::{Attach, Frozen, Inputs, Pass};
 use methods::export::Exported;
 use support::case::{Case, cases, largest_error, write_checkpoint};
 use tch::{Device, Kind, Tensor};
@@ -45,10 +45,10 @@ fn follow(case: &Case) {
                 saved.get(&p.name).map_or_else(|| base.tensor(&format!("state.{}", p.name)), Tensor::shallow_clone)
             })
             .collect();
-        let states = encoder.hidden_states(&inputs, attach, false);
+        let states = encoder.hidden_states(&inputs, Pass { attach, train: false });
         encoder.logits(states.last().unwrap(), &head, false)
     };
-    let error = largest_error(&logits(&adapters, &exported.head), &case.tensor("logits"));
+    let error = largest_error(&logits(&adapters, &exported.tensors), &case.tensor("logits"));
     assert!(error <= TOLERANCE, "{name} logits: off by {error:e}");
     println!("{name}: logits off by {error:.1e}");
     let error = largest_error(&logits(&Frozen, &BTreeMap::new()), &case.tensor("logits_base_model"));
@@ -57,7 +57,7 @@ fn follow(case: &Case) {
 
 #[test]
 fn adapters_saved_by_peft_give_the_same_logits() {
-    for class in ["d2", "d3", "d4", "d5"] {
+    for class in ["d2", "d3", "d4", "d5", "d6"] {
         for case in cases(class) {
             follow(&case);
         }

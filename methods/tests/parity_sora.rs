@@ -112,7 +112,8 @@ fn check_end(case: &Case, net: &Net, step: &methods::Step, kind: Kind, tolerance
     let want = |key: &str| case.json["counts"][key].as_i64().unwrap();
     assert_eq!(counts.as_published, want("released_counter_sparse"));
     assert_eq!(counts.effective, want("exact_sum_rank_times_din_plus_dout"));
-    let folded = Exported::new(&net.sites, &adapters, Default::default());
+    let views = tch::no_grad(|| step.params().views());
+    let folded = Exported::new(step.method(), &views, Default::default());
     let pruned = folded.adapters(&net.sites);
     assert_close("pruned output", &net.forward(&probe, &pruned), &net.forward(&probe, &adapters), tolerance);
     if kind != Kind::Float {

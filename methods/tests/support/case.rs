@@ -119,7 +119,9 @@ pub fn read_tensors(path: &Path) -> BTreeMap<String, Tensor> {
 /// Writes the case's `state.*` tensors and configuration as a checkpoint directory in Hugging Face layout.
 pub fn write_checkpoint(case: &Case, dir: &Path) {
     let mut config = case.json["config"].clone();
-    config["model_type"] = case.json["model"].clone();
+    if config.get("model_type").is_none() {
+        config["model_type"] = case.json["model"].clone();
+    }
     std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
     let state = case.names().filter_map(|name| Some((name.strip_prefix("state.")?.to_string(), case.tensor(name))));
     std::fs::write(dir.join("model.safetensors"), safetensors_bytes(&state.collect::<Vec<_>>())).unwrap();

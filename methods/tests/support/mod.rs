@@ -36,10 +36,7 @@ impl Net {
     pub fn forward(&self, x: &Tensor, attach: &dyn Attach) -> Tensor {
         let mut x = x.shallow_clone();
         for (site, (weight, bias)) in self.sites.iter().zip(&self.weights) {
-            let mut y = x.linear(weight, Some(bias));
-            if let Some(branch) = attach.branch(site, &x) {
-                y += branch;
-            }
+            let y = attach.output(site, &x, x.linear(weight, Some(bias)));
             x = if site.index + 1 < self.sites.len() { y.tanh() } else { y };
         }
         x
@@ -103,7 +100,7 @@ pub fn step<M: Method + 'static>(
     new: impl FnOnce(&Context, &mut Builder) -> methods::Result<M>,
 ) -> Step {
     let sites = sites(&case.dims());
-    let context = Context { sites: &sites, protocol, hidden_size, seed: 0 };
+    let context = Context { sites: &sites, backbone: &[], protocol, hidden_size, seed: 0 };
     let mut params = Builder::new(Device::Cpu, kind);
     let method = new(&context, &mut params).unwrap();
     let step = Step::new(params.finish(), Box::new(method), protocol);

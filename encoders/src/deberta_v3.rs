@@ -1,0 +1,259 @@
+//! DeBERTaV3 (He et al. 2021): the DeBERTa-v2 architecture as v3 uses it, `DebertaV2ForSequenceClassification` of
+//! transformers, frozen.
+//!
+//! Disentangled attention adds two terms to a score: content to position `q_i · K_r(δ)` and position to content
+//! `k_j · Q_r(δ)` for the distance `δ = i - j`, where `K_r` and `Q_r` are the layer's own key and query projections of
+//! the relative embeddings. Both products are made once for every distance, `[.., length, 2 length]`, and the score of a
+//! pair is found by a shift: a view, not a gather.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+use crate::checkpoint::Reader;
+use crate::config::Config;
+use crate::encoder::{Encoder, Inputs};
+use crate::error::Result;
+use crate::head::Head;
+use crate::parts::{Dims, LayerInput, Norm, SiteNames, Table, Trunk, additive_mask};
+use crate::registry::Entry;
+use crate::site::Pass;
+
+/// Registry line.
+pub static ENTRY: Entry = Entry {
+    model_type: "deberta-v2",
+    prefix: PREFIX,
+    ignored: &[
+        "embeddings.position_ids",
+        "embeddings.position_embeddings.",
+        "lm_predictions.",
+        "mask_predictions.",
+        "cls.",
+        "pooler.",
+        "classifier.",
+    ],
+    tiny: r#"{"model_type": "deberta-v2", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 64, "max_position_embeddings": 40,
+        "type_vocab_size": 0, "layer_norm_eps": 1e-7, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
+        "relative_attention": true, "position_buckets": 8, "max_relative_positions": -1, "norm_rel_ebd": "layer_norm",
+        "share_att_key": true, "pos_att_type": "p2c|c2p", "position_biased_input": false}"#,
+    build: |config, reader| Ok(Box::new(DebertaV3::new(config, reader)?)),
+};
+
+const PREFIX: &str = "deberta.";
+const SITES: SiteNames = [
+    "attention.self.query_proj",
+    "attention.self.key_proj",
+    "attention.self.value_proj",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+];
+
+/// The frozen encoder.
+pub struct DebertaV3 {
+    trunk: Trunk,
+    pooler_dropout: f64,
+    classifier_dropout: f64,
+    buckets: Buckets,
+    word: Table,
+    norm: Norm,
+    /// `[2 * span, hidden]`: a row for every bucket.
+    relative: Table,
+    relative_norm: Norm,
+    distances: RefCell<BTreeMap<i64, Rc<Distances>>>,
+}
+
+/// How a distance becomes a row of the relative embeddings.
+struct Buckets {
+    /// Rows on each side; the row of a bucket is `bucket + span`.
+    span: i64,
+    /// Longest distance that has a bucket of its own.
+    max_position: i64,
+}
+
+/// The relative embeddings that a length can reach.
+struct Distances {
+    /// First row and number of rows.
+    rows: (i64, i64),
+    /// Row, counted from the first, for the distances `length - 1` down to `1 - length`, the last one twice:
+    /// `[2 length]`, so that the products have an aligned width.
+    falling: Tensor,
+    /// The same for `1 - length` up to `length - 1`.
+    rising: Tensor,
+}
+
+impl Buckets {
+    fn read(config: &Config, dims: &Dims) -> Result<Self> {
+        let given = config.integer_or_none("max_relative_positions")?.filter(|&given| given >= 1);
+        let max_position = given.unwrap_or(dims.positions);
+        Ok(Buckets { span: config.count("position_buckets")?, max_position })
+    }
+
+    /// Buckets of the distances `-reach ..= reach`, `[2 reach + 1]`: exact up to half the span, then logarithmic. The
+    /// same float32 operations as the reference's, so that no distance is rounded into another bucket.
+    fn of_distances(&self, reach: i64) -> Tensor {
+        let distance = Tensor::arange_start(-reach, reach + 1, (Kind::Int64, Device::Cpu));
+        let half = self.span / 2;
+        let far = distance.abs().clamp_min(half - 1);
+        let scale = Tensor::from(((self.max_position - 1) as f64 / half as f64) as f32).log();
+        let log = ((far.to_kind(Kind::Float) / half as f64).log() / scale * (half - 1) as f64).ceil() + half as f64;
+        let log = log.to_kind(Kind::Int64) * distance.sign();
+        distance.where_self(&far.le(half), &log)
+    }
+
+    fn distances(&self, length: i64, device: Device) -> Distances {
+        let rows = (self.of_distances(length - 1) + self.span).clamp(0, 2 * self.span - 1);
+        let (first, last) = (rows.min().int64_value(&[]), rows.max().int64_value(&[]));
+        let rising = rows - first;
+        let with_last_twice = |rows: &Tensor| Tensor::cat(&[rows, &rows.narrow(0, -1, 1)], 0).to_device(device);
+        Distances {
+            rows: (first, last - first + 1),
+            falling: with_last_twice(&rising.flip([0])),
+            rising: with_last_twice(&rising),
+        }
+    }
+}
+
+impl DebertaV3 {
+    /// Takes its tensors.
+    ///
+    /// # Errors
+    /// An option that is not supported.
+    pub fn new(config: &Config, reader: &Reader) -> Result<Self> {
+        check(config)?;
+        let dims = Dims::read(config)?;
+        let buckets = Buckets::read(config, &dims)?;
+        Ok(DebertaV3 {
+            pooler_dropout: config.number_or_none("pooler_dropout")?.unwrap_or(0.0),
+            classifier_dropout: config.number_or_none("cls_dropout")?.unwrap_or(dims.dropout),
+            word: Table::read(reader, "embeddings.word_embeddings", [dims.vocab, dims.hidden]),
+            norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
+            relative: Table::read(reader, "encoder.rel_embeddings", [2 * buckets.span, dims.hidden]),
+            relative_norm: Norm::read(reader, "encoder.LayerNorm", &dims),
+            trunk: Trunk::read(reader, dims, PREFIX, &SITES),
+            buckets,
+            distances: RefCell::default(),
+        })
+    }
+
+    /// Made once a length.
+    fn distances(&self, length: i64, device: Device) -> Rc<Distances> {
+        let mut known = self.distances.borrow_mut();
+        Rc::clone(known.entry(length).or_insert_with(|| Rc::new(self.buckets.distances(length, device))))
+    }
+
+    /// sqrt of three terms times the head's width; the reference rounds it to float32 in every precision.
+    fn score_scale(&self) -> f64 {
+        f64::from((3.0 * (self.trunk.dims.hidden / self.trunk.dims.heads) as f32).sqrt())
+    }
+
+    /// Context of one layer. Query and position query are scaled before their products, which keeps half precision
+    /// away from its bound.
+    fn context(&self, layer: LayerInput, relative: &Tensor, distances: &Distances, mask: &Tensor) -> Tensor {
+        let scale = self.score_scale();
+        let (query, key, value) = (layer.query(layer.x) / scale, layer.key(layer.x), layer.value(layer.x));
+        let relative = self.trunk.drop(relative.shallow_clone(), layer.pass);
+        let position_key = layer.key(&relative).index_select(0, &distances.falling);
+        let position_query = (layer.query(&relative) / scale).index_select(0, &distances.rising);
+        let content_to_position = self.by_distance(&query, &position_key);
+        let position_to_content = self.by_distance(&key, &position_query).transpose(-1, -2);
+        let bias = content_to_position + position_to_content + mask;
+        self.trunk.attend([&query, &key, &value], &bias, Some(1.0), layer.pass)
+    }
+
+    /// `[rows, heads, length, length]`: for each position i of `content` (`[rows, length, hidden]`) its product with the
+    /// row `length - 1 - i + j` of `position` (`[2 length, hidden]`).
+    fn by_distance(&self, content: &Tensor, position: &Tensor) -> Tensor {
+        let (rows, length, _) = content.size3().unwrap_or_default();
+        let (heads, width) = (self.trunk.dims.heads, 2 * length);
+        let content = content.view([rows * length, heads, -1]).transpose(0, 1);
+        let position = position.view([width, heads, -1]).permute([1, 2, 0]);
+        let products = content.bmm(&position).view([heads, rows, length * width]);
+        let shifted = products.narrow(2, length - 1, length * (width - 1)).view([heads, rows, length, width - 1]);
+        shifted.narrow(3, 0, length).transpose(0, 1)
+    }
+}
+
+fn check(config: &Config) -> Result<()> {
+    let fixed = [
+        ("hidden_act", json!("gelu")),
+        ("relative_attention", json!(true)),
+        ("position_biased_input", json!(false)),
+        ("norm_rel_ebd", json!("layer_norm")),
+        ("share_att_key", json!(true)),
+        ("type_vocab_size", json!(0)),
+        ("conv_kernel_size", json!(0)),
+        ("pooler_hidden_act", json!("gelu")),
+        ("is_encoder_decoder", json!(false)),
+        ("pruned_heads", json!({})),
+    ];
+    let used = [
+        "cls_dropout",
+        "legacy",
+        "max_relative_positions",
+        "pooler_dropout",
+        "pooler_hidden_size",
+        "pos_att_type",
+        "position_buckets",
+    ];
+    config.check(&[Dims::USED, &used].concat(), &fixed)?;
+    // Where these are absent, the reference computes something else.
+    for option in ["relative_attention", "position_biased_input", "norm_rel_ebd", "share_att_key"] {
+        config.require(option)?;
+    }
+    let kinds = config.require("pos_att_type")?;
+    let mut named: Vec<&str> = match kinds {
+        Value::String(text) => text.split('|').collect(),
+        other => other.as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
+    };
+    named.sort_unstable();
+    if named != ["c2p", "p2c"] {
+        return Err(config.wrong("pos_att_type", "c2p and p2c".into(), kinds));
+    }
+    let hidden = config.count("hidden_size")?;
+    match config.integer_or_none("pooler_hidden_size")? {
+        Some(width) if width != hidden => {
+            Err(config.wrong("pooler_hidden_size", format!("hidden_size {hidden}"), &json!(width)))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Encoder for DebertaV3 {
+    fn trunk(&self) -> &Trunk {
+        &self.trunk
+    }
+
+    fn max_positions(&self) -> usize {
+        self.trunk.dims.positions as usize
+    }
+
+    fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor {
+        let embedded = self.norm.forward(&self.word.lookup(&inputs.ids, pass), pass);
+        let embedded = &embedded * inputs.mask.unsqueeze(-1).to_kind(embedded.kind());
+        self.trunk.drop(embedded, pass)
+    }
+
+    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
+        let mask = additive_mask(&inputs.mask, embedded.kind()).to_kind(embedded.kind());
+        let distances = self.distances(inputs.ids.size()[1], embedded.device());
+        let (first, count) = distances.rows;
+        let relative = self.relative_norm.forward(&self.relative.0.of(pass).narrow(0, first, count), pass);
+        self.trunk.forward(embedded, pass, |layer| self.context(layer, &relative, &distances, &mask))
+    }
+
+    fn head(&self, outputs: i64, seed: i64) -> Head {
+        Head::new(["pooler.dense", "classifier"], &self.trunk.dims, outputs, seed, None)
+    }
+
+    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor {
+        let drop = |x: Tensor, rate: f64| if train { x.dropout(rate, true) } else { x };
+        let first = drop(last_hidden.select(1, 0), self.pooler_dropout);
+        let pooled = drop(first.linear(&head[0], Some(&head[1])).gelu("none"), self.classifier_dropout);
+        pooled.linear(&head[2], Some(&head[3]))
+    }
+}

@@ -1,0 +1,273 @@
+//! What the architectures share: the post-norm transformer layer, whose attention is each one's own.
+
+use serde_json::json;
+use tch::{Kind, Tensor};
+
+use crate::checkpoint::Reader;
+use crate::config::Config;
+use crate::error::Result;
+use crate::site::{Pass, Site, SiteKind};
+
+/// Sizes and rates that every architecture has.
+pub(crate) struct Dims {
+    pub hidden: i64,
+    pub layer_count: i64,
+    pub heads: i64,
+    pub intermediate: i64,
+    pub vocab: i64,
+    pub positions: i64,
+    pub eps: f64,
+    pub dropout: f64,
+    pub attention_dropout: f64,
+    pub initializer_range: f64,
+}
+
+impl Dims {
+    /// Options [`Dims::read`] reads.
+    pub const USED: &[&str] = &[
+        "attention_probs_dropout_prob",
+        "hidden_dropout_prob",
+        "hidden_size",
+        "intermediate_size",
+        "layer_norm_eps",
+        "max_position_embeddings",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "vocab_size",
+    ];
+
+    pub fn read(config: &Config) -> Result<Self> {
+        let dims = Dims {
+            hidden: config.count("hidden_size")?,
+            layer_count: config.count("num_hidden_layers")?,
+            heads: config.count("num_attention_heads")?,
+            intermediate: config.count("intermediate_size")?,
+            vocab: config.count("vocab_size")?,
+            positions: config.count("max_position_embeddings")?,
+            eps: config.number("layer_norm_eps")?,
+            dropout: config.number("hidden_dropout_prob")?,
+            attention_dropout: config.number("attention_probs_dropout_prob")?,
+            initializer_range: config.number_or_none("initializer_range")?.unwrap_or(0.02),
+        };
+        if dims.hidden % dims.heads != 0 {
+            let expected = format!("a divisor of hidden_size {}", dims.hidden);
+            return Err(config.wrong("num_attention_heads", expected, &json!(dims.heads)));
+        }
+        Ok(dims)
+    }
+
+    fn width(&self, kind: SiteKind) -> (i64, i64) {
+        match kind {
+            SiteKind::Intermediate => (self.hidden, self.intermediate),
+            SiteKind::Output => (self.intermediate, self.hidden),
+            _ => (self.hidden, self.hidden),
+        }
+    }
+}
+
+/// The kinds of sites of a layer in module order.
+const KINDS: [SiteKind; 6] = [
+    SiteKind::Query,
+    SiteKind::Key,
+    SiteKind::Value,
+    SiteKind::AttentionOutput,
+    SiteKind::Intermediate,
+    SiteKind::Output,
+];
+
+/// Their names within a layer, in the same order.
+pub(crate) type SiteNames = [&'static str; KINDS.len()];
+
+/// One tensor of the backbone; where a method trains it, what it trains stands in its place.
+pub(crate) struct Weight {
+    index: usize,
+    tensor: Tensor,
+}
+
+impl Weight {
+    pub fn read(reader: &Reader, name: &str, shape: &[i64]) -> Self {
+        let (index, tensor) = reader.take(name, shape);
+        Weight { index, tensor }
+    }
+
+    pub fn of<'a>(&'a self, pass: Pass<'a>) -> &'a Tensor {
+        pass.attach.weight(self.index).unwrap_or(&self.tensor)
+    }
+}
+
+/// Rows of a table by id.
+pub(crate) struct Table(pub Weight);
+
+impl Table {
+    pub fn read(reader: &Reader, name: &str, shape: [i64; 2]) -> Self {
+        Table(Weight::read(reader, &format!("{name}.weight"), &shape))
+    }
+
+    pub fn lookup(&self, ids: &Tensor, pass: Pass) -> Tensor {
+        Tensor::embedding(self.0.of(pass), ids, -1, false, false)
+    }
+}
+
+pub(crate) struct Linear {
+    weight: Weight,
+    bias: Weight,
+}
+
+impl Linear {
+    fn read(reader: &Reader, name: &str, (d_in, d_out): (i64, i64)) -> Self {
+        Linear {
+            weight: Weight::read(reader, &format!("{name}.weight"), &[d_out, d_in]),
+            bias: Weight::read(reader, &format!("{name}.bias"), &[d_out]),
+        }
+    }
+
+    /// The linear with whatever is attached at its site.
+    fn forward(&self, site: &Site, x: &Tensor, pass: Pass) -> Tensor {
+        let y = x.linear(self.weight.of(pass), Some(self.bias.of(pass)));
+        pass.attach.output(site, x, y)
+    }
+}
+
+pub(crate) struct Norm {
+    weight: Weight,
+    bias: Weight,
+    eps: f64,
+}
+
+impl Norm {
+    pub fn read(reader: &Reader, name: &str, dims: &Dims) -> Self {
+        let part = |part: &str| Weight::read(reader, &format!("{name}.{part}"), &[dims.hidden]);
+        Norm { weight: part("weight"), bias: part("bias"), eps: dims.eps }
+    }
+
+    pub fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
+        let (weight, bias) = (self.weight.of(pass), self.bias.of(pass));
+        x.layer_norm(weight.size(), Some(weight), Some(bias), self.eps, true)
+    }
+}
+
+struct Layer {
+    linears: [Linear; KINDS.len()],
+    attention_norm: Norm,
+    output_norm: Norm,
+}
+
+impl Layer {
+    fn read(reader: &Reader, dims: &Dims, names: &SiteNames, index: usize) -> Self {
+        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        let linears =
+            std::array::from_fn(|i| Linear::read(reader, &name(names[i]), dims.width(KINDS[i])));
+        Layer {
+            linears,
+            attention_norm: Norm::read(reader, &name("attention.output.LayerNorm"), dims),
+            output_norm: Norm::read(reader, &name("output.LayerNorm"), dims),
+        }
+    }
+}
+
+/// The layers of an encoder with their sites, and every tensor of the backbone.
+pub struct Trunk {
+    pub(crate) dims: Dims,
+    sites: Vec<Site>,
+    layers: Vec<Layer>,
+    weights: Vec<(String, Tensor)>,
+}
+
+impl Trunk {
+    /// Reads the layers. Everything else of the backbone has been read before, so that the list of its tensors is whole.
+    pub(crate) fn read(reader: &Reader, dims: Dims, prefix: &str, names: &SiteNames) -> Self {
+        let count = dims.layer_count as usize;
+        let of_layer = |layer: usize| {
+            let site = |(i, &kind): (usize, &SiteKind)| {
+                let (d_in, d_out) = dims.width(kind);
+                let path = format!("{prefix}encoder.layer.{layer}.{}", names[i]);
+                Site { index: layer * KINDS.len() + i, path, kind, layer, d_in, d_out }
+            };
+            KINDS.iter().enumerate().map(site).collect::<Vec<_>>()
+        };
+        let sites = (0..count).flat_map(of_layer).collect();
+        let layers = (0..count).map(|index| Layer::read(reader, &dims, names, index)).collect();
+        let weights = reader.taken().into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect();
+        Trunk { dims, sites, layers, weights }
+    }
+
+    /// Every site, layer by layer.
+    pub fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// Every tensor by its Hugging Face name.
+    pub fn weights(&self) -> &[(String, Tensor)] {
+        &self.weights
+    }
+
+    /// Every layer's output; `context` is the attention of one layer: its context `[rows, length, hidden]` for the
+    /// layer's input.
+    pub(crate) fn forward(
+        &self,
+        embedded: &Tensor,
+        pass: Pass,
+        context: impl Fn(LayerInput) -> Tensor,
+    ) -> Vec<Tensor> {
+        let mut states: Vec<Tensor> = Vec::with_capacity(self.layers.len());
+        for (index, layer) in self.layers.iter().enumerate() {
+            let x = states.last().unwrap_or(embedded);
+            let sites = &self.sites[index * KINDS.len()..(index + 1) * KINDS.len()];
+            let input = LayerInput { x, layer, sites, pass };
+            let [.., attention_output, intermediate, output] = &layer.linears;
+            let attended = self.drop(attention_output.forward(&sites[3], &context(input), pass), pass) + x;
+            let attended = layer.attention_norm.forward(&attended, pass);
+            let inner = intermediate.forward(&sites[4], &attended, pass).gelu("none");
+            let out = self.drop(output.forward(&sites[5], &inner, pass), pass) + &attended;
+            states.push(layer.output_norm.forward(&out, pass));
+        }
+        states
+    }
+
+    /// Dropout of hidden states.
+    pub(crate) fn drop(&self, x: Tensor, pass: Pass) -> Tensor {
+        if pass.train { x.dropout(self.dims.dropout, true) } else { x }
+    }
+
+    /// Self-attention's context `[rows, length, hidden]` for query, key and value, each `[rows, length, hidden]`; `bias`
+    /// is added to the scores, broadcast to `[rows, heads, length, length]`.
+    pub(crate) fn attend(&self, parts: [&Tensor; 3], bias: &Tensor, scale: Option<f64>, pass: Pass) -> Tensor {
+        let (rows, length, hidden) = parts[0].size3().unwrap_or_default();
+        let [query, key, value] = parts.map(|x| x.view([rows, length, self.dims.heads, -1]).transpose(1, 2));
+        let dropout = if pass.train { self.dims.attention_dropout } else { 0.0 };
+        let bias = bias.to_kind(query.kind()).expand([rows, -1, length, length], true);
+        let context =
+            Tensor::scaled_dot_product_attention(&query, &key, &value, Some(&bias), dropout, false, scale, false);
+        context.transpose(1, 2).reshape([rows, length, hidden])
+    }
+}
+
+/// What the attention of one layer works on.
+#[derive(Clone, Copy)]
+pub(crate) struct LayerInput<'a> {
+    pub x: &'a Tensor,
+    layer: &'a Layer,
+    sites: &'a [Site],
+    pub pass: Pass<'a>,
+}
+
+impl LayerInput<'_> {
+    pub fn query(&self, x: &Tensor) -> Tensor {
+        self.layer.linears[0].forward(&self.sites[0], x, self.pass)
+    }
+
+    pub fn key(&self, x: &Tensor) -> Tensor {
+        self.layer.linears[1].forward(&self.sites[1], x, self.pass)
+    }
+
+    pub fn value(&self, x: &Tensor) -> Tensor {
+        self.layer.linears[2].forward(&self.sites[2], x, self.pass)
+    }
+}
+
+/// 0 for a token and a value that softmax sends to 0 for padding, finite in every kind, `[rows, 1, 1, length]`.
+pub(crate) fn additive_mask(mask: &Tensor, kind: Kind) -> Tensor {
+    let far = if kind == Kind::Half { 6e4 } else { 1e30 };
+    let (rows, length) = mask.size2().unwrap_or_default();
+    ((mask.to_kind(Kind::Float) - 1.0) * far).view([rows, 1, 1, length])
+}

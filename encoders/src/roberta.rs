@@ -1,0 +1,120 @@
+//! RoBERTa (Liu et al. 2019): `RobertaForSequenceClassification` of transformers, frozen.
+
+use serde_json::json;
+use tch::{Kind, Tensor};
+
+use crate::checkpoint::Reader;
+use crate::config::Config;
+use crate::encoder::{Encoder, Inputs};
+use crate::error::Result;
+use crate::head::Head;
+use crate::parts::{Dims, Norm, SiteNames, Table, Trunk, additive_mask};
+use crate::registry::Entry;
+use crate::site::Pass;
+
+/// Registry line.
+pub static ENTRY: Entry = Entry {
+    model_type: "roberta",
+    prefix: PREFIX,
+    ignored: &["embeddings.position_ids", "pooler.", "lm_head.", "classifier."],
+    tiny: r#"{"model_type": "roberta", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 64, "max_position_embeddings": 42,
+        "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5, "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1}"#,
+    build: |config, reader| Ok(Box::new(Roberta::new(config, reader)?)),
+};
+
+const PREFIX: &str = "roberta.";
+const SITES: SiteNames = [
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+];
+
+/// The frozen encoder.
+pub struct Roberta {
+    trunk: Trunk,
+    classifier_dropout: f64,
+    pad_id: i64,
+    word: Table,
+    position: Table,
+    token_type: Table,
+    norm: Norm,
+}
+
+impl Roberta {
+    /// Takes its tensors.
+    ///
+    /// # Errors
+    /// An option that is not supported.
+    pub fn new(config: &Config, reader: &Reader) -> Result<Self> {
+        let fixed = [
+            ("hidden_act", json!("gelu")),
+            ("position_embedding_type", json!("absolute")),
+            ("type_vocab_size", json!(1)),
+            ("is_decoder", json!(false)),
+            ("is_encoder_decoder", json!(false)),
+            ("add_cross_attention", json!(false)),
+            ("pruned_heads", json!({})),
+        ];
+        config.check(&[Dims::USED, &["classifier_dropout"]].concat(), &fixed)?;
+        config.require("type_vocab_size")?;
+        let dims = Dims::read(config)?;
+        let pad_id = config.count("pad_token_id")?;
+        if dims.positions <= pad_id + 1 {
+            let expected = format!("more than pad_token_id + 1 = {}", pad_id + 1);
+            return Err(config.wrong("max_position_embeddings", expected, &json!(dims.positions)));
+        }
+        Ok(Roberta {
+            classifier_dropout: config.number_or_none("classifier_dropout")?.unwrap_or(dims.dropout),
+            pad_id,
+            word: Table::read(reader, "embeddings.word_embeddings", [dims.vocab, dims.hidden]),
+            position: Table::read(reader, "embeddings.position_embeddings", [dims.positions, dims.hidden]),
+            token_type: Table::read(reader, "embeddings.token_type_embeddings", [1, dims.hidden]),
+            norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
+            trunk: Trunk::read(reader, dims, PREFIX, &SITES),
+        })
+    }
+}
+
+impl Encoder for Roberta {
+    fn trunk(&self) -> &Trunk {
+        &self.trunk
+    }
+
+    /// Positions start after the padding's: 514 rows are 512 tokens.
+    fn max_positions(&self) -> usize {
+        (self.trunk.dims.positions - self.pad_id - 1) as usize
+    }
+
+    fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor {
+        let is_token = inputs.ids.ne(self.pad_id).to_kind(Kind::Int64);
+        let positions = is_token.cumsum(1, Kind::Int64) * &is_token + self.pad_id;
+        let sum = self.word.lookup(&inputs.ids, pass)
+            + self.token_type.0.of(pass)
+            + self.position.lookup(&positions, pass);
+        self.trunk.drop(self.norm.forward(&sum, pass), pass)
+    }
+
+    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
+        let mask = additive_mask(&inputs.mask, embedded.kind());
+        self.trunk.forward(embedded, pass, |layer| {
+            let parts = [&layer.query(layer.x), &layer.key(layer.x), &layer.value(layer.x)];
+            self.trunk.attend(parts, &mask, None, pass)
+        })
+    }
+
+    fn head(&self, outputs: i64, seed: i64) -> Head {
+        Head::new(["classifier.dense", "classifier.out_proj"], &self.trunk.dims, outputs, seed, None)
+    }
+
+    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor {
+        let drop = |x: Tensor| if train { x.dropout(self.classifier_dropout, true) } else { x };
+        let first = drop(last_hidden.select(1, 0));
+        let inner = drop(first.linear(&head[0], Some(&head[1])).tanh());
+        inner.linear(&head[2], Some(&head[3]))
+    }
+}

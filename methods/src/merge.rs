@@ -1,0 +1,38 @@
+//! A backbone with what was trained folded into it: a plain checkpoint, without adapters.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::export::Exported;
+
+impl Exported {
+    /// Every tensor of the merged model by its Hugging Face name, float32: `W + ΔW` at the adapted linears, trained
+    /// tensors of the backbone in place of its own, and the head.
+    ///
+    /// # Errors
+    /// A bottleneck adapter, which is not linear; an adapter of another backbone.
+    pub fn merged(&self, backbone: &[(String, Tensor)]) -> Result<BTreeMap<String, Tensor>> {
+        if self.kind == "BOTTLENECK" {
+            return Err(Error::Unmergeable("a bottleneck adapter is not linear, so no weight can hold it".into()));
+        }
+        let copied = |(name, tensor): &(String, Tensor)| (name.clone(), tensor.detach().to_kind(Kind::Float).copy());
+        let mut merged: BTreeMap<String, Tensor> = backbone.iter().map(copied).collect();
+        for (site, factors) in &self.factors {
+            let name = format!("{site}.weight");
+            let delta = factors.adapter().delta();
+            match merged.get_mut(&name).filter(|weight| weight.size() == delta.size()) {
+                Some(weight) => drop(weight.g_add_(&delta.to_device(weight.device()))),
+                None => {
+                    return Err(Error::Unmergeable(format!(
+                        "the adapter has a factor for {name} of shape {:?}, and the backbone has no such tensor",
+                        delta.size()
+                    )));
+                }
+            }
+        }
+        merged.extend(self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())));
+        Ok(merged)
+    }
+}
