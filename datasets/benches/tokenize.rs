@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use datasets::tokenizer::Tokenizer;
+use datasets::tokenizer::{Behaviour, Tokenizer};
 use datasets::{Example, glue, micro};
 
 /// Longest row in tokens; the synthetic rows are shorter.
@@ -22,7 +22,7 @@ fn tokenize(criterion: &mut Criterion) {
             ("made_up_vocabulary", made_up.path())
         }
     };
-    let tokenizer = Tokenizer::from_dir(dir).unwrap();
+    let tokenizer = Tokenizer::from_dir(dir, Behaviour::default()).unwrap();
     let tokens =
         tokenizer.encode_all(&rows, MAX_LENGTH).unwrap().iter().map(|row| row.encoding.ids.len()).sum::<usize>();
     let mut group = criterion.benchmark_group("tokenize");

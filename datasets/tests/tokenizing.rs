@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use datasets::tokenizer::Tokenizer;
+use datasets::tokenizer::{Behaviour, Tokenizer};
 use datasets::{Error, Example};
 use support::message;
 use tempfile::tempdir;
@@ -28,7 +28,7 @@ fn json(extra: &str) -> String {
 fn a_vocabulary_is_a_bert_tokenizer() {
     let dir = tempdir().unwrap();
     write(dir.path(), "vocab.txt", VOCABULARY);
-    let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+    let tokenizer = Tokenizer::from_dir(dir.path(), Behaviour::default()).unwrap();
     assert_eq!((tokenizer.pad_id(), tokenizer.vocab_size(), tokenizer.sha256().len()), (0, 9, 64));
     let single = tokenizer.encode("The cats SAT. dogs", None, 32).unwrap();
     assert_eq!(single.ids, [2, 4, 5, 7, 6, 8, 1, 3]);
@@ -39,7 +39,7 @@ fn a_vocabulary_is_a_bert_tokenizer() {
     assert_eq!((empty_second.ids, empty_second.type_ids), (vec![2, 4, 5, 3], vec![0; 4]));
     assert_eq!(tokenizer.encode("the cat sat .", None, 4).unwrap().ids, [2, 4, 5, 3]);
     write(dir.path(), "tokenizer_config.json", r#"{"do_lower_case": false, "pad_token": "[PAD]", "other": 1}"#);
-    let cased = Tokenizer::from_dir(dir.path()).unwrap();
+    let cased = Tokenizer::from_dir(dir.path(), Behaviour::default()).unwrap();
     assert_eq!(cased.encode("The cat", None, 32).unwrap().ids, [2, 1, 5, 3]);
 }
 
@@ -48,7 +48,7 @@ fn rows_keep_their_label_and_number() {
     let dir = tempdir().unwrap();
     write(dir.path(), "vocab.txt", VOCABULARY);
     let row = Example { first: "the cat".into(), second: None, label: 2.5, row: 17 };
-    let encoded = Tokenizer::from_dir(dir.path()).unwrap().encode_all(&[row], 8).unwrap();
+    let encoded = Tokenizer::from_dir(dir.path(), Behaviour::default()).unwrap().encode_all(&[row], 8).unwrap();
     assert_eq!((encoded[0].label, encoded[0].row, encoded[0].encoding.ids.len()), (2.5, 17, 4));
 }
 
@@ -61,18 +61,18 @@ fn a_tokenizer_json_comes_first() {
         "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
                     "pad_type_id": 0, "pad_token": "<pad>"},"#;
     write(dir.path(), "tokenizer.json", &json(stored));
-    let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+    let tokenizer = Tokenizer::from_dir(dir.path(), Behaviour::default()).unwrap();
     assert_eq!(tokenizer.encode("the cat the", None, 8).unwrap().ids, [2, 3, 2]);
     assert_eq!(tokenizer.encode("the cat the", None, 2).unwrap().ids, [2, 3]);
     write(dir.path(), "tokenizer_config.json", r#"{"pad_token": {"content": "<unk>", "lstrip": false}}"#);
-    assert_eq!(Tokenizer::from_dir(dir.path()).unwrap().pad_id(), 1);
+    assert_eq!(Tokenizer::from_dir(dir.path(), Behaviour::default()).unwrap().pad_id(), 1);
 }
 
 #[test]
 fn what_is_wrong_is_said() {
     let dir = tempdir().unwrap();
-    let error = || message(&Tokenizer::from_dir(dir.path()).err().unwrap(), dir.path());
-    insta::assert_snapshot!(error(), @"tokenizer (tokenizer.json or vocab.txt) not found: DIR. Point to a checkpoint directory that holds one of the two");
+    let error = || message(&Tokenizer::from_dir(dir.path(), Behaviour::default()).err().unwrap(), dir.path());
+    insta::assert_snapshot!(error(), @"tokenizer (spm.model, tokenizer.json, vocab.txt, or vocab.json with merges.txt) not found: DIR. Point to a checkpoint directory that holds one of these");
     write(dir.path(), "vocab.txt", "[UNK]\n[CLS]\nthe\n");
     insta::assert_snapshot!(error(), @"DIR/vocab.txt is not readable as a WordPiece vocabulary: the token [SEP] is not in it. Download the checkpoint's tokenizer files again");
     write(dir.path(), "vocab.txt", "[UNK]\n[CLS]\n[SEP]\nthe\n");
@@ -87,7 +87,7 @@ fn what_is_wrong_is_said() {
 fn special_tokens_need_room() {
     let dir = tempdir().unwrap();
     write(dir.path(), "vocab.txt", VOCABULARY);
-    let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+    let tokenizer = Tokenizer::from_dir(dir.path(), Behaviour::default()).unwrap();
     assert_eq!(tokenizer.encode("the cat", None, 2).unwrap().ids, [2, 3]);
     let error = tokenizer.encode("the cat", Some("sat"), 2).unwrap_err();
     assert!(matches!(error, Error::Encode { .. }));
