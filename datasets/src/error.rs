@@ -29,6 +29,9 @@ pub enum Error {
     /// A metric has no value for what it was given.
     #[error("cannot compute {metric}: {detail}{}", help_suffix(help))]
     Metric { metric: &'static str, detail: String, help: String },
+    /// A file of the Hub cannot be had.
+    #[error("cannot get {wanted} of {repository} at revision {revision} from the Hub: {reason}{}", help_suffix(help))]
+    Hub { wanted: String, repository: String, revision: String, reason: String, help: String },
     /// A name that no registry holds.
     #[error("unknown {kind} '{name}'{}; known: {}", nearest_suffix(nearest), known.join(", "))]
     Unknown { kind: &'static str, name: String, nearest: Option<String>, known: Vec<String> },

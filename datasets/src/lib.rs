@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod error;
 pub mod glue;
+pub mod hub;
 pub mod lock;
 pub mod metrics;
 pub mod micro;

@@ -58,14 +58,23 @@ impl Set {
 
     /// Paths within the data directory it may have, in the order they are looked for.
     fn paths(self, task: &Task) -> Vec<(Layout, String)> {
-        let (tsv, parquet) = match self {
-            Set::Train => ("train", "train"),
-            Set::Dev(set) => (set.tsv_stem, set.parquet_stem),
+        let tsv = match self {
+            Set::Train => "train",
+            Set::Dev(set) => set.tsv_stem,
         };
         let mut paths: Vec<(Layout, String)> =
             TSV_ENDINGS.iter().map(|ending| (Layout::Tsv, format!("{}/{tsv}.{ending}", task.folder))).collect();
-        paths.push((Layout::Parquet, format!("{}/{parquet}-{PARQUET_ENDING}", task.hub)));
+        paths.push((Layout::Parquet, self.parquet_path(task)));
         paths
+    }
+
+    /// Path of the Hub's file within its repository.
+    pub fn parquet_path(self, task: &Task) -> String {
+        let stem = match self {
+            Set::Train => "train",
+            Set::Dev(set) => set.parquet_stem,
+        };
+        format!("{}/{stem}-{PARQUET_ENDING}", task.hub)
     }
 }
 

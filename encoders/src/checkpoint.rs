@@ -70,7 +70,14 @@ impl Checkpoint {
         let names = tensors.names();
         let is_prefixed = names.iter().any(|name| name.starts_with(prefix));
         let source = Source::File(Stored { path: &self.path, tensors, names, prefix, is_prefixed });
-        Ok(Reader { source, device, kind, used: RefCell::default(), taken: RefCell::default(), problems: RefCell::default() })
+        Ok(Reader {
+            source,
+            device,
+            kind,
+            used: RefCell::default(),
+            taken: RefCell::default(),
+            problems: RefCell::default(),
+        })
     }
 }
 

@@ -155,8 +155,7 @@ struct Layer {
 impl Layer {
     fn read(reader: &Reader, dims: &Dims, names: &SiteNames, index: usize) -> Self {
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
-        let linears =
-            std::array::from_fn(|i| Linear::read(reader, &name(names[i]), dims.width(KINDS[i])));
+        let linears = std::array::from_fn(|i| Linear::read(reader, &name(names[i]), dims.width(KINDS[i])));
         Layer {
             linears,
             attention_norm: Norm::read(reader, &name("attention.output.LayerNorm"), dims),
@@ -203,12 +202,7 @@ impl Trunk {
 
     /// Every layer's output; `context` is the attention of one layer: its context `[rows, length, hidden]` for the
     /// layer's input.
-    pub(crate) fn forward(
-        &self,
-        embedded: &Tensor,
-        pass: Pass,
-        context: impl Fn(LayerInput) -> Tensor,
-    ) -> Vec<Tensor> {
+    pub(crate) fn forward(&self, embedded: &Tensor, pass: Pass, context: impl Fn(LayerInput) -> Tensor) -> Vec<Tensor> {
         let mut states: Vec<Tensor> = Vec::with_capacity(self.layers.len());
         for (index, layer) in self.layers.iter().enumerate() {
             let x = states.last().unwrap_or(embedded);

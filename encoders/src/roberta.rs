@@ -93,9 +93,8 @@ impl Encoder for Roberta {
     fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor {
         let is_token = inputs.ids.ne(self.pad_id).to_kind(Kind::Int64);
         let positions = is_token.cumsum(1, Kind::Int64) * &is_token + self.pad_id;
-        let sum = self.word.lookup(&inputs.ids, pass)
-            + self.token_type.0.of(pass)
-            + self.position.lookup(&positions, pass);
+        let sum =
+            self.word.lookup(&inputs.ids, pass) + self.token_type.0.of(pass) + self.position.lookup(&positions, pass);
         self.trunk.drop(self.norm.forward(&sum, pass), pass)
     }
 

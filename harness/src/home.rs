@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use datasets::hub::{Hub, is_repository};
+
 use crate::error::{Error, Result};
 
 /// Backbones by name, below the project's directory.
@@ -19,20 +21,34 @@ pub fn dir() -> PathBuf {
     built_in.unwrap_or_else(|| PathBuf::from("."))
 }
 
-/// The directory of a backbone: the path itself, or the cached one of that name.
+/// A backbone's directory and its name in tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where its files are.
+    pub dir: PathBuf,
+    /// The directory's name, or the repository's.
+    pub name: String,
+}
+
+/// A backbone by its directory, by the name of one below [`BACKBONES`], or by its repository on the Hub
+/// (`owner/name` or `owner/name@revision`), from which it is fetched.
 ///
 /// # Errors
 /// Neither is there; the message says how to get one.
-pub fn backbone(name: &str) -> Result<PathBuf> {
-    let given = Path::new(name);
-    let cached = dir().join(BACKBONES).join(name.rsplit('/').next().unwrap_or(name));
-    if let Some(found) = [given, &cached].into_iter().find(|path| path.is_dir()) {
-        return Ok(found.to_path_buf());
+pub fn backbone(name: &str, hub: &Hub) -> Result<Place> {
+    let repository = name.split('@').next().unwrap_or(name);
+    let short = repository.rsplit('/').find(|part| !part.is_empty()).unwrap_or(name).to_string();
+    let (given, cached) = (PathBuf::from(name), dir().join(BACKBONES).join(&short));
+    if let Some(found) = [&given, &cached].into_iter().find(|path| path.is_dir()) {
+        return Ok(Place { dir: found.clone(), name: short });
+    }
+    if is_repository(name) {
+        return Ok(Place { dir: hub.model(name)?, name: short });
     }
     Err(Error::Input(format!(
-        "backbone '{name}' is not here: neither {} nor {} is a directory. Downloads from the Hub and the DeBERTaV3 and \
-         RoBERTa encoders are not built yet. Run with another backbone: `--backbone MiniLM-L6-H384` (which `./justw setup` \
-         fetches) or `--backbone DIR`, a BERT checkpoint with config.json, model.safetensors and tokenizer.json or vocab.txt",
+        "backbone '{name}' is not here: neither {} nor {} is a directory, and it is no repository on the Hub \
+         (owner/name). Take MiniLM-L6-H384 (which `./justw setup` fetches), microsoft/deberta-v3-base, or a directory with \
+         config.json, model.safetensors or pytorch_model.bin, and a tokenizer",
         given.display(),
         cached.display()
     )))

@@ -2,18 +2,19 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use datasets::source::{self, Dataset};
 use datasets::split::{self, Policy};
-use datasets::tokenizer::{Encoded, Tokenizer};
+use datasets::tokenizer::{Behaviour, Encoded, Tokenizer};
 use datasets::{Example, Task, micro};
 use encoders::Encoder;
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
+use crate::home::Place;
 use crate::spec::{BackboneSpec, RunSpec};
 
 /// The backbone on its device.
@@ -31,13 +32,14 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Reads a backbone directory; its name in tables is the directory's.
+    /// Reads a backbone.
     ///
     /// # Errors
     /// A missing or damaged file, an architecture or option that is not supported, a tokenizer of another model.
-    pub fn load(dir: &Path, device: Device) -> Result<Self> {
+    pub fn load(place: &Place, behaviour: Behaviour, device: Device) -> Result<Self> {
+        let dir = &place.dir;
         let encoder = encoders::load(dir, device, Kind::Float)?;
-        let tokenizer = Tokenizer::from_dir(dir)?;
+        let tokenizer = Tokenizer::from_dir(dir, behaviour)?;
         if tokenizer.vocab_size() > encoder.vocab_size() {
             return Err(Error::Input(format!(
                 "the tokenizer in {} has {} tokens, but the encoder only {} embeddings: they are not of one model",
@@ -49,9 +51,9 @@ impl Inputs {
         let mut sums = encoders::checkpoint::checksums(dir)?;
         sums.push(("tokenizer".into(), tokenizer.sha256().to_string()));
         let digest = Sha256::digest(sums.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect::<String>());
-        let name = dir.file_name().map_or_else(|| "backbone".into(), |name| name.to_string_lossy().into_owned());
+        let name = place.name.clone();
         let files = sums.into_iter().map(|(file, sum)| (format!("{name}/{file}"), sum)).collect();
-        let backbone = BackboneSpec { name, sha256: hex::encode(digest) };
+        let backbone = BackboneSpec { name, sha256: hex::encode(digest), tokenizer: tokenizer.behaviour() };
         Ok(Inputs { encoder, tokenizer, device, backbone, files })
     }
 }

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod clock;
 pub mod device;
 pub mod doctor;
+pub mod download;
 pub mod efficiency;
 pub mod error;
 pub mod figures;

@@ -33,8 +33,11 @@ pub struct Recipe {
     pub methods: Vec<String>,
     /// Master seeds.
     pub seeds: Vec<u64>,
-    /// Backbone: a directory, or the name of one under `.cache/backbones`.
+    /// Backbone: a directory, the name of one under `.cache/backbones`, or a repository on the Hub.
     pub backbone: String,
+    /// How a sentencepiece vocabulary is read; as the release does where it is left out.
+    #[serde(default)]
+    pub tokenizer: datasets::tokenizer::Behaviour,
     /// Which rows.
     pub data: Data,
     /// Training protocol: the fields of [`crate::spec::TrainSpec`] without `device`; `max_length` may be left out, then it

@@ -31,6 +31,8 @@ pub struct BackboneSpec {
     pub name: String,
     /// sha256 of the weights, configuration and tokenizer together.
     pub sha256: String,
+    /// How the tokenizer reads: two behaviours give other ids (spec §4.2).
+    pub tokenizer: datasets::tokenizer::Behaviour,
 }
 
 /// Which rows, by name and by content.

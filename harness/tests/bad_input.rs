@@ -31,6 +31,21 @@ fn no_data_directory_given() {
     let (code, text) = failure(&mut world.rankbench(&["run", "--recipe", "tiny.toml", "--device", "cpu"]));
     assert_eq!(code, 3, "{text}");
     assert!(text.contains("--glue DIR") && text.contains("--micro"), "{text}");
+    assert!(text.contains("sst2/train-00000-of-00001.parquet, sst2/validation"), "{text}");
+}
+
+/// Whoever has no network is told once what to get by hand.
+#[test]
+fn neither_data_nor_backbone_without_a_network() {
+    let world = World::new();
+    world.recipe("");
+    let arguments = ["run", "--recipe", "tiny.toml", "--device", "cpu", "--backbone", "microsoft/deberta-v3-base"];
+    let (code, text) = failure(&mut world.rankbench(&arguments));
+    assert_eq!(code, 3, "{text}");
+    for part in ["sst2/train-00000-of-00001.parquet", "pytorch_model.bin", "spm.model", "--glue DIR", "--backbone DIR"]
+    {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
 }
 
 #[test]
@@ -105,8 +120,9 @@ fn missing_backbone() {
         &world,
         &["--backbone", "microsoft/deberta-v3-base"],
         3,
-        &["microsoft/deberta-v3-base", "--backbone MiniLM-L6-H384"],
+        &["microsoft/deberta-v3-base", "HF_HUB_OFFLINE", "models--microsoft--deberta-v3-base", "--backbone DIR"],
     );
+    fails(&world, &["--backbone", "nothing"], 3, &["'nothing' is not here", "owner/name", "MiniLM-L6-H384"]);
 }
 
 #[test]

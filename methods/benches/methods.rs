@@ -42,7 +42,13 @@ fn encoder() -> Box<dyn Encoder> {
 fn step(encoder: &dyn Encoder, entry: &Entry) -> Step {
     let protocol = protocol();
     let mut params = Builder::new(Device::Cpu, Kind::Float);
-    let context = Context { sites: encoder.sites(), backbone: encoder.weights(), protocol: &protocol, hidden_size: encoder.hidden_size(), seed: 1 };
+    let context = Context {
+        sites: encoder.sites(),
+        backbone: encoder.weights(),
+        protocol: &protocol,
+        hidden_size: encoder.hidden_size(),
+        seed: 1,
+    };
     let options = entry.options(&toml::Table::new()).expect("defaults");
     let method = (entry.build)(&options, &context, &mut params).expect("defaults");
     Step::new(params.finish(), method, &protocol)
@@ -105,7 +111,13 @@ fn allocation(c: &mut Criterion) {
     let encoder = encoder();
     let protocol = protocol();
     let mut params = Builder::new(Device::Cpu, Kind::Float);
-    let context = Context { sites: encoder.sites(), backbone: encoder.weights(), protocol: &protocol, hidden_size: encoder.hidden_size(), seed: 1 };
+    let context = Context {
+        sites: encoder.sites(),
+        backbone: encoder.weights(),
+        protocol: &protocol,
+        hidden_size: encoder.hidden_size(),
+        seed: 1,
+    };
     let method = AdaLora::new(Default::default(), &context, &mut params).expect("defaults");
     let params = params.finish();
     c.bench_function("AdaLoRA allocation, 36 sites of rank 12", |b| {

@@ -31,14 +31,8 @@ impl Entry {
 }
 
 /// The registered methods, in the order of the tables.
-pub static METHODS: &[&Entry] = &[
-    &full::ENTRY,
-    &bottleneck::ENTRY,
-    &bitfit::ENTRY,
-    &lora::ENTRY,
-    &adalora::ENTRY,
-    &sora::ENTRY,
-];
+pub static METHODS: &[&Entry] =
+    &[&full::ENTRY, &bottleneck::ENTRY, &bitfit::ENTRY, &lora::ENTRY, &adalora::ENTRY, &sora::ENTRY];
 
 /// Finds a method by name.
 ///

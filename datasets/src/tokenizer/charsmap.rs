@@ -36,8 +36,7 @@ impl Charsmap {
         }
         let truncated = || "the normaliser's table is truncated".to_string();
         let (size, rest) = data.split_first_chunk::<4>().ok_or_else(truncated)?;
-        let (trie, replacements) =
-            rest.split_at_checked(u32::from_le_bytes(*size) as usize).ok_or_else(truncated)?;
+        let (trie, replacements) = rest.split_at_checked(u32::from_le_bytes(*size) as usize).ok_or_else(truncated)?;
         let units = trie.chunks_exact(4).map(|unit| u32::from_le_bytes([unit[0], unit[1], unit[2], unit[3]])).collect();
         let replacements = String::from_utf8(replacements.to_vec())
             .map_err(|e| format!("the normaliser's replacements are not UTF-8: {e}"))?;

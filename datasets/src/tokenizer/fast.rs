@@ -7,6 +7,7 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::models::unigram::Unigram;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::bert::BertNormalizer;
+use tokenizers::normalizers::replace::ReplacePattern;
 use tokenizers::normalizers::{NormalizerWrapper, Precompiled, Replace, Sequence as Normalizers, Strip};
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -15,7 +16,6 @@ use tokenizers::processors::bert::BertProcessing;
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::utils::truncation::{TruncationParams, truncate_encodings};
-use tokenizers::normalizers::replace::ReplacePattern;
 use tokenizers::{AddedToken, PostProcessor, Tokenizer};
 
 use super::charsmap::Charsmap;
@@ -39,9 +39,8 @@ pub fn from_json(path: &Path, bytes: &[u8]) -> Result<(Tokenizer, Option<String>
 pub fn from_wordpiece(path: &Path, bytes: &[u8], config: &Config) -> Result<Tokenizer> {
     let corrupt = |detail: String| corrupt(path, "a WordPiece vocabulary", detail);
     let vocabulary = WordPiece::read_bytes(bytes).map_err(|e| corrupt(e.to_string()))?;
-    let id = |token: &str| {
-        vocabulary.get(token).copied().ok_or_else(|| corrupt(format!("the token {token} is not in it")))
-    };
+    let id =
+        |token: &str| vocabulary.get(token).copied().ok_or_else(|| corrupt(format!("the token {token} is not in it")));
     id("[UNK]")?;
     let processing = BertProcessing::new(("[SEP]".into(), id("[SEP]")?), ("[CLS]".into(), id("[CLS]")?));
     let model = WordPiece::builder().vocab(vocabulary).build().map_err(|e| corrupt(e.to_string()))?;
@@ -60,9 +59,8 @@ pub fn from_wordpiece(path: &Path, bytes: &[u8], config: &Config) -> Result<Toke
 pub fn from_bpe(path: &Path, vocabulary: &[u8], merges: &[u8]) -> Result<Tokenizer> {
     let corrupt = |detail: String| corrupt(path, "a byte-level BPE vocabulary", detail);
     let vocabulary: HashMap<String, u32> = serde_json::from_slice(vocabulary).map_err(|e| corrupt(e.to_string()))?;
-    let id = |token: &str| {
-        vocabulary.get(token).copied().ok_or_else(|| corrupt(format!("the token {token} is not in it")))
-    };
+    let id =
+        |token: &str| vocabulary.get(token).copied().ok_or_else(|| corrupt(format!("the token {token} is not in it")));
     let processing = RobertaProcessing::new(("</s>".into(), id("</s>")?), ("<s>".into(), id("<s>")?))
         .trim_offsets(true)
         .add_prefix_space(false);

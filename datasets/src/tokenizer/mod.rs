@@ -47,6 +47,16 @@ impl Behaviour {
     }
 }
 
+impl std::str::FromStr for Behaviour {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let all = [Behaviour::Sentencepiece, Behaviour::Fast];
+        let found = all.into_iter().find(|behaviour| behaviour.name() == name);
+        found.ok_or_else(|| Error::unknown("tokenizer behaviour", name, all.map(Behaviour::name)))
+    }
+}
+
 /// A tokenizer of one checkpoint.
 pub struct Tokenizer {
     engine: Engine,
@@ -134,8 +144,14 @@ impl Tokenizer {
         let engine = match behaviour {
             Behaviour::Fast => Engine::Fast(Box::new(fast::from_spm(path, &model, &special)?)),
             Behaviour::Sentencepiece => {
-                let vocab_size = model.pieces.len().max(1 + special.iter().map(|(_, id)| *id as usize).max().unwrap_or(0));
-                Engine::Sentencepiece { model: SentencePiece::new(model, special).map_err(broken)?, cls, sep, vocab_size }
+                let vocab_size =
+                    model.pieces.len().max(1 + special.iter().map(|(_, id)| *id as usize).max().unwrap_or(0));
+                Engine::Sentencepiece {
+                    model: SentencePiece::new(model, special).map_err(broken)?,
+                    cls,
+                    sep,
+                    vocab_size,
+                }
             }
         };
         Ok(Tokenizer { engine, pad_id, sha256: hex::encode(Sha256::digest(&bytes)) })

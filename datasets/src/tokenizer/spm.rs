@@ -87,7 +87,9 @@ impl SpmModel {
     fn read_trainer(&mut self, data: &[u8]) -> Result<()> {
         for field in Fields(data) {
             match field? {
-                (3, Value::Number(kind)) if kind != 1 => return Err(format!("model type {kind}, expected 1 (unigram)")),
+                (3, Value::Number(kind)) if kind != 1 => {
+                    return Err(format!("model type {kind}, expected 1 (unigram)"));
+                }
                 (24, Value::Number(1)) => return Err("white space as a suffix is not supported".into()),
                 (35, Value::Number(on)) => self.byte_fallback = on == 1,
                 _ => {}

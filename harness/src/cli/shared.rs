@@ -6,8 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
+use datasets::Task;
+use datasets::hub::Hub;
+use datasets::tokenizer::Behaviour;
 
 use crate::device::{self, Choice};
+use crate::download;
 use crate::error::{Error, Result};
 use crate::inputs::{Data, Inputs, Origin};
 use crate::plan::{self, Facts, Overrides};
@@ -27,10 +31,15 @@ pub struct RecipeFlags {
     /// Master seeds, separated by commas.
     #[arg(long, value_delimiter = ',')]
     pub seeds: Option<Vec<u64>>,
-    /// Backbone: a directory, or the name of one below .cache/backbones.
+    /// Backbone: a directory, the name of one below .cache/backbones, or a repository on the Hub (owner/name, also
+    /// owner/name@revision).
     #[arg(long)]
     pub backbone: Option<String>,
-    /// Directory with real GLUE: the official TSV files (plain, .gz, .zst) or the Hub's parquet files.
+    /// How a sentencepiece vocabulary is read: sentencepiece (as the released code) or fast (as transformers 4.57).
+    #[arg(long)]
+    pub tokenizer: Option<Behaviour>,
+    /// Directory with real GLUE: the official TSV files (plain, .gz, .zst) or the Hub's parquet files. Left out: GLUE_DIR,
+    /// or else the Hub.
     #[arg(long, value_name = "DIR")]
     pub glue: Option<PathBuf>,
     /// Use the embedded synthetic data whatever the recipe says.
@@ -88,12 +97,21 @@ impl RecipeFlags {
     pub fn job(&self, recipe: &Recipe) -> Result<Job> {
         let overrides = self.overrides();
         // Names are checked first: a slip must not cost the loading of a backbone.
-        plan::tasks(recipe, &overrides)?;
+        let tasks = plan::tasks(recipe, &overrides)?;
         plan::methods(recipe, &overrides)?;
         let device = self.device.device()?;
-        let data = Data::new(self.origin(recipe)?);
-        let dir = home::backbone(self.backbone.as_deref().unwrap_or(&recipe.backbone))?;
-        let inputs = Inputs::load(&dir, device)?;
+        let hub = download::hub();
+        let origin = self.origin(recipe, &tasks, &hub);
+        let place = home::backbone(self.backbone.as_deref().unwrap_or(&recipe.backbone), &hub);
+        let (data, place) = match (origin, place) {
+            (Ok(origin), Ok(place)) => (Data::new(origin), place),
+            // Without a network both are missing: whoever gets them by hand wants to know at once.
+            (Err(Error::Input(data)), Err(Error::Input(backbone))) => {
+                return Err(Error::Input(format!("{data}\n{backbone}")));
+            }
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
+        let inputs = Inputs::load(&place, self.tokenizer.unwrap_or(recipe.tokenizer), device)?;
         let recipe = &self.with_source(recipe);
         let facts = Facts {
             backbone: inputs.backbone.clone(),
@@ -115,20 +133,13 @@ impl RecipeFlags {
         recipe
     }
 
-    fn origin(&self, recipe: &Recipe) -> Result<Origin> {
+    fn origin(&self, recipe: &Recipe, tasks: &[&'static Task], hub: &Hub) -> Result<Origin> {
         if self.with_source(recipe).data.source == Source::Micro {
             return Ok(Origin::Micro);
         }
-        let dir = self.glue.clone().or_else(|| std::env::var_os("GLUE_DIR").map(PathBuf::from));
-        let allow_unlocked = self.allow_unlocked;
-        dir.map(|dir| Origin::Glue { dir, allow_unlocked }).ok_or_else(|| {
-            Error::Input(format!(
-                "recipe {} wants real GLUE and no directory was given. Downloading it from the Hub is not built yet: pass \
-                 --glue DIR (or set GLUE_DIR) with the official TSV files or the Hub's parquet files, or --micro for the \
-                 embedded synthetic data",
-                recipe.name
-            ))
-        })
+        let given = self.glue.clone().or_else(|| std::env::var_os("GLUE_DIR").map(PathBuf::from));
+        let dir = given.map_or_else(|| hub.glue(tasks).map_err(Error::from), Ok)?;
+        Ok(Origin::Glue { dir, allow_unlocked: self.allow_unlocked })
     }
 }
 

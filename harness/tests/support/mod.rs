@@ -92,7 +92,11 @@ precision = "fp32"
     pub fn rankbench(&self, arguments: &[&str]) -> Command {
         let mut command = Command::cargo_bin("rankbench").unwrap();
         command.current_dir(self.dir.path()).env("OMP_NUM_THREADS", "1").env("NO_COLOR", "1").env("COLUMNS", "200");
-        command.env_remove("GLUE_DIR").env("RANKBENCH_HOME", self.dir.path()).args(arguments);
+        command.env("HF_HOME", self.path("hf")).env("HF_HUB_OFFLINE", "1");
+        for name in ["GLUE_DIR", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_TOKEN"] {
+            command.env_remove(name);
+        }
+        command.env("RANKBENCH_HOME", self.dir.path()).args(arguments);
         command
     }
 

@@ -1,0 +1,192 @@
+//! Files from the Hugging Face Hub: backbones and GLUE, into the cache that Python shares.
+//!
+//! Downloads are `hf-hub`'s; what it lacks is here: the environment's `HF_TOKEN`, `HF_HUB_CACHE` and `HF_HUB_OFFLINE`,
+//! pinned revisions, checksums, retries with back-off, and an end to a connection that no longer gives anything.
+
+mod pins;
+mod transfer;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hf_hub::{Repo, RepoType};
+
+pub use self::transfer::Event;
+use self::transfer::Transfer;
+use crate::source::Set;
+use crate::tokenizer;
+use crate::{Error, Result, Task, lock};
+
+/// The repository with GLUE's parquet files.
+const GLUE: &str = "nyu-mll/glue";
+/// Files with weights, the better one first.
+const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+
+/// How the Hub is reached; [`Settings::from_env`] reads what Python's client reads.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Server; the public one where it is `None` (`HF_ENDPOINT`).
+    pub endpoint: Option<String>,
+    /// Cache in the layout Python shares (`HF_HUB_CACHE`, or `hub` below `HF_HOME`, or `~/.cache/huggingface/hub`).
+    pub cache: PathBuf,
+    /// Token (`HF_TOKEN`, or the file `token` below `HF_HOME`).
+    pub token: Option<String>,
+    /// Whether only the cache is used (`HF_HUB_OFFLINE`).
+    pub is_offline: bool,
+    /// Attempts at one file.
+    pub attempts: u32,
+    /// Wait before the second attempt; it doubles with each further one.
+    pub first_wait: Duration,
+    /// How long a connection may give nothing.
+    pub patience: Duration,
+}
+
+impl Settings {
+    /// What the environment says.
+    pub fn from_env() -> Self {
+        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let home = var("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
+            let cache = var("XDG_CACHE_HOME").map(PathBuf::from);
+            let cache = cache.or_else(|| Some(Path::new(&var("HOME")?).join(".cache")));
+            cache.unwrap_or_else(|| PathBuf::from(".cache")).join("huggingface")
+        });
+        let stored = || Some(std::fs::read_to_string(home.join("token")).ok()?.trim().to_string());
+        Settings {
+            endpoint: var("HF_ENDPOINT").map(|endpoint| endpoint.trim_end_matches('/').to_string()),
+            cache: var("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
+            token: var("HF_TOKEN").or_else(stored).filter(|token| !token.is_empty()),
+            is_offline: var("HF_HUB_OFFLINE")
+                .is_some_and(|on| ["1", "on", "yes", "true"].contains(&on.to_lowercase().as_str())),
+            attempts: 5,
+            first_wait: Duration::from_secs(1),
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A way to the Hub.
+pub struct Hub {
+    settings: Settings,
+    notify: Box<dyn Fn(Event)>,
+}
+
+/// One repository at one revision.
+pub(crate) struct Place {
+    pub repo: Repo,
+    pub id: String,
+    pub revision: String,
+    pub flag: &'static str,
+}
+
+impl Place {
+    fn new(kind: RepoType, id: &str, revision: &str) -> Self {
+        let flag = match kind {
+            RepoType::Model => "--backbone DIR",
+            _ => "--glue DIR (--micro takes the embedded synthetic data instead)",
+        };
+        let repo = Repo::with_revision(id.into(), kind, revision.into());
+        Place { repo, id: id.into(), revision: revision.into(), flag }
+    }
+
+    /// The cached snapshot's directory, where the revision is known there.
+    fn snapshot(&self, cache: &Path) -> Option<PathBuf> {
+        let folder = cache.join(self.repo.folder_name());
+        let is_commit = self.revision.len() == 40 && self.revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let commit = match is_commit {
+            true => self.revision.clone(),
+            false => std::fs::read_to_string(folder.join("refs").join(&self.revision)).ok()?.trim().to_string(),
+        };
+        Some(folder.join("snapshots").join(commit))
+    }
+}
+
+/// Whether a backbone's name is one of a repository on the Hub: `owner/name` or `owner/name@revision`.
+pub fn is_repository(name: &str) -> bool {
+    let (id, _) = name.split_once('@').unwrap_or((name, ""));
+    let is_plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    id.split_once('/').is_some_and(|(owner, name)| is_plain(owner) && is_plain(name))
+}
+
+impl Hub {
+    /// A way to the Hub that tells `notify` how downloads go.
+    pub fn new(settings: Settings, notify: impl Fn(Event) + 'static) -> Self {
+        Hub { settings, notify: Box::new(notify) }
+    }
+
+    /// The directory of a checkpoint, `owner/name` at its pinned revision (or `main`), or `owner/name@revision`:
+    /// `config.json`, the weights and the tokenizer's files. What is cached is not fetched again.
+    ///
+    /// # Errors
+    /// [`crate::Error::Hub`] with what is wanted and where it may be placed by hand.
+    pub fn model(&self, name: &str) -> Result<PathBuf> {
+        let (id, revision) = name.split_once('@').map_or((name, None), |(id, revision)| (id, Some(revision)));
+        let pins = pins::model(id)?;
+        let place = Place::new(RepoType::Model, id, revision.unwrap_or(&pins.revision));
+        let cached = place.snapshot(&self.settings.cache);
+        if let Some(dir) = cached.filter(|dir| is_whole(dir)) {
+            return Ok(dir);
+        }
+        let transfer = Transfer { settings: &self.settings, place: &place, notify: self.notify.as_ref() };
+        let there = transfer.list().map_err(|e| {
+            wanting(
+                e,
+                format!("config.json, {} and a tokenizer ({})", WEIGHTS.join(" or "), tokenizer::FILES.join(", ")),
+            )
+        })?;
+        let has = |file: &&str| there.iter().any(|known| known == file);
+        let weights = WEIGHTS.iter().copied().find(|file| has(file));
+        let weights = weights.ok_or_else(|| {
+            transfer.error(WEIGHTS.join(" or "), "the repository has no such file".into(), "Choose another backbone")
+        })?;
+        let small = ["config.json", "tokenizer_config.json"].into_iter().chain(tokenizer::FILES).filter(has);
+        // The weights come last, so that a snapshot that has them is whole.
+        for file in small.chain([weights]) {
+            let path = transfer.fetch(file, pins.files.get(file).map(String::as_str))?;
+            if file == weights {
+                return Ok(path.parent().map_or_else(|| path.clone(), Path::to_path_buf));
+            }
+        }
+        unreachable!("the weights are the last file")
+    }
+
+    /// The directory with the parquet files of `tasks`, each held against the lock.
+    ///
+    /// # Errors
+    /// As [`Hub::model`].
+    pub fn glue(&self, tasks: &[&'static Task]) -> Result<PathBuf> {
+        let pins = pins::dataset(GLUE)?;
+        let place = Place::new(RepoType::Dataset, GLUE, &pins.revision);
+        let transfer = Transfer { settings: &self.settings, place: &place, notify: self.notify.as_ref() };
+        let sets = tasks.iter().flat_map(|&task| {
+            let sets = [Set::Train].into_iter().chain(task.dev_sets.iter().map(Set::Dev));
+            sets.map(move |set| Ok((set.parquet_path(task), lock::parquet_sum(task, set)?)))
+        });
+        let files = sets.collect::<Result<Vec<_>>>()?;
+        let mut dir = place.snapshot(&self.settings.cache).unwrap_or_default();
+        for (index, (file, sha256)) in files.iter().enumerate() {
+            let open = || files[index..].iter().map(|(file, _)| file.as_str()).collect::<Vec<_>>().join(", ");
+            let path = transfer.fetch(file, sha256.as_deref()).map_err(|e| wanting(e, open()))?;
+            dir = path.ancestors().nth(2).map_or(dir, Path::to_path_buf);
+        }
+        Ok(dir)
+    }
+}
+
+/// The error with everything that is still wanted, where what failed is not one file's own fault.
+fn wanting(error: Error, all: String) -> Error {
+    match error {
+        Error::Hub { repository, revision, reason, help, .. } => {
+            Error::Hub { wanted: all, repository, revision, reason, help }
+        }
+        other => other,
+    }
+}
+
+fn is_whole(dir: &Path) -> bool {
+    let has = |file: &&str| dir.join(file).is_file();
+    has(&"config.json") && WEIGHTS.iter().any(|file| has(file)) && tokenizer::FILES.iter().any(|file| has(file))
+}

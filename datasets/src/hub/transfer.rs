@@ -1,0 +1,305 @@
+//! One file of one repository, with retries, a watch over the connection and checksums.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use hf_hub::api::Progress;
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use super::{Place, Settings};
+use crate::{Error, Result};
+
+/// How a download goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A file of so many bytes is begun or gone on with.
+    Started {
+        /// Its name, repository first.
+        file: String,
+        /// All its bytes.
+        size: u64,
+    },
+    /// So many bytes more are there.
+    Advanced(u64),
+    /// The file is there.
+    Finished,
+    /// An attempt failed; the next one comes after a wait.
+    Retrying {
+        /// What happened.
+        reason: String,
+        /// How long it waits.
+        wait: Duration,
+    },
+}
+
+/// Another process holds the file for no longer than this.
+const LONGEST_LOCK: Duration = Duration::from_secs(3600);
+
+/// Transfers of one repository.
+pub(super) struct Transfer<'a> {
+    pub settings: &'a Settings,
+    pub place: &'a Place,
+    pub notify: &'a dyn Fn(Event),
+}
+
+/// Why an attempt failed.
+enum Failure {
+    /// Another attempt may help.
+    Passing(String),
+    /// Another process is at the file.
+    Locked,
+    /// It will not.
+    Final(String, &'static str),
+}
+
+/// What the thread at work says.
+enum Message<T> {
+    Event(Event),
+    Ended(std::result::Result<T, ApiError>),
+}
+
+struct Watch<T> {
+    sender: Sender<Message<T>>,
+    file: String,
+}
+
+impl<T> Watch<T> {
+    /// Nobody listens any more once the connection was given up.
+    fn say(&self, event: Event) {
+        let _ = self.sender.send(Message::Event(event));
+    }
+}
+
+impl<T> Progress for Watch<T> {
+    fn init(&mut self, size: usize, _filename: &str) {
+        self.say(Event::Started { file: self.file.clone(), size: size as u64 });
+    }
+
+    fn update(&mut self, size: usize) {
+        self.say(Event::Advanced(size as u64));
+    }
+
+    fn finish(&mut self) {}
+}
+
+impl Transfer<'_> {
+    /// Names of the repository's files.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let repo = self.place.repo.clone();
+        let wanted = "the list of files";
+        self.persist(wanted, || {
+            let repo = repo.clone();
+            let info = self.watched(wanted, move |api, _| api.repo(repo).info())?;
+            Ok(info.siblings.into_iter().map(|sibling| sibling.rfilename).collect())
+        })
+    }
+
+    /// Where `file` lies in the cache, fetched if it is not there yet. `sha256` is what it must have, where that is
+    /// known; else the sum that the Hub gives.
+    pub fn fetch(&self, file: &str, sha256: Option<&str>) -> Result<PathBuf> {
+        let cached = self.place.snapshot(&self.settings.cache).map(|dir| dir.join(file)).filter(|path| path.is_file());
+        if let Some(path) = cached {
+            return match mismatch(&path, sha256) {
+                None => Ok(path),
+                Some(problem) => Err(self.error(
+                    file.into(),
+                    format!("{} in the cache is another file: {problem}", path.display()),
+                    "Delete it, and it is fetched again",
+                )),
+            };
+        }
+        let (repo, name) = (self.place.repo.clone(), file.to_string());
+        let path = self.persist(file, || {
+            let (repo, name) = (repo.clone(), name.clone());
+            let path = self.watched(file, move |api, watch| api.repo(repo).download_with_progress(&name, watch))?;
+            self.verify(&path, sha256)?;
+            Ok(path)
+        })?;
+        (self.notify)(Event::Finished);
+        Ok(path)
+    }
+
+    /// Makes an attempt until one succeeds, or none is left.
+    fn persist<T>(&self, wanted: &str, attempt: impl Fn() -> std::result::Result<T, Failure>) -> Result<T> {
+        if self.settings.is_offline {
+            let reason = "it is not in the cache, and HF_HUB_OFFLINE is set".to_string();
+            return Err(self.error(wanted.into(), reason, "Unset it"));
+        }
+        let (started, mut made) = (Instant::now(), 0);
+        loop {
+            let (reason, wait) = match attempt() {
+                Ok(done) => return Ok(done),
+                Err(Failure::Final(reason, help)) => return Err(self.error(wanted.into(), reason, help)),
+                Err(Failure::Locked) if started.elapsed() < LONGEST_LOCK => {
+                    ("another process is fetching it".to_string(), Duration::ZERO)
+                }
+                Err(Failure::Locked) => {
+                    let reason = "another process has been fetching it for an hour".to_string();
+                    return Err(self.error(wanted.into(), reason, "End that process, and delete its lock file"));
+                }
+                Err(Failure::Passing(reason)) => {
+                    made += 1;
+                    if made >= self.settings.attempts {
+                        let help = "Check the network (proxies are taken from HTTPS_PROXY), or try again later: what was \
+                                    fetched is kept";
+                        return Err(self.error(wanted.into(), format!("{reason} ({made} attempts)"), help));
+                    }
+                    (reason, self.settings.first_wait * 2u32.pow(made - 1))
+                }
+            };
+            (self.notify)(Event::Retrying { reason, wait });
+            std::thread::sleep(wait);
+        }
+    }
+
+    /// Runs a request in a thread of its own and gives up when it says nothing for too long: the library sets no time
+    /// limits.
+    fn watched<T: Send + 'static>(
+        &self,
+        file: &str,
+        request: impl FnOnce(Api, Watch<T>) -> std::result::Result<T, ApiError> + Send + 'static,
+    ) -> std::result::Result<T, Failure> {
+        let api = self.api().map_err(|e| self.failure(e))?;
+        let (sender, receiver) = mpsc::channel();
+        let watch = Watch { sender: sender.clone(), file: format!("{}/{file}", self.place.id) };
+        std::thread::spawn(move || {
+            let _ = sender.send(Message::Ended(request(api, watch)));
+        });
+        loop {
+            match receiver.recv_timeout(self.settings.patience) {
+                Ok(Message::Event(event)) => (self.notify)(event),
+                Ok(Message::Ended(result)) => return result.map_err(|e| self.failure(e)),
+                Err(RecvTimeoutError::Timeout) => {
+                    let seconds = self.settings.patience.as_secs();
+                    return Err(Failure::Final(
+                        format!("the server has sent nothing for {seconds} s"),
+                        "Try again: what was fetched is kept",
+                    ));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(Failure::Passing("the download broke off".into())),
+            }
+        }
+    }
+
+    fn api(&self) -> std::result::Result<Api, ApiError> {
+        let Settings { endpoint, cache, token, .. } = self.settings;
+        let builder = ApiBuilder::new().with_cache_dir(cache.clone()).with_token(token.clone()).with_progress(false);
+        match endpoint {
+            Some(endpoint) => builder.with_endpoint(endpoint.clone()).build(),
+            None => builder.build(),
+        }
+    }
+
+    fn failure(&self, error: ApiError) -> Failure {
+        match error {
+            ApiError::LockAcquisition(_) => Failure::Locked,
+            ApiError::InvalidResume => self.without_parts("a partial file is longer than the file"),
+            ApiError::RequestError(request) => match *request {
+                ureq::Error::StatusCode(416) => self.without_parts("a partial file could not be gone on with"),
+                ureq::Error::StatusCode(401 | 403) => Failure::Final(
+                    "the server refuses access (401 or 403)".into(),
+                    "Set HF_TOKEN to a token that may read it; a name that does not exist is refused, too",
+                ),
+                ureq::Error::StatusCode(404) => Failure::Final(
+                    "the server has no such file, revision or repository (404)".into(),
+                    "Check the name; NAME@REVISION takes another revision",
+                ),
+                ureq::Error::StatusCode(code) if code == 429 || code >= 500 => {
+                    Failure::Passing(format!("the server answers {code}"))
+                }
+                ureq::Error::StatusCode(code) => {
+                    Failure::Final(format!("the server answers {code}"), "Check HF_ENDPOINT")
+                }
+                other => Failure::Passing(other.to_string()),
+            },
+            ApiError::IoError(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Failure::Final(error.to_string(), "Make room, or set HF_HUB_CACHE to another disk")
+            }
+            ApiError::IoError(error) => Failure::Passing(error.to_string()),
+            other => Failure::Final(format!("the server's answer is not the Hub's: {other}"), "Check HF_ENDPOINT"),
+        }
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.settings.cache.join(self.place.repo.folder_name()).join("blobs")
+    }
+
+    /// Drops partial files, so that the next attempt starts anew.
+    fn without_parts(&self, reason: &str) -> Failure {
+        for entry in std::fs::read_dir(self.blobs()).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "part") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Failure::Passing(reason.into())
+    }
+
+    /// A file just fetched that is not what it should be is taken away again.
+    fn verify(&self, path: &Path, sha256: Option<&str>) -> std::result::Result<(), Failure> {
+        let Some(problem) = mismatch(path, sha256) else { return Ok(()) };
+        if let Ok(blob) = path.canonicalize() {
+            let _ = std::fs::remove_file(blob);
+        }
+        let _ = std::fs::remove_file(path);
+        Err(Failure::Passing(problem))
+    }
+
+    /// What is wanted, why it cannot be had, and how to do without the Hub.
+    pub fn error(&self, wanted: String, reason: String, help: &str) -> Error {
+        let folder = self
+            .place
+            .snapshot(&self.settings.cache)
+            .unwrap_or_else(|| self.settings.cache.join(self.place.repo.folder_name()));
+        let help = format!(
+            "{help}. By hand: put the files of {} at revision {} into {}, or into any directory and pass {}",
+            self.place.id,
+            self.place.revision,
+            folder.display(),
+            self.place.flag
+        );
+        Error::Hub { wanted, repository: self.place.id.clone(), revision: self.place.revision.clone(), reason, help }
+    }
+}
+
+/// What is wrong with a cached file: its sum is not `sha256`, or else not the one its blob is named after (sha256 of a
+/// large file, git's sha1 of a small one).
+fn mismatch(path: &Path, sha256: Option<&str>) -> Option<String> {
+    let blob = path.canonicalize().ok()?;
+    let etag = blob.file_name()?.to_string_lossy().into_owned();
+    let (expected, got) = match sha256 {
+        Some(expected) => (expected.to_string(), digest::<Sha256>(&blob, String::new())),
+        None if is_hex(&etag, 64) => (etag, digest::<Sha256>(&blob, String::new())),
+        None if is_hex(&etag, 40) => {
+            let header = format!("blob {}\0", blob.metadata().ok()?.len());
+            (etag, digest::<Sha1>(&blob, header))
+        }
+        None => return None,
+    };
+    match got {
+        Ok(got) if got == expected => None,
+        Ok(got) => Some(format!("checksum {got}, expected {expected}")),
+        Err(error) => Some(format!("unreadable: {error}")),
+    }
+}
+
+fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn digest<D: Digest>(path: &Path, header: String) -> std::io::Result<String> {
+    let mut hash = D::new();
+    hash.update(header);
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
