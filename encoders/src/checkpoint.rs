@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::pickle;
 
 const SAFETENSORS: &str = "model.safetensors";
 const PICKLED: &str = "pytorch_model.bin";
@@ -24,61 +25,61 @@ const CHUNK: usize = 16 << 20;
 /// The opened weights.
 pub struct Checkpoint {
     path: PathBuf,
-    content: Content,
+    map: Mmap,
+    index: BTreeMap<String, Entry>,
 }
 
-enum Content {
-    Mapped(Mmap),
-    Unpickled(BTreeMap<String, Tensor>),
+/// A stored tensor.
+pub(crate) struct Entry {
+    pub kind: Kind,
+    pub shape: Vec<i64>,
+    /// First byte in the file.
+    pub start: usize,
+    /// Bytes.
+    pub length: usize,
 }
 
 impl Checkpoint {
-    /// Maps `model.safetensors` of `dir`, or else reads `pytorch_model.bin`.
+    /// Maps `model.safetensors` of `dir`, or else `pytorch_model.bin`.
     ///
     /// # Errors
-    /// Neither is there, or it is unreadable.
+    /// Neither is there; it is truncated, damaged or of another format.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = weights_file(dir);
         let unreadable = |reason: String| Error::Unreadable { path: path.clone(), reason, help: HELP };
-        if path.ends_with(PICKLED) {
-            let data = std::fs::read(&path).map_err(|e| unreadable(e.to_string()))?;
-            let tensors = torch_ext::unpickle(&data).map_err(|e| unreadable(e.to_string()))?;
-            return Ok(Checkpoint { path, content: Content::Unpickled(tensors.into_iter().collect()) });
-        }
         let file = File::open(&path).map_err(|e| unreadable(e.to_string()))?;
         // SAFETY: the file is only read; a backbone is not expected to change while it is loaded.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| unreadable(e.to_string()))?;
-        Ok(Checkpoint { path, content: Content::Mapped(map) })
+        let index = if path.ends_with(PICKLED) { pickle::index(&map) } else { safetensors_index(&map) };
+        Ok(Checkpoint { index: index.map_err(unreadable)?, path: path.clone(), map })
     }
 
     /// A reader whose names may carry `prefix` (e.g. `bert.`) or not: base models are saved without it.
-    ///
-    /// # Errors
-    /// A truncated or damaged file.
-    pub fn reader<'a>(&'a self, prefix: &'a str, device: Device, kind: Kind) -> Result<Reader<'a>> {
-        let tensors = match &self.content {
-            Content::Mapped(map) => {
-                let tensors = SafeTensors::deserialize(map).map_err(|e| Error::Unreadable {
-                    path: self.path.clone(),
-                    reason: format!("it is truncated or no safetensors file ({e})"),
-                    help: HELP,
-                })?;
-                Tensors::Mapped(map, tensors)
-            }
-            Content::Unpickled(tensors) => Tensors::Unpickled(tensors),
-        };
-        let names = tensors.names();
-        let is_prefixed = names.iter().any(|name| name.starts_with(prefix));
-        let source = Source::File(Stored { path: &self.path, tensors, names, prefix, is_prefixed });
-        Ok(Reader {
-            source,
-            device,
-            kind,
-            used: RefCell::default(),
-            taken: RefCell::default(),
-            problems: RefCell::default(),
-        })
+    pub fn reader<'a>(&'a self, prefix: &'a str, device: Device, kind: Kind) -> Reader<'a> {
+        let is_prefixed = self.index.keys().any(|name| name.starts_with(prefix));
+        Reader::new(Source::File(Stored { checkpoint: self, prefix, is_prefixed }), device, kind)
     }
+}
+
+fn safetensors_index(map: &Mmap) -> std::result::Result<BTreeMap<String, Entry>, String> {
+    let tensors = SafeTensors::deserialize(map).map_err(|e| format!("it is truncated or no safetensors file ({e})"))?;
+    let entry = |(name, view): (String, TensorView)| {
+        let kind = match view.dtype() {
+            Dtype::F64 => Kind::Double,
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            Dtype::I64 => Kind::Int64,
+            Dtype::I32 => Kind::Int,
+            Dtype::BOOL => Kind::Bool,
+            Dtype::U8 => Kind::Uint8,
+            other => return Err(format!("{name} has the unknown type {other:?}")),
+        };
+        let shape = view.shape().iter().map(|&n| n as i64).collect();
+        let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
+        Ok((name, Entry { kind, shape, start, length: view.data().len() }))
+    };
+    tensors.tensors().into_iter().map(entry).collect()
 }
 
 /// The file with the weights: `pytorch_model.bin` only where there is nothing better.
@@ -105,25 +106,22 @@ enum Source<'a> {
 
 /// The tensors of a file.
 struct Stored<'a> {
-    path: &'a Path,
-    tensors: Tensors<'a>,
-    names: Vec<String>,
+    checkpoint: &'a Checkpoint,
     prefix: &'a str,
     is_prefixed: bool,
 }
 
-enum Tensors<'a> {
-    Mapped(&'a Mmap, SafeTensors<'a>),
-    Unpickled(&'a BTreeMap<String, Tensor>),
-}
+impl<'a> Reader<'a> {
+    fn new(source: Source<'a>, device: Device, kind: Kind) -> Self {
+        let (used, taken, problems) = Default::default();
+        Reader { source, device, kind, used, taken, problems }
+    }
 
-impl Reader<'_> {
     /// Random weights instead of a file, the same for the same seed: matrices N(0, 1/width), vectors N(0, 0.05²),
     /// LayerNorm weights around 1.
     pub fn random(seed: i64, device: Device, kind: Kind) -> Self {
         tch::manual_seed(seed);
-        let (used, taken, problems) = Default::default();
-        Reader { source: Source::Random, device, kind, used, taken, problems }
+        Reader::new(Source::Random, device, kind)
     }
 
     /// The backbone's tensor `name` (without prefix) of `shape`, on the device, with its number in [`Reader::taken`].
@@ -173,12 +171,16 @@ impl Reader<'_> {
         let Source::File(stored) = &self.source else { return Ok(()) };
         let mut problems = self.problems.into_inner();
         let used = self.used.into_inner();
-        let surplus = stored.names.iter().filter(|name| {
+        let surplus = stored.checkpoint.index.keys().filter(|name| {
             let bare = name.strip_prefix(stored.prefix).unwrap_or(name);
             !used.contains(*name) && !ignored.iter().any(|start| bare.starts_with(start))
         });
         problems.extend(surplus.map(|name| format!("surplus: {name}")));
-        if problems.is_empty() { Ok(()) } else { Err(Error::Checkpoint { path: stored.path.to_path_buf(), problems }) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Checkpoint { path: stored.checkpoint.path.clone(), problems })
+        }
     }
 
     fn placeholder(&self, shape: &[i64]) -> Tensor {
@@ -196,15 +198,23 @@ impl Reader<'_> {
 impl Stored<'_> {
     /// Old checkpoints call a LayerNorm's weight and bias gamma and beta.
     fn name_of(&self, name: &str) -> Option<String> {
-        let prefix = if self.is_prefixed { self.prefix } else { "" };
+        // What belongs to the head may stand without the prefix.
+        let prefixes = if self.is_prefixed { [self.prefix, ""] } else { ["", ""] };
         let old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
-        let names = [name, old.as_str()].map(|name| format!("{prefix}{name}"));
-        names.into_iter().find(|name| self.tensors.has(name))
+        let names = prefixes.into_iter().flat_map(|prefix| [name, old.as_str()].map(|name| format!("{prefix}{name}")));
+        names.into_iter().find(|name| self.checkpoint.index.contains_key(name))
     }
 
     fn tensor(&self, name: &str, shape: &[i64], device: Device, kind: Kind) -> std::result::Result<Tensor, String> {
-        let tensor = self.tensors.get(name, shape)?;
-        let tensor = tensor.f_to_device(device).and_then(|t| t.f_to_kind(kind));
+        let Some(entry) = self.checkpoint.index.get(name) else { return Err(format!("unreadable: {name}")) };
+        if entry.shape != shape {
+            return Err(format!("wrong shape: {name} is {:?}, expected {shape:?}", entry.shape));
+        }
+        if !matches!(entry.kind, Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16) {
+            return Err(format!("wrong type: {name} is {:?}, expected floating point", entry.kind));
+        }
+        let tensor = copied(&self.checkpoint.map, entry);
+        let tensor = tensor.and_then(|t| t.f_to_device(device)).and_then(|t| t.f_to_kind(kind));
         let tensor = tensor.map_err(|e| format!("unreadable: {name} ({e})"))?;
         let (least, most) = tensor.aminmax(None, false);
         let is_finite = [least, most].iter().all(|bound| bound.double_value(&[]).is_finite());
@@ -212,66 +222,20 @@ impl Stored<'_> {
     }
 }
 
-impl Tensors<'_> {
-    fn names(&self) -> Vec<String> {
-        match self {
-            Tensors::Mapped(_, tensors) => tensors.names().into_iter().map(str::to_string).collect(),
-            Tensors::Unpickled(tensors) => tensors.keys().cloned().collect(),
-        }
-    }
-
-    fn has(&self, name: &str) -> bool {
-        match self {
-            Tensors::Mapped(_, tensors) => tensors.tensor(name).is_ok(),
-            Tensors::Unpickled(tensors) => tensors.contains_key(name),
-        }
-    }
-
-    /// The tensor as stored, on the CPU.
-    fn get(&self, name: &str, shape: &[i64]) -> std::result::Result<Tensor, String> {
-        let matches = |found: Vec<i64>| match found == shape {
-            true => Ok(()),
-            false => Err(format!("wrong shape: {name} is {found:?}, expected {shape:?}")),
-        };
-        match self {
-            Tensors::Mapped(map, tensors) => {
-                let view = tensors.tensor(name).map_err(|e| format!("unreadable: {name} ({e})"))?;
-                matches(view.shape().iter().map(|&n| n as i64).collect())?;
-                let kind = match view.dtype() {
-                    Dtype::F64 => Kind::Double,
-                    Dtype::F32 => Kind::Float,
-                    Dtype::F16 => Kind::Half,
-                    Dtype::BF16 => Kind::BFloat16,
-                    other => return Err(format!("wrong type: {name} is {other:?}, expected floating point")),
-                };
-                copied(map, &view, shape, kind).map_err(|e| format!("unreadable: {name} ({e})"))
-            }
-            Tensors::Unpickled(tensors) => {
-                let tensor = tensors.get(name).ok_or_else(|| format!("unreadable: {name}"))?;
-                matches(tensor.size())?;
-                match tensor.kind() {
-                    Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16 => Ok(tensor.shallow_clone()),
-                    other => Err(format!("wrong type: {name} is {other:?}, expected floating point")),
-                }
-            }
-        }
-    }
-}
-
 /// Copies a tensor out of the map chunk by chunk and gives the map's pages back as it goes, so that a checkpoint is in
 /// memory once, not twice.
-fn copied(map: &Mmap, view: &TensorView, shape: &[i64], kind: Kind) -> std::result::Result<Tensor, tch::TchError> {
-    let tensor = Tensor::f_empty(shape, (kind, Device::Cpu))?;
-    let data = view.data();
-    let start = data.as_ptr() as usize - map.as_ptr() as usize;
+fn copied(map: &Mmap, entry: &Entry) -> std::result::Result<Tensor, tch::TchError> {
+    let tensor = Tensor::f_empty(&entry.shape, (entry.kind, Device::Cpu))?;
+    let data = &map[entry.start..entry.start + entry.length];
     for (index, chunk) in data.chunks(CHUNK).enumerate() {
-        // SAFETY: the new tensor is contiguous and, as `deserialize` has checked, has as many bytes as the view.
+        // SAFETY: the new tensor is contiguous and, as its index entry was checked, has as many bytes as `data`.
         unsafe {
             let target = tensor.data_ptr().cast::<u8>().add(index * CHUNK);
             std::ptr::copy_nonoverlapping(chunk.as_ptr(), target, chunk.len());
         }
+        let start = entry.start + index * CHUNK;
         // SAFETY: the map is read-only and backed by the file, so a page that is given back is read again when needed.
-        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start + index * CHUNK, chunk.len()) };
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, chunk.len()) };
     }
     Ok(tensor)
 }

@@ -32,7 +32,6 @@ pub static ENTRY: Entry = Entry {
         "lm_predictions.",
         "mask_predictions.",
         "cls.",
-        "pooler.",
         "classifier.",
     ],
     tiny: r#"{"model_type": "deberta-v2", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2,
@@ -64,6 +63,7 @@ pub struct DebertaV3 {
     /// `[2 * span, hidden]`: a row for every bucket.
     relative: Table,
     relative_norm: Norm,
+    pooler: Option<[Tensor; 2]>,
     distances: RefCell<BTreeMap<i64, Rc<Distances>>>,
 }
 
@@ -130,6 +130,7 @@ impl DebertaV3 {
         Ok(DebertaV3 {
             pooler_dropout: config.number_or_none("pooler_dropout")?.unwrap_or(0.0),
             classifier_dropout: config.number_or_none("cls_dropout")?.unwrap_or(dims.dropout),
+            pooler: reader.take_linear_of_head("pooler.dense", dims.hidden),
             word: Table::read(reader, "embeddings.word_embeddings", [dims.vocab, dims.hidden]),
             norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
             relative: Table::read(reader, "encoder.rel_embeddings", [2 * buckets.span, dims.hidden]),
@@ -247,7 +248,7 @@ impl Encoder for DebertaV3 {
     }
 
     fn head(&self, outputs: i64, seed: i64) -> Head {
-        Head::new(["pooler.dense", "classifier"], &self.trunk.dims, outputs, seed, None)
+        Head::new(["pooler.dense", "classifier"], &self.trunk.dims, outputs, seed, self.pooler.as_ref())
     }
 
     fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor {

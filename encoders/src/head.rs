@@ -18,6 +18,8 @@ pub struct HeadParam {
     pub init: Tensor,
     /// Whether weight decay applies (weights yes, biases no).
     pub decayed: bool,
+    /// Whether the start value is the checkpoint's.
+    pub is_pretrained: bool,
 }
 
 impl Head {
@@ -41,13 +43,14 @@ impl Head {
             None => [drawn, Tensor::zeros([hidden], like)],
         };
         let tensors = [[first, first_bias], [classifier, Tensor::zeros([outputs], like)]];
-        let linear = |(name, [weight, bias]): (&str, [Tensor; 2])| {
+        let linear = |((name, [weight, bias]), is_pretrained): ((&str, [Tensor; 2]), bool)| {
             [
-                HeadParam { name: format!("{name}.weight"), init: weight, decayed: true },
-                HeadParam { name: format!("{name}.bias"), init: bias, decayed: false },
+                HeadParam { name: format!("{name}.weight"), init: weight, decayed: true, is_pretrained },
+                HeadParam { name: format!("{name}.bias"), init: bias, decayed: false, is_pretrained },
             ]
         };
-        Head { params: names.into_iter().zip(tensors).flat_map(linear).collect() }
+        let is_pretrained = [pretrained.is_some(), false];
+        Head { params: names.into_iter().zip(tensors).zip(is_pretrained).flat_map(linear).collect() }
     }
 
     /// Values of such a head.

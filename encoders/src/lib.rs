@@ -8,6 +8,7 @@ pub mod encoder;
 pub mod error;
 pub mod head;
 pub mod parts;
+mod pickle;
 pub mod registry;
 pub mod roberta;
 pub mod site;

@@ -36,7 +36,7 @@ pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<Box<dyn Encoder>> 
     let config = Config::read(&dir.join("config.json"))?;
     let entry = entry(&config)?;
     let checkpoint = Checkpoint::open(dir)?;
-    let reader = checkpoint.reader(entry.prefix, device, kind)?;
+    let reader = checkpoint.reader(entry.prefix, device, kind);
     let encoder = (entry.build)(&config, &reader)?;
     reader.finish(entry.ignored)?;
     Ok(encoder)

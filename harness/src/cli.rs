@@ -1,10 +1,12 @@
 //! The command line: one struct a command, each a thin way into the library.
 
+mod adapters;
 mod efficiency;
 mod regression;
 mod report;
 mod run;
 mod shared;
+mod tokenize;
 
 use clap::{Parser, Subcommand};
 
@@ -35,6 +37,14 @@ enum Command {
     Efficiency(efficiency::Efficiency),
     /// Run a small fixed recipe and compare it with the stored baseline.
     Regression(regression::Regression),
+    /// Write the adapter of a finished run for PEFT to load.
+    Export(adapters::Export),
+    /// Evaluate an adapter that PEFT or this program saved.
+    Import(adapters::Import),
+    /// Fold an adapter into its backbone: a plain checkpoint that transformers loads.
+    Merge(adapters::Merge),
+    /// Write the token ids of every row of some tasks.
+    Tokenize(tokenize::Tokenize),
     /// Say what this build and machine have, where each thing was found and what is missing.
     Doctor,
 }
@@ -51,6 +61,10 @@ impl Cli {
             Command::Report(command) => command.run(),
             Command::Efficiency(command) => command.run(),
             Command::Regression(command) => command.run(),
+            Command::Export(command) => command.run(),
+            Command::Import(command) => command.run(),
+            Command::Merge(command) => command.run(),
+            Command::Tokenize(command) => command.run(),
             Command::Doctor => doctor::doctor(),
         }
     }

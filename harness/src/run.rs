@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use datasets::metrics::Metric;
 use datasets::tokenizer::Encoded;
 use methods::method::ranks;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::forward::{Predicted, scores};
 use crate::health;
 use crate::inputs::{DevData, Inputs, TaskData};
 use crate::manifest::manifest;
@@ -98,8 +98,8 @@ impl<'a> Watch<'a> {
         for (set, track) in self.data.dev_sets.iter().zip(&mut self.tracks) {
             let mut scored = Vec::new();
             for (split, rows) in splits(set) {
-                let (predictions, loss) = trainer.predict(rows)?;
-                let metrics = scores(self.data, rows, &predictions)?;
+                let Predicted { values: predictions, loss, .. } = trainer.predict(rows)?;
+                let metrics = scores(self.data.task, rows, &predictions)?;
                 let row = |(metric, value): (String, f64)| {
                     let (split, dev_set) = (split.to_string(), set.name.to_string());
                     EvalRow { step, epoch, split, dev_set, metric, value, effective_parameters: effective }
@@ -134,15 +134,6 @@ const TEST: &str = "test";
 fn splits(set: &DevData) -> Vec<(&'static str, &[Encoded])> {
     let validation = (VALIDATION, set.validation.as_slice());
     if set.is_one_set { vec![validation] } else { vec![validation, (TEST, set.test.as_slice())] }
-}
-
-fn scores(data: &TaskData, rows: &[Encoded], predictions: &[f64]) -> Result<Vec<(String, f64)>> {
-    let labels: Vec<f64> = rows.iter().map(|row| row.label).collect();
-    let score = |metric: &Metric| {
-        let value = metric.compute(&labels, predictions).map_err(|e| Error::Diverged(e.to_string()))?;
-        Ok((metric.name().to_string(), value))
-    };
-    data.task.metrics.iter().map(score).collect()
 }
 
 /// Name and value of the selection metric on the validation split, which is the first.

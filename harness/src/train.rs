@@ -2,29 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use datasets::batch::{Batch, batches};
+use datasets::batch::Batch;
 use datasets::random::torch_randperm;
 use datasets::tokenizer::Encoded;
-use encoders::{Attach, Encoder, Inputs, Pass};
 use methods::export::Exported;
 use methods::optim::LinearSchedule;
 use methods::params::{Builder, GroupKind, Slot, Views};
 use methods::{Context, Protocol, Step};
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::forward::{Forward, Predicted};
 use crate::inputs::{Inputs as RunInputs, TaskData};
 use crate::record::EpochRow;
 use crate::seeds::Seeds;
-use crate::spec::{Order, Precision, RunSpec, TrainSpec};
+use crate::spec::{Order, RunSpec, TrainSpec};
 
 /// Batches laid out ahead of the device at a time.
 const BATCHES_AHEAD: usize = 64;
 /// Batches in a window of [`Order::Grouped`].
 const WINDOW: usize = 16;
-/// Fewest rows predicted at a time: without gradients there is room.
-const PREDICTED_ROWS: usize = 64;
 
 /// A tensor of the head.
 struct HeadPart {
@@ -49,11 +47,9 @@ impl HeadPart {
 
 /// One run in training.
 pub struct Trainer<'a> {
-    encoder: &'a dyn Encoder,
+    forward: Forward<'a>,
     data: &'a TaskData,
     train: &'a TrainSpec,
-    device: Device,
-    pad_id: u32,
     seeds: Seeds,
     head: Vec<HeadPart>,
     step: Step,
@@ -134,8 +130,9 @@ impl<'a> Trainer<'a> {
             .collect();
         let step = Step::new(params.finish(), method, &protocol);
         tch::manual_seed(seeds.dropout);
-        let (pad_id, device) = (inputs.tokenizer.pad_id(), inputs.device);
-        Ok(Trainer { encoder, data, train: &spec.train, device, pad_id, seeds, head, step })
+        let TrainSpec { precision, padding, max_length, .. } = spec.train;
+        let forward = Forward::new(inputs, data.task, precision, padding, max_length);
+        Ok(Trainer { forward, data, train: &spec.train, seeds, head, step })
     }
 
     /// Trained values, method and step count.
@@ -163,7 +160,12 @@ impl<'a> Trainer<'a> {
     /// Tokens of the longest training row, padded: what a batch can come to.
     pub fn longest(&self) -> usize {
         let all: Vec<usize> = (0..self.data.train.len()).collect();
-        self.layout(&self.data.train, &all, self.train.batch_size).iter().map(|batch| batch.length).max().unwrap_or(0)
+        self.forward
+            .layout(&self.data.train, &all, self.train.batch_size)
+            .iter()
+            .map(|batch| batch.length)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Trains one epoch, from 1. `between` is called after every step with the running clock: what must not count is
@@ -177,13 +179,13 @@ impl<'a> Trainer<'a> {
         between: &mut dyn FnMut(&Self, &mut Clock) -> Result<()>,
     ) -> Result<EpochRow> {
         let rows = order(&self.data.train, self.train, self.seeds.order(epoch));
-        torch_ext::reset_peak_memory(self.device)?;
-        let mut clock = Clock::start(self.device)?;
-        let zero = || Tensor::zeros([], (Kind::Double, self.device));
+        torch_ext::reset_peak_memory(self.forward.device)?;
+        let mut clock = Clock::start(self.forward.device)?;
+        let zero = || Tensor::zeros([], (Kind::Double, self.forward.device));
         let (mut task_loss, mut penalty) = (zero(), zero());
         let (mut steps, mut tokens, mut padded_tokens) = (0, 0, 0);
         for rows in rows.chunks(self.train.batch_size * BATCHES_AHEAD) {
-            for batch in self.layout(&self.data.train, rows, self.train.batch_size) {
+            for batch in self.forward.layout(&self.data.train, rows, self.train.batch_size) {
                 let losses = self.train_step(&batch)?;
                 let _ = task_loss.g_add_(&losses.task);
                 if let Some(term) = losses.penalty {
@@ -204,73 +206,33 @@ impl<'a> Trainer<'a> {
                 "the loss is not finite in epoch {epoch}; a smaller lr than {lr} may help"
             )));
         }
-        let peak_memory_mib = torch_ext::peak_memory(self.device)? as f64 / (1024.0 * 1024.0);
+        let peak_memory_mib = torch_ext::peak_memory(self.forward.device)? as f64 / (1024.0 * 1024.0);
         Ok(EpochRow { epoch, steps, seconds, task_loss, penalty, tokens, padded_tokens, peak_memory_mib })
     }
 
     fn train_step(&mut self, batch: &Batch) -> Result<methods::step::StepLoss> {
         let views = self.step.params().views();
         let attached = self.step.method().attach(&views);
-        let logits = self.logits(&views, attached.as_ref(), batch, true)?;
-        let loss = self.loss(&logits, batch);
+        let logits = self.forward.logits(&self.head_values(&views), attached.as_ref(), batch, true)?;
+        let loss = self.forward.loss(&logits, batch);
         let (losses, _norm) = self.step.apply(&loss, &views)?;
         Ok(losses)
     }
 
-    fn layout(&self, rows: &[Encoded], order: &[usize], batch_size: usize) -> Vec<Batch> {
-        let TrainSpec { padding, max_length, .. } = *self.train;
-        batches(rows, order, batch_size, padding, max_length, self.pad_id)
+    fn head_values(&self, views: &Views) -> Vec<Tensor> {
+        self.head.iter().map(|part| part.value(views)).collect()
     }
 
-    fn logits(&self, views: &Views, attach: &dyn Attach, batch: &Batch, train: bool) -> Result<Tensor> {
-        let shape = [batch.rows as i64, batch.length as i64];
-        let on_device = |values: &[i64]| Tensor::from_slice(values).view(shape).to_device(self.device);
-        let inputs =
-            Inputs { ids: on_device(&batch.ids), mask: on_device(&batch.mask), type_ids: on_device(&batch.type_ids) };
-        let head: Vec<Tensor> = self.head.iter().map(|part| part.value(views)).collect();
-        let _autocast = match self.train.precision {
-            Precision::Bf16 => Some(torch_ext::autocast_bf16(self.device)?),
-            Precision::Fp32 | Precision::Tf32 => None,
-        };
-        let hidden = self.encoder.hidden_states(&inputs, Pass { attach, train });
-        let last = hidden.last().ok_or_else(|| Error::Internal("the encoder has no layer".into()))?;
-        Ok(self.encoder.logits(last, &head, train).to_kind(Kind::Float))
-    }
-
-    /// Mean cross-entropy, or mean squared error for a score (spec §4).
-    fn loss(&self, logits: &Tensor, batch: &Batch) -> Tensor {
-        let labels = Tensor::from_slice(&batch.labels).to_device(self.device);
-        if self.data.task.is_regression() {
-            return logits.squeeze_dim(-1).mse_loss(&labels.to_kind(Kind::Float), Reduction::Mean);
-        }
-        logits.cross_entropy_loss::<&Tensor>(&labels.to_kind(Kind::Int64), None, Reduction::Mean, -100, 0.0)
-    }
-
-    /// Predicts every row: the class with the largest logit, or the score. Rows are batched by length and given back in
-    /// their own order, with the mean task loss.
-    pub fn predict(&self, rows: &[Encoded]) -> Result<(Vec<f64>, f64)> {
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_by_key(|&i| rows[i].encoding.ids.len());
-        let size = self.train.batch_size.max(PREDICTED_ROWS);
-        let mut predictions = vec![f64::NAN; rows.len()];
-        let mut loss = 0.0;
-        let views = tch::no_grad(|| self.step.params().views());
-        let attached = tch::no_grad(|| self.step.method().attach(&views));
-        for (batch, places) in self.layout(rows, &order, size).iter().zip(order.chunks(size)) {
-            let (values, batch_loss) = tch::no_grad(|| -> Result<_> {
-                let logits = self.logits(&views, attached.as_ref(), batch, false)?;
-                let values = match self.data.task.is_regression() {
-                    true => logits.squeeze_dim(-1),
-                    false => logits.argmax(-1, false),
-                };
-                Ok((Vec::<f64>::try_from(values.to_kind(Kind::Double))?, self.loss(&logits, batch).double_value(&[])))
-            })?;
-            loss += batch_loss * batch.rows as f64;
-            for (&place, value) in places.iter().zip(values) {
-                predictions[place] = value;
-            }
-        }
-        Ok((predictions, loss / rows.len().max(1) as f64))
+    /// Predicts every row with the values as they are.
+    ///
+    /// # Errors
+    /// As [`Forward::predict`].
+    pub fn predict(&self, rows: &[Encoded]) -> Result<Predicted> {
+        tch::no_grad(|| {
+            let views = self.step.params().views();
+            let attached = self.step.method().attach(&views);
+            self.forward.predict(&self.head_values(&views), attached.as_ref(), rows, self.train.batch_size)
+        })
     }
 }
 
@@ -281,7 +243,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::spec::EvaluateEvery;
+    use crate::spec::{EvaluateEvery, Precision};
 
     fn train(batch_size: usize, order: Order) -> TrainSpec {
         TrainSpec {

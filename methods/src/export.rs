@@ -52,30 +52,12 @@ impl Exported {
     /// # Errors
     /// A tensor that cannot be serialised.
     pub fn weights(&self) -> Result<Vec<u8>> {
-        let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
-        let mut put = |name: String, tensor: &Tensor| -> Result<()> {
-            let shape = tensor.size().iter().map(|&n| n as usize).collect();
-            tensors.insert(name, (shape, bytes(tensor)?));
-            Ok(())
-        };
-        for (path, factors) in &self.factors {
-            put(format!("{PREFIX}{path}.lora_A.weight"), &factors.a)?;
-            put(format!("{PREFIX}{path}.lora_B.weight"), &factors.b)?;
-        }
-        for (name, tensor) in &self.tensors {
-            put(format!("{PREFIX}{name}"), tensor)?;
-        }
-        let file = Path::new("adapter_model.safetensors");
-        let views = tensors
-            .iter()
-            .map(|(name, (shape, data))| {
-                TensorView::new(Dtype::F32, shape.clone(), data)
-                    .map(|view| (name.as_str(), view))
-                    .map_err(|e| damaged(file, e))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let metadata = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
-        serialize(views, Some(metadata)).map_err(|e| damaged(file, e))
+        let factors = self.factors.iter().flat_map(|(path, factors)| {
+            let named = [("A", &factors.a), ("B", &factors.b)];
+            named.map(|(part, tensor)| (format!("{PREFIX}{path}.lora_{part}.weight"), tensor.shallow_clone()))
+        });
+        let others = self.tensors.iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor.shallow_clone()));
+        safetensors_bytes(&factors.chain(others).collect())
     }
 
     /// `adapter_config.json`. Ranks and α differ by site, so both are given as patterns; α is `scale * rank`, which makes
@@ -112,11 +94,28 @@ fn module_to_save(name: &str) -> Option<&str> {
     ["pooler", "classifier"].into_iter().find(|module| name.split('.').any(|part| part == *module))
 }
 
+/// Named tensors as the bytes of a safetensors file, float32.
+///
+/// # Errors
+/// A tensor that cannot be serialised.
+pub fn safetensors_bytes(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
+    let file = Path::new("the safetensors file");
+    let stored =
+        tensors.iter().map(|(name, tensor)| Ok((name, tensor.size(), bytes(tensor)?))).collect::<Result<Vec<_>>>()?;
+    let views = stored.iter().map(|(name, shape, data)| {
+        let shape = shape.iter().map(|&n| n as usize).collect();
+        Ok((*name, TensorView::new(Dtype::F32, shape, data).map_err(|e| damaged(file, e))?))
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
+    let metadata = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
+    serialize(views, Some(metadata)).map_err(|e| damaged(file, e))
+}
+
 fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     let flat = tensor.detach().to_device(tch::Device::Cpu).to_kind(Kind::Float).contiguous().flatten(0, -1);
-    let mut values = vec![0f32; flat.numel()];
-    flat.f_copy_data(&mut values, flat.numel())?;
-    Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    let mut bytes = vec![0u8; 4 * flat.numel()];
+    flat.f_copy_data_u8(&mut bytes, flat.numel())?;
+    Ok(bytes)
 }
 
 /// A file of an adapter that cannot be used.

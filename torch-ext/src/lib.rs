@@ -1,10 +1,10 @@
 //! The few libtorch calls that tch does not expose: synchronisation and memory statistics of a device, bf16 autocast,
-//! the TF32 switch, what `torch.save` wrote, the version it was built with.
+//! the TF32 switch, the version it was built with.
 
-use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
+use std::ffi::{CStr, c_char, c_int, c_longlong};
 use std::path::Path;
 
-use tch::{Device, Tensor};
+use tch::Device;
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -28,31 +28,6 @@ unsafe extern "C" {
     fn rb_peak_memory(device: c_int, bytes: *mut c_longlong) -> c_int;
     fn rb_autocast_bf16(cuda: bool, on: bool) -> c_int;
     fn rb_allow_tf32(allow: bool) -> c_int;
-    fn rb_unpickle(
-        data: *const c_char,
-        length: usize,
-        context: *mut c_void,
-        give: extern "C" fn(*mut c_void, *const c_char, *mut c_void),
-    ) -> c_int;
-}
-
-/// The tensors of a dictionary that `torch.save` wrote (the zip format, torch 1.6 and later), on the CPU.
-///
-/// # Errors
-/// Anything else, or a damaged file.
-pub fn unpickle(data: &[u8]) -> Result<Vec<(String, Tensor)>> {
-    extern "C" fn give(context: *mut c_void, name: *const c_char, tensor: *mut c_void) {
-        // SAFETY: the shim hands back the context it was given, a NUL-terminated name and a tensor it gives away.
-        unsafe {
-            let taken = &mut *context.cast::<Vec<(String, Tensor)>>();
-            taken.push((text(name), Tensor::from_ptr(tensor.cast())));
-        }
-    }
-    let mut taken: Vec<(String, Tensor)> = Vec::new();
-    let context = (&raw mut taken).cast();
-    // SAFETY: data and context outlive the call, and nothing else touches `taken` during it.
-    checked(unsafe { rb_unpickle(data.as_ptr().cast(), data.len(), context, give) })?;
-    Ok(taken)
 }
 
 /// Version of the libtorch headers this was built with, e.g. `2.11.0`.

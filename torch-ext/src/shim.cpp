@@ -4,13 +4,10 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/autocast_mode.h>
-#include <ATen/core/ivalue.h>
-#include <torch/csrc/jit/serialization/pickle.h>
 #include <torch/version.h>
 
 #include <exception>
 #include <string>
-#include <vector>
 
 namespace {
 thread_local std::string last_error;
@@ -66,19 +63,6 @@ int rb_allow_tf32(bool allow) {
   return guarded([=] {
     at::globalContext().setAllowTF32CuBLAS(allow);
     at::globalContext().setAllowTF32CuDNN(allow);
-  });
-}
-
-// Reads what torch.save wrote of a dictionary of tensors; `give` owns each tensor it is called with.
-int rb_unpickle(const char* data, size_t length, void* context, void (*give)(void*, const char*, at::Tensor*)) {
-  return guarded([=] {
-    auto value = torch::jit::pickle_load(std::vector<char>(data, data + length));
-    for (const auto& entry : value.toGenericDict()) {
-      if (entry.value().isTensor()) {
-        auto name = entry.key().toStringRef();
-        give(context, name.c_str(), new at::Tensor(entry.value().toTensor().contiguous()));
-      }
-    }
   });
 }
 }

@@ -188,5 +188,5 @@ fn wanting(error: Error, all: String) -> Error {
 
 fn is_whole(dir: &Path) -> bool {
     let has = |file: &&str| dir.join(file).is_file();
-    has(&"config.json") && WEIGHTS.iter().any(|file| has(file)) && tokenizer::FILES.iter().any(|file| has(file))
+    has(&"config.json") && WEIGHTS.iter().any(has) && tokenizer::FILES.iter().any(has)
 }

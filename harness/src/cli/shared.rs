@@ -38,16 +38,8 @@ pub struct RecipeFlags {
     /// How a sentencepiece vocabulary is read: sentencepiece (as the released code) or fast (as transformers 4.57).
     #[arg(long)]
     pub tokenizer: Option<Behaviour>,
-    /// Directory with real GLUE: the official TSV files (plain, .gz, .zst) or the Hub's parquet files. Left out: GLUE_DIR,
-    /// or else the Hub.
-    #[arg(long, value_name = "DIR")]
-    pub glue: Option<PathBuf>,
-    /// Use the embedded synthetic data whatever the recipe says.
-    #[arg(long, conflicts_with = "glue")]
-    pub micro: bool,
-    /// Take data files that differ from the lock.
-    #[arg(long)]
-    pub allow_unlocked: bool,
+    #[command(flatten)]
+    pub data: DataFlags,
     /// Passes over the training rows.
     #[arg(long)]
     pub epochs: Option<usize>,
@@ -63,6 +55,21 @@ pub struct RecipeFlags {
     /// Where to run.
     #[arg(long, default_value = "auto")]
     pub device: Choice,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, Args)]
+pub struct DataFlags {
+    /// Directory with real GLUE: the official TSV files (plain, .gz, .zst) or the Hub's parquet files. Left out: GLUE_DIR,
+    /// or else the Hub.
+    #[arg(long, value_name = "DIR")]
+    pub glue: Option<PathBuf>,
+    /// Use the embedded synthetic data whatever the recipe says.
+    #[arg(long, conflicts_with = "glue")]
+    pub micro: bool,
+    /// Take data files that differ from the lock.
+    #[arg(long)]
+    pub allow_unlocked: bool,
 }
 
 /// Everything a command works on.
@@ -101,7 +108,7 @@ impl RecipeFlags {
         plan::methods(recipe, &overrides)?;
         let device = self.device.device()?;
         let hub = download::hub();
-        let origin = self.origin(recipe, &tasks, &hub);
+        let origin = self.data.origin(recipe.data.source, &tasks, &hub);
         let place = home::backbone(self.backbone.as_deref().unwrap_or(&recipe.backbone), &hub);
         let (data, place) = match (origin, place) {
             (Ok(origin), Ok(place)) => (Data::new(origin), place),
@@ -112,29 +119,35 @@ impl RecipeFlags {
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
         let inputs = Inputs::load(&place, self.tokenizer.unwrap_or(recipe.tokenizer), device)?;
-        let recipe = &self.with_source(recipe);
+        let mut recipe = recipe.clone();
+        recipe.data.source = self.data.source(recipe.data.source);
         let facts = Facts {
             backbone: inputs.backbone.clone(),
             max_positions: inputs.encoder.max_positions(),
             device: device::kind(device).into(),
             rows_sha256: &|task| Ok(data.dataset(task)?.sha256.clone()),
         };
-        let plan = plan::plan(recipe, &overrides, &facts)?;
+        let plan = plan::plan(&recipe, &overrides, &facts)?;
         Ok(Job { plan, inputs, data, stop: on_interrupt()? })
     }
+}
 
-    fn with_source(&self, recipe: &Recipe) -> Recipe {
-        let mut recipe = recipe.clone();
-        if self.micro {
-            recipe.data.source = Source::Micro;
-        } else if self.glue.is_some() {
-            recipe.data.source = Source::Glue;
+impl DataFlags {
+    /// The recipe's source, unless a flag says another.
+    fn source(&self, recipe: Source) -> Source {
+        match (self.micro, &self.glue) {
+            (true, _) => Source::Micro,
+            (false, Some(_)) => Source::Glue,
+            (false, None) => recipe,
         }
-        recipe
     }
 
-    fn origin(&self, recipe: &Recipe, tasks: &[&'static Task], hub: &Hub) -> Result<Origin> {
-        if self.with_source(recipe).data.source == Source::Micro {
+    /// The rows of `tasks`; real ones that nothing names are fetched from the Hub.
+    ///
+    /// # Errors
+    /// Files of the Hub that cannot be had.
+    pub fn origin(&self, source: Source, tasks: &[&'static Task], hub: &Hub) -> Result<Origin> {
+        if self.source(source) == Source::Micro {
             return Ok(Origin::Micro);
         }
         let given = self.glue.clone().or_else(|| std::env::var_os("GLUE_DIR").map(PathBuf::from));

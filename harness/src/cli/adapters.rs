@@ -1,0 +1,186 @@
+//! `rankbench export`, `import` and `merge`: adapters that other programs load, and those they saved.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use datasets::Task;
+use datasets::batch::Padding;
+use datasets::tokenizer::Behaviour;
+use encoders::{Encoder, HeadParam};
+use methods::export::Exported;
+use serde::Serialize;
+use tch::{Device, Tensor};
+
+use super::shared::DataFlags;
+use crate::device::Choice;
+use crate::error::{Error, Result};
+use crate::forward::{Forward, scores};
+use crate::inputs::{Data, Inputs};
+use crate::recipe::Source;
+use crate::spec::Precision;
+use crate::store::{write_atomically, write_csv};
+use crate::{download, home, merge};
+
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+
+/// `rankbench export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Directory of a finished run, e.g. results/runs/rte-sora-s0-0123456789.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Where the adapter goes, in PEFT's layout.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Name or path of the backbone that the configuration is to point to; the run's where it is left out.
+    #[arg(long)]
+    base_model: Option<String>,
+}
+
+/// `rankbench import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Directory of an adapter in PEFT's layout.
+    #[arg(long, value_name = "DIR")]
+    adapter: PathBuf,
+    /// The backbone it was trained on: a directory, the name of one below .cache/backbones, or a repository on the Hub.
+    #[arg(long)]
+    backbone: String,
+    /// How a sentencepiece vocabulary is read.
+    #[arg(long, default_value = "sentencepiece")]
+    tokenizer: Behaviour,
+    /// Task whose development sets it is evaluated on.
+    #[arg(long)]
+    task: String,
+    #[command(flatten)]
+    data: DataFlags,
+    /// Longest input in tokens; the task's own where it is left out.
+    #[arg(long)]
+    max_length: Option<usize>,
+    /// Where to run.
+    #[arg(long, default_value = "auto")]
+    device: Choice,
+    /// A CSV file for the predictions and logits of every row.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// `rankbench merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Directory of an adapter in PEFT's layout, e.g. the `adapter` of a run.
+    #[arg(long, value_name = "DIR")]
+    adapter: PathBuf,
+    /// The backbone it was trained on: a directory, the name of one below .cache/backbones, or a repository on the Hub.
+    #[arg(long)]
+    backbone: String,
+    /// Where the checkpoint goes.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// A row of [`Import`]'s file.
+#[derive(Serialize)]
+struct Row {
+    dev_set: &'static str,
+    row: usize,
+    label: f64,
+    prediction: f64,
+    /// Separated by spaces.
+    logits: String,
+}
+
+impl Export {
+    pub(super) fn run(&self) -> Result<()> {
+        let adapter = self.run.join("adapter");
+        if !self.run.join("DONE").exists() {
+            let run = self.run.display();
+            return Err(Error::Input(format!("{run} is no finished run: it has no DONE; `rankbench run` finishes it")));
+        }
+        let read = |name: &str| std::fs::read(adapter.join(name)).map_err(|e| Error::input(&adapter.join(name), e));
+        let mut config: serde_json::Value =
+            serde_json::from_slice(&read(CONFIG)?).map_err(|e| Error::damaged(&adapter.join(CONFIG), e))?;
+        if let Some(base_model) = &self.base_model {
+            config["base_model_name_or_path"] = base_model.as_str().into();
+        }
+        write_atomically(&self.out.join(CONFIG), format!("{config:#}\n").as_bytes())?;
+        write_atomically(&self.out.join(WEIGHTS), &read(WEIGHTS)?)?;
+        let kind = config["peft_type"].as_str().unwrap_or("?");
+        println!("{}: {kind} adapter for {}", self.out.display(), config["base_model_name_or_path"]);
+        Ok(())
+    }
+}
+
+impl Import {
+    pub(super) fn run(&self) -> Result<()> {
+        let task = datasets::glue::find(&self.task)?;
+        let hub = download::hub();
+        let exported = Exported::read(&self.adapter)?;
+        let data = Data::new(self.data.origin(Source::Glue, &[task], &hub)?);
+        let inputs = Inputs::load(&home::backbone(&self.backbone, &hub)?, self.tokenizer, self.device.device()?)?;
+        let attached = exported.attach(inputs.encoder.as_ref())?;
+        let head = head(&exported, inputs.encoder.as_ref(), task, inputs.device, &self.adapter)?;
+        let max_length = self.max_length.unwrap_or(task.max_length).min(inputs.encoder.max_positions());
+        let forward = Forward::new(&inputs, task, Precision::Fp32, Padding::Bucket(8), max_length);
+        let mut rows = Vec::new();
+        for (name, examples) in &data.dataset(task)?.dev {
+            let encoded = inputs.tokenizer.encode_all(examples, max_length)?;
+            let predicted = forward.predict(&head, attached.as_ref(), &encoded, 1)?;
+            for (metric, value) in scores(task, &encoded, &predicted.values)? {
+                println!("{} {name} {metric} {:.2}", task.title, 100.0 * value);
+            }
+            rows.extend(encoded.iter().zip(predicted.values).zip(predicted.logits).map(
+                |((row, prediction), logits)| {
+                    let logits = logits.iter().map(f64::to_string).collect::<Vec<_>>().join(" ");
+                    Row { dev_set: name, row: row.row, label: row.label, prediction, logits }
+                },
+            ));
+        }
+        self.out.as_ref().map_or(Ok(()), |path| write_csv(path, &rows))
+    }
+}
+
+impl Merge {
+    pub(super) fn run(&self) -> Result<()> {
+        let exported = Exported::read(&self.adapter)?;
+        let place = home::backbone(&self.backbone, &download::hub())?;
+        let encoder = encoders::load(&place.dir, Device::Cpu, tch::Kind::Float)?;
+        merge::write(&exported, encoder.as_ref(), &place.dir, &self.out)?;
+        println!("{}: {} with the adapter of {} folded in", self.out.display(), place.name, self.adapter.display());
+        Ok(())
+    }
+}
+
+/// The head's tensors in the encoder's order: the adapter's, or the checkpoint's own pre-trained pooler.
+fn head(
+    exported: &Exported,
+    encoder: &dyn Encoder,
+    task: &Task,
+    device: Device,
+    adapter: &Path,
+) -> Result<Vec<Tensor>> {
+    let tensor = |param: HeadParam| {
+        let own = param.is_pretrained.then_some(&param.init);
+        let known = exported.tensors.get(&param.name).or(own).ok_or_else(|| {
+            Error::Input(format!(
+                "{} has no {}, and neither has the backbone: without it no result can be had again; save the adapter with \
+                 modules_to_save = [\"pooler\", \"classifier\"]",
+                adapter.display(),
+                param.name
+            ))
+        })?;
+        if known.size() != param.init.size() {
+            return Err(Error::Input(format!(
+                "{}: {} is {:?}, expected {:?} for {}; is it an adapter of another task?",
+                adapter.display(),
+                param.name,
+                known.size(),
+                param.init.size(),
+                task.title
+            )));
+        }
+        Ok(known.to_device(device))
+    };
+    encoder.head(task.labels.outputs() as i64, 0).params.into_iter().map(tensor).collect()
+}
