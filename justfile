@@ -47,3 +47,7 @@ bench *args: setup
 check: setup
     cargo fmt --all --check
     cargo clippy --release --workspace --all-targets -- -D warnings
+
+# Compare with the real transformers and peft: tokens adapters real-size (without a name: the first two)
+parity *args: build
+    @scripts/parity.sh {{args}}

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use clap::Args;
 use datasets::Task;
@@ -118,7 +119,9 @@ impl RecipeFlags {
             }
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
+        let started = Instant::now();
         let inputs = Inputs::load(&place, self.tokenizer.unwrap_or(recipe.tokenizer), device)?;
+        eprintln!("backbone {} read in {:.1} s", inputs.backbone.name, started.elapsed().as_secs_f64());
         let mut recipe = recipe.clone();
         recipe.data.source = self.data.source(recipe.data.source);
         let facts = Facts {

@@ -1,14 +1,17 @@
 //! `rankbench tokenize`.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use datasets::source::{self, Set};
 use datasets::tokenizer::{Behaviour, Tokenizer};
+use datasets::{Example, Task};
 use serde::Serialize;
 
 use super::shared::DataFlags;
 use crate::error::{Error, Result};
-use crate::inputs::Data;
+use crate::inputs::Origin;
 use crate::recipe::Source;
 use crate::store::write_atomically;
 use crate::{download, home};
@@ -40,6 +43,8 @@ struct Row<'a> {
     task: &'a str,
     set: &'a str,
     row: usize,
+    first: &'a str,
+    second: Option<&'a str>,
     ids: &'a [u32],
 }
 
@@ -47,25 +52,46 @@ impl Tokenize {
     pub(super) fn run(&self) -> Result<()> {
         let hub = download::hub();
         let tasks = self.tasks.iter().map(|name| Ok(datasets::glue::find(name)?)).collect::<Result<Vec<_>>>()?;
-        let data = Data::new(self.data.origin(Source::Glue, &tasks, &hub)?);
+        let origin = self.data.origin(Source::Glue, &tasks, &hub)?;
         let tokenizer = Tokenizer::from_dir(&home::backbone(&self.backbone, &hub)?.dir, self.tokenizer)?;
         let max_length = self.max_length.unwrap_or(usize::MAX);
         let mut lines = String::new();
-        let mut count = 0;
+        let (mut rows, mut tokens, mut spent) = (0, 0, Duration::ZERO);
         for task in tasks {
-            let dataset = data.dataset(task)?;
-            let dev = dataset.dev.iter().map(|(name, rows)| (*name, rows));
-            for (set, rows) in [("train", &dataset.train)].into_iter().chain(dev) {
-                for row in tokenizer.encode_all(rows, max_length)? {
-                    let line = Row { task: task.name, set, row: row.row, ids: &row.encoding.ids };
+            for (set, examples) in sets(&origin, task)? {
+                let started = Instant::now();
+                let encoded = tokenizer.encode_all(&examples, max_length)?;
+                spent += started.elapsed();
+                rows += encoded.len();
+                for (example, row) in examples.iter().zip(&encoded) {
+                    let (first, second, ids) = (&example.first, example.second.as_deref(), &row.encoding.ids);
+                    let line = Row { task: task.name, set, row: row.row, first, second, ids };
                     lines += &serde_json::to_string(&line).map_err(|e| Error::Internal(e.to_string()))?;
                     lines.push('\n');
-                    count += 1;
+                    tokens += ids.len();
                 }
             }
         }
         write_atomically(&self.out, lines.as_bytes())?;
-        println!("{}: {count} rows, {}", self.out.display(), tokenizer.behaviour().name());
+        let (path, seconds) = (self.out.display(), spent.as_secs_f64());
+        println!("{path}: {rows} rows, {tokens} tokens in {seconds:.3} s, {}", tokenizer.behaviour().name());
         Ok(())
     }
+}
+
+/// The labelled sets of a task; one that is not there is left out and said.
+fn sets(origin: &Origin, task: &'static Task) -> Result<Vec<(&'static str, Vec<Example>)>> {
+    let Origin::Glue { dir, allow_unlocked } = origin else {
+        let dataset = datasets::micro::dataset(task);
+        return Ok([("train", dataset.train)].into_iter().chain(dataset.dev).collect());
+    };
+    let mut found = Vec::new();
+    for set in [Set::Train].into_iter().chain(task.dev_sets.iter().map(Set::Dev)) {
+        match source::load_set(task, dir, set, *allow_unlocked) {
+            Ok((rows, _)) => found.push((set.name(), rows)),
+            Err(missing @ datasets::Error::Missing { .. }) => eprintln!("left out: {missing}"),
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(found)
 }
