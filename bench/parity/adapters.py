@@ -13,13 +13,16 @@ from common import FIXTURES, MINILM, Failed, rankbench, read_csv, read_lines, to
 TOLERANCE = 1e-5
 TASK = "rte"
 DATA = ["--micro"]
-SITES = r".*encoder\.layer\.\d+\.(attention\.self\.\w+|attention\.output\.dense|intermediate\.dense|output\.dense)"
+SITES = (
+    r".*encoder\.layer\.\d+\.(attention\.self\.(query|key|value)(_proj)?|attention\.output\.dense"
+    r"|intermediate\.dense|output\.dense)"
+)
 
 
 def backbones(out):
     """MiniLM, and small random models of the other two architectures, saved by transformers."""
     yield "BERT (MiniLM)", MINILM
-    sizes = dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96)
+    sizes = dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96, initializer_range=0.2)
     spm = tokenizer_dir("deberta-v3-base") or FIXTURES / "e1_tokenizer_small_unigram"
     config = transformers.DebertaV2Config(
         vocab_size=128100, max_position_embeddings=512, type_vocab_size=0, relative_attention=True, position_buckets=256,
@@ -87,9 +90,10 @@ def check(out):
 
         def compare(what, theirs, ours):
             error = float(numpy.abs(theirs - ours).max())
-            lines.append(f"{name}, {what}: logits of {len(rows)} rows off by {error:.1e}")
+            spread = float(numpy.abs(theirs).max())
+            lines.append(f"{name}, {what}: logits of {len(rows)} rows, up to {spread:.2f}, off by {error:.1e}")
             print(lines[-1], flush=True)
-            if not error <= TOLERANCE:
+            if not error <= TOLERANCE * min(1.0, spread):
                 raise Failed(lines[-1])
 
         runs = out / f"runs-{backbone.name}"
