@@ -5,8 +5,11 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use datasets::tokenizer::charsmap::Charsmap;
+use datasets::tokenizer::spm::SpmModel;
 use datasets::tokenizer::{Behaviour, Tokenizer};
 use datasets::{Error, Example};
+use proptest::prelude::*;
 use support::message;
 use tempfile::tempdir;
 
@@ -92,4 +95,72 @@ fn special_tokens_need_room() {
     let error = tokenizer.encode("the cat", Some("sat"), 2).unwrap_err();
     assert!(matches!(error, Error::Encode { .. }));
     insta::assert_snapshot!(error, @"cannot tokenise: maximum length 2 is below the 3 special tokens of a row. Use a larger maximum length");
+}
+
+/// The small model of the fixtures.
+fn spm() -> Vec<u8> {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/parity/e1_tokenizer_small_unigram/spm.model");
+    fs::read(path).unwrap()
+}
+
+fn from_spm(bytes: &[u8], behaviour: Behaviour) -> Result<Tokenizer, Error> {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("spm.model"), bytes).unwrap();
+    Tokenizer::from_dir(dir.path(), behaviour)
+}
+
+#[test]
+fn a_cut_sentencepiece_model_is_an_error() {
+    let whole = spm();
+    for length in (0..whole.len()).step_by(1009).chain([whole.len() - 1]) {
+        let error = from_spm(&whole[..length], Behaviour::Sentencepiece).err().map(|e| e.to_string());
+        let error = error.unwrap_or_else(|| panic!("{length} of {} bytes were taken", whole.len()));
+        assert!(error.contains("spm.model is not readable as a sentencepiece model"), "{error}");
+    }
+}
+
+const TEXT: &str = "The café is 東京, ½ of \u{1F600} e\u{301}\u{200b} [MASK] ﬁne  and\tso on";
+
+proptest! {
+    /// Whatever the bytes are, there is a tokenizer that encodes or an error.
+    #[test]
+    fn a_damaged_sentencepiece_model_does_no_harm(places in prop::collection::vec((any::<usize>(), any::<u8>()), 1..8)) {
+        let mut bytes = spm();
+        let length = bytes.len();
+        for (place, byte) in places {
+            bytes[place % length] = byte;
+        }
+        for behaviour in [Behaviour::Sentencepiece, Behaviour::Fast] {
+            if let Ok(tokenizer) = from_spm(&bytes, behaviour) {
+                let _ = tokenizer.encode(TEXT, Some(TEXT), 64);
+            }
+        }
+    }
+
+    /// The normaliser's table alone, whose trie could lead anywhere.
+    #[test]
+    fn a_damaged_normaliser_does_no_harm(places in prop::collection::vec((any::<usize>(), any::<u8>()), 1..8)) {
+        let mut table = SpmModel::parse(&spm()).unwrap().charsmap;
+        let length = table.len();
+        for (place, byte) in places {
+            table[place % length] = byte;
+        }
+        if let Ok(charsmap) = Charsmap::parse(&table) {
+            for (start, _) in TEXT.char_indices() {
+                let _ = charsmap.longest(&TEXT[start..]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_text_has_ids(text in "\\PC{0,40}", length in 3usize..20) {
+        for behaviour in [Behaviour::Sentencepiece, Behaviour::Fast] {
+            let tokenizer = from_spm(&spm(), behaviour).unwrap();
+            let encoding = tokenizer.encode(&text, Some(&text), length.max(4)).unwrap();
+            prop_assert!(encoding.ids.len() <= length.max(4));
+            prop_assert_eq!(encoding.ids.len(), encoding.type_ids.len());
+            prop_assert!(encoding.ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+        }
+    }
 }

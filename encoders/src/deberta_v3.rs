@@ -258,3 +258,43 @@ impl Encoder for DebertaV3 {
         pooled.linear(&head[2], Some(&head[3]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Distances at which a bucket past 128 begins, 129 first, as transformers 4.57.1 gives them:
+    /// `make_log_bucket_position(torch.arange(-511, 512), 256, 512)`.
+    const FIRST_OF_BUCKET: [i64; 127] = [
+        129, 130, 131, 133, 134, 136, 137, 139, 140, 142, 143, 145, 146, 148, 150, 151, 153, 155, 156, 158, 160, 161,
+        163, 165, 167, 169, 170, 172, 174, 176, 178, 180, 182, 184, 186, 188, 190, 192, 194, 196, 198, 201, 203, 205,
+        207, 210, 212, 214, 216, 219, 221, 224, 226, 229, 231, 234, 236, 239, 241, 244, 247, 249, 252, 255, 258, 260,
+        263, 266, 269, 272, 275, 278, 281, 284, 287, 290, 294, 297, 300, 303, 307, 310, 313, 317, 320, 324, 327, 331,
+        335, 338, 342, 346, 349, 353, 357, 361, 365, 369, 373, 377, 381, 385, 390, 394, 398, 403, 407, 411, 416, 420,
+        425, 430, 434, 439, 444, 449, 454, 459, 464, 469, 474, 479, 484, 490, 495, 500, 506,
+    ];
+
+    fn buckets(span: i64, max_position: i64) -> Vec<i64> {
+        Vec::try_from(Buckets { span, max_position }.of_distances(max_position - 1)).unwrap()
+    }
+
+    #[test]
+    fn every_distance_up_to_511_has_the_references_bucket() {
+        let got = buckets(256, 512);
+        assert_eq!(got.len(), 1023);
+        for distance in 0..512i64 {
+            let later = FIRST_OF_BUCKET.iter().filter(|&&first| first <= distance).count() as i64;
+            let want = if distance <= 128 { distance } else { 128 + later };
+            assert_eq!(got[(511 + distance) as usize], want, "distance {distance}");
+            assert_eq!(got[(511 - distance) as usize], -want, "distance -{distance}");
+        }
+    }
+
+    #[test]
+    fn only_rows_within_reach_are_projected() {
+        let buckets = Buckets { span: 256, max_position: 512 };
+        for (length, first, count) in [(1, 256, 1), (10, 247, 19), (128, 129, 255), (320, 44, 425), (512, 1, 511)] {
+            assert_eq!(buckets.distances(length, Device::Cpu).rows, (first, count), "length {length}");
+        }
+    }
+}

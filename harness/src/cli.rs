@@ -8,7 +8,7 @@ mod run;
 mod shared;
 mod tokenize;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::doctor;
 use crate::error::Result;
@@ -46,7 +46,15 @@ enum Command {
     /// Write the token ids of every row of some tasks.
     Tokenize(tokenize::Tokenize),
     /// Say what this build and machine have, where each thing was found and what is missing.
-    Doctor,
+    Doctor(Doctor),
+}
+
+/// `rankbench doctor`.
+#[derive(Debug, Args)]
+struct Doctor {
+    /// Also read this backbone, and say how long that takes and how much memory.
+    #[arg(long)]
+    backbone: Option<String>,
 }
 
 impl Cli {
@@ -65,7 +73,7 @@ impl Cli {
             Command::Import(command) => command.run(),
             Command::Merge(command) => command.run(),
             Command::Tokenize(command) => command.run(),
-            Command::Doctor => doctor::doctor(),
+            Command::Doctor(command) => doctor::doctor(command.backbone.as_deref()),
         }
     }
 }

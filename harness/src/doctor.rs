@@ -1,17 +1,18 @@
 //! `rankbench doctor`: versions, devices, where each thing was found, what is missing.
 
 use std::path::Path;
+use std::time::Instant;
 
-use tch::Cuda;
+use tch::{Cuda, Device, Kind};
 
 use crate::error::Result;
-use crate::{device, home, recipe};
+use crate::{device, download, home, recipe};
 
 /// Prints the findings; what is missing comes with the way to get it.
 ///
 /// # Errors
-/// None at present: a missing thing is a finding.
-pub fn doctor() -> Result<()> {
+/// A backbone that was asked for and cannot be read; any other missing thing is a finding.
+pub fn doctor(backbone: Option<&str>) -> Result<()> {
     torch_ext::load_cuda();
     let home = home::dir();
     line("rankbench", &format!("{} at {}", env!("CARGO_PKG_VERSION"), current_exe()));
@@ -23,7 +24,26 @@ pub fn doctor() -> Result<()> {
     line("recipes", &recipe::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
     line("backbones", &backbones(&home.join(home::BACKBONES)));
     line("GLUE", &glue());
-    Ok(())
+    backbone.map_or(Ok(()), |name| {
+        line("backbone", &reading(name)?);
+        Ok(())
+    })
+}
+
+/// Reads a backbone's weights and says what it cost.
+fn reading(name: &str) -> Result<String> {
+    let place = home::backbone(name, &download::hub())?;
+    torch_ext::reset_peak_memory(Device::Cpu)?;
+    let (before, started) = (torch_ext::peak_memory(Device::Cpu)?, Instant::now());
+    let encoder = encoders::load(&place.dir, Device::Cpu, Kind::Float)?;
+    let (seconds, peak) = (started.elapsed().as_secs_f64(), torch_ext::peak_memory(Device::Cpu)?);
+    let parameters: usize = encoder.weights().iter().map(|(_, tensor)| tensor.numel()).sum();
+    let times = peak.saturating_sub(before) as f64 / (4 * parameters) as f64;
+    Ok(format!(
+        "{}: {:.1}M parameters read in {seconds:.2} s, peak memory grew by {times:.2} times their float32 size",
+        place.name,
+        parameters as f64 / 1e6
+    ))
 }
 
 fn line(name: &str, text: &str) {

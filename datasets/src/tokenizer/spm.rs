@@ -67,13 +67,24 @@ impl SpmModel {
             remove_extra_whitespaces: true,
             escape_whitespaces: true,
         };
+        let (mut has_trainer, mut has_normalizer) = (false, false);
         for field in Fields(data) {
             match field? {
                 (1, Value::Bytes(piece)) => model.pieces.push(Piece::parse(piece)?),
-                (2, Value::Bytes(trainer)) => model.read_trainer(trainer)?,
-                (3, Value::Bytes(normalizer)) => model.read_normalizer(normalizer)?,
+                (2, Value::Bytes(trainer)) => {
+                    model.read_trainer(trainer)?;
+                    has_trainer = true;
+                }
+                (3, Value::Bytes(normalizer)) => {
+                    model.read_normalizer(normalizer)?;
+                    has_normalizer = true;
+                }
                 _ => {}
             }
+        }
+        // They come after the pieces, and a file cut between two pieces is still well-formed.
+        if !(has_trainer && has_normalizer) {
+            return Err("it ends before its normaliser: truncated".into());
         }
         let unknown = model.pieces.iter().position(|piece| piece.kind == PieceKind::Unknown);
         model.unk_id = unknown.ok_or("it has no unknown piece")? as u32;

@@ -1,0 +1,99 @@
+//! Parameter counts at the paper's size, against the closed formulas and what the authors' programs printed (spec §1.4,
+//! §1.5, §3.8). Only the shapes of DeBERTaV3-base's sites are needed.
+
+use encoders::{Site, SiteKind};
+use methods::optim::{DecayOrder, LinearSchedule};
+use methods::params::{Builder, GroupKind};
+use methods::registry::find;
+use methods::{Context, Counts, Protocol, Step};
+use tch::{Device, Kind, Tensor};
+
+fn sites() -> Vec<Site> {
+    let kinds = [
+        (SiteKind::Query, 768, 768),
+        (SiteKind::Key, 768, 768),
+        (SiteKind::Value, 768, 768),
+        (SiteKind::AttentionOutput, 768, 768),
+        (SiteKind::Intermediate, 768, 3072),
+        (SiteKind::Output, 3072, 768),
+    ];
+    let site = |index: usize| {
+        let (layer, (kind, d_in, d_out)) = (index / kinds.len(), kinds[index % kinds.len()]);
+        Site { index, path: format!("layer.{layer}.{}", kind.name()), kind, layer, d_in, d_out }
+    };
+    (0..12 * kinds.len()).map(site).collect()
+}
+
+fn step(method: &str, options: &str) -> Step {
+    let schedule = LinearSchedule { warmup: 0, total: 100 };
+    let protocol = Protocol {
+        lr: 1e-3,
+        weight_decay: 0.0,
+        decay_order: DecayOrder::Before,
+        max_grad_norm: 1.0,
+        steps: 100,
+        schedule,
+        gate_schedule: schedule,
+    };
+    let sites = sites();
+    let context = Context { sites: &sites, backbone: &[], protocol: &protocol, hidden_size: 768, seed: 1 };
+    let mut params = Builder::new(Device::Cpu, Kind::Float);
+    let entry = find(method).unwrap();
+    let options = entry.options(&options.parse().unwrap()).unwrap();
+    let method = (entry.build)(&options, &context, &mut params).unwrap();
+    Step::new(params.finish(), method, &protocol)
+}
+
+fn counts(step: &Step) -> Counts {
+    step.method().counts(step.params())
+}
+
+#[test]
+fn lora_is_165_888_a_rank() {
+    for (r, count) in [(1, 165_888), (2, 331_776), (4, 663_552), (8, 1_327_104), (16, 2_654_208)] {
+        assert_eq!(counts(&step("lora", &format!("r = {r}"))), Counts::dense(count));
+    }
+}
+
+#[test]
+fn adalora_begins_with_1_991_520() {
+    let step = step("adalora", "init_r = 12\ntarget_r = 8\ntinit = 10\ntfinal = 30");
+    assert_eq!((counts(&step).allocated, step.params().numel()), (1_991_520, 1_991_520));
+}
+
+#[test]
+fn adapters_are_those_of_the_script() {
+    for (width, count) in [(12, 461_088), (16, 608_640), (32, 1_198_848)] {
+        assert_eq!(counts(&step("adapter", &format!("width = {width}"))), Counts::dense(count));
+    }
+    let one_a_layer = counts(&step("adapter", "width = 16\nplacement = \"pfeiffer\""));
+    assert_eq!(one_a_layer.allocated, 608_640 / 2);
+}
+
+/// The authors' counter takes 2 * 768 from the total for every zero gate, also in the feed-forward part, where a rank
+/// costs 768 + 3072 (spec §3.8).
+#[test]
+fn soras_two_counters_part_in_the_feed_forward_layers() {
+    let step = step("sora", "r = 8");
+    assert_eq!(counts(&step).allocated, 1_327_104 + 576);
+    let gates = step.params().group(GroupKind::Gates).unwrap().flat.detach();
+    let zero = |ranges: &[(i64, i64)]| {
+        let values = Tensor::ones([576], (Kind::Float, Device::Cpu));
+        for &(start, length) in ranges {
+            let _ = values.narrow(0, start, length).fill_(0.0);
+        }
+        tch::no_grad(|| gates.shallow_clone().copy_(&values));
+        counts(&step)
+    };
+    let dense = zero(&[]);
+    assert_eq!((dense.as_published, dense.effective), (1_327_104, 1_327_104));
+    // Gates lie by shape: 48 square sites, then 12 intermediate, then 12 output ones.
+    let square = zero(&[(0, 100)]);
+    assert_eq!(square.as_published, 1_327_104 - 1_536 * 100);
+    assert_eq!(square.effective, 1_327_104 - 1_536 * 100);
+    let feed_forward = zero(&[(384, 192)]);
+    assert_eq!(feed_forward.as_published, 1_327_104 - 1_536 * 192);
+    assert_eq!(feed_forward.effective, 1_327_104 - 3_840 * 192);
+    // With every gate zero the authors' counter still says 442,368.
+    assert_eq!((zero(&[(0, 576)]).as_published, zero(&[(0, 576)]).effective), (442_368, 0));
+}
