@@ -1,6 +1,6 @@
 //! Compiles the C++ shim against the libtorch that tch uses.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=src/shim.cpp");
@@ -23,4 +23,39 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         .file("src/shim.cpp")
         .compile("rankbench_torch_ext");
+    build_graph_library(Path::new(&libtorch));
+}
+
+/// A library of its own for CUDA graphs; an empty file where libtorch has no CUDA half or CUDA's headers are missing.
+fn build_graph_library(libtorch: &Path) {
+    println!("cargo:rerun-if-changed=src/graph.cpp");
+    let out = PathBuf::from(std::env::var("OUT_DIR").unwrap_or_default()).join("graph.so");
+    let has_cuda = libtorch.join("lib/libtorch_cuda.so").is_file();
+    let Some(headers) = cuda_headers(libtorch).filter(|_| has_cuda) else {
+        println!("cargo:warning=built without CUDA graphs: no CUDA libtorch, or no CUDA headers");
+        std::fs::write(&out, []).expect("OUT_DIR can be written");
+        return;
+    };
+    let include = libtorch.join("include");
+    let mut command = cc::Build::new().cpp(true).std("c++17").warnings(false).get_compiler().to_command();
+    command.args(["-shared", "-fPIC", "-O2", "-s", "-o"]).arg(&out).arg("src/graph.cpp");
+    for folder in [&include, &include.join("torch/csrc/api/include"), &headers] {
+        command.arg("-I").arg(folder);
+    }
+    match command.status() {
+        Ok(status) if status.success() => {}
+        other => {
+            eprintln!("the library for CUDA graphs did not build ({other:?}): {command:?}");
+            std::process::exit(1);
+        }
+    }
+}
+
+/// CUDA's headers: a toolkit's, or those that come with libtorch's Python wheel.
+fn cuda_headers(libtorch: &Path) -> Option<PathBuf> {
+    let home = std::env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("include"));
+    let wheels = libtorch.canonicalize().ok().and_then(|torch| torch.parent().map(Path::to_path_buf));
+    let bundled = wheels.map(|wheels| wheels.join("triton/backends/nvidia/include"));
+    let candidates = [home, bundled, Some("/usr/local/cuda/include".into())];
+    candidates.into_iter().flatten().find(|folder| folder.join("crt/host_defines.h").is_file())
 }

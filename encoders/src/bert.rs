@@ -106,7 +106,7 @@ impl Encoder for Bert {
     }
 
     fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor {
-        let pooled = last_hidden.select(1, 0).linear(&head[0], Some(&head[1])).tanh();
+        let pooled = last_hidden.select(1, 0).to_kind(head[0].kind()).linear(&head[0], Some(&head[1])).tanh();
         let pooled = if train { pooled.dropout(self.classifier_dropout, true) } else { pooled };
         pooled.linear(&head[2], Some(&head[3]))
     }

@@ -253,7 +253,7 @@ impl Encoder for DebertaV3 {
 
     fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor {
         let drop = |x: Tensor, rate: f64| if train { x.dropout(rate, true) } else { x };
-        let first = drop(last_hidden.select(1, 0), self.pooler_dropout);
+        let first = drop(last_hidden.select(1, 0).to_kind(head[0].kind()), self.pooler_dropout);
         let pooled = drop(first.linear(&head[0], Some(&head[1])).gelu("none"), self.classifier_dropout);
         pooled.linear(&head[2], Some(&head[3]))
     }

@@ -61,7 +61,8 @@ pub trait Encoder {
     /// tensors drawn N(0, initializer_range), biases 0, from `seed` where it has none.
     fn head(&self, outputs: i64, seed: i64) -> Head;
 
-    /// Logits `[rows, outputs]` from the last hidden state and the head's tensors in the order of [`Head::params`].
+    /// Logits `[rows, outputs]` from the last hidden state and the head's tensors in the order of [`Head::params`], in the
+    /// head's precision.
     fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor;
 
     /// Values of the head for `outputs` outputs.

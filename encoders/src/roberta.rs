@@ -112,7 +112,7 @@ impl Encoder for Roberta {
 
     fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor {
         let drop = |x: Tensor| if train { x.dropout(self.classifier_dropout, true) } else { x };
-        let first = drop(last_hidden.select(1, 0));
+        let first = drop(last_hidden.select(1, 0).to_kind(head[0].kind()));
         let inner = drop(first.linear(&head[0], Some(&head[1])).tanh());
         inner.linear(&head[2], Some(&head[3]))
     }

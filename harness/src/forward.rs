@@ -13,6 +13,8 @@ use crate::spec::Precision;
 
 /// Fewest rows predicted at a time: without gradients there is room.
 const PREDICTED_ROWS: usize = 64;
+/// Batches on the device ahead of the work.
+pub const BATCHES_AHEAD: usize = 64;
 
 /// A backbone and how rows reach it.
 pub struct Forward<'a> {
@@ -22,13 +24,17 @@ pub struct Forward<'a> {
     pub task: &'static Task,
     /// Where it runs.
     pub device: Device,
-    /// Number format.
-    pub precision: Precision,
     /// How batches are padded.
     pub padding: Padding,
     /// Longest input in tokens.
     pub max_length: usize,
     pad_id: u32,
+}
+
+/// A batch on the device.
+pub struct DeviceBatch {
+    tokens: Tokens,
+    labels: Tensor,
 }
 
 /// What was predicted, row by row.
@@ -41,17 +47,39 @@ pub struct Predicted {
     pub loss: f64,
 }
 
+impl DeviceBatch {
+    fn tensors(&self) -> [&Tensor; 4] {
+        [&self.tokens.ids, &self.tokens.mask, &self.tokens.type_ids, &self.labels]
+    }
+
+    /// A copy in memory of its own.
+    pub fn copy(&self) -> Self {
+        let [ids, mask, type_ids, labels] = self.tensors().map(Tensor::copy);
+        DeviceBatch { tokens: Tokens { ids, mask, type_ids }, labels }
+    }
+
+    /// Overwrites this batch with another of the same shape.
+    pub fn overwrite(&self, with: &DeviceBatch) {
+        for (target, source) in self.tensors().into_iter().zip(with.tensors()) {
+            target.shallow_clone().copy_(source);
+        }
+    }
+}
+
 impl<'a> Forward<'a> {
-    /// On the inputs' device.
+    /// On the inputs' device, the backbone in the precision's kind.
+    ///
+    /// # Errors
+    /// A backbone that cannot be read again in that kind.
     pub fn new(
         inputs: &'a Inputs,
         task: &'static Task,
         precision: Precision,
         padding: Padding,
         max_length: usize,
-    ) -> Self {
-        let (encoder, device) = (inputs.encoder.as_ref(), inputs.device);
-        Forward { encoder, task, device, precision, padding, max_length, pad_id: inputs.tokenizer.pad_id() }
+    ) -> Result<Self> {
+        let encoder = inputs.encoder_in(precision.kind())?;
+        Ok(Forward { encoder, task, device: inputs.device, padding, max_length, pad_id: inputs.tokenizer.pad_id() })
     }
 
     /// Rows laid out in batches, in the given order.
@@ -59,31 +87,43 @@ impl<'a> Forward<'a> {
         batches(rows, order, batch_size, self.padding, self.max_length, self.pad_id)
     }
 
+    /// Batches on the device, by one transfer.
+    pub fn upload(&self, batches: &[Batch]) -> Vec<DeviceBatch> {
+        let tokens = batches.iter().flat_map(|batch| [&batch.ids, &batch.mask, &batch.type_ids]).flatten().copied();
+        let tokens = Tensor::from_slice(&tokens.collect::<Vec<i64>>()).to_device(self.device);
+        let labels: Vec<f64> = batches.iter().flat_map(|batch| batch.labels.iter().copied()).collect();
+        let kind = if self.task.is_regression() { Kind::Float } else { Kind::Int64 };
+        let labels = Tensor::from_slice(&labels).to_kind(kind).to_device(self.device);
+        let (mut token, mut row) = (0, 0);
+        let on_device = |batch: &Batch| {
+            let (rows, length) = (batch.rows as i64, batch.length as i64);
+            let mut next = || {
+                token += rows * length;
+                tokens.narrow(0, token - rows * length, rows * length).view([rows, length])
+            };
+            let tokens = Tokens { ids: next(), mask: next(), type_ids: next() };
+            row += rows;
+            DeviceBatch { tokens, labels: labels.narrow(0, row - rows, rows) }
+        };
+        batches.iter().map(on_device).collect()
+    }
+
     /// Logits `[rows, outputs]`, float32, with the head's tensors in the encoder's order.
     ///
     /// # Errors
-    /// libtorch's; an encoder without layers.
-    pub fn logits(&self, head: &[Tensor], attach: &dyn Attach, batch: &Batch, train: bool) -> Result<Tensor> {
-        let shape = [batch.rows as i64, batch.length as i64];
-        let on_device = |values: &[i64]| Tensor::from_slice(values).view(shape).to_device(self.device);
-        let tokens =
-            Tokens { ids: on_device(&batch.ids), mask: on_device(&batch.mask), type_ids: on_device(&batch.type_ids) };
-        let _autocast = match self.precision {
-            Precision::Bf16 => Some(torch_ext::autocast_bf16(self.device)?),
-            Precision::Fp32 | Precision::Tf32 => None,
-        };
-        let hidden = self.encoder.hidden_states(&tokens, Pass { attach, train });
+    /// An encoder without layers.
+    pub fn logits(&self, head: &[Tensor], attach: &dyn Attach, batch: &DeviceBatch, train: bool) -> Result<Tensor> {
+        let hidden = self.encoder.hidden_states(&batch.tokens, Pass { attach, train });
         let last = hidden.last().ok_or_else(|| Error::Internal("the encoder has no layer".into()))?;
-        Ok(self.encoder.logits(last, head, train).to_kind(Kind::Float))
+        Ok(self.encoder.logits(last, head, train))
     }
 
     /// Mean cross-entropy, or mean squared error for a score (spec §4), `[]`.
-    pub fn loss(&self, logits: &Tensor, batch: &Batch) -> Tensor {
-        let labels = Tensor::from_slice(&batch.labels).to_device(self.device);
+    pub fn loss(&self, logits: &Tensor, batch: &DeviceBatch) -> Tensor {
         if self.task.is_regression() {
-            return logits.squeeze_dim(-1).mse_loss(&labels.to_kind(Kind::Float), Reduction::Mean);
+            return logits.squeeze_dim(-1).mse_loss(&batch.labels, Reduction::Mean);
         }
-        logits.cross_entropy_loss::<&Tensor>(&labels.to_kind(Kind::Int64), None, Reduction::Mean, -100, 0.0)
+        logits.cross_entropy_loss::<&Tensor>(&batch.labels, None, Reduction::Mean, -100, 0.0)
     }
 
     /// Predicts every row, at least `batch_size` at a time. Rows are batched by length and given back in their own order.
@@ -100,22 +140,27 @@ impl<'a> Forward<'a> {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&i| rows[i].encoding.ids.len());
         let size = batch_size.max(PREDICTED_ROWS);
-        let mut predicted =
-            Predicted { values: vec![f64::NAN; rows.len()], logits: vec![Vec::new(); rows.len()], loss: 0.0 };
-        for (batch, places) in self.layout(rows, &order, size).iter().zip(order.chunks(size)) {
-            let (logits, loss) = tch::no_grad(|| -> Result<_> {
+        let layout = self.layout(rows, &order, size);
+        let made: Result<Vec<(Tensor, Tensor)>> = tch::no_grad(|| {
+            let one = |batch: &DeviceBatch| {
                 let logits = self.logits(head, attach, batch, false)?;
-                let loss = self.loss(&logits, batch).double_value(&[]);
-                Ok((Vec::<Vec<f64>>::try_from(logits.to_kind(Kind::Double))?, loss))
-            })?;
-            predicted.loss += loss * batch.rows as f64;
-            for (&place, logits) in places.iter().zip(logits) {
-                predicted.values[place] = if self.task.is_regression() { logits[0] } else { largest(&logits) };
-                predicted.logits[place] = logits;
+                let loss = self.loss(&logits, batch) * batch.labels.size()[0] as f64;
+                Ok((logits, loss))
+            };
+            // Nothing is read back before everything is queued.
+            layout.chunks(BATCHES_AHEAD).flat_map(|batches| self.upload(batches)).map(|batch| one(&batch)).collect()
+        });
+        let (mut values, mut logits) = (vec![f64::NAN; rows.len()], vec![Vec::new(); rows.len()]);
+        let mut loss = 0.0;
+        for ((batch_logits, batch_loss), places) in made?.iter().zip(order.chunks(size)) {
+            loss += batch_loss.double_value(&[]);
+            let batch_logits = Vec::<Vec<f64>>::try_from(batch_logits.to_kind(Kind::Double))?;
+            for (&place, row) in places.iter().zip(batch_logits) {
+                values[place] = if self.task.is_regression() { row[0] } else { largest(&row) };
+                logits[place] = row;
             }
         }
-        predicted.loss /= rows.len().max(1) as f64;
-        Ok(predicted)
+        Ok(Predicted { values, logits, loss: loss / rows.len().max(1) as f64 })
     }
 }
 
@@ -124,9 +169,8 @@ fn largest(values: &[f64]) -> f64 {
     if values.iter().any(|value| value.is_nan()) {
         return f64::NAN;
     }
-    let best =
-        values.iter().enumerate().fold(0, |best, (index, value)| if *value > values[best] { index } else { best });
-    best as f64
+    let better = |best: usize, (index, value): (usize, &f64)| if *value > values[best] { index } else { best };
+    values.iter().enumerate().fold(0, better) as f64
 }
 
 /// Every metric of the task by its name.

@@ -1,6 +1,6 @@
 //! What a run reads: the frozen backbone with its tokenizer, and the rows of a task as ids.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -19,8 +19,13 @@ use crate::spec::{BackboneSpec, RunSpec};
 
 /// The backbone on its device.
 pub struct Inputs {
-    /// The frozen encoder.
+    /// The frozen encoder, float32.
     pub encoder: Box<dyn Encoder>,
+    /// The same in bfloat16, once a run asks for it.
+    half: OnceCell<Box<dyn Encoder>>,
+    dir: PathBuf,
+    /// Whether training steps on a GPU are recorded as CUDA graphs.
+    pub graphs: bool,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
     /// Where it lies.
@@ -36,8 +41,11 @@ impl Inputs {
     ///
     /// # Errors
     /// A missing or damaged file, an architecture or option that is not supported, a tokenizer of another model.
-    pub fn load(place: &Place, behaviour: Behaviour, device: Device) -> Result<Self> {
+    pub fn load(place: &Place, behaviour: Behaviour, device: Device, graphs: bool) -> Result<Self> {
         let dir = &place.dir;
+        if let (Device::Cuda(index), true) = (device, graphs) {
+            torch_ext::graph::enter(index)?;
+        }
         let encoder = encoders::load(dir, device, Kind::Float)?;
         let tokenizer = Tokenizer::from_dir(dir, behaviour)?;
         if tokenizer.vocab_size() > encoder.vocab_size() {
@@ -54,7 +62,22 @@ impl Inputs {
         let name = place.name.clone();
         let files = sums.into_iter().map(|(file, sum)| (format!("{name}/{file}"), sum)).collect();
         let backbone = BackboneSpec { name, sha256: hex::encode(digest), tokenizer: tokenizer.behaviour() };
-        Ok(Inputs { encoder, tokenizer, device, backbone, files })
+        let (half, dir, graphs) = (OnceCell::new(), dir.clone(), graphs && device.is_cuda());
+        Ok(Inputs { encoder, half, dir, graphs, tokenizer, device, backbone, files })
+    }
+
+    /// The encoder with its weights in another kind, read once.
+    ///
+    /// # Errors
+    /// As [`Inputs::load`].
+    pub fn encoder_in(&self, kind: Kind) -> Result<&dyn Encoder> {
+        if kind == Kind::Float {
+            return Ok(self.encoder.as_ref());
+        }
+        if self.half.get().is_none() {
+            let _ = self.half.set(encoders::load(&self.dir, self.device, kind)?);
+        }
+        self.half.get().map(AsRef::as_ref).ok_or_else(|| Error::Internal("the backbone was not kept".into()))
     }
 }
 

@@ -113,11 +113,19 @@ pub enum Precision {
     Fp32,
     /// 32-bit floats, matrix products in TF32 on a GPU.
     Tf32,
-    /// bfloat16 autocast.
+    /// bfloat16 backbone and activations; head, loss, trained values and optimisers in float32.
     Bf16,
 }
 
 impl Precision {
+    /// Kind of the frozen weights.
+    pub fn kind(self) -> tch::Kind {
+        match self {
+            Precision::Fp32 | Precision::Tf32 => tch::Kind::Float,
+            Precision::Bf16 => tch::Kind::BFloat16,
+        }
+    }
+
     /// Name in files and on the command line.
     pub fn name(self) -> &'static str {
         match self {

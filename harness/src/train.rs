@@ -2,25 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use datasets::batch::Batch;
 use datasets::random::torch_randperm;
 use datasets::tokenizer::Encoded;
 use methods::export::Exported;
 use methods::optim::LinearSchedule;
 use methods::params::{Builder, GroupKind, Slot, Views};
+use encoders::Attach;
+use methods::step::StepLoss;
 use methods::{Context, Protocol, Step};
 use tch::{Kind, Tensor};
+use torch_ext::graph::Graph;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::forward::{Forward, Predicted};
+use crate::forward::{BATCHES_AHEAD, DeviceBatch, Forward, Predicted};
 use crate::inputs::{Inputs as RunInputs, TaskData};
 use crate::record::EpochRow;
 use crate::seeds::Seeds;
 use crate::spec::{Order, RunSpec, TrainSpec};
 
-/// Batches laid out ahead of the device at a time.
-const BATCHES_AHEAD: usize = 64;
 /// Batches in a window of [`Order::Grouped`].
 const WINDOW: usize = 16;
 
@@ -53,6 +53,15 @@ pub struct Trainer<'a> {
     seeds: Seeds,
     head: Vec<HeadPart>,
     step: Step,
+    /// Recorded steps by rows and length, where steps are recorded.
+    captures: Option<BTreeMap<(usize, usize), Option<Captured>>>,
+}
+
+/// A training step recorded as a CUDA graph: it reads `batch` and writes `losses`.
+struct Captured {
+    graph: Graph,
+    batch: DeviceBatch,
+    losses: StepLoss,
 }
 
 /// Steps of a run: those that are taken, and those the learning-rate schedule counts.
@@ -131,8 +140,9 @@ impl<'a> Trainer<'a> {
         let step = Step::new(params.finish(), method, &protocol);
         tch::manual_seed(seeds.dropout);
         let TrainSpec { precision, padding, max_length, .. } = spec.train;
-        let forward = Forward::new(inputs, data.task, precision, padding, max_length);
-        Ok(Trainer { forward, data, train: &spec.train, seeds, head, step })
+        let forward = Forward::new(inputs, data.task, precision, padding, max_length)?;
+        let captures = inputs.graphs.then(BTreeMap::new);
+        Ok(Trainer { forward, data, train: &spec.train, seeds, head, step, captures })
     }
 
     /// Trained values, method and step count.
@@ -185,8 +195,9 @@ impl<'a> Trainer<'a> {
         let (mut task_loss, mut penalty) = (zero(), zero());
         let (mut steps, mut tokens, mut padded_tokens) = (0, 0, 0);
         for rows in rows.chunks(self.train.batch_size * BATCHES_AHEAD) {
-            for batch in self.forward.layout(&self.data.train, rows, self.train.batch_size) {
-                let losses = self.train_step(&batch)?;
+            let layout = self.forward.layout(&self.data.train, rows, self.train.batch_size);
+            for (batch, on_device) in layout.iter().zip(self.forward.upload(&layout)) {
+                let losses = self.train_step((batch.rows, batch.length), &on_device)?;
                 let _ = task_loss.g_add_(&losses.task);
                 if let Some(term) = losses.penalty {
                     let _ = penalty.g_add_(&term);
@@ -210,13 +221,49 @@ impl<'a> Trainer<'a> {
         Ok(EpochRow { epoch, steps, seconds, task_loss, penalty, tokens, padded_tokens, peak_memory_mib })
     }
 
-    fn train_step(&mut self, batch: &Batch) -> Result<methods::step::StepLoss> {
-        let views = self.step.params().views();
-        let attached = self.step.method().attach(&views);
-        let logits = self.forward.logits(&self.head_values(&views), attached.as_ref(), batch, true)?;
-        let loss = self.forward.loss(&logits, batch);
-        let (losses, _norm) = self.step.apply(&loss, &views)?;
+    /// One step. Where steps are recorded, the first of a shape is run plainly, the second is recorded, and every later
+    /// one is a replay; the optimisers, which depend on the step's number, follow it.
+    fn train_step(&mut self, shape: (usize, usize), batch: &DeviceBatch) -> Result<StepLoss> {
+        let known = self.captures.as_ref().map(|captures| captures.get(&shape));
+        let losses = match known {
+            None => self.forward_backward(batch)?,
+            Some(Some(Some(captured))) => {
+                captured.batch.overwrite(batch);
+                captured.graph.replay()?;
+                captured.losses.shallow_clone()
+            }
+            Some(Some(None)) => {
+                let batch = batch.copy();
+                let (graph, losses) = Graph::capture(|| self.forward_backward(&batch))?;
+                graph.replay()?;
+                let captured = Captured { graph, batch, losses: losses.shallow_clone() };
+                self.captures.get_or_insert_default().insert(shape, Some(captured));
+                losses
+            }
+            Some(None) => {
+                self.captures.get_or_insert_default().insert(shape, None);
+                self.forward_backward(batch)?
+            }
+        };
+        self.step.update()?;
         Ok(losses)
+    }
+
+    fn forward_backward(&self, batch: &DeviceBatch) -> Result<StepLoss> {
+        let views = self.step.params().views();
+        let attached = self.attached(&views);
+        let logits = self.forward.logits(&self.head_values(&views), attached.as_ref(), batch, true)?;
+        let (losses, _norm) = self.step.backward(&self.forward.loss(&logits, batch), &views)?;
+        Ok(losses)
+    }
+
+    /// What the method attaches, in the backbone's precision.
+    fn attached(&self, views: &Views) -> Box<dyn Attach> {
+        let method = self.step.method();
+        match self.train.precision.kind() {
+            Kind::Float => method.attach(views),
+            kind => method.attach(&self.step.params().views_as(kind)),
+        }
     }
 
     fn head_values(&self, views: &Views) -> Vec<Tensor> {
@@ -230,7 +277,7 @@ impl<'a> Trainer<'a> {
     pub fn predict(&self, rows: &[Encoded]) -> Result<Predicted> {
         tch::no_grad(|| {
             let views = self.step.params().views();
-            let attached = self.step.method().attach(&views);
+            let attached = self.attached(&views);
             self.forward.predict(&self.head_values(&views), attached.as_ref(), rows, self.train.batch_size)
         })
     }

@@ -109,12 +109,21 @@ impl Builder {
 impl Params {
     /// Views of every parameter, in the graph when gradients are on: one split per group.
     pub fn views(&self) -> Views {
+        self.views_of(|flat| flat.shallow_clone())
+    }
+
+    /// [`Params::views`] rounded to another kind: one cast per group, through which the gradient goes back.
+    pub fn views_as(&self, kind: Kind) -> Views {
+        self.views_of(|flat| flat.to_kind(kind))
+    }
+
+    fn views_of(&self, whole: impl Fn(&Tensor) -> Tensor) -> Views {
         let mut views: Vec<Option<Tensor>> = self.entries.iter().map(|_| None).collect();
         for group in &self.groups {
             let members: Vec<usize> =
                 (0..self.entries.len()).filter(|&i| self.entries[i].group == group.kind).collect();
             let sizes: Vec<i64> = members.iter().map(|&i| self.entries[i].len).collect();
-            for (i, part) in members.into_iter().zip(group.flat.split_with_sizes(&sizes, 0)) {
+            for (i, part) in members.into_iter().zip(whole(&group.flat).split_with_sizes(&sizes, 0)) {
                 views[i] = Some(part.view(self.entries[i].shape.as_slice()));
             }
         }

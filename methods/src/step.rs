@@ -42,6 +42,13 @@ pub struct StepLoss {
     pub penalty: Option<Tensor>,
 }
 
+impl StepLoss {
+    /// The same tensors.
+    pub fn shallow_clone(&self) -> Self {
+        StepLoss { task: self.task.shallow_clone(), penalty: self.penalty.as_ref().map(Tensor::shallow_clone) }
+    }
+}
+
 /// Parameters, method and optimisers of one run.
 pub struct Step {
     params: Params,
@@ -80,12 +87,23 @@ impl Step {
         self.done
     }
 
-    /// Backward, clipping, optimisers, the method's hook, clearing of gradients. `views` are the parameters the task
-    /// loss was computed with. Gives the gradient norm before clipping, `[]`, still on the device.
+    /// [`Step::backward`] and [`Step::update`].
     ///
     /// # Errors
-    /// A group the loss does not depend on; more steps than planned.
+    /// Those of both.
     pub fn apply(&mut self, task: &Tensor, views: &Views) -> Result<(StepLoss, Tensor)> {
+        let result = self.backward(task, views)?;
+        self.update()?;
+        Ok(result)
+    }
+
+    /// The part of a step that is the same work every time, and so can be recorded: penalty, backward, clipping. `views`
+    /// are the parameters the task loss was computed with. Gives the gradient norm before clipping, `[]`, still on the
+    /// device.
+    ///
+    /// # Errors
+    /// A group the loss does not depend on.
+    pub fn backward(&self, task: &Tensor, views: &Views) -> Result<(StepLoss, Tensor)> {
         let penalty = self.method.penalty(views);
         let total = match &penalty {
             Some(penalty) => task + penalty,
@@ -99,6 +117,15 @@ impl Step {
             }
         }
         let norm = clip_grad_norm(&self.params, self.max_grad_norm);
+        Ok((StepLoss { task: task.detach(), penalty: penalty.map(|p| p.detach()) }, norm))
+    }
+
+    /// The rest, which depends on the step's number: optimisers, the method's hook, clearing of gradients.
+    ///
+    /// # Errors
+    /// More steps than planned.
+    pub fn update(&mut self) -> Result<()> {
+        let t = self.done;
         for (group, optimizer) in self.params.groups().iter().zip(&mut self.optimizers) {
             optimizer.step(&group.flat, &group.flat.grad(), t)?;
         }
@@ -107,7 +134,7 @@ impl Step {
             group.flat.shallow_clone().zero_grad();
         }
         self.done += 1;
-        Ok((StepLoss { task: task.detach(), penalty: penalty.map(|p| p.detach()) }, norm))
+        Ok(())
     }
 
     /// Ends a stage of a schedule with several stages.

@@ -1,5 +1,7 @@
-//! The few libtorch calls that tch does not expose: synchronisation and memory statistics of a device, bf16 autocast,
+//! The few libtorch calls that tch does not expose: synchronisation and memory statistics of a device, CUDA graphs,
 //! the TF32 switch, the version it was built with.
+
+pub mod graph;
 
 use std::ffi::{CStr, c_char, c_int, c_longlong};
 use std::path::Path;
@@ -15,6 +17,9 @@ pub enum Error {
     /// libtorch threw.
     #[error("libtorch: {0}")]
     Torch(String),
+    /// No CUDA graphs.
+    #[error("CUDA graphs: {0}")]
+    Graph(String),
     /// The process's memory cannot be read.
     #[error("cannot read /proc/self/status: {0}")]
     Memory(String),
@@ -26,7 +31,6 @@ unsafe extern "C" {
     fn rb_synchronize(device: c_int) -> c_int;
     fn rb_reset_peak_memory(device: c_int) -> c_int;
     fn rb_peak_memory(device: c_int, bytes: *mut c_longlong) -> c_int;
-    fn rb_autocast_bf16(cuda: bool, on: bool) -> c_int;
     fn rb_allow_tf32(allow: bool) -> c_int;
 }
 
@@ -96,29 +100,6 @@ fn peak_resident() -> Result<u64> {
     kib.map(|kib| kib * 1024).ok_or_else(|| Error::Memory("it has no VmHWM".into()))
 }
 
-/// bf16 autocast of a device's operations for as long as it lives.
-pub struct Autocast {
-    cuda: bool,
-}
-
-/// Turns bf16 autocast on until the guard is dropped.
-///
-/// # Errors
-/// libtorch's.
-pub fn autocast_bf16(device: Device) -> Result<Autocast> {
-    let cuda = device.is_cuda();
-    // SAFETY: plain booleans cross.
-    checked(unsafe { rb_autocast_bf16(cuda, true) })?;
-    Ok(Autocast { cuda })
-}
-
-impl Drop for Autocast {
-    fn drop(&mut self) {
-        // SAFETY: plain booleans cross. Turning it off cannot fail in a way that a drop could mend.
-        unsafe { rb_autocast_bf16(self.cuda, false) };
-    }
-}
-
 /// Whether float32 matrix products on a GPU may use TF32.
 ///
 /// # Errors
@@ -152,16 +133,6 @@ mod tests {
     #[test]
     fn the_version_is_the_pinned_one() {
         assert!(version().starts_with("2.11.0"), "{}", version());
-    }
-
-    #[test]
-    fn autocast_makes_products_bf16_and_ends() {
-        let x = Tensor::ones([4, 4], (Kind::Float, Device::Cpu));
-        {
-            let _guard = autocast_bf16(Device::Cpu).unwrap();
-            assert_eq!(x.matmul(&x).kind(), Kind::BFloat16);
-        }
-        assert_eq!(x.matmul(&x).kind(), Kind::Float);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
-#include <ATen/autocast_mode.h>
 #include <torch/version.h>
 
 #include <exception>
@@ -42,20 +41,6 @@ int rb_peak_memory(int device, long long* bytes) {
   return guarded([=] {
     auto stats = at::accelerator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
     *bytes = stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
-  });
-}
-
-// Turns bf16 autocast of a device type on or off; the weight cache is dropped when it ends, as torch.autocast does.
-int rb_autocast_bf16(bool cuda, bool on) {
-  return guarded([=] {
-    auto type = cuda ? at::kCUDA : at::kCPU;
-    if (on) {
-      at::autocast::set_autocast_dtype(type, at::kBFloat16);
-      at::autocast::increment_nesting();
-    } else if (at::autocast::decrement_nesting() == 0) {
-      at::autocast::clear_cache();
-    }
-    at::autocast::set_autocast_enabled(type, on);
   });
 }
 

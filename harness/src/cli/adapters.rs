@@ -118,11 +118,11 @@ impl Import {
         let hub = download::hub();
         let exported = Exported::read(&self.adapter)?;
         let data = Data::new(self.data.origin(Source::Glue, &[task], &hub)?);
-        let inputs = Inputs::load(&home::backbone(&self.backbone, &hub)?, self.tokenizer, self.device.device()?)?;
+        let inputs = Inputs::load(&home::backbone(&self.backbone, &hub)?, self.tokenizer, self.device.device()?, false)?;
         let attached = exported.attach(inputs.encoder.as_ref())?;
         let head = head(&exported, inputs.encoder.as_ref(), task, inputs.device, &self.adapter)?;
         let max_length = self.max_length.unwrap_or(task.max_length).min(inputs.encoder.max_positions());
-        let forward = Forward::new(&inputs, task, Precision::Fp32, Padding::Bucket(8), max_length);
+        let forward = Forward::new(&inputs, task, Precision::Fp32, Padding::Bucket(8), max_length)?;
         let mut rows = Vec::new();
         for (name, examples) in &data.dataset(task)?.dev {
             let encoded = inputs.tokenizer.encode_all(examples, max_length)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use datasets::Task;
 use datasets::hub::Hub;
 use datasets::tokenizer::Behaviour;
@@ -56,6 +56,9 @@ pub struct RecipeFlags {
     /// Where to run.
     #[arg(long, default_value = "auto")]
     pub device: Choice,
+    /// Whether training steps on a GPU are recorded as CUDA graphs.
+    #[arg(long, default_value = "on")]
+    pub graphs: Graphs,
 }
 
 /// Where rows come from.
@@ -71,6 +74,15 @@ pub struct DataFlags {
     /// Take data files that differ from the lock.
     #[arg(long)]
     pub allow_unlocked: bool,
+}
+
+/// `--graphs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Graphs {
+    /// Recorded; nothing changes on a CPU.
+    On,
+    /// Every step is launched operation by operation.
+    Off,
 }
 
 /// Everything a command works on.
@@ -120,7 +132,8 @@ impl RecipeFlags {
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
         let started = Instant::now();
-        let inputs = Inputs::load(&place, self.tokenizer.unwrap_or(recipe.tokenizer), device)?;
+        let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
+        let inputs = Inputs::load(&place, behaviour, device, self.graphs == Graphs::On)?;
         eprintln!("backbone {} read in {:.1} s", inputs.backbone.name, started.elapsed().as_secs_f64());
         let mut recipe = recipe.clone();
         recipe.data.source = self.data.source(recipe.data.source);
