@@ -51,3 +51,11 @@ check: setup
 # Compare with the real transformers and peft: tokens adapters real-size (without a name: the first two)
 parity *args: build
     @scripts/parity.sh {{args}}
+
+# A training step of ours beside transformers with peft (LoRA, AdaLoRA) and SoRA's authors' form, taking turns
+compare-peers *args: build
+    "$(scripts/peers-venv.sh)" bench/peers/compare.py {{args}}
+
+# A directory that runs on a GPU node without network and cargo: bundle OUT [--backbone DIR]... [--glue DIR] [--dtype bf16]
+bundle *args: build
+    @scripts/bundle.sh {{args}}

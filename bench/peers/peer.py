@@ -130,7 +130,7 @@ def main():
         if is_cuda:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated() / 2**20 if is_cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = torch.cuda.max_memory_reserved() / 2**20 if is_cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": statistics.median(seconds[warm:]), "peak_mib": peak}))
 
 

@@ -160,16 +160,16 @@ impl DebertaV3 {
         let relative = self.trunk.drop(relative.shallow_clone(), layer.pass);
         let position_key = layer.key(&relative).index_select(0, &distances.falling);
         let position_query = (layer.query(&relative) / scale).index_select(0, &distances.rising);
-        let content_to_position = self.by_distance(&query, &position_key);
-        let position_to_content = self.by_distance(&key, &position_query).transpose(-1, -2);
+        let (rows, _, _, length) = mask.size4().unwrap_or_default();
+        let content_to_position = self.by_distance(&query, &position_key, rows, length);
+        let position_to_content = self.by_distance(&key, &position_query, rows, length).transpose(-1, -2);
         let bias = content_to_position + position_to_content + mask;
         self.trunk.attend([&query, &key, &value], &bias, Some(1.0), layer.pass)
     }
 
-    /// `[rows, heads, length, length]`: for each position i of `content` (`[rows, length, hidden]`) its product with the
+    /// `[rows, heads, length, length]`: for each position i of `content` (`[rows * length, hidden]`) its product with the
     /// row `length - 1 - i + j` of `position` (`[2 length, hidden]`).
-    fn by_distance(&self, content: &Tensor, position: &Tensor) -> Tensor {
-        let (rows, length, _) = content.size3().unwrap_or_default();
+    fn by_distance(&self, content: &Tensor, position: &Tensor, rows: i64, length: i64) -> Tensor {
         let (heads, width) = (self.trunk.dims.heads, 2 * length);
         let content = content.view([rows * length, heads, -1]).transpose(0, 1);
         let position = position.view([width, heads, -1]).permute([1, 2, 0]);

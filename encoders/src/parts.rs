@@ -200,12 +200,14 @@ impl Trunk {
         &self.weights
     }
 
-    /// Every layer's output; `context` is the attention of one layer: its context `[rows, length, hidden]` for the
-    /// layer's input.
+    /// Every layer's output, `[rows, length, hidden]`; `context` is the attention of one layer: its context for the
+    /// layer's input. Within, rows and length are one dimension, so that every linear is a plain product.
     pub(crate) fn forward(&self, embedded: &Tensor, pass: Pass, context: impl Fn(LayerInput) -> Tensor) -> Vec<Tensor> {
+        let whole = embedded.size();
+        let embedded = embedded.reshape([-1, self.dims.hidden]);
         let mut states: Vec<Tensor> = Vec::with_capacity(self.layers.len());
         for (index, layer) in self.layers.iter().enumerate() {
-            let x = states.last().unwrap_or(embedded);
+            let x = states.last().unwrap_or(&embedded);
             let sites = &self.sites[index * KINDS.len()..(index + 1) * KINDS.len()];
             let input = LayerInput { x, layer, sites, pass };
             let [.., attention_output, intermediate, output] = &layer.linears;
@@ -215,7 +217,7 @@ impl Trunk {
             let out = self.drop(output.forward(&sites[5], &inner, pass), pass) + &attended;
             states.push(layer.output_norm.forward(&out, pass));
         }
-        states
+        states.iter().map(|state| state.view(whole.as_slice())).collect()
     }
 
     /// Dropout of hidden states.
@@ -223,20 +225,20 @@ impl Trunk {
         if pass.train { x.dropout(self.dims.dropout, true) } else { x }
     }
 
-    /// Self-attention's context `[rows, length, hidden]` for query, key and value, each `[rows, length, hidden]`; `bias`
-    /// is added to the scores, broadcast to `[rows, heads, length, length]`.
+    /// Self-attention's context `[rows * length, hidden]` for query, key and value, of the same shape; `bias`
+    /// (`[rows, 1 or heads, 1 or length, length]`) is added to the scores.
     pub(crate) fn attend(&self, parts: [&Tensor; 3], bias: &Tensor, scale: Option<f64>, pass: Pass) -> Tensor {
-        let (rows, length, hidden) = parts[0].size3().unwrap_or_default();
+        let (rows, _, _, length) = bias.size4().unwrap_or_default();
         let [query, key, value] = parts.map(|x| x.view([rows, length, self.dims.heads, -1]).transpose(1, 2));
         let dropout = if pass.train { self.dims.attention_dropout } else { 0.0 };
         let bias = bias.to_kind(query.kind()).expand([rows, -1, length, length], true);
         let context =
             Tensor::scaled_dot_product_attention(&query, &key, &value, Some(&bias), dropout, false, scale, false);
-        context.transpose(1, 2).reshape([rows, length, hidden])
+        context.transpose(1, 2).reshape([rows * length, self.dims.hidden])
     }
 }
 
-/// What the attention of one layer works on.
+/// What the attention of one layer works on: `x` is `[rows * length, hidden]`.
 #[derive(Clone, Copy)]
 pub(crate) struct LayerInput<'a> {
     pub x: &'a Tensor,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use datasets::random::torch_randperm;
 use datasets::tokenizer::Encoded;
+use encoders::Attach;
 use methods::export::Exported;
 use methods::optim::LinearSchedule;
 use methods::params::{Builder, GroupKind, Slot, Views};
-use encoders::Attach;
 use methods::step::StepLoss;
 use methods::{Context, Protocol, Step};
 use tch::{Kind, Tensor};

@@ -14,6 +14,8 @@ pub struct Adapter {
     pub gate: Option<Tensor>,
     /// α/r, or α/(r_init + 1e-5) for AdaLoRA; constant through the run.
     pub scale: f64,
+    /// `scale * B diag(gate)`, `[d_out, r]`: folded once, so that the branch is two products and nothing else.
+    pub(crate) up: Tensor,
 }
 
 /// A plain LoRA pair: `ΔW = scale * B A`, with `r` the rank that is left.
@@ -28,23 +30,30 @@ pub struct LoraFactors {
 }
 
 impl Adapter {
-    /// The branch's output `[..., d_out]` for `x` `[..., d_in]`. The scale is applied at width `r`, where it is cheapest.
+    /// An adapter of its own, outside a stack.
+    pub fn new(a: Tensor, b: Tensor, gate: Option<Tensor>, scale: f64) -> Self {
+        let up = folded(&b, gate.as_ref(), scale);
+        Adapter { a, b, gate, scale, up }
+    }
+
+    /// The branch's output `[..., d_out]` for `x` `[..., d_in]`.
     pub fn branch(&self, x: &Tensor) -> Tensor {
+        x.linear::<&Tensor>(&self.a, None).linear::<&Tensor>(&self.up, None)
+    }
+
+    /// `y` plus the branch's output, in `y`'s memory where `x` and `y` are matrices: the sum is then part of the product.
+    fn add_branch(&self, x: &Tensor, mut y: Tensor) -> Tensor {
+        if x.dim() != 2 {
+            return y + self.branch(x);
+        }
         let low = x.linear::<&Tensor>(&self.a, None);
-        let scaled = match &self.gate {
-            Some(gate) => low * (gate * self.scale),
-            None => low * self.scale,
-        };
-        scaled.linear::<&Tensor>(&self.b, None)
+        let _ = y.addmm_(&low, &self.up.tr());
+        y
     }
 
     /// `ΔW`, `[d_out, d_in]`.
     pub fn delta(&self) -> Tensor {
-        let a = match &self.gate {
-            Some(gate) => gate.unsqueeze(1) * &self.a,
-            None => self.a.shallow_clone(),
-        };
-        self.b.matmul(&a) * self.scale
+        self.up.matmul(&self.a)
     }
 
     /// Components with a non-zero gate; all of them without one.
@@ -73,7 +82,7 @@ impl Adapter {
 impl LoraFactors {
     /// The same map as an [`Adapter`] without a gate.
     pub fn adapter(&self) -> Adapter {
-        Adapter { a: self.a.shallow_clone(), b: self.b.shallow_clone(), gate: None, scale: self.scale }
+        Adapter::new(self.a.shallow_clone(), self.b.shallow_clone(), None, self.scale)
     }
 
     /// Rank that is left.
@@ -88,8 +97,16 @@ pub struct Adapters(pub Vec<Option<Adapter>>);
 impl Attach for Adapters {
     fn output(&self, site: &Site, x: &Tensor, y: Tensor) -> Tensor {
         match self.0.get(site.index) {
-            Some(Some(adapter)) => y + adapter.branch(x),
+            Some(Some(adapter)) => adapter.add_branch(x, y),
             _ => y,
         }
+    }
+}
+
+/// `scale * B diag(gate)` for one site or a stack of them: B is `[..., d_out, r]`, the gate `[..., r]`.
+pub(crate) fn folded(b: &Tensor, gate: Option<&Tensor>, scale: f64) -> Tensor {
+    match gate {
+        Some(gate) => b * (gate * scale).unsqueeze(-2),
+        None => b * scale,
     }
 }

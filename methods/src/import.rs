@@ -43,7 +43,7 @@ impl Exported {
             }
             let scale = scale(&config, &site, a.size()[0]).map_err(|e| damaged(&config_path, e))?;
             let gate = e.map(|e| e.flatten(0, -1));
-            let pruned = Adapter { a, b, gate, scale }.to_lora();
+            let pruned = Adapter::new(a, b, gate, scale).to_lora();
             if pruned.rank() > 0 {
                 factors.insert(site, pruned);
             }

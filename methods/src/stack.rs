@@ -3,7 +3,7 @@
 use encoders::Site;
 use tch::Tensor;
 
-use crate::adapter::{Adapter, Adapters};
+use crate::adapter::{Adapter, Adapters, folded};
 use crate::error::{Error, Result};
 use crate::params::{Builder, GroupKind, Slot, Views};
 
@@ -83,12 +83,14 @@ impl Stacks {
     pub fn adapters(&self, views: &Views) -> Adapters {
         let mut adapters: Vec<Option<Adapter>> = (0..self.site_count).map(|_| None).collect();
         for class in &self.classes {
-            let a = views.get(class.a).unbind(0);
-            let b = views.get(class.b).unbind(0);
-            let mut gates = class.gate.map(|slot| views.get(slot).unbind(0).into_iter());
-            for ((&site, a), b) in class.sites.iter().zip(a).zip(b) {
+            let (a, b) = (views.get(class.a), views.get(class.b));
+            let gates = class.gate.map(|slot| views.get(slot));
+            let up = folded(b, gates, self.scale).unbind(0);
+            let mut gates = gates.map(|gates| gates.unbind(0).into_iter());
+            let parts = a.unbind(0).into_iter().zip(b.unbind(0)).zip(up);
+            for (&site, ((a, b), up)) in class.sites.iter().zip(parts) {
                 let gate = gates.as_mut().and_then(Iterator::next);
-                adapters[site] = Some(Adapter { a, b, gate, scale: self.scale });
+                adapters[site] = Some(Adapter { a, b, gate, scale: self.scale, up });
             }
         }
         Adapters(adapters)

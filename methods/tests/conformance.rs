@@ -9,7 +9,7 @@ use methods::export::Exported;
 use methods::optim::{DecayOrder, LinearSchedule};
 use methods::params::{Builder, GroupKind, Views};
 use methods::registry::{Entry, METHODS};
-use methods::{Adapters, Context, Counts, Protocol, Step};
+use methods::{Adapter, Adapters, Context, Counts, Protocol, Step};
 use tch::{Device, Kind, Reduction, Tensor};
 
 const ROWS: i64 = 6;
@@ -288,13 +288,11 @@ fn rank_0_is_legal_everywhere() {
         let mut adapters = model.adapters(&views);
         for adapter in adapters.0.iter_mut().flatten() {
             // Methods with a gate reach rank 0 through it, LoRA by having no component.
-            match &adapter.gate {
-                Some(gate) => adapter.gate = Some(gate.zeros_like()),
-                None => {
-                    adapter.a = adapter.a.narrow(0, 0, 0);
-                    adapter.b = adapter.b.narrow(1, 0, 0);
-                }
-            }
+            let (a, b) = (adapter.a.shallow_clone(), adapter.b.shallow_clone());
+            *adapter = match &adapter.gate {
+                Some(gate) => Adapter::new(a, b, Some(gate.zeros_like()), adapter.scale),
+                None => Adapter::new(a.narrow(0, 0, 0), b.narrow(1, 0, 0), None, adapter.scale),
+            };
             assert_eq!((adapter.rank(), adapter.to_lora().rank()), (0, 0), "{}", model.title);
         }
         let frozen = model.logits(&views, &Frozen);

@@ -64,7 +64,9 @@ fn load() -> std::result::Result<Functions, String> {
     // SAFETY: the types are those of graph.cpp, which is built with this file.
     unsafe {
         Ok(Functions {
-            error: std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> *const c_char>(find(c"rb_graph_error")?),
+            error: std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> *const c_char>(find(
+                c"rb_graph_error",
+            )?),
             enter: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int) -> c_int>(find(c"rb_graph_enter")?),
             begin: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut *mut c_void) -> c_int>(find(
                 c"rb_graph_begin",
@@ -104,7 +106,9 @@ impl Graph {
     ///
     /// # Errors
     /// What `work` ends with; work that cannot be recorded.
-    pub fn capture<T, E: From<Error>>(work: impl FnOnce() -> std::result::Result<T, E>) -> std::result::Result<(Self, T), E> {
+    pub fn capture<T, E: From<Error>>(
+        work: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<(Self, T), E> {
         let functions = functions()?;
         let mut graph = std::ptr::null_mut();
         // SAFETY: `graph` outlives the call.

@@ -62,7 +62,8 @@ pub fn synchronize(device: Device) -> Result<()> {
     }
 }
 
-/// Starts a new peak: of the device's allocator on a GPU, of the process's resident set on a CPU.
+/// Starts a new peak: of what the device's allocator holds on a GPU (a recorded step's memory is held, not allocated
+/// anew), of the process's resident set on a CPU.
 ///
 /// # Errors
 /// libtorch's; on a CPU a kernel that does not allow it is not an error (the peak is then that of the whole process).

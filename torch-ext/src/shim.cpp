@@ -40,7 +40,7 @@ int rb_reset_peak_memory(int device) {
 int rb_peak_memory(int device, long long* bytes) {
   return guarded([=] {
     auto stats = at::accelerator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
-    *bytes = stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
+    *bytes = stats.reserved_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
   });
 }
 

@@ -118,7 +118,8 @@ impl Import {
         let hub = download::hub();
         let exported = Exported::read(&self.adapter)?;
         let data = Data::new(self.data.origin(Source::Glue, &[task], &hub)?);
-        let inputs = Inputs::load(&home::backbone(&self.backbone, &hub)?, self.tokenizer, self.device.device()?, false)?;
+        let inputs =
+            Inputs::load(&home::backbone(&self.backbone, &hub)?, self.tokenizer, self.device.device()?, false)?;
         let attached = exported.attach(inputs.encoder.as_ref())?;
         let head = head(&exported, inputs.encoder.as_ref(), task, inputs.device, &self.adapter)?;
         let max_length = self.max_length.unwrap_or(task.max_length).min(inputs.encoder.max_positions());
