@@ -23,29 +23,29 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         .file("src/shim.cpp")
         .compile("rankbench_torch_ext");
-    build_graph_library(Path::new(&libtorch));
+    build_cuda_library(Path::new(&libtorch));
 }
 
-/// A library of its own for CUDA graphs; an empty file where libtorch has no CUDA half or CUDA's headers are missing.
-fn build_graph_library(libtorch: &Path) {
-    println!("cargo:rerun-if-changed=src/graph.cpp");
-    let out = PathBuf::from(std::env::var("OUT_DIR").unwrap_or_default()).join("graph.so");
+/// A library of its own for CUDA graphs and kernels; an empty file where libtorch has no CUDA half or CUDA's headers are missing.
+fn build_cuda_library(libtorch: &Path) {
+    println!("cargo:rerun-if-changed=src/cuda.cpp");
+    let out = PathBuf::from(std::env::var("OUT_DIR").unwrap_or_default()).join("cuda.so");
     let has_cuda = libtorch.join("lib/libtorch_cuda.so").is_file();
     let Some(headers) = cuda_headers(libtorch).filter(|_| has_cuda) else {
-        println!("cargo:warning=built without CUDA graphs: no CUDA libtorch, or no CUDA headers");
+        println!("cargo:warning=built without CUDA graphs and kernels: no CUDA libtorch, or no CUDA headers");
         std::fs::write(&out, []).expect("OUT_DIR can be written");
         return;
     };
     let include = libtorch.join("include");
     let mut command = cc::Build::new().cpp(true).std("c++17").warnings(false).get_compiler().to_command();
-    command.args(["-shared", "-fPIC", "-O2", "-s", "-o"]).arg(&out).arg("src/graph.cpp");
+    command.args(["-shared", "-fPIC", "-O2", "-s", "-o"]).arg(&out).arg("src/cuda.cpp");
     for folder in [&include, &include.join("torch/csrc/api/include"), &headers] {
         command.arg("-I").arg(folder);
     }
     match command.status() {
         Ok(status) if status.success() => {}
         other => {
-            eprintln!("the library for CUDA graphs did not build ({other:?}): {command:?}");
+            eprintln!("the CUDA library did not build ({other:?}): {command:?}");
             std::process::exit(1);
         }
     }

@@ -160,23 +160,39 @@ impl DebertaV3 {
         let relative = self.trunk.drop(relative.shallow_clone(), layer.pass);
         let position_key = layer.key(&relative).index_select(0, &distances.falling);
         let position_query = (layer.query(&relative) / scale).index_select(0, &distances.rising);
-        let (rows, _, _, length) = mask.size4().unwrap_or_default();
-        let content_to_position = self.by_distance(&query, &position_key, rows, length);
-        let position_to_content = self.by_distance(&key, &position_query, rows, length).transpose(-1, -2);
-        let bias = content_to_position + position_to_content + mask;
+        let content = self.by_distance(&query, &position_key);
+        let position = self.by_distance(&key, &position_query);
+        let bias = position_bias(&content, &position, mask);
         self.trunk.attend([&query, &key, &value], &bias, Some(1.0), layer.pass)
     }
 
-    /// `[rows, heads, length, length]`: for each position i of `content` (`[rows * length, hidden]`) its product with the
-    /// row `length - 1 - i + j` of `position` (`[2 length, hidden]`).
-    fn by_distance(&self, content: &Tensor, position: &Tensor, rows: i64, length: i64) -> Tensor {
-        let (heads, width) = (self.trunk.dims.heads, 2 * length);
-        let content = content.view([rows * length, heads, -1]).transpose(0, 1);
-        let position = position.view([width, heads, -1]).permute([1, 2, 0]);
-        let products = content.bmm(&position).view([heads, rows, length * width]);
-        let shifted = products.narrow(2, length - 1, length * (width - 1)).view([heads, rows, length, width - 1]);
-        shifted.narrow(3, 0, length).transpose(0, 1)
+    /// `[heads, rows * length, 2 length]`: the product of each position of `content` (`[rows * length, hidden]`) with each
+    /// row of `position` (`[2 length, hidden]`).
+    fn by_distance(&self, content: &Tensor, position: &Tensor) -> Tensor {
+        let (count, width, heads) = (content.size()[0], position.size()[0], self.trunk.dims.heads);
+        let content = content.view([count, heads, -1]).transpose(0, 1);
+        content.bmm(&position.view([width, heads, -1]).permute([1, 2, 0]))
     }
+}
+
+/// What is added to the scores, `[rows, heads, length, length]`: the two products by distance and the mask
+/// (`[rows, 1, 1, length]`). One kernel where there is one for it.
+fn position_bias(content: &Tensor, position: &Tensor, mask: &Tensor) -> Tensor {
+    let has_kernel = content.device().is_cuda() && matches!(content.kind(), Kind::Float | Kind::BFloat16);
+    if has_kernel && torch_ext::kernels::are_loaded() {
+        return torch_ext::kernels::position_bias(content, position, mask).expect("products and mask of one batch");
+    }
+    let (rows, _, _, length) = mask.size4().unwrap_or_default();
+    shifted(content, rows, length) + shifted(position, rows, length).transpose(-1, -2) + mask
+}
+
+/// `[rows, heads, length, length]`: for each position i of products `[heads, rows * length, 2 length]` those with the
+/// distances `length - 1 - i + j`. Every row begins one place earlier than the one before, which is a view.
+fn shifted(products: &Tensor, rows: i64, length: i64) -> Tensor {
+    let (heads, width) = (products.size()[0], 2 * length);
+    let flat = products.view([heads, rows, length * width]);
+    let rows_apart = flat.narrow(2, length - 1, length * (width - 1)).view([heads, rows, length, width - 1]);
+    rows_apart.narrow(3, 0, length).transpose(0, 1)
 }
 
 fn check(config: &Config) -> Result<()> {

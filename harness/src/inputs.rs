@@ -19,10 +19,10 @@ use crate::spec::{BackboneSpec, RunSpec};
 
 /// The backbone on its device.
 pub struct Inputs {
-    /// The frozen encoder, float32.
+    /// The encoder in the host's memory, float32: sites, head and start values of what trains the backbone itself.
     pub encoder: Box<dyn Encoder>,
-    /// The same in bfloat16, once a run asks for it.
-    half: OnceCell<Box<dyn Encoder>>,
+    /// On the device, once a run asks for it: float32, and any other kind.
+    on_device: [OnceCell<Box<dyn Encoder>>; 2],
     dir: PathBuf,
     /// Whether training steps on a GPU are recorded as CUDA graphs.
     pub graphs: bool,
@@ -46,7 +46,7 @@ impl Inputs {
         if let (Device::Cuda(index), true) = (device, graphs) {
             torch_ext::graph::enter(index)?;
         }
-        let encoder = encoders::load(dir, device, Kind::Float)?;
+        let encoder = encoders::load(dir, Device::Cpu, Kind::Float)?;
         let tokenizer = Tokenizer::from_dir(dir, behaviour)?;
         if tokenizer.vocab_size() > encoder.vocab_size() {
             return Err(Error::Input(format!(
@@ -62,22 +62,23 @@ impl Inputs {
         let name = place.name.clone();
         let files = sums.into_iter().map(|(file, sum)| (format!("{name}/{file}"), sum)).collect();
         let backbone = BackboneSpec { name, sha256: hex::encode(digest), tokenizer: tokenizer.behaviour() };
-        let (half, dir, graphs) = (OnceCell::new(), dir.clone(), graphs && device.is_cuda());
-        Ok(Inputs { encoder, half, dir, graphs, tokenizer, device, backbone, files })
+        let (on_device, dir, graphs) = (Default::default(), dir.clone(), graphs && device.is_cuda());
+        Ok(Inputs { encoder, on_device, dir, graphs, tokenizer, device, backbone, files })
     }
 
-    /// The encoder with its weights in another kind, read once.
+    /// The encoder on the device with its weights in a kind, read once.
     ///
     /// # Errors
     /// As [`Inputs::load`].
     pub fn encoder_in(&self, kind: Kind) -> Result<&dyn Encoder> {
-        if kind == Kind::Float {
+        if (self.device, kind) == (Device::Cpu, Kind::Float) {
             return Ok(self.encoder.as_ref());
         }
-        if self.half.get().is_none() {
-            let _ = self.half.set(encoders::load(&self.dir, self.device, kind)?);
+        let place = &self.on_device[usize::from(kind != Kind::Float)];
+        if place.get().is_none() {
+            let _ = place.set(encoders::load(&self.dir, self.device, kind)?);
         }
-        self.half.get().map(AsRef::as_ref).ok_or_else(|| Error::Internal("the backbone was not kept".into()))
+        place.get().map(AsRef::as_ref).ok_or_else(|| Error::Internal("the backbone was not kept".into()))
     }
 }
 

@@ -1,90 +1,9 @@
 //! CUDA graphs: a stretch of work recorded once and launched as one.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd};
-use std::sync::OnceLock;
+use std::ffi::{c_int, c_void};
 
-use crate::{Error, Result, load_cuda};
-
-/// The library built from `graph.cpp`; empty where CUDA's headers were not at hand.
-const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/graph.so"));
-
-type Call = unsafe extern "C" fn(*mut c_void) -> c_int;
-
-/// Functions of the library.
-struct Functions {
-    error: unsafe extern "C" fn() -> *const c_char,
-    enter: unsafe extern "C" fn(c_int) -> c_int,
-    begin: unsafe extern "C" fn(*mut *mut c_void) -> c_int,
-    end: Call,
-    replay: Call,
-    free: Call,
-}
-
-/// Whether this build can capture graphs; whether this machine can is found by [`enter`].
-pub fn is_built() -> bool {
-    !LIBRARY.is_empty()
-}
-
-fn functions() -> Result<&'static Functions> {
-    static FUNCTIONS: OnceLock<std::result::Result<Functions, String>> = OnceLock::new();
-    FUNCTIONS.get_or_init(load).as_ref().map_err(|reason| Error::Graph(reason.clone()))
-}
-
-fn load() -> std::result::Result<Functions, String> {
-    if !is_built() {
-        return Err("this build has none (CUDA's headers were not there when it was built)".into());
-    }
-    if !load_cuda() {
-        return Err("libtorch's CUDA half is not there".into());
-    }
-    // The library lies in memory, so that the binary needs no file beside it.
-    // SAFETY: a name that is NUL-terminated; the descriptor is owned by the file made from it.
-    let mut file = unsafe {
-        let descriptor = libc::memfd_create(c"rankbench-graph".as_ptr(), 0);
-        if descriptor < 0 {
-            return Err(std::io::Error::last_os_error().to_string());
-        }
-        std::fs::File::from_raw_fd(descriptor)
-    };
-    file.write_all(LIBRARY).map_err(|e| e.to_string())?;
-    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(|e| e.to_string())?;
-    // SAFETY: the library is our own, and its initialisers do nothing.
-    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
-    if handle.is_null() {
-        // SAFETY: the message is NUL-terminated and lives until the next call of this thread.
-        return Err(unsafe { CStr::from_ptr(libc::dlerror()) }.to_string_lossy().into_owned());
-    }
-    let find = |name: &CStr| {
-        // SAFETY: handle and name are valid.
-        let symbol = unsafe { libc::dlsym(handle, name.as_ptr()) };
-        if symbol.is_null() { Err(format!("no {} in it", name.to_string_lossy())) } else { Ok(symbol) }
-    };
-    // SAFETY: the types are those of graph.cpp, which is built with this file.
-    unsafe {
-        Ok(Functions {
-            error: std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> *const c_char>(find(
-                c"rb_graph_error",
-            )?),
-            enter: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int) -> c_int>(find(c"rb_graph_enter")?),
-            begin: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut *mut c_void) -> c_int>(find(
-                c"rb_graph_begin",
-            )?),
-            end: std::mem::transmute::<*mut c_void, Call>(find(c"rb_graph_end")?),
-            replay: std::mem::transmute::<*mut c_void, Call>(find(c"rb_graph_replay")?),
-            free: std::mem::transmute::<*mut c_void, Call>(find(c"rb_graph_free")?),
-        })
-    }
-}
-
-fn checked(functions: &Functions, code: c_int) -> Result<()> {
-    if code == 0 {
-        return Ok(());
-    }
-    // SAFETY: the message is a NUL-terminated string of this thread.
-    Err(Error::Graph(unsafe { CStr::from_ptr((functions.error)()) }.to_string_lossy().into_owned()))
-}
+use crate::cuda::{checked, functions};
+use crate::{Error, Result};
 
 /// Makes a stream that can be captured the current one of this thread. Everything that a capture depends on must be
 /// queued after this.

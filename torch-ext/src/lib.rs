@@ -1,7 +1,9 @@
 //! The few libtorch calls that tch does not expose: synchronisation and memory statistics of a device, CUDA graphs,
 //! the TF32 switch, the version it was built with.
 
+pub mod cuda;
 pub mod graph;
+pub mod kernels;
 
 use std::ffi::{CStr, c_char, c_int, c_longlong};
 use std::path::Path;
@@ -17,9 +19,9 @@ pub enum Error {
     /// libtorch threw.
     #[error("libtorch: {0}")]
     Torch(String),
-    /// No CUDA graphs.
-    #[error("CUDA graphs: {0}")]
-    Graph(String),
+    /// No CUDA graphs or kernels.
+    #[error("CUDA graphs and kernels: {0}")]
+    Cuda(String),
     /// The process's memory cannot be read.
     #[error("cannot read /proc/self/status: {0}")]
     Memory(String),

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use datasets::Task;
 use datasets::hub::Hub;
 use datasets::tokenizer::Behaviour;
+use tch::Device;
 
 use crate::device::{self, Choice};
 use crate::download;
@@ -59,6 +60,9 @@ pub struct RecipeFlags {
     /// Whether training steps on a GPU are recorded as CUDA graphs.
     #[arg(long, default_value = "on")]
     pub graphs: Graphs,
+    /// Which kernels a GPU uses.
+    #[arg(long, default_value = "fused")]
+    pub kernels: Kernels,
 }
 
 /// Where rows come from.
@@ -74,6 +78,15 @@ pub struct DataFlags {
     /// Take data files that differ from the lock.
     #[arg(long)]
     pub allow_unlocked: bool,
+}
+
+/// `--kernels`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kernels {
+    /// Our own where there is one; nothing changes on a CPU.
+    Fused,
+    /// libtorch's operations only.
+    Plain,
 }
 
 /// `--graphs`.
@@ -132,6 +145,10 @@ impl RecipeFlags {
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
         let started = Instant::now();
+        if let (Device::Cuda(index), Kernels::Fused) = (device, self.kernels) {
+            // Slower without them, and not wrong.
+            torch_ext::kernels::load(index).unwrap_or_else(|e| eprintln!("{e}; going on with --kernels plain"));
+        }
         let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
         let inputs = Inputs::load(&place, behaviour, device, self.graphs == Graphs::On)?;
         eprintln!("backbone {} read in {:.1} s", inputs.backbone.name, started.elapsed().as_secs_f64());

@@ -1,0 +1,98 @@
+//! The library with what needs CUDA, loaded from the binary itself where a GPU is used.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::OnceLock;
+
+use crate::{Error, Result, load_cuda};
+
+/// The library built from `cuda.cpp`; empty where CUDA's headers were not at hand.
+const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
+
+type Call = unsafe extern "C" fn(*mut c_void) -> c_int;
+type Bias = unsafe extern "C" fn(*const c_void, *const c_void, *const c_void, *mut *mut c_void) -> c_int;
+
+/// Functions of the library.
+pub(crate) struct Functions {
+    error: unsafe extern "C" fn() -> *const c_char,
+    pub enter: unsafe extern "C" fn(c_int) -> c_int,
+    pub begin: unsafe extern "C" fn(*mut *mut c_void) -> c_int,
+    pub end: Call,
+    pub replay: Call,
+    pub free: Call,
+    pub load_kernels: unsafe extern "C" fn(c_int, *const c_char) -> c_int,
+    pub position_bias: Bias,
+    pub architecture: unsafe extern "C" fn(c_int, *mut c_int) -> c_int,
+}
+
+/// Whether this build has CUDA graphs and kernels; whether this machine can is found by [`crate::graph::enter`].
+pub fn is_built() -> bool {
+    !LIBRARY.is_empty()
+}
+
+pub(crate) fn functions() -> Result<&'static Functions> {
+    static FUNCTIONS: OnceLock<std::result::Result<Functions, String>> = OnceLock::new();
+    FUNCTIONS.get_or_init(load).as_ref().map_err(|reason| Error::Cuda(reason.clone()))
+}
+
+fn load() -> std::result::Result<Functions, String> {
+    if !is_built() {
+        return Err("this build has none (CUDA's headers were not there when it was built)".into());
+    }
+    if !load_cuda() {
+        return Err("libtorch's CUDA half is not there".into());
+    }
+    // The library lies in memory, so that the binary needs no file beside it.
+    // SAFETY: a name that is NUL-terminated; the descriptor is owned by the file made from it.
+    let mut file = unsafe {
+        let descriptor = libc::memfd_create(c"rankbench-cuda".as_ptr(), 0);
+        if descriptor < 0 {
+            return Err(std::io::Error::last_os_error().to_string());
+        }
+        std::fs::File::from_raw_fd(descriptor)
+    };
+    file.write_all(LIBRARY).map_err(|e| e.to_string())?;
+    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(|e| e.to_string())?;
+    // SAFETY: the library is our own, and its initialisers do nothing.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+    if handle.is_null() {
+        // SAFETY: the message is NUL-terminated and lives until the next call of this thread.
+        return Err(unsafe { CStr::from_ptr(libc::dlerror()) }.to_string_lossy().into_owned());
+    }
+    let find = |name: &CStr| {
+        // SAFETY: handle and name are valid.
+        let symbol = unsafe { libc::dlsym(handle, name.as_ptr()) };
+        if symbol.is_null() { Err(format!("no {} in it", name.to_string_lossy())) } else { Ok(symbol) }
+    };
+    // SAFETY: the types are those of cuda.cpp, which is built with this file.
+    unsafe {
+        Ok(Functions {
+            error: std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> *const c_char>(find(c"rb_cuda_error")?),
+            enter: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int) -> c_int>(find(c"rb_graph_enter")?),
+            begin: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut *mut c_void) -> c_int>(find(
+                c"rb_graph_begin",
+            )?),
+            end: std::mem::transmute::<*mut c_void, Call>(find(c"rb_graph_end")?),
+            replay: std::mem::transmute::<*mut c_void, Call>(find(c"rb_graph_replay")?),
+            free: std::mem::transmute::<*mut c_void, Call>(find(c"rb_graph_free")?),
+            load_kernels: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int, *const c_char) -> c_int>(
+                find(c"rb_kernels_load")?,
+            ),
+            position_bias: std::mem::transmute::<*mut c_void, Bias>(find(c"rb_position_bias")?),
+            architecture: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int, *mut c_int) -> c_int>(find(
+                c"rb_architecture",
+            )?),
+        })
+    }
+}
+
+pub(crate) fn checked(functions: &Functions, code: c_int) -> Result<()> {
+    if code == 0 {
+        return Ok(());
+    }
+    // SAFETY: the message is a NUL-terminated string of this thread.
+    let text = unsafe { CStr::from_ptr((functions.error)()) }.to_string_lossy();
+    // What follows the first line is libtorch's stack.
+    Err(Error::Cuda(text.lines().next().unwrap_or_default().to_string()))
+}
