@@ -40,6 +40,7 @@ for backbone in "${backbones[@]}"; do
     if [ -f "$from/model.safetensors" ]; then
         "$root/.venv/bin/python" "$root/scripts/convert.py" "$from/model.safetensors" "$to/model.safetensors" "$dtype"
     else
+        [ "$dtype" = fp32 ] || fail "$backbone has no model.safetensors, and only that is converted to bf16" "leave --dtype out for it"
         cp -L "$from/pytorch_model.bin" "$to/"
     fi
 done

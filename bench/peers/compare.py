@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RANKBENCH = ROOT / "target/release/rankbench"
 METHODS = ["lora", "adalora", "sora"]
-# Batch and length of the steps; 96 rows are whole batches of each.
+# Batch and length of the steps.
 SHAPES = {"cuda": [(8, 128), (32, 128), (32, 32)], "cpu": [(8, 128)]}
 
 

@@ -1,4 +1,5 @@
-//! Tokens a second of the synthetic rows, with the vocabulary of the default backbone where it is at hand.
+//! Tokens a second of the synthetic rows: with the vocabulary of the default backbone where it is at hand, and with a small
+//! sentencepiece model in both its behaviours. (`just parity tokens` measures them beside transformers' on real rows.)
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
@@ -22,13 +23,22 @@ fn tokenize(criterion: &mut Criterion) {
             ("made_up_vocabulary", made_up.path())
         }
     };
-    let tokenizer = Tokenizer::from_dir(dir, Behaviour::default()).unwrap();
-    let tokens =
-        tokenizer.encode_all(&rows, MAX_LENGTH).unwrap().iter().map(|row| row.encoding.ids.len()).sum::<usize>();
+    let spm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/parity/e1_tokenizer_small_unigram");
     let mut group = criterion.benchmark_group("tokenize");
     group.sample_size(20);
-    group.throughput(Throughput::Elements(tokens as u64));
-    group.bench_function(name, |bencher| bencher.iter(|| tokenizer.encode_all(black_box(&rows), MAX_LENGTH).unwrap()));
+    for (name, dir, behaviour) in [
+        (name, dir, Behaviour::Fast),
+        ("sentencepiece", &spm, Behaviour::Sentencepiece),
+        ("sentencepiece_fast", &spm, Behaviour::Fast),
+    ] {
+        let tokenizer = Tokenizer::from_dir(dir, behaviour).unwrap();
+        let encoded = tokenizer.encode_all(&rows, MAX_LENGTH).unwrap();
+        let tokens = encoded.iter().map(|row| row.encoding.ids.len()).sum::<usize>();
+        group.throughput(Throughput::Elements(tokens as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| tokenizer.encode_all(black_box(&rows), MAX_LENGTH).unwrap());
+        });
+    }
     group.finish();
 }
 

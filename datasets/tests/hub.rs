@@ -158,7 +158,7 @@ fn what_cannot_be_had_is_said() {
     let world = World::new();
     world.server.fail(WEIGHTS, [Fault::Status(500), Fault::Status(500), Fault::Status(500)]);
     let failure = world.failure(world.settings());
-    insta::assert_snapshot!(failure, @"cannot get pytorch_model.bin of some/model at revision main from the Hub: the server answers 500 (3 attempts). Check the network (proxies are taken from HTTPS_PROXY), or try again later: what was fetched is kept. By hand: put the files of some/model at revision main into CACHE/models--some--model/snapshots/8ccc9b6f36199bec6961081d44eb72fb3f7353f3, or into any directory and pass --backbone DIR");
+    insta::assert_snapshot!(failure, @"cannot get pytorch_model.bin of some/model at revision 8ccc9b6f36199bec6961081d44eb72fb3f7353f3 from the Hub: the server answers 500 (3 attempts). Check the network (proxies are taken from HTTPS_PROXY), or try again later: what was fetched is kept. By hand: put the files of some/model at revision 8ccc9b6f36199bec6961081d44eb72fb3f7353f3 into CACHE/models--some--model/snapshots/8ccc9b6f36199bec6961081d44eb72fb3f7353f3, or into any directory and pass --backbone DIR");
     let world = World::new();
     world.server.fail(WEIGHTS, [Fault::Wrong, Fault::Wrong, Fault::Wrong]);
     let failure = world.failure(world.settings());

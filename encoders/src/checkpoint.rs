@@ -184,7 +184,8 @@ impl<'a> Reader<'a> {
     }
 
     fn placeholder(&self, shape: &[i64]) -> Tensor {
-        Tensor::zeros(shape, (self.kind, self.device))
+        // Of one value only: a wrong shape in the configuration may ask for more than there is.
+        Tensor::zeros([1], (self.kind, self.device)).expand(shape, true)
     }
 
     fn drawn(&self, name: &str, shape: &[i64]) -> Tensor {

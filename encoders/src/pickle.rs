@@ -222,27 +222,27 @@ impl<'a> Machine<'a> {
             0x85..=0x87 => {
                 let first = self.stack.len().checked_sub(usize::from(code - 0x84)).ok_or("its stack is empty")?;
                 let items = self.stack.split_off(first);
-                self.stack.push(Value::Tuple(items));
+                self.stack.push(Value::Tuple(shallow(items)?));
             }
             b't' => {
                 let items = self.since_mark()?;
-                self.stack.push(Value::Tuple(items));
+                self.stack.push(Value::Tuple(shallow(items)?));
             }
             b'a' => {
                 let item = self.pop()?;
-                self.append(vec![item])?;
+                self.append(shallow(vec![item])?)?;
             }
             b'e' => {
                 let items = self.since_mark()?;
-                self.append(items)?;
+                self.append(shallow(items)?)?;
             }
             b's' => {
                 let (value, key) = (self.pop()?, self.pop()?);
-                self.set(vec![key, value])?;
+                self.set(shallow(vec![key, value])?)?;
             }
             b'u' => {
                 let items = self.since_mark()?;
-                self.set(items)?;
+                self.set(shallow(items)?)?;
             }
             // State of an object, such as a dictionary's `_metadata`.
             b'b' => drop(self.pop()?),
@@ -318,7 +318,12 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, key: u32) -> Result<()> {
-        let value = self.memo.get(&key).cloned().ok_or("it refers to what is not there")?;
+        let value = self.memo.get(&key).ok_or("it refers to what is not there")?;
+        // Nothing in a checkpoint refers back to a container of containers, and copies of copies would grow without end.
+        if depth(value) > 1 {
+            return Err("it refers back to a container".into());
+        }
+        let value = value.clone();
         self.stack.push(value);
         Ok(())
     }
@@ -365,6 +370,24 @@ impl<'a> Machine<'a> {
         };
         self.sizes.insert(key.clone(), kind.elt_size_in_bytes());
         Ok(Value::Storage { key: key.clone(), kind })
+    }
+}
+
+/// Containers within containers, deeper than any checkpoint: dropping such a value would exhaust the thread's stack.
+const DEEPEST: usize = 16;
+
+fn shallow(items: Vec<Value>) -> Result<Vec<Value>> {
+    match items.iter().all(|item| depth(item) < DEEPEST) {
+        true => Ok(items),
+        false => Err(format!("its containers are nested more than {DEEPEST} deep")),
+    }
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Tuple(items) | Value::List(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Dict(items) => 1 + items.iter().map(|(key, value)| depth(key).max(depth(value))).max().unwrap_or(0),
+        _ => 0,
     }
 }
 

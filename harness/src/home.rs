@@ -36,11 +36,19 @@ pub struct Place {
 /// # Errors
 /// Neither is there; the message says how to get one.
 pub fn backbone(name: &str, hub: &Hub) -> Result<Place> {
-    let repository = name.split('@').next().unwrap_or(name);
-    let short = repository.rsplit('/').find(|part| !part.is_empty()).unwrap_or(name).to_string();
-    let (given, cached) = (PathBuf::from(name), dir().join(BACKBONES).join(&short));
-    if let Some(found) = [&given, &cached].into_iter().find(|path| path.is_dir()) {
-        return Ok(Place { dir: found.clone(), name: short });
+    let given = PathBuf::from(name);
+    let last = |path: &str| path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path).to_string();
+    if given.is_dir() {
+        return Ok(Place { name: last(name), dir: given });
+    }
+    let (repository, revision) = name.split_once('@').map_or((name, None), |(id, revision)| (id, Some(revision)));
+    let short = last(repository);
+    let cached = dir().join(BACKBONES).join(&short);
+    if revision.is_none() && cached.is_dir() {
+        if is_repository(name) {
+            eprintln!("{name}: taken from {}; delete it to have it fetched", cached.display());
+        }
+        return Ok(Place { dir: cached, name: short });
     }
     if is_repository(name) {
         return Ok(Place { dir: hub.model(name)?, name: short });

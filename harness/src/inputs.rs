@@ -43,9 +43,17 @@ impl Inputs {
     /// A missing or damaged file, an architecture or option that is not supported, a tokenizer of another model.
     pub fn load(place: &Place, behaviour: Behaviour, device: Device, graphs: bool) -> Result<Self> {
         let dir = &place.dir;
-        if let (Device::Cuda(index), true) = (device, graphs) {
-            torch_ext::graph::enter(index)?;
-        }
+        let graphs = match device {
+            Device::Cuda(index) if graphs => match torch_ext::graph::enter(index) {
+                Ok(()) => true,
+                Err(e) => {
+                    // Slower without them, and not wrong.
+                    eprintln!("{e}; going on with --graphs off");
+                    false
+                }
+            },
+            _ => false,
+        };
         let encoder = encoders::load(dir, Device::Cpu, Kind::Float)?;
         let tokenizer = Tokenizer::from_dir(dir, behaviour)?;
         if tokenizer.vocab_size() > encoder.vocab_size() {
@@ -62,7 +70,7 @@ impl Inputs {
         let name = place.name.clone();
         let files = sums.into_iter().map(|(file, sum)| (format!("{name}/{file}"), sum)).collect();
         let backbone = BackboneSpec { name, sha256: hex::encode(digest), tokenizer: tokenizer.behaviour() };
-        let (on_device, dir, graphs) = (Default::default(), dir.clone(), graphs && device.is_cuda());
+        let (on_device, dir) = (Default::default(), dir.clone());
         Ok(Inputs { encoder, on_device, dir, graphs, tokenizer, device, backbone, files })
     }
 

@@ -63,6 +63,11 @@ pub struct Bottlenecks(Vec<Option<[Tensor; 4]>>);
 const PARTS: [&str; 4] = ["adapter_down.weight", "adapter_down.bias", "adapter_up.weight", "adapter_up.bias"];
 
 impl Bottlenecks {
+    /// Whether a tensor of a file is one of a site's.
+    pub fn has_part(site: &Site, name: &str) -> bool {
+        name.strip_prefix(&site.path).and_then(|rest| rest.strip_prefix('.')).is_some_and(|part| PARTS.contains(&part))
+    }
+
     /// From the tensors of a file, by name; a site without all four gets none.
     pub fn read(sites: &[Site], stored: &BTreeMap<String, Tensor>) -> Self {
         let at = |site: &Site| {

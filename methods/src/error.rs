@@ -33,10 +33,12 @@ pub enum Error {
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
     /// An adapter that cannot be folded into the backbone.
-    #[error("cannot merge: {0}; keep the adapter apart, or merge it into the backbone it was trained on")]
+    #[error("cannot merge: {0}; keep the adapter apart")]
     Unmergeable(String),
     /// An adapter for another backbone.
-    #[error("the adapter is for another backbone: this one has no {name}; give the backbone it was trained on")]
+    #[error(
+        "the adapter is for another backbone: this one has no {name}, or of another shape; give the backbone it was trained on"
+    )]
     OtherBackbone {
         /// The site or tensor that is not there.
         name: String,

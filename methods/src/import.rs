@@ -6,9 +6,9 @@ use std::path::Path;
 use encoders::{Attach, Encoder};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Adapters, LoraFactors};
 use crate::bottleneck::Bottlenecks;
 use crate::error::{Error, Result};
 use crate::export::{Exported, PREFIX, damaged};
@@ -38,8 +38,11 @@ impl Exported {
             let (Some(a), Some(b)) = (a, b) else {
                 return Err(damaged(&path, format!("{site}: lora_A and lora_B must both be there")));
             };
-            if a.size()[0] != b.size()[1] {
-                return Err(damaged(&path, format!("{site}: lora_A is {:?}, lora_B {:?}", a.size(), b.size())));
+            let ranks = [a.size().first().copied(), b.size().get(1).copied(), e.as_ref().map(|e| e.numel() as i64)];
+            if (a.dim(), b.dim()) != (2, 2) || ranks.into_iter().flatten().any(|rank| rank != a.size()[0]) {
+                let e = e.as_ref().map(Tensor::size);
+                let sizes = format!("lora_A is {:?}, lora_B {:?}, lora_E {e:?}", a.size(), b.size());
+                return Err(damaged(&path, format!("{site}: {sizes}: they are not of one rank")));
             }
             let scale = scale(&config, &site, a.size()[0]).map_err(|e| damaged(&config_path, e))?;
             let gate = e.map(|e| e.flatten(0, -1));
@@ -54,21 +57,50 @@ impl Exported {
 }
 
 impl Exported {
-    /// What is attached to `encoder` when this adapter is loaded.
+    /// What is attached to `encoder` when this adapter is loaded, on the encoder's device.
     ///
     /// # Errors
-    /// A site or tensor that the encoder does not have: the adapter is of another backbone.
+    /// A factor or tensor that the encoder and its head do not have: the adapter is of another backbone.
     pub fn attach(&self, encoder: &dyn Encoder) -> Result<Box<dyn Attach>> {
+        self.check_fits(encoder)?;
         let sites = encoder.sites();
-        if let Some(stranger) = self.factors.keys().find(|path| sites.iter().all(|site| site.path != **path)) {
-            return Err(Error::OtherBackbone { name: stranger.clone() });
-        }
-        let adapters = self.adapters(sites);
+        let device = encoder.weights().first().map_or(Device::Cpu, |(_, weight)| weight.device());
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect();
+        let on_device = |factors: &LoraFactors| {
+            Adapter::new(factors.a.to_device(device), factors.b.to_device(device), None, factors.scale)
+        };
         Ok(match self.kind.as_str() {
-            "BOTTLENECK" => Box::new(Bottlenecks::read(sites, &self.tensors)),
-            "FULL" | "BITFIT" => Box::new(Replaced::read(encoder.weights(), &self.tensors)),
-            _ => Box::new(adapters),
+            "BOTTLENECK" => Box::new(Bottlenecks::read(sites, &tensors)),
+            "FULL" | "BITFIT" => Box::new(Replaced::read(encoder.weights(), &tensors)),
+            _ => Box::new(Adapters(sites.iter().map(|site| self.factors.get(&site.path).map(on_device)).collect())),
         })
+    }
+
+    /// Everything in this adapter must have its place in the encoder: what has none would be left out in silence.
+    ///
+    /// # Errors
+    /// The first factor or tensor that has none, or another shape.
+    pub(crate) fn check_fits(&self, encoder: &dyn Encoder) -> Result<()> {
+        let sites = encoder.sites();
+        let fits = |path: &str, factors: &LoraFactors| {
+            let widths = (factors.a.size()[1], factors.b.size()[0]);
+            sites.iter().any(|site| site.path == path && (site.d_in, site.d_out) == widths)
+        };
+        if let Some((path, _)) = self.factors.iter().find(|(path, factors)| !fits(path, factors)) {
+            return Err(Error::OtherBackbone { name: path.clone() });
+        }
+        let head: Vec<String> = encoder.head(1, 0).params.into_iter().map(|param| param.name).collect();
+        let is_own = |name: &str, tensor: &Tensor| match self.kind.as_str() {
+            "BOTTLENECK" => sites.iter().any(|site| Bottlenecks::has_part(site, name)),
+            "FULL" | "BITFIT" => {
+                encoder.weights().iter().any(|(own, weight)| own == name && weight.size() == tensor.size())
+            }
+            _ => false,
+        };
+        match self.tensors.iter().find(|(name, tensor)| !head.contains(name) && !is_own(name, tensor)) {
+            Some((name, _)) => Err(Error::OtherBackbone { name: name.clone() }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -82,6 +114,22 @@ fn check(config: &Value) -> std::result::Result<(), String> {
         Value::Array(list) => list.is_empty(),
         _ => false,
     };
+    if !matches!(config["bias"].as_str(), None | Some("none")) {
+        return Err(format!(
+            "bias is {}, expected \"none\": trained biases of the backbone are not supported",
+            config["bias"]
+        ));
+    }
+    // These change the backbone's own weights, which the file does not hold.
+    if let Some(init) = config["init_lora_weights"].as_str()
+        && ["pissa", "olora", "corda", "loftq"].iter().any(|start| init.starts_with(start))
+    {
+        return Err(format!("init_lora_weights is {init}, which changes the backbone and is not supported"));
+    }
+    let patterns = config["alpha_pattern"].as_object().into_iter().flatten();
+    if let Some((pattern, _)) = patterns.into_iter().find(|(key, _)| key.contains(|c| r"\*+?[]()|^${}".contains(c))) {
+        return Err(format!("alpha_pattern has the regular expression {pattern:?}; only plain names are supported"));
+    }
     match UNSUPPORTED.iter().find(|option| !is_off(&config[**option])) {
         Some(option) => Err(format!("{option} is {}, which is not supported", config[*option])),
         None => Ok(()),
@@ -101,7 +149,7 @@ fn scale(config: &Value, site: &str, rank: i64) -> std::result::Result<f64, Stri
     Ok(if config["use_rslora"] == true { alpha / rank.sqrt() } else { alpha / rank })
 }
 
-/// The first entry whose key is the site's path or ends it after a dot, as PEFT matches them.
+/// The first entry whose key is the site's path or ends it after a dot, as PEFT matches plain names.
 fn pattern<'a>(patterns: &'a Value, site: &str) -> Option<&'a Value> {
     let matches = |key: &str| site == key || site.strip_suffix(key).is_some_and(|rest| rest.ends_with('.'));
     patterns.as_object()?.iter().find(|(key, _)| matches(key)).map(|(_, value)| value)

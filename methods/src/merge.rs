@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use encoders::Encoder;
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -13,23 +14,18 @@ impl Exported {
     ///
     /// # Errors
     /// A bottleneck adapter, which is not linear; an adapter of another backbone.
-    pub fn merged(&self, backbone: &[(String, Tensor)]) -> Result<BTreeMap<String, Tensor>> {
+    pub fn merged(&self, encoder: &dyn Encoder) -> Result<BTreeMap<String, Tensor>> {
         if self.kind == "BOTTLENECK" {
             return Err(Error::Unmergeable("a bottleneck adapter is not linear, so no weight can hold it".into()));
         }
+        self.check_fits(encoder)?;
         let copied = |(name, tensor): &(String, Tensor)| (name.clone(), tensor.detach().to_kind(Kind::Float).copy());
-        let mut merged: BTreeMap<String, Tensor> = backbone.iter().map(copied).collect();
+        let mut merged: BTreeMap<String, Tensor> = encoder.weights().iter().map(copied).collect();
         for (site, factors) in &self.factors {
             let name = format!("{site}.weight");
             let delta = factors.adapter().delta();
-            match merged.get_mut(&name).filter(|weight| weight.size() == delta.size()) {
-                Some(weight) => drop(weight.g_add_(&delta.to_device(weight.device()))),
-                None => {
-                    return Err(Error::Unmergeable(format!(
-                        "the adapter has a factor for {name} of shape {:?}, and the backbone has no such tensor",
-                        delta.size()
-                    )));
-                }
+            if let Some(weight) = merged.get_mut(&name) {
+                let _ = weight.g_add_(&delta.to_device(weight.device()));
             }
         }
         merged.extend(self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())));

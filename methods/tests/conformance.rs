@@ -177,10 +177,10 @@ fn merged_and_unmerged_outputs_agree() {
         let unmerged = model.logits(&views, model.attached(&views).as_ref());
         let exported = model.exported(&views);
         if exported.kind == "BOTTLENECK" {
-            assert!(exported.merged(model.encoder.weights()).is_err(), "{}", model.title);
+            assert!(exported.merged(model.encoder.as_ref()).is_err(), "{}", model.title);
             return;
         }
-        let merged = exported.merged(model.encoder.weights()).unwrap();
+        let merged = exported.merged(model.encoder.as_ref()).unwrap();
         tch::no_grad(|| {
             for (name, own) in model.encoder.weights() {
                 own.shallow_clone().copy_(&merged[name]);

@@ -6,10 +6,11 @@
 mod pins;
 mod transfer;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hf_hub::{Repo, RepoType};
+use hf_hub::{Cache, Repo, RepoType};
 
 pub use self::transfer::Event;
 use self::transfer::Transfer;
@@ -98,6 +99,11 @@ impl Place {
         };
         Some(folder.join("snapshots").join(commit))
     }
+
+    /// Notes the commit of a branch, as Python's client does. Without the note the branch is asked for again.
+    fn remember(&self, cache: &Path, commit: &str) {
+        let _ = Cache::new(cache.to_path_buf()).repo(self.repo.clone()).create_ref(commit);
+    }
 }
 
 /// Whether a backbone's name is one of a repository on the Hub: `owner/name` or `owner/name@revision`.
@@ -126,12 +132,17 @@ impl Hub {
         let (id, revision) = name.split_once('@').map_or((name, None), |(id, revision)| (id, Some(revision)));
         let pins = pins::model(id)?;
         let place = Place::new(RepoType::Model, id, revision.unwrap_or(&pins.revision));
-        let cached = place.snapshot(&self.settings.cache);
-        if let Some(dir) = cached.filter(|dir| is_whole(dir)) {
+        // Sums hold for the pinned revision alone.
+        let sums = if place.revision == pins.revision { pins.files } else { BTreeMap::new() };
+        let sum = |file: &str| sums.get(file).map(String::as_str);
+        let transfer = Transfer { settings: &self.settings, place: &place, notify: self.notify.as_ref() };
+        if let Some(dir) = place.snapshot(&self.settings.cache).filter(|dir| is_whole(dir)) {
+            for file in sums.keys().filter(|file| dir.join(file).is_file()) {
+                transfer.fetch(file, sum(file))?;
+            }
             return Ok(dir);
         }
-        let transfer = Transfer { settings: &self.settings, place: &place, notify: self.notify.as_ref() };
-        let there = transfer.list().map_err(|e| {
+        let (commit, there) = transfer.list().map_err(|e| {
             wanting(
                 e,
                 format!("config.json, {} and a tokenizer ({})", WEIGHTS.join(" or "), tokenizer::FILES.join(", ")),
@@ -143,14 +154,17 @@ impl Hub {
             transfer.error(WEIGHTS.join(" or "), "the repository has no such file".into(), "Choose another backbone")
         })?;
         let small = ["config.json", "tokenizer_config.json"].into_iter().chain(tokenizer::FILES).filter(has);
-        // The weights come last, so that a snapshot that has them is whole.
+        // All files of one commit, also where a branch moves meanwhile. The weights come last, so that a snapshot that has
+        // them is whole.
+        let at_commit = Place::new(RepoType::Model, id, &commit);
+        let transfer = Transfer { place: &at_commit, ..transfer };
+        let mut dir = PathBuf::new();
         for file in small.chain([weights]) {
-            let path = transfer.fetch(file, pins.files.get(file).map(String::as_str))?;
-            if file == weights {
-                return Ok(path.parent().map_or_else(|| path.clone(), Path::to_path_buf));
-            }
+            let path = transfer.fetch(file, sum(file))?;
+            dir = path.parent().map_or(dir, Path::to_path_buf);
         }
-        unreachable!("the weights are the last file")
+        place.remember(&self.settings.cache, &commit);
+        Ok(dir)
     }
 
     /// The directory with the parquet files of `tasks`, each held against the lock.
@@ -187,6 +201,8 @@ fn wanting(error: Error, all: String) -> Error {
 }
 
 fn is_whole(dir: &Path) -> bool {
-    let has = |file: &&str| dir.join(file).is_file();
-    has(&"config.json") && WEIGHTS.iter().any(has) && tokenizer::FILES.iter().any(has)
+    let has = |file: &str| dir.join(file).is_file();
+    let [spm, json, wordpiece, vocabulary, merges] = tokenizer::FILES.map(has);
+    let has_tokenizer = spm || json || wordpiece || (vocabulary && merges);
+    has("config.json") && WEIGHTS.into_iter().any(has) && has_tokenizer
 }

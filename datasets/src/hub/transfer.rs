@@ -41,6 +41,7 @@ pub enum Event {
 const LONGEST_LOCK: Duration = Duration::from_secs(3600);
 
 /// Transfers of one repository.
+#[derive(Clone, Copy)]
 pub(super) struct Transfer<'a> {
     pub settings: &'a Settings,
     pub place: &'a Place,
@@ -88,14 +89,14 @@ impl<T> Progress for Watch<T> {
 }
 
 impl Transfer<'_> {
-    /// Names of the repository's files.
-    pub fn list(&self) -> Result<Vec<String>> {
+    /// The commit that the revision stands for, and the names of its files.
+    pub fn list(&self) -> Result<(String, Vec<String>)> {
         let repo = self.place.repo.clone();
         let wanted = "the list of files";
         self.persist(wanted, || {
             let repo = repo.clone();
             let info = self.watched(wanted, move |api, _| api.repo(repo).info())?;
-            Ok(info.siblings.into_iter().map(|sibling| sibling.rfilename).collect())
+            Ok((info.sha, info.siblings.into_iter().map(|sibling| sibling.rfilename).collect()))
         })
     }
 

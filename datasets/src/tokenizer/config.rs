@@ -43,6 +43,12 @@ impl Config {
         serde_json::from_slice(&read(&path)?).map_err(|e| corrupt(&path, "a tokenizer configuration", e.to_string()))
     }
 
+    /// Everything it says that is heeded, as one text.
+    pub fn text(&self) -> String {
+        let Config { do_lower_case, strip_accents, tokenize_chinese_chars, .. } = self;
+        format!("{do_lower_case} {strip_accents:?} {tokenize_chinese_chars} {:?}", self.pad_token())
+    }
+
     /// The padding token it names.
     pub fn pad_token(&self) -> Option<String> {
         self.pad_token.as_ref().map(|pad| match pad {

@@ -120,12 +120,14 @@ impl Tokenizer {
                 help: "Point to a checkpoint directory that holds one of these".into(),
             });
         };
+        // What the configuration says changes ids, too.
+        let sum = Sha256::new().chain_update(&bytes).chain_update(config.text()).finalize();
         let pads = config.pad_token().into_iter().chain(stored_pad);
         let pad_id = pads
             .chain(["[PAD]".to_string(), "<pad>".to_string()])
             .find_map(|token| inner.token_to_id(&token))
             .ok_or_else(|| corrupt(path, "a tokenizer", "it has no padding token".into()))?;
-        Ok(Tokenizer { engine: Engine::Fast(Box::new(inner)), pad_id, sha256: hex::encode(Sha256::digest(&bytes)) })
+        Ok(Tokenizer { engine: Engine::Fast(Box::new(inner)), pad_id, sha256: hex::encode(sum) })
     }
 
     fn from_spm(path: &Path, behaviour: Behaviour) -> Result<Self> {
@@ -204,7 +206,8 @@ impl Tokenizer {
         self.pad_id
     }
 
-    /// SHA-256 of the file it was read from (of `vocab.json` followed by `merges.txt`), in hexadecimal.
+    /// SHA-256 of the file it was read from (of `vocab.json` followed by `merges.txt`) and of what is heeded of
+    /// `tokenizer_config.json`, in hexadecimal.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }

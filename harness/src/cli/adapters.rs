@@ -1,15 +1,13 @@
 //! `rankbench export`, `import` and `merge`: adapters that other programs load, and those they saved.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use datasets::Task;
 use datasets::batch::Padding;
 use datasets::tokenizer::Behaviour;
-use encoders::{Encoder, HeadParam};
 use methods::export::Exported;
 use serde::Serialize;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::shared::DataFlags;
 use crate::device::Choice;
@@ -101,8 +99,8 @@ impl Export {
         let read = |name: &str| std::fs::read(adapter.join(name)).map_err(|e| Error::input(&adapter.join(name), e));
         let mut config: serde_json::Value =
             serde_json::from_slice(&read(CONFIG)?).map_err(|e| Error::damaged(&adapter.join(CONFIG), e))?;
-        if let Some(base_model) = &self.base_model {
-            config["base_model_name_or_path"] = base_model.as_str().into();
+        if let (Some(base_model), Some(config)) = (&self.base_model, config.as_object_mut()) {
+            config.insert("base_model_name_or_path".into(), base_model.as_str().into());
         }
         write_atomically(&self.out.join(CONFIG), format!("{config:#}\n").as_bytes())?;
         write_atomically(&self.out.join(WEIGHTS), &read(WEIGHTS)?)?;
@@ -120,8 +118,10 @@ impl Import {
         let data = Data::new(self.data.origin(Source::Glue, &[task], &hub)?);
         let inputs =
             Inputs::load(&home::backbone(&self.backbone, &hub)?, self.tokenizer, self.device.device()?, false)?;
-        let attached = exported.attach(inputs.encoder.as_ref())?;
-        let head = head(&exported, inputs.encoder.as_ref(), task, inputs.device, &self.adapter)?;
+        let attached = exported.attach(inputs.encoder_in(Kind::Float)?)?;
+        let outputs = task.labels.outputs() as i64;
+        let head = merge::head(&exported, inputs.encoder.as_ref(), outputs, &self.adapter)?;
+        let head: Vec<Tensor> = head.into_iter().map(|(_, tensor)| tensor.to_device(inputs.device)).collect();
         let max_length = self.max_length.unwrap_or(task.max_length).min(inputs.encoder.max_positions());
         let forward = Forward::new(&inputs, task, Precision::Fp32, Padding::Bucket(8), max_length)?;
         let mut rows = Vec::new();
@@ -146,42 +146,9 @@ impl Merge {
     pub(super) fn run(&self) -> Result<()> {
         let exported = Exported::read(&self.adapter)?;
         let place = home::backbone(&self.backbone, &download::hub())?;
-        let encoder = encoders::load(&place.dir, Device::Cpu, tch::Kind::Float)?;
-        merge::write(&exported, encoder.as_ref(), &place.dir, &self.out)?;
+        let encoder = encoders::load(&place.dir, Device::Cpu, Kind::Float)?;
+        merge::write(&exported, encoder.as_ref(), (&place.dir, &self.adapter), &self.out)?;
         println!("{}: {} with the adapter of {} folded in", self.out.display(), place.name, self.adapter.display());
         Ok(())
     }
-}
-
-/// The head's tensors in the encoder's order: the adapter's, or the checkpoint's own pre-trained pooler.
-fn head(
-    exported: &Exported,
-    encoder: &dyn Encoder,
-    task: &Task,
-    device: Device,
-    adapter: &Path,
-) -> Result<Vec<Tensor>> {
-    let tensor = |param: HeadParam| {
-        let own = param.is_pretrained.then_some(&param.init);
-        let known = exported.tensors.get(&param.name).or(own).ok_or_else(|| {
-            Error::Input(format!(
-                "{} has no {}, and neither has the backbone: without it no result can be had again; save the adapter with \
-                 modules_to_save = [\"pooler\", \"classifier\"]",
-                adapter.display(),
-                param.name
-            ))
-        })?;
-        if known.size() != param.init.size() {
-            return Err(Error::Input(format!(
-                "{}: {} is {:?}, expected {:?} for {}; is it an adapter of another task?",
-                adapter.display(),
-                param.name,
-                known.size(),
-                param.init.size(),
-                task.title
-            )));
-        }
-        Ok(known.to_device(device))
-    };
-    encoder.head(task.labels.outputs() as i64, 0).params.into_iter().map(tensor).collect()
 }

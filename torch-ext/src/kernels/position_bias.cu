@@ -8,6 +8,7 @@ typedef unsigned short T;
 __device__ float widened(T value) { return __uint_as_float(static_cast<unsigned>(value) << 16); }
 // To the nearest, ties to even.
 __device__ T narrowed(float value) {
+  if (value != value) return 0x7fff;
   unsigned bits = __float_as_uint(value);
   return static_cast<T>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
