@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 
 use crate::checkpoint::Reader;
 use crate::config::Config;
+use crate::encoder::Inputs;
 use crate::error::Result;
 use crate::site::{Pass, Site, SiteKind};
 
@@ -77,6 +78,16 @@ const KINDS: [SiteKind; 6] = [
 
 /// Their names within a layer, in the same order.
 pub(crate) type SiteNames = [&'static str; KINDS.len()];
+
+/// BERT's names, which RoBERTa has, too.
+pub(crate) const BERT_SITES: SiteNames = [
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+];
 
 /// One tensor of the backbone; where a method trains it, what it trains stands in its place.
 pub(crate) struct Weight {
@@ -218,6 +229,15 @@ impl Trunk {
             states.push(layer.output_norm.forward(&out, pass));
         }
         states.iter().map(|state| state.view(whole.as_slice())).collect()
+    }
+
+    /// [`Trunk::forward`] with plain self-attention, as BERT and RoBERTa have it.
+    pub(crate) fn self_attended(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
+        let mask = additive_mask(&inputs.mask, embedded.kind());
+        self.forward(embedded, pass, |layer| {
+            let parts = [&layer.query(layer.x), &layer.key(layer.x), &layer.value(layer.x)];
+            self.attend(parts, &mask, None, pass)
+        })
     }
 
     /// Dropout of hidden states.

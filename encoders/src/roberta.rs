@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::encoder::{Encoder, Inputs};
 use crate::error::Result;
 use crate::head::Head;
-use crate::parts::{Dims, Norm, SiteNames, Table, Trunk, additive_mask};
+use crate::parts::{BERT_SITES, Dims, Norm, Table, Trunk};
 use crate::registry::Entry;
 use crate::site::Pass;
 
@@ -25,14 +25,6 @@ pub static ENTRY: Entry = Entry {
 };
 
 const PREFIX: &str = "roberta.";
-const SITES: SiteNames = [
-    "attention.self.query",
-    "attention.self.key",
-    "attention.self.value",
-    "attention.output.dense",
-    "intermediate.dense",
-    "output.dense",
-];
 
 /// The frozen encoder.
 pub struct Roberta {
@@ -75,7 +67,7 @@ impl Roberta {
             position: Table::read(reader, "embeddings.position_embeddings", [dims.positions, dims.hidden]),
             token_type: Table::read(reader, "embeddings.token_type_embeddings", [1, dims.hidden]),
             norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
-            trunk: Trunk::read(reader, dims, PREFIX, &SITES),
+            trunk: Trunk::read(reader, dims, PREFIX, &BERT_SITES),
         })
     }
 }
@@ -99,11 +91,7 @@ impl Encoder for Roberta {
     }
 
     fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
-        let mask = additive_mask(&inputs.mask, embedded.kind());
-        self.trunk.forward(embedded, pass, |layer| {
-            let parts = [&layer.query(layer.x), &layer.key(layer.x), &layer.value(layer.x)];
-            self.trunk.attend(parts, &mask, None, pass)
-        })
+        self.trunk.self_attended(embedded, inputs, pass)
     }
 
     fn head(&self, outputs: i64, seed: i64) -> Head {

@@ -39,16 +39,15 @@ fn encoder() -> Box<dyn Encoder> {
     encoders::random(&config, 1, Device::Cpu, Kind::Float).expect("the configuration above")
 }
 
+fn context<'a>(encoder: &'a dyn Encoder, protocol: &'a Protocol) -> Context<'a> {
+    let (sites, backbone) = (encoder.sites(), encoder.weights());
+    Context { sites, backbone, protocol, hidden_size: encoder.hidden_size(), seed: 1 }
+}
+
 fn step(encoder: &dyn Encoder, entry: &Entry) -> Step {
     let protocol = protocol();
     let mut params = Builder::new(Device::Cpu, Kind::Float);
-    let context = Context {
-        sites: encoder.sites(),
-        backbone: encoder.weights(),
-        protocol: &protocol,
-        hidden_size: encoder.hidden_size(),
-        seed: 1,
-    };
+    let context = context(encoder, &protocol);
     let options = entry.options(&toml::Table::new()).expect("defaults");
     let method = (entry.build)(&options, &context, &mut params).expect("defaults");
     Step::new(params.finish(), method, &protocol)
@@ -111,13 +110,7 @@ fn allocation(c: &mut Criterion) {
     let encoder = encoder();
     let protocol = protocol();
     let mut params = Builder::new(Device::Cpu, Kind::Float);
-    let context = Context {
-        sites: encoder.sites(),
-        backbone: encoder.weights(),
-        protocol: &protocol,
-        hidden_size: encoder.hidden_size(),
-        seed: 1,
-    };
+    let context = context(encoder.as_ref(), &protocol);
     let method = AdaLora::new(Default::default(), &context, &mut params).expect("defaults");
     let params = params.finish();
     c.bench_function("AdaLoRA allocation, 36 sites of rank 12", |b| {

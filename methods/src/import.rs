@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use crate::adapter::{Adapter, Adapters, LoraFactors};
+use crate::adapter::{Adapter, LoraFactors};
 use crate::bottleneck::Bottlenecks;
 use crate::error::{Error, Result};
 use crate::export::{Exported, PREFIX, damaged};
@@ -63,17 +63,26 @@ impl Exported {
     /// A factor or tensor that the encoder and its head do not have: the adapter is of another backbone.
     pub fn attach(&self, encoder: &dyn Encoder) -> Result<Box<dyn Attach>> {
         self.check_fits(encoder)?;
-        let sites = encoder.sites();
         let device = encoder.weights().first().map_or(Device::Cpu, |(_, weight)| weight.device());
-        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect();
-        let on_device = |factors: &LoraFactors| {
-            Adapter::new(factors.a.to_device(device), factors.b.to_device(device), None, factors.scale)
-        };
-        Ok(match self.kind.as_str() {
-            "BOTTLENECK" => Box::new(Bottlenecks::read(sites, &tensors)),
-            "FULL" | "BITFIT" => Box::new(Replaced::read(encoder.weights(), &tensors)),
-            _ => Box::new(Adapters(sites.iter().map(|site| self.factors.get(&site.path).map(on_device)).collect())),
+        let here = self.to_device(device);
+        Ok(match here.kind.as_str() {
+            "BOTTLENECK" => Box::new(Bottlenecks::read(encoder.sites(), &here.tensors)),
+            "FULL" | "BITFIT" => Box::new(Replaced::read(encoder.weights(), &here.tensors)),
+            _ => Box::new(here.adapters(encoder.sites())),
         })
+    }
+
+    fn to_device(&self, device: Device) -> Self {
+        let moved = |LoraFactors { a, b, scale }: &LoraFactors| LoraFactors {
+            a: a.to_device(device),
+            b: b.to_device(device),
+            scale: *scale,
+        };
+        Exported {
+            factors: self.factors.iter().map(|(path, factors)| (path.clone(), moved(factors))).collect(),
+            tensors: self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect(),
+            kind: self.kind.clone(),
+        }
     }
 
     /// Everything in this adapter must have its place in the encoder: what has none would be left out in silence.

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use encoders::Attach;
 use tch::Tensor;
 
-use crate::method::Context;
-use crate::params::{Builder, GroupKind, Slot, Views};
+use crate::count::Counts;
+use crate::method::{Context, Method};
+use crate::params::{Builder, GroupKind, Params, Slot, Views};
 
-/// Which tensors of the backbone are trained, and where they lie among the parameters.
+/// A method that trains tensors of the backbone and attaches nothing: which they are, and where they lie among the
+/// parameters.
 pub struct TrainedWeights {
+    method: &'static str,
+    file_kind: &'static str,
     names: Vec<String>,
     slots: Vec<Option<Slot>>,
     count: i64,
@@ -27,7 +31,7 @@ impl Attach for Replaced {
 impl Replaced {
     /// From the tensors of a file, by name.
     pub fn read(backbone: &[(String, Tensor)], stored: &BTreeMap<String, Tensor>) -> Self {
-        let in_place = |(name, own): &(String, Tensor)| Some(stored.get(name)?.to_device(own.device()));
+        let in_place = |(name, _): &(String, Tensor)| stored.get(name).map(Tensor::shallow_clone);
         Replaced(backbone.iter().map(in_place).collect())
     }
 }
@@ -35,7 +39,13 @@ impl Replaced {
 impl TrainedWeights {
     /// Adds every tensor of the backbone whose name `is_trained` accepts, at its pre-trained value. Biases and the
     /// weights of LayerNorms are not decayed, as in the trainers of transformers.
-    pub fn build(params: &mut Builder, context: &Context, is_trained: impl Fn(&str) -> bool) -> Self {
+    pub fn build(
+        method: &'static str,
+        file_kind: &'static str,
+        params: &mut Builder,
+        context: &Context,
+        is_trained: impl Fn(&str) -> bool,
+    ) -> Self {
         let mut count = 0;
         let mut add = |(name, value): &(String, Tensor)| {
             if !is_trained(name) {
@@ -47,23 +57,31 @@ impl TrainedWeights {
             Some(params.add(group, name.as_str(), value))
         };
         let slots = context.backbone.iter().map(&mut add).collect();
-        TrainedWeights { names: context.backbone.iter().map(|(name, _)| name.clone()).collect(), slots, count }
+        let names = context.backbone.iter().map(|(name, _)| name.clone()).collect();
+        TrainedWeights { method, file_kind, names, slots, count }
+    }
+}
+
+impl Method for TrainedWeights {
+    fn name(&self) -> &'static str {
+        self.method
     }
 
-    /// What stands in place of the backbone's tensors in one step.
-    pub fn attach(&self, views: &Views) -> Box<dyn Attach> {
+    fn attach(&self, views: &Views) -> Box<dyn Attach> {
         let view = |slot: &Option<Slot>| slot.map(|slot| views.get(slot).shallow_clone());
         Box::new(Replaced(self.slots.iter().map(view).collect()))
     }
 
-    /// The trained tensors by their Hugging Face name.
-    pub fn tensors(&self, views: &Views) -> Vec<(String, Tensor)> {
+    fn tensors(&self, views: &Views) -> Vec<(String, Tensor)> {
         let named = self.names.iter().zip(&self.slots);
         named.filter_map(|(name, slot)| Some((name.clone(), views.get((*slot)?).shallow_clone()))).collect()
     }
 
-    /// Trained values.
-    pub fn count(&self) -> i64 {
-        self.count
+    fn file_kind(&self) -> &'static str {
+        self.file_kind
+    }
+
+    fn counts(&self, _params: &Params) -> Counts {
+        Counts::dense(self.count)
     }
 }

@@ -9,23 +9,11 @@
 #include <dlfcn.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <exception>
-#include <string>
+#include <memory>
+
+#include "guarded.h"
 
 namespace {
-thread_local std::string last_error;
-
-template <typename F>
-int guarded(F call) {
-  try {
-    call();
-    return 0;
-  } catch (const std::exception& error) {
-    last_error = error.what();
-    return -1;
-  }
-}
-
 // The driver's functions, found at run time: nothing here is linked against it.
 template <typename F>
 F driver(const char* name) {

@@ -5,23 +5,7 @@
 #include <ATen/DeviceAccelerator.h>
 #include <torch/version.h>
 
-#include <exception>
-#include <string>
-
-namespace {
-thread_local std::string last_error;
-
-template <typename F>
-int guarded(F call) {
-  try {
-    call();
-    return 0;
-  } catch (const std::exception& error) {
-    last_error = error.what();
-    return -1;
-  }
-}
-}  // namespace
+#include "guarded.h"
 
 extern "C" {
 
