@@ -56,6 +56,10 @@ parity *args: build
 compare-peers *args: build
     "$(scripts/peers-venv.sh)" bench/peers/compare.py {{args}}
 
+# Step time of ours against the tokens of a batch and against the rank r, with figures
+scaling *flags: build
+    "$(scripts/peers-venv.sh)" bench/peers/scaling.py {{flags}}
+
 # A directory that runs on a GPU node without network and cargo: bundle OUT [--backbone DIR]... [--glue DIR] [--dtype bf16]
 bundle *args: build
     @scripts/bundle.sh {{args}}

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    println!("cargo:rerun-if-changed=src/shim.cpp");
-    println!("cargo:rerun-if-changed=src/guarded.h");
+    for file in ["shim.cpp", "dropout.cpp", "linear.cpp", "autograd.h", "guarded.h"] {
+        println!("cargo:rerun-if-changed=src/{file}");
+    }
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let Ok(libtorch) = std::env::var("LIBTORCH") else {
         println!("cargo:warning=LIBTORCH is not set");
@@ -22,7 +23,8 @@ fn main() {
         .warnings(false)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .file("src/shim.cpp")
+        .opt_level(3)
+        .files(["src/shim.cpp", "src/dropout.cpp", "src/linear.cpp"])
         .compile("rankbench_torch_ext");
     build_cuda_library(Path::new(&libtorch));
 }

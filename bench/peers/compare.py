@@ -1,93 +1,25 @@
 """`just compare-peers`: a training step of ours beside transformers with peft, and SoRA in its authors' form.
 
-Same architecture and sizes (DeBERTaV3-base with random weights), batch, length and precision; ours and the peer's take
-turns, setting by setting, in one run on one device.
+Same backbone (DeBERTaV3-base with random weights, unless --backbone names another), batch and length; ours and the
+peer's take turns, setting by setting, in one run on one device. On a CPU both follow OMP_NUM_THREADS.
 """
 
 import argparse
-import csv
+import itertools
 import json
-import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-RANKBENCH = ROOT / "target/release/rankbench"
-METHODS = ["lora", "adalora", "sora"]
+from common import METHODS, ROOT, backbone, both_precisions, names, ours, plot, shapes, write
+
 # Batch and length of the steps.
-SHAPES = {"cuda": [(8, 128), (32, 128), (32, 32)], "cpu": [(8, 128)]}
-
-
-def make_model(directory):
-    import transformers
-
-    config = transformers.DebertaV2Config(
-        vocab_size=128100, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
-        max_position_embeddings=512, type_vocab_size=0, relative_attention=True, position_buckets=256,
-        norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type=["p2c", "c2p"], position_biased_input=False,
-        max_relative_positions=-1, layer_norm_eps=1e-7,
-    )
-    transformers.DebertaV2Model(config).save_pretrained(directory)
-    spm = ROOT / "tests/fixtures/parity/e1_tokenizer_small_unigram/spm.model"
-    (directory / "spm.model").write_bytes(spm.read_bytes())
-    # Written by other versions under other names; only what the architecture computes counts here.
-    config = json.loads((directory / "config.json").read_text())
-    for option in ("dtype", "transformers_version"):
-        config.pop(option, None)
-    (directory / "config.json").write_text(json.dumps(config))
-
-
-RECIPE = """name = "peers"
-tasks = ["rte"]
-methods = ["lora", "adalora", "sora"]
-seeds = [0]
-backbone = "given"
-[data]
-source = "micro"
-split = "official"
-train_limit = {rows}
-[train]
-epochs = 50
-batch_size = {batch}
-lr = 1e-3
-warmup_ratio = 0.06
-weight_decay = 0.01
-decay_order = "before"
-max_grad_norm = 1.0
-max_length = {length}
-padding = "max_length"
-order = "random"
-evaluate = {{ epochs = 1 }}
-train_head = true
-precision = "{precision}"
-[[override]]
-methods = ["sora"]
-options = {{ lambda = 10.0, xi = 1e-4 }}
-[timing]
-rounds = {rounds}
-"""
-
-
-def ours(model, device, precision, batch, length, given, extra=()):
-    """Seconds a step and peak memory by method."""
-    with tempfile.TemporaryDirectory() as out:
-        recipe = Path(out) / "peers.toml"
-        rows = given.steps * batch
-        recipe.write_text(RECIPE.format(rows=rows, batch=batch, length=length, precision=precision, rounds=given.rounds))
-        flags = ["--recipe", recipe, "--backbone", model, "--micro", "--device", device, "--out", Path(out) / "t", *extra]
-        done = subprocess.run([RANKBENCH, "efficiency", *map(str, flags)], cwd=ROOT, capture_output=True, text=True)
-        if done.returncode != 0:
-            return {"error": done.stderr.strip()[-600:]}
-        with open(Path(out) / "t/timings.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
-    found = {}
-    for method in METHODS:
-        mine = [row for row in rows if row["method"] == method]
-        seconds = statistics.median(float(row["seconds"]) / int(row["steps"]) for row in mine)
-        found[method] = {"seconds": seconds, "peak_mib": max(float(row["peak_memory_mib"]) for row in mine)}
-    return found
+SHAPES = {"cuda": "8x128,32x128,32x32", "cpu": "32x128"}
+# Flags of ours by the name of its columns; graphs and kernels are a GPU's.
+VARIANTS = {
+    "cuda": {"ours": [], "ours_no_graphs": ["--graphs", "off"], "ours_no_kernels": ["--kernels", "plain"]},
+    "cpu": {"ours": []},
+}
 
 
 def peer(method, model, device, precision, batch, length, given):
@@ -100,51 +32,67 @@ def peer(method, model, device, precision, batch, length, given):
 def main():
     parser = argparse.ArgumentParser(prog="just compare-peers", description=__doc__)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--precisions", default="bf16,fp32")
-    parser.add_argument("--shapes", help="batch x length, e.g. 8x128,32x128")
+    parser.add_argument("--backbone", type=Path, metavar="DIR", help="a Hugging Face directory both sides can read")
+    parser.add_argument("--precisions", type=names, default="bf16,fp32")
+    parser.add_argument("--peer-precision", choices=["bf16", "fp32"], help="the peer's (default: the same as ours)")
+    parser.add_argument("--shapes", type=shapes, help="batch x length, e.g. 8x128,32x128")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--methods", default=",".join(METHODS), help="peers that are run")
+    parser.add_argument("--methods", type=names, default=",".join(METHODS))
     parser.add_argument("--out", type=Path, default=ROOT / "results/peers")
+    parser.add_argument("--plot", type=Path, metavar="OUT", help="only draw OUT/peers.csv")
     given = parser.parse_args()
-    shapes = [tuple(map(int, shape.split("x"))) for shape in given.shapes.split(",")] if given.shapes else SHAPES[given.device]
+    if given.plot:
+        return plot("peers", given.plot)
     given.out.mkdir(parents=True, exist_ok=True)
+    settings = itertools.product(given.precisions, given.shapes or shapes(SHAPES[given.device]))
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "deberta-v3-base"
-        make_model(model)
-        for precision in given.precisions.split(","):
-            for batch, length in shapes:
-                mine = ours(model, given.device, precision, batch, length, given)
-                plain = ours(model, given.device, precision, batch, length, given, ["--graphs", "off"])
-                for method in given.methods.split(","):
-                    theirs = peer(method, model, given.device, precision, batch, length, given)
-                    row = {"precision": precision, "batch": batch, "length": length, "method": method}
-                    row |= columns("ours", mine.get(method, mine)) | columns("ours_plain", plain.get(method, plain))
-                    row |= columns("peer", theirs)
-                    rows.append(row)
-                    print(json.dumps(row), flush=True)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with open(given.out / "peers.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    with backbone(given.backbone) as model:
+        for precision, (batch, length) in settings:
+            for row in compared(model, precision, batch, length, given):
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+                write(given.out / "peers.csv", rows)
     print(table(rows))
+    plot("peers", given.out)
 
 
-def columns(who, found):
+def compared(model, precision, batch, length, given):
+    """A row for each method."""
+    where = (batch, length, given)
+    variants = VARIANTS[given.device].items()
+    mine = {who: ours(model, given.device, precision, *where, flags, given.methods) for who, flags in variants}
+    peer_precision = given.peer_precision or precision
+    for method in given.methods:
+        theirs = peer(method, model, given.device, peer_precision, *where)
+        found = {who: runs.get(method, runs) for who, runs in mine.items()} | {"peer": theirs}
+        device = found["ours"].get("device", given.device)
+        row = {"backbone": model.name, "device": device, "precision": precision, "peer_precision": peer_precision}
+        row |= {"batch": batch, "length": length, "method": method}
+        for who, run in found.items():
+            row |= columns(who, run, batch * length)
+        if "ours_ms" in row and "peer_ms" in row:
+            row["ratio"] = round(row["peer_ms"] / row["ours_ms"], 2)
+        yield row
+
+
+def columns(who, found, tokens):
     if "error" in found:
         return {f"{who}_error": found["error"]}
-    return {f"{who}_ms": round(1000 * found["seconds"], 2), f"{who}_mib": round(found["peak_mib"])}
+    seconds = found["seconds"]
+    return {
+        f"{who}_ms": round(1000 * seconds, 2),
+        f"{who}_tokens_s": round(tokens / seconds),
+        f"{who}_mib": round(found["peak_mib"]),
+    }
 
 
 def table(rows):
-    lines = ["| precision | batch | method | ours, ms | without graphs, ms | peer, ms | times | ours, MiB | peer, MiB |", "|" + "---|" * 9]
+    header = "precision | batch | method | ours, ms | without graphs, ms | peer, ms | times | ours, MiB | peer, MiB"
+    lines = [f"| {header} |", "|" + "---|" * 9]
     for row in rows:
-        ours_ms, peer_ms = row.get("ours_ms"), row.get("peer_ms")
-        times = f"{peer_ms / ours_ms:.1f}" if ours_ms and peer_ms else "-"
-        cells = [row["precision"], f"{row['batch']} × {row['length']}", row["method"], ours_ms, row.get("ours_plain_ms"), peer_ms, times]
-        cells += [row.get("ours_mib"), row.get("peer_mib")]
+        cells = [both_precisions(row), f"{row['batch']} × {row['length']}", row["method"]]
+        cells += map(row.get, ["ours_ms", "ours_no_graphs_ms", "peer_ms", "ratio", "ours_mib", "peer_mib"])
         lines.append("| " + " | ".join("-" if cell is None else str(cell) for cell in cells) + " |")
     return "\n".join(lines)
 

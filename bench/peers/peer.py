@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 import resource
 import statistics
 import time
@@ -15,6 +16,8 @@ SITES = (
     r".*encoder\.layer\.\d+\.(attention\.self\.(query|key|value)(_proj)?|attention\.output\.dense"
     r"|intermediate\.dense|output\.dense)"
 )
+# BERT's pooler is a part of its encoder.
+HEAD = r"(^|\.)(classifier|pooler)\."
 
 
 class LowRankLinear(torch.nn.Module):
@@ -58,8 +61,6 @@ class GateOptimizer(torch.optim.Optimizer):
 
 def sora(model):
     """Every site of the model with SoRA's branch; everything but branches and head frozen."""
-    import re
-
     for parameter in model.parameters():
         parameter.requires_grad = False
     for name, module in list(model.named_modules()):
@@ -67,13 +68,15 @@ def sora(model):
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, LowRankLinear(module, 8, 16).to(module.weight.device))
     for name, parameter in model.named_parameters():
-        if name.startswith(("classifier", "pooler")):
+        if re.search(HEAD, name):
             parameter.requires_grad = True
     return model
 
 
 def build(method, directory, device):
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(directory, num_labels=2).to(device)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(directory, num_labels=2)
+    # A checkpoint may be in half precision; the precision is autocast's.
+    model = model.float().to(device)
     common = dict(task_type="SEQ_CLS", target_modules=SITES, modules_to_save=["classifier", "pooler"], lora_alpha=16)
     if method == "sora":
         return sora(model)

@@ -55,6 +55,25 @@ pub fn batches(
         .collect()
 }
 
+/// Batches of several runs as one, run by run, every row as long as the longest.
+pub fn side_by_side(batches: &[Batch], pad_id: u32) -> Batch {
+    let length = batches.iter().map(|batch| batch.length).max().unwrap_or(0);
+    let padded = |of: fn(&Batch) -> &Vec<i64>, with: i64| -> Vec<i64> {
+        let rows = batches.iter().flat_map(|batch| of(batch).chunks(batch.length.max(1)));
+        rows.flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(with, length - row.len()))).collect()
+    };
+    Batch {
+        rows: batches.iter().map(|batch| batch.rows).sum(),
+        length,
+        ids: padded(|batch| &batch.ids, i64::from(pad_id)),
+        mask: padded(|batch| &batch.mask, 0),
+        type_ids: padded(|batch| &batch.type_ids, 0),
+        labels: batches.iter().flat_map(|batch| batch.labels.iter().copied()).collect(),
+        source_rows: batches.iter().flat_map(|batch| batch.source_rows.iter().copied()).collect(),
+        tokens: batches.iter().map(|batch| batch.tokens).sum(),
+    }
+}
+
 fn layout(rows: &[&Encoded], padding: Padding, max_length: usize, pad_id: u32) -> Batch {
     let longest = rows.iter().map(|row| row.encoding.ids.len()).max().unwrap_or(0);
     let length = match padding {

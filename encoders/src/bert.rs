@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tch::Tensor;
+use torch_ext::dropout::{Dropout, Randomness};
 
 use crate::checkpoint::Reader;
 use crate::config::Config;
@@ -10,7 +11,7 @@ use crate::error::Result;
 use crate::head::Head;
 use crate::parts::{BERT_SITES, Dims, Norm, Table, Trunk};
 use crate::registry::Entry;
-use crate::site::Pass;
+use crate::site::{Pass, place};
 
 /// Registry line.
 pub static ENTRY: Entry = Entry {
@@ -82,7 +83,7 @@ impl Encoder for Bert {
         let sum = self.word.lookup(&inputs.ids, pass)
             + self.token_type.lookup(&inputs.type_ids, pass)
             + self.position.0.of(pass).narrow(0, 0, length);
-        self.trunk.drop(self.norm.forward(&sum, pass), pass)
+        self.trunk.drop_embeddings(&self.norm.forward(&sum, pass), pass)
     }
 
     fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
@@ -93,9 +94,9 @@ impl Encoder for Bert {
         Head::new(["bert.pooler.dense", "classifier"], &self.trunk.dims, outputs, seed, self.pooler.as_ref())
     }
 
-    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor {
+    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor {
         let pooled = last_hidden.select(1, 0).to_kind(head[0].kind()).linear(&head[0], Some(&head[1])).tanh();
-        let pooled = if train { pooled.dropout(self.classifier_dropout, true) } else { pooled };
-        pooled.linear(&head[2], Some(&head[3]))
+        let dropout = Dropout { random: dropout, place: place::CLASSIFIER, rate: self.classifier_dropout };
+        dropout.hidden(&pooled, 1, 0).linear(&head[2], Some(&head[3]))
     }
 }

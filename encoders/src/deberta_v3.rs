@@ -3,8 +3,7 @@
 //!
 //! Disentangled attention adds two terms to a score: content to position `q_i · K_r(δ)` and position to content
 //! `k_j · Q_r(δ)` for the distance `δ = i - j`, where `K_r` and `Q_r` are the layer's own key and query projections of
-//! the relative embeddings. Both products are made once for every distance, `[.., length, 2 length]`, and the score of a
-//! pair is found by a shift: a view, not a gather.
+//! the relative embeddings (`torch_ext::attention`).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,6 +11,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
+use torch_ext::dropout::{Dropout, Randomness};
 
 use crate::checkpoint::Reader;
 use crate::config::Config;
@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::head::Head;
 use crate::parts::{Dims, LayerInput, Norm, SiteNames, Table, Trunk, additive_mask};
 use crate::registry::Entry;
+use crate::site::place::{self, InLayer};
 use crate::site::Pass;
 
 /// Registry line.
@@ -79,11 +80,9 @@ struct Buckets {
 struct Distances {
     /// First row and number of rows.
     rows: (i64, i64),
-    /// Row, counted from the first, for the distances `length - 1` down to `1 - length`, the last one twice:
-    /// `[2 length]`, so that the products have an aligned width.
-    falling: Tensor,
-    /// The same for `1 - length` up to `length - 1`.
-    rising: Tensor,
+    /// Row, counted from the first, for the distances `1 - length` to `length - 1`, and once more the last, so that the
+    /// products have an aligned width: `[2 length]`. `None` where every distance has a row of its own, in this order.
+    buckets: Option<Tensor>,
 }
 
 impl Buckets {
@@ -106,15 +105,14 @@ impl Buckets {
     }
 
     fn distances(&self, length: i64, device: Device) -> Distances {
+        // Up to half the span a distance is its own bucket, and there is a row for the one that no pair has.
+        if length <= self.span / 2 {
+            return Distances { rows: (self.span - length + 1, 2 * length), buckets: None };
+        }
         let rows = (self.of_distances(length - 1) + self.span).clamp(0, 2 * self.span - 1);
         let (first, last) = (rows.min().int64_value(&[]), rows.max().int64_value(&[]));
-        let rising = rows - first;
-        let with_last_twice = |rows: &Tensor| Tensor::cat(&[rows, &rows.narrow(0, -1, 1)], 0).to_device(device);
-        Distances {
-            rows: (first, last - first + 1),
-            falling: with_last_twice(&rising.flip([0])),
-            rising: with_last_twice(&rising),
-        }
+        let rows = Tensor::cat(&[&rows, &rows.narrow(0, -1, 1)], 0) - first;
+        Distances { rows: (first, last - first + 1), buckets: Some(rows.to_device(device)) }
     }
 }
 
@@ -152,47 +150,30 @@ impl DebertaV3 {
         f64::from((3.0 * (self.trunk.dims.hidden / self.trunk.dims.heads) as f32).sqrt())
     }
 
-    /// Context of one layer. Query and position query are scaled before their products, which keeps half precision
-    /// away from its bound.
+    /// Context of one layer; `relative` are the relative embeddings within reach, `[rows, hidden]`.
     fn context(&self, layer: LayerInput, relative: &Tensor, distances: &Distances, mask: &Tensor) -> Tensor {
-        let scale = self.score_scale();
-        let (query, key, value) = (layer.query(layer.x) / scale, layer.key(layer.x), layer.value(layer.x));
-        let relative = self.trunk.drop(relative.shallow_clone(), layer.pass);
-        let position_key = layer.key(&relative).index_select(0, &distances.falling);
-        let position_query = (layer.query(&relative) / scale).index_select(0, &distances.rising);
-        let content = self.by_distance(&query, &position_key);
-        let position = self.by_distance(&key, &position_query);
-        let bias = position_bias(&content, &position, mask);
-        self.trunk.attend([&query, &key, &value], &bias, Some(1.0), layer.pass)
+        let [query, key, value] = [layer.query(layer.x), layer.key(layer.x), layer.value(layer.x)];
+        let relative = self.drop_distances(relative, distances, layer);
+        let [keys, queries] = [layer.key(&relative), layer.query(&relative)].map(|x| distances.in_order(x));
+        let scale = self.score_scale().recip();
+        self.trunk.attend([&query, &key, &value], Some([&keys, &queries]), mask, scale, layer)
     }
 
-    /// `[heads, rows * length, 2 length]`: the product of each position of `content` (`[rows * length, hidden]`) with each
-    /// row of `position` (`[2 length, hidden]`).
-    fn by_distance(&self, content: &Tensor, position: &Tensor) -> Tensor {
-        let (count, width, heads) = (content.size()[0], position.size()[0], self.trunk.dims.heads);
-        let content = content.view([count, heads, -1]).transpose(0, 1);
-        content.bmm(&position.view([width, heads, -1]).permute([1, 2, 0]))
+    /// The relative embeddings of every run, `[runs * rows, hidden]`, each with its own dropout.
+    fn drop_distances(&self, relative: &Tensor, distances: &Distances, layer: LayerInput) -> Tensor {
+        let dropout = layer.pass.dropout(place::of_layer(layer.index, InLayer::Distances), self.trunk.dims.dropout);
+        let (first, count) = distances.rows;
+        dropout.hidden(&relative.repeat([dropout.runs(), 1]), count, first)
     }
 }
 
-/// What is added to the scores, `[rows, heads, length, length]`: the two products by distance and the mask
-/// (`[rows, 1, 1, length]`). One kernel where there is one for it.
-fn position_bias(content: &Tensor, position: &Tensor, mask: &Tensor) -> Tensor {
-    let has_kernel = content.device().is_cuda() && matches!(content.kind(), Kind::Float | Kind::BFloat16);
-    if has_kernel && torch_ext::kernels::are_loaded() {
-        return torch_ext::kernels::position_bias(content, position, mask).expect("products and mask of one batch");
+impl Distances {
+    /// What was projected of each row, `[runs * rows, hidden]`, for every distance: `[runs * 2 length, hidden]`.
+    fn in_order(&self, projected: Tensor) -> Tensor {
+        let Some(buckets) = &self.buckets else { return projected };
+        let (rows, hidden) = (self.rows.1, projected.size()[1]);
+        projected.view([-1, rows, hidden]).index_select(1, buckets).view([-1, hidden])
     }
-    let (rows, _, _, length) = mask.size4().unwrap_or_default();
-    shifted(content, rows, length) + shifted(position, rows, length).transpose(-1, -2) + mask
-}
-
-/// `[rows, heads, length, length]`: for each position i of products `[heads, rows * length, 2 length]` those with the
-/// distances `length - 1 - i + j`. Every row begins one place earlier than the one before, which is a view.
-fn shifted(products: &Tensor, rows: i64, length: i64) -> Tensor {
-    let (heads, width) = (products.size()[0], 2 * length);
-    let flat = products.view([heads, rows, length * width]);
-    let rows_apart = flat.narrow(2, length - 1, length * (width - 1)).view([heads, rows, length, width - 1]);
-    rows_apart.narrow(3, 0, length).transpose(0, 1)
 }
 
 fn check(config: &Config) -> Result<()> {
@@ -252,11 +233,11 @@ impl Encoder for DebertaV3 {
     fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor {
         let embedded = self.norm.forward(&self.word.lookup(&inputs.ids, pass), pass);
         let embedded = &embedded * inputs.mask.unsqueeze(-1).to_kind(embedded.kind());
-        self.trunk.drop(embedded, pass)
+        self.trunk.drop_embeddings(&embedded, pass)
     }
 
     fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
-        let mask = additive_mask(&inputs.mask, embedded.kind()).to_kind(embedded.kind());
+        let mask = additive_mask(&inputs.mask, embedded.kind());
         let distances = self.distances(inputs.ids.size()[1], embedded.device());
         let (first, count) = distances.rows;
         let relative = self.relative_norm.forward(&self.relative.0.of(pass).narrow(0, first, count), pass);
@@ -267,11 +248,11 @@ impl Encoder for DebertaV3 {
         Head::new(["pooler.dense", "classifier"], &self.trunk.dims, outputs, seed, self.pooler.as_ref())
     }
 
-    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor {
-        let drop = |x: Tensor, rate: f64| if train { x.dropout(rate, true) } else { x };
-        let first = drop(last_hidden.select(1, 0).to_kind(head[0].kind()), self.pooler_dropout);
-        let pooled = drop(first.linear(&head[0], Some(&head[1])).gelu("none"), self.classifier_dropout);
-        pooled.linear(&head[2], Some(&head[3]))
+    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor {
+        let drop = |x: &Tensor, place: i64, rate: f64| Dropout { random: dropout, place, rate }.hidden(x, 1, 0);
+        let first = drop(&last_hidden.select(1, 0).to_kind(head[0].kind()), place::POOLER, self.pooler_dropout);
+        let pooled = first.linear(&head[0], Some(&head[1])).gelu("none");
+        drop(&pooled, place::CLASSIFIER, self.classifier_dropout).linear(&head[2], Some(&head[3]))
     }
 }
 
@@ -309,7 +290,7 @@ mod tests {
     #[test]
     fn only_rows_within_reach_are_projected() {
         let buckets = Buckets { span: 256, max_position: 512 };
-        for (length, first, count) in [(1, 256, 1), (10, 247, 19), (128, 129, 255), (320, 44, 425), (512, 1, 511)] {
+        for (length, first, count) in [(1, 256, 2), (10, 247, 20), (128, 129, 256), (129, 128, 257), (320, 44, 425), (512, 1, 511)] {
             assert_eq!(buckets.distances(length, Device::Cpu).rows, (first, count), "length {length}");
         }
     }

@@ -1,6 +1,7 @@
 //! What every encoder offers.
 
 use tch::Tensor;
+use torch_ext::dropout::Randomness;
 
 use crate::head::Head;
 use crate::parts::Trunk;
@@ -63,7 +64,7 @@ pub trait Encoder {
 
     /// Logits `[rows, outputs]` from the last hidden state and the head's tensors in the order of [`Head::params`], in the
     /// head's precision.
-    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor;
+    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor;
 
     /// Values of the head for `outputs` outputs.
     fn head_len(&self, outputs: i64) -> i64 {

@@ -2,11 +2,16 @@
 
 use serde_json::json;
 use tch::{Kind, Tensor};
+use torch_ext::attention::Attention;
+use torch_ext::dropout::Dropout;
+use torch_ext::linear::adapted;
+use torch_ext::norm::drop_add_norm;
 
 use crate::checkpoint::Reader;
 use crate::config::Config;
 use crate::encoder::Inputs;
 use crate::error::Result;
+use crate::site::place::{self, InLayer};
 use crate::site::{Pass, Site, SiteKind};
 
 /// Sizes and rates that every architecture has.
@@ -134,8 +139,11 @@ impl Linear {
 
     /// The linear with whatever is attached at its site.
     fn forward(&self, site: &Site, x: &Tensor, pass: Pass) -> Tensor {
-        let y = x.linear(self.weight.of(pass), Some(self.bias.of(pass)));
-        pass.attach.output(site, x, y)
+        let (weight, bias) = (self.weight.of(pass), self.bias.of(pass));
+        match pass.attach.low_rank(site) {
+            Some(branch) => adapted(x, [weight, bias], branch),
+            None => pass.attach.output(site, x, x.linear(weight, Some(bias))),
+        }
     }
 }
 
@@ -154,6 +162,11 @@ impl Norm {
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Tensor {
         let (weight, bias) = (self.weight.of(pass), self.bias.of(pass));
         x.layer_norm(weight.size(), Some(weight), Some(bias), self.eps, true)
+    }
+
+    /// Of `dropout(x) + residual`.
+    fn after(&self, x: &Tensor, residual: &Tensor, dropout: Dropout, length: i64, pass: Pass) -> Tensor {
+        drop_add_norm(x, residual, [self.weight.of(pass), self.bias.of(pass)], self.eps, dropout, length)
     }
 }
 
@@ -215,18 +228,19 @@ impl Trunk {
     /// layer's input. Within, rows and length are one dimension, so that every linear is a plain product.
     pub(crate) fn forward(&self, embedded: &Tensor, pass: Pass, context: impl Fn(LayerInput) -> Tensor) -> Vec<Tensor> {
         let whole = embedded.size();
-        let embedded = embedded.reshape([-1, self.dims.hidden]);
+        let (embedded, length) = (embedded.reshape([-1, self.dims.hidden]), whole[1]);
         let mut states: Vec<Tensor> = Vec::with_capacity(self.layers.len());
         for (index, layer) in self.layers.iter().enumerate() {
             let x = states.last().unwrap_or(&embedded);
             let sites = &self.sites[index * KINDS.len()..(index + 1) * KINDS.len()];
-            let input = LayerInput { x, layer, sites, pass };
+            let input = LayerInput { x, index, layer, sites, pass };
+            let dropout = |at: InLayer| pass.dropout(place::of_layer(index, at), self.dims.dropout);
             let [.., attention_output, intermediate, output] = &layer.linears;
-            let attended = self.drop(attention_output.forward(&sites[3], &context(input), pass), pass) + x;
-            let attended = layer.attention_norm.forward(&attended, pass);
+            let attended = attention_output.forward(&sites[3], &context(input), pass);
+            let attended = layer.attention_norm.after(&attended, x, dropout(InLayer::AttentionOutput), length, pass);
             let inner = intermediate.forward(&sites[4], &attended, pass).gelu("none");
-            let out = self.drop(output.forward(&sites[5], &inner, pass), pass) + &attended;
-            states.push(layer.output_norm.forward(&out, pass));
+            let out = output.forward(&sites[5], &inner, pass);
+            states.push(layer.output_norm.after(&out, &attended, dropout(InLayer::Output), length, pass));
         }
         states.iter().map(|state| state.view(whole.as_slice())).collect()
     }
@@ -235,26 +249,29 @@ impl Trunk {
     pub(crate) fn self_attended(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
         let mask = additive_mask(&inputs.mask, embedded.kind());
         self.forward(embedded, pass, |layer| {
-            let parts = [&layer.query(layer.x), &layer.key(layer.x), &layer.value(layer.x)];
-            self.attend(parts, &mask, None, pass)
+            let [query, key, value] = [layer.query(layer.x), layer.key(layer.x), layer.value(layer.x)];
+            let scale = ((self.dims.hidden / self.dims.heads) as f64).sqrt().recip();
+            self.attend([&query, &key, &value], None, &mask, scale, layer)
         })
     }
 
-    /// Dropout of hidden states.
-    pub(crate) fn drop(&self, x: Tensor, pass: Pass) -> Tensor {
-        if pass.train { x.dropout(self.dims.dropout, true) } else { x }
+    /// Dropout of the embeddings `[runs * rows, length, hidden]`.
+    pub(crate) fn drop_embeddings(&self, x: &Tensor, pass: Pass) -> Tensor {
+        pass.dropout(place::EMBEDDINGS, self.dims.dropout).hidden(x, x.size()[1], 0)
     }
 
-    /// Self-attention's context `[rows * length, hidden]` for query, key and value, of the same shape; `bias`
-    /// (`[rows, 1 or heads, 1 or length, length]`) is added to the scores.
-    pub(crate) fn attend(&self, parts: [&Tensor; 3], bias: &Tensor, scale: Option<f64>, pass: Pass) -> Tensor {
-        let (rows, _, _, length) = bias.size4().unwrap_or_default();
-        let [query, key, value] = parts.map(|x| x.view([rows, length, self.dims.heads, -1]).transpose(1, 2));
-        let dropout = if pass.train { self.dims.attention_dropout } else { 0.0 };
-        let bias = bias.to_kind(query.kind()).expand([rows, -1, length, length], true);
-        let context =
-            Tensor::scaled_dot_product_attention(&query, &key, &value, Some(&bias), dropout, false, scale, false);
-        context.transpose(1, 2).reshape([rows * length, self.dims.hidden])
+    /// Self-attention's context `[rows * length, hidden]` for query, key and value, of the same shape.
+    pub(crate) fn attend(
+        &self,
+        [query, key, value]: [&Tensor; 3],
+        positions: Option<[&Tensor; 2]>,
+        mask: &Tensor,
+        scale: f64,
+        layer: LayerInput,
+    ) -> Tensor {
+        let place = place::of_layer(layer.index, InLayer::Weights);
+        let dropout = layer.pass.dropout(place, self.dims.attention_dropout);
+        Attention { query, key, value, positions, mask, heads: self.dims.heads, scale, dropout }.context()
     }
 }
 
@@ -262,6 +279,7 @@ impl Trunk {
 #[derive(Clone, Copy)]
 pub(crate) struct LayerInput<'a> {
     pub x: &'a Tensor,
+    pub index: usize,
     layer: &'a Layer,
     sites: &'a [Site],
     pub pass: Pass<'a>,
@@ -285,5 +303,5 @@ impl LayerInput<'_> {
 pub(crate) fn additive_mask(mask: &Tensor, kind: Kind) -> Tensor {
     let far = if kind == Kind::Half { 6e4 } else { 1e30 };
     let (rows, length) = mask.size2().unwrap_or_default();
-    ((mask.to_kind(Kind::Float) - 1.0) * far).view([rows, 1, 1, length])
+    ((mask.to_kind(Kind::Float) - 1.0) * far).view([rows, 1, 1, length]).to_kind(kind)
 }

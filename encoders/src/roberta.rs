@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tch::{Kind, Tensor};
+use torch_ext::dropout::{Dropout, Randomness};
 
 use crate::checkpoint::Reader;
 use crate::config::Config;
@@ -10,7 +11,7 @@ use crate::error::Result;
 use crate::head::Head;
 use crate::parts::{BERT_SITES, Dims, Norm, Table, Trunk};
 use crate::registry::Entry;
-use crate::site::Pass;
+use crate::site::{Pass, place};
 
 /// Registry line.
 pub static ENTRY: Entry = Entry {
@@ -87,7 +88,7 @@ impl Encoder for Roberta {
         let positions = is_token.cumsum(1, Kind::Int64) * &is_token + self.pad_id;
         let sum =
             self.word.lookup(&inputs.ids, pass) + self.token_type.0.of(pass) + self.position.lookup(&positions, pass);
-        self.trunk.drop(self.norm.forward(&sum, pass), pass)
+        self.trunk.drop_embeddings(&self.norm.forward(&sum, pass), pass)
     }
 
     fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
@@ -98,10 +99,12 @@ impl Encoder for Roberta {
         Head::new(["classifier.dense", "classifier.out_proj"], &self.trunk.dims, outputs, seed, None)
     }
 
-    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], train: bool) -> Tensor {
-        let drop = |x: Tensor| if train { x.dropout(self.classifier_dropout, true) } else { x };
-        let first = drop(last_hidden.select(1, 0).to_kind(head[0].kind()));
-        let inner = drop(first.linear(&head[0], Some(&head[1])).tanh());
+    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor {
+        let drop = |x: &Tensor, place: i64| {
+            Dropout { random: dropout, place, rate: self.classifier_dropout }.hidden(x, 1, 0)
+        };
+        let first = drop(&last_hidden.select(1, 0).to_kind(head[0].kind()), place::POOLER);
+        let inner = drop(&first.linear(&head[0], Some(&head[1])).tanh(), place::CLASSIFIER);
         inner.linear(&head[2], Some(&head[3]))
     }
 }

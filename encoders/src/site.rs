@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
+use torch_ext::dropout::{Dropout, Randomness};
 
 /// One linear layer of the backbone that a method may adapt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +55,14 @@ impl SiteKind {
 
 /// What a method attaches to a backbone during one forward pass.
 pub trait Attach {
+    /// A and U of the branch `(x A^T) U^T` that is added to the linear at `site`: `[r, d_in]` and `[d_out, r]`, or a stack of
+    /// each for runs side by side.
+    fn low_rank(&self, _site: &Site) -> Option<[&Tensor; 2]> {
+        None
+    }
+
     /// The output of the linear at `site`, `[..., d_out]`, with what is attached there, for its input `x` (`[..., d_in]`)
-    /// and its own output `y`.
+    /// and its own output `y`; where there is no low-rank branch.
     fn output(&self, _site: &Site, _x: &Tensor, y: Tensor) -> Tensor {
         y
     }
@@ -77,6 +84,33 @@ impl Attach for Frozen {}
 pub struct Pass<'a> {
     /// What is attached.
     pub attach: &'a dyn Attach,
-    /// Whether the dropout of the configuration is on.
-    pub train: bool,
+    /// Numbers for the configuration's dropout, in training. A batch then holds the rows of all their runs, run by run.
+    pub dropout: Option<&'a Randomness>,
+}
+
+impl<'a> Pass<'a> {
+    /// Dropout at a place of the network.
+    pub(crate) fn dropout(self, place: i64, rate: f64) -> Dropout<'a> {
+        Dropout { random: self.dropout, place, rate }
+    }
+}
+
+/// Numbers of the places of dropout: those outside the layers, then four of every layer.
+pub(crate) mod place {
+    pub const EMBEDDINGS: i64 = 0;
+    pub const POOLER: i64 = 1;
+    pub const CLASSIFIER: i64 = 2;
+
+    /// Places of a layer.
+    #[derive(Clone, Copy)]
+    pub enum InLayer {
+        Distances,
+        Weights,
+        AttentionOutput,
+        Output,
+    }
+
+    pub fn of_layer(layer: usize, place: InLayer) -> i64 {
+        8 + 4 * layer as i64 + place as i64
+    }
 }

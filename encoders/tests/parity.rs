@@ -50,13 +50,13 @@ fn follow(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> (f64, 
     }
     let head = head(case, encoder, model, kind);
     let inputs = inputs(case);
-    let pass = Pass { attach: &Frozen, train: false };
+    let pass = Pass { attach: &Frozen, dropout: None };
     let embedded = encoder.embeddings(&inputs, pass);
     // The graph is cut here and joined again below, so that the gradient of the embeddings' output can be read.
     let leaf = embedded.detach().set_requires_grad(true);
     let states = encoder.layers(&leaf, &inputs, pass);
     let tensors: Vec<Tensor> = head.iter().map(|(_, t)| t.shallow_clone()).collect();
-    let logits = encoder.logits(states.last().unwrap(), &tensors, false);
+    let logits = encoder.logits(states.last().unwrap(), &tensors, None);
     let loss = loss(case, model, &logits);
     loss.backward();
     (&embedded * leaf.grad()).sum(None::<Kind>).backward();

@@ -43,7 +43,7 @@ pub fn measure(
         let (contestants, others) = rest.split_at(same_task.len());
         rest = others;
         progress
-            .begin(&format!("timing on {}", same_task[0].task), contestants.len() as u64 * (timing.rounds as u64 + 1));
+            .begin(&format!("timing on {}", same_task[0].task), 1, contestants.len() as u64 * (timing.rounds as u64 + 1));
         rounds(contestants, timing, inputs, &progress, stop, &mut |row| {
             rows.push(row);
             write_csv(&out.join("timings.csv"), &rows)
@@ -73,19 +73,20 @@ fn rounds(
     keep: &mut dyn FnMut(TimingRow) -> Result<()>,
 ) -> Result<()> {
     let mut trainers =
-        contestants.iter().map(|(spec, task)| Trainer::new(spec, inputs, task)).collect::<Result<Vec<_>>>()?;
+        contestants.iter().map(|(spec, task)| Trainer::new(&[spec], inputs, task)).collect::<Result<Vec<_>>>()?;
     for round in 0..=timing.rounds {
         for (trainer, (spec, _)) in trainers.iter_mut().zip(contestants) {
             torch_ext::allow_tf32(spec.train.precision == Precision::Tf32)?;
-            let row = trainer.epoch(round + 1, &mut |_, _| {
+            let rows = trainer.epoch(round + 1, &mut |_, _| {
                 progress.step();
                 if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
             })?;
+            let row = rows.into_iter().collect::<Result<Vec<_>>>()?.remove(0);
             // Round 0 warms up: allocator, kernels, caches.
             if round == 0 {
                 continue;
             }
-            let counts = trainer.step().method().counts(trainer.step().params());
+            let counts = trainer.step(0).method().counts(trainer.step(0).params());
             progress.say(&format!("round {round}: {} {:.2} s", spec.method, row.seconds));
             keep(TimingRow {
                 method: spec.method.clone(),

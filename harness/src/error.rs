@@ -58,6 +58,11 @@ impl Error {
         }
     }
 
+    /// Whether going on with other runs makes no sense: nothing could be stored, or the user said stop.
+    pub fn ends_the_sweep(&self) -> bool {
+        matches!(self, Error::Output { .. } | Error::Interrupted)
+    }
+
     /// What a caught panic says: libtorch's exceptions arrive as panics of tch.
     pub fn from_panic(panic: &(dyn std::any::Any + Send)) -> Self {
         let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());

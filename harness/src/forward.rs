@@ -1,11 +1,12 @@
 //! The forward pass of a run: rows as batches, batches as logits, logits as predictions.
 
 use datasets::Task;
-use datasets::batch::{Batch, Padding, batches};
+use datasets::batch::{Batch, Padding, batches, side_by_side};
 use datasets::metrics::Metric;
 use datasets::tokenizer::Encoded;
 use encoders::{Attach, Encoder, Inputs as Tokens, Pass};
 use tch::{Device, Kind, Reduction, Tensor};
+use torch_ext::dropout::Randomness;
 
 use crate::error::{Error, Result};
 use crate::inputs::Inputs;
@@ -87,6 +88,11 @@ impl<'a> Forward<'a> {
         batches(rows, order, batch_size, self.padding, self.max_length, self.pad_id)
     }
 
+    /// A batch of each run as one.
+    pub fn side_by_side(&self, batches: &[Batch]) -> Batch {
+        side_by_side(batches, self.pad_id)
+    }
+
     /// Batches on the device, by one transfer.
     pub fn upload(&self, batches: &[Batch]) -> Vec<DeviceBatch> {
         let tokens = batches.iter().flat_map(|batch| [&batch.ids, &batch.mask, &batch.type_ids]).flatten().copied();
@@ -108,28 +114,45 @@ impl<'a> Forward<'a> {
         batches.iter().map(on_device).collect()
     }
 
-    /// Logits `[rows, outputs]`, float32, with the head's tensors in the encoder's order.
+    /// Task loss `[]` of every run whose rows the batch holds, in training; one head a run, its tensors in the encoder's
+    /// order.
     ///
     /// # Errors
     /// An encoder without layers.
-    pub fn logits(&self, head: &[Tensor], attach: &dyn Attach, batch: &DeviceBatch, train: bool) -> Result<Tensor> {
-        let hidden = self.encoder.hidden_states(&batch.tokens, Pass { attach, train });
-        let last = hidden.last().ok_or_else(|| Error::Internal("the encoder has no layer".into()))?;
-        Ok(self.encoder.logits(last, head, train))
+    pub fn losses(
+        &self,
+        heads: &[Vec<Tensor>],
+        attach: &dyn Attach,
+        batch: &DeviceBatch,
+        random: &Randomness,
+    ) -> Result<Vec<Tensor>> {
+        let last = self.last_hidden(batch, Pass { attach, dropout: Some(random) })?;
+        let rows = last.size()[0] / heads.len() as i64;
+        let of_run = |(run, head): (usize, &Vec<Tensor>)| {
+            let run = run as i64;
+            let logits = self.encoder.logits(&last.narrow(0, run * rows, rows), head, Some(&random.run(run)));
+            self.loss(&logits, &batch.labels.narrow(0, run * rows, rows))
+        };
+        Ok(heads.iter().enumerate().map(of_run).collect())
     }
 
-    /// Mean cross-entropy, or mean squared error for a score (spec §4), `[]`.
-    pub fn loss(&self, logits: &Tensor, batch: &DeviceBatch) -> Tensor {
+    fn last_hidden(&self, batch: &DeviceBatch, pass: Pass) -> Result<Tensor> {
+        let hidden = self.encoder.hidden_states(&batch.tokens, pass).pop();
+        hidden.ok_or_else(|| Error::Internal("the encoder has no layer".into()))
+    }
+
+    /// Mean cross-entropy, or mean squared error for a score (spec §4), `[]`, of logits `[rows, outputs]`, float32.
+    fn loss(&self, logits: &Tensor, labels: &Tensor) -> Tensor {
         if self.task.is_regression() {
-            return logits.squeeze_dim(-1).mse_loss(&batch.labels, Reduction::Mean);
+            return logits.squeeze_dim(-1).mse_loss(labels, Reduction::Mean);
         }
-        logits.cross_entropy_loss::<&Tensor>(&batch.labels, None, Reduction::Mean, -100, 0.0)
+        logits.cross_entropy_loss::<&Tensor>(labels, None, Reduction::Mean, -100, 0.0)
     }
 
     /// Predicts every row, at least `batch_size` at a time. Rows are batched by length and given back in their own order.
     ///
     /// # Errors
-    /// As [`Forward::logits`].
+    /// An encoder without layers.
     pub fn predict(
         &self,
         head: &[Tensor],
@@ -143,8 +166,9 @@ impl<'a> Forward<'a> {
         let layout = self.layout(rows, &order, size);
         let made: Result<Vec<(Tensor, Tensor)>> = tch::no_grad(|| {
             let one = |batch: &DeviceBatch| {
-                let logits = self.logits(head, attach, batch, false)?;
-                let loss = self.loss(&logits, batch) * batch.labels.size()[0] as f64;
+                let last = self.last_hidden(batch, Pass { attach, dropout: None })?;
+                let logits = self.encoder.logits(&last, head, None);
+                let loss = self.loss(&logits, &batch.labels) * batch.labels.size()[0] as f64;
                 Ok((logits, loss))
             };
             // Nothing is read back before everything is queued.

@@ -12,8 +12,8 @@ use crate::{device, home};
 
 const CARGO_LOCK: &[u8] = include_bytes!("../../Cargo.lock");
 
-/// The manifest of a run that starts now, `previous` being what a cut-off start left behind.
-pub fn manifest(inputs: &Inputs, data: &TaskData, previous: Option<Manifest>) -> Manifest {
+/// The manifest of a run that starts now, one of `together` side by side, `previous` being what a cut-off start left behind.
+pub fn manifest(inputs: &Inputs, data: &TaskData, together: usize, previous: Option<Manifest>) -> Manifest {
     let (git_commit, git_dirty) = source_tree(&home::dir());
     Manifest {
         rankbench: env!("CARGO_PKG_VERSION").into(),
@@ -24,6 +24,7 @@ pub fn manifest(inputs: &Inputs, data: &TaskData, previous: Option<Manifest>) ->
         device: device::name(inputs.device),
         driver: if inputs.device.is_cuda() { device::driver().unwrap_or_default() } else { String::new() },
         threads: i64::from(tch::get_num_threads()),
+        together,
         files: inputs.files.iter().chain(&data.files).cloned().collect(),
         started_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         restarts: previous.map_or(0, |manifest| manifest.restarts + 1),

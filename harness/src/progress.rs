@@ -46,9 +46,9 @@ impl Progress {
         }
     }
 
-    /// A run begins.
-    pub fn begin(&self, label: &str, steps: u64) {
-        self.current.set(self.current.get() + 1);
+    /// A run begins, or several side by side.
+    pub fn begin(&self, label: &str, runs: usize, steps: u64) {
+        self.current.set(self.current.get() + runs);
         *self.label.borrow_mut() = label.to_string();
         let place = format!("[{}/{}]", self.current.get(), self.total);
         match &self.bars {

@@ -1,9 +1,10 @@
-//! One run: train, evaluate, choose checkpoints, store.
+//! A run, or several side by side: train, evaluate, choose checkpoints, store.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use datasets::tokenizer::Encoded;
+use methods::Step;
 use methods::method::ranks;
 
 use crate::clock::Clock;
@@ -30,45 +31,85 @@ pub struct Bench<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// Makes one run and stores it as it goes on; `DONE` is written last.
+/// A run and where it is stored.
+pub type Stored<'a> = (&'a RunSpec, &'a RunDir);
+
+/// Makes runs that differ in their seed only, side by side, and stores each as it goes on; `DONE` is written last. A run
+/// that fails does not take the others with it.
 ///
 /// # Errors
-/// Options that do not fit, a loss that is not finite, a file that cannot be written, Ctrl-C.
-pub fn run(spec: &RunSpec, data: &TaskData, dir: &RunDir, bench: Bench) -> Result<Outcome> {
+/// Of all of them: options that do not fit, a file that cannot be written, Ctrl-C. Of one: a loss that is not finite.
+pub fn run(runs: &[Stored], data: &TaskData, bench: Bench) -> Result<Vec<Result<Outcome>>> {
     let started = Instant::now();
-    dir.write_json("manifest.json", &manifest(bench.inputs, data, dir.previous_manifest()))?;
-    let mut trainer = Trainer::new(spec, bench.inputs, data)?;
-    let mut watch = Watch::new(spec, data, dir, bench);
-    let mut epochs: Vec<EpochRow> = Vec::new();
-    for epoch in 1..=spec.train.epochs {
-        let row = trainer.epoch(epoch, &mut |trainer, clock| watch.after_step(trainer, clock))?;
-        epochs.push(row);
-        dir.write_rows("epochs.csv", &epochs)?;
-        let is_last = epoch == spec.train.epochs;
-        if watch.is_due_after(epoch) || (is_last && watch.evals.is_empty()) {
-            watch.evaluate(&trainer)?;
+    for (_, dir) in runs {
+        dir.write_json("manifest.json", &manifest(bench.inputs, data, runs.len(), dir.previous_manifest()))?;
+    }
+    let specs: Vec<&RunSpec> = runs.iter().map(|(spec, _)| *spec).collect();
+    let mut trainer = Trainer::new(&specs, bench.inputs, data)?;
+    let mut watches: Vec<Watch> =
+        runs.iter().enumerate().map(|(index, &stored)| Watch::new(index, stored, data, bench)).collect();
+    for epoch in 1..=specs.first().map_or(0, |spec| spec.train.epochs) {
+        let rows = trainer.epoch(epoch, &mut |trainer, clock| {
+            watches.iter_mut().try_for_each(|watch| watch.after_step(trainer, clock))
+        })?;
+        for (watch, row) in watches.iter_mut().zip(rows) {
+            watch.after_epoch(&trainer, row)?;
+        }
+        if watches.iter().all(|watch| watch.failed.is_some()) {
+            break;
         }
     }
-    let outcome = conclude(&mut trainer, watch, &epochs, started)?;
-    dir.finish(&outcome)?;
-    Ok(outcome)
+    watches.into_iter().map(|watch| conclude(&trainer, watch, started)).map(separated).collect()
+}
+
+/// What ends everything, and what only one run ends with.
+fn separated<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Err(error) if error.ends_the_sweep() => Err(error),
+        result => Ok(result),
+    }
 }
 
 /// Everything seen of a run so far.
 struct Watch<'a> {
+    index: usize,
     spec: &'a RunSpec,
     data: &'a TaskData,
     dir: &'a RunDir,
     bench: Bench<'a>,
     tracks: Vec<Track>,
+    epochs: Vec<EpochRow>,
     evals: Vec<EvalRow>,
     ranks: Vec<RankRow>,
+    /// What the run ended with before its last step.
+    failed: Option<Error>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(spec: &'a RunSpec, data: &'a TaskData, dir: &'a RunDir, bench: Bench<'a>) -> Self {
+    fn new(index: usize, (spec, dir): Stored<'a>, data: &'a TaskData, bench: Bench<'a>) -> Self {
         let tracks = data.dev_sets.iter().map(|set| Track::new(set.name)).collect();
-        Watch { spec, data, dir, bench, tracks, evals: Vec::new(), ranks: Vec::new() }
+        let (epochs, evals, ranks) = (Vec::new(), Vec::new(), Vec::new());
+        Watch { index, spec, data, dir, bench, tracks, epochs, evals, ranks, failed: None }
+    }
+
+    /// Goes on with the rest where only this run came to an end.
+    fn survive(&mut self, result: Result<()>) -> Result<()> {
+        self.failed = separated(result)?.err();
+        Ok(())
+    }
+
+    fn after_epoch(&mut self, trainer: &Trainer, row: Result<EpochRow>) -> Result<()> {
+        if self.failed.is_some() {
+            return Ok(());
+        }
+        let result = row.and_then(|row| {
+            let is_last = row.epoch == self.spec.train.epochs;
+            let is_due = self.is_due_after(row.epoch);
+            self.epochs.push(row);
+            self.dir.write_rows("epochs.csv", &self.epochs)?;
+            if is_due || (is_last && self.evals.is_empty()) { self.evaluate(trainer) } else { Ok(()) }
+        });
+        self.survive(result)
     }
 
     fn after_step(&mut self, trainer: &Trainer, clock: &mut Clock) -> Result<()> {
@@ -77,8 +118,13 @@ impl<'a> Watch<'a> {
         }
         self.bench.progress.step();
         match self.spec.train.evaluate {
-            EvaluateEvery::Steps(every) if trainer.step().done().is_multiple_of(every.max(1)) => {
-                clock.pause(|| self.evaluate(trainer))
+            EvaluateEvery::Steps(every)
+                if self.failed.is_none() && trainer.step(self.index).done().is_multiple_of(every.max(1)) =>
+            {
+                clock.pause(|| {
+                    let result = self.evaluate(trainer);
+                    self.survive(result)
+                })
             }
             _ => Ok(()),
         }
@@ -90,15 +136,16 @@ impl<'a> Watch<'a> {
 
     /// Metrics on validation and test of every development set, ranks of every site, and a place among the checkpoints.
     fn evaluate(&mut self, trainer: &Trainer) -> Result<()> {
-        let step = trainer.step().done();
-        let effective = trainer.step().method().counts(trainer.step().params()).effective;
+        let trained = trainer.step(self.index);
+        let step = trained.done();
+        let effective = trained.method().counts(trained.params()).effective;
         let steps_an_epoch = self.data.train.len().div_ceil(self.spec.train.batch_size);
         let epoch = step as f64 / steps_an_epoch as f64;
         let mut said = Vec::new();
         for (set, track) in self.data.dev_sets.iter().zip(&mut self.tracks) {
             let mut scored = Vec::new();
             for (split, rows) in splits(set) {
-                let Predicted { values: predictions, loss, .. } = trainer.predict(rows)?;
+                let Predicted { values: predictions, loss, .. } = trainer.predict(self.index, rows)?;
                 let metrics = scores(self.data.task, rows, &predictions)?;
                 let row = |(metric, value): (String, f64)| {
                     let (split, dev_set) = (split.to_string(), set.name.to_string());
@@ -109,9 +156,9 @@ impl<'a> Watch<'a> {
             }
             let (name, value) = selection(self.data, &scored)?;
             said.push(format!("{} {name} {:.2}", set.name, 100.0 * value));
-            track.offer(step, value, scored, || trainer.step().params().state());
+            track.offer(step, value, scored, || trained.params().state());
         }
-        self.ranks.extend(ranks(trainer.step().method(), trainer.step().params()).into_iter().map(|site| RankRow {
+        self.ranks.extend(ranks(trained.method(), trained.params()).into_iter().map(|site| RankRow {
             step,
             site: site.site,
             layer: site.layer,
@@ -146,12 +193,15 @@ fn selection(data: &TaskData, scored: &[Scored]) -> Result<(String, f64)> {
 
 /// What was scored at the selected checkpoint of each development set; counts and export at the first one's, which
 /// stands for the run where a task has two.
-fn conclude(trainer: &mut Trainer, watch: Watch, epochs: &[EpochRow], started: Instant) -> Result<Outcome> {
-    let Watch { data, dir, bench, tracks, .. } = watch;
-    let steps = trainer.step().done();
+fn conclude(trainer: &Trainer, watch: Watch, started: Instant) -> Result<Outcome> {
+    let Watch { index, data, dir, bench, tracks, epochs, failed, .. } = watch;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let steps = trainer.step(index).done();
     let mut results = Vec::new();
     let mut predictions: Vec<PredictionRow> = Vec::new();
-    let mut collapse: Vec<String> = health::stuck(epochs).into_iter().collect();
+    let mut collapse: Vec<String> = health::stuck(&epochs).into_iter().collect();
     for (set, track) in data.dev_sets.iter().zip(&tracks) {
         let best = selected(track)?;
         let reported = best.scored.last().ok_or_else(|| Error::Internal("nothing was scored".into()))?;
@@ -167,11 +217,13 @@ fn conclude(trainer: &mut Trainer, watch: Watch, epochs: &[EpochRow], started: I
         });
     }
     let first = tracks.first().ok_or_else(|| Error::Internal(format!("task {} has no dev set", data.task.name)))?;
-    trainer.restore(&selected(first)?.state)?;
-    export(trainer, bench.inputs, dir)?;
+    trainer.restore(index, &selected(first)?.state)?;
+    export(trainer, index, bench.inputs, dir)?;
     dir.write_rows("predictions.csv", &predictions)?;
-    let parameters = count(trainer, bench.inputs, data);
-    Ok(Outcome { results, parameters, steps, wall_seconds: started.elapsed().as_secs_f64(), collapse })
+    let parameters = count(trainer.step(index), bench.inputs, data);
+    let outcome = Outcome { results, parameters, steps, wall_seconds: started.elapsed().as_secs_f64(), collapse };
+    dir.finish(&outcome)?;
+    Ok(outcome)
 }
 
 fn selected(track: &Track) -> Result<&Checkpoint> {
@@ -191,9 +243,9 @@ fn prediction_rows(set: &DevData, scored: &Scored) -> Vec<PredictionRow> {
     rows.iter().zip(&scored.predictions).map(row).collect()
 }
 
-fn count(trainer: &Trainer, inputs: &Inputs, data: &TaskData) -> Parameters {
-    let params = trainer.step().params();
-    let counts = trainer.step().method().counts(params);
+fn count(step: &Step, inputs: &Inputs, data: &TaskData) -> Parameters {
+    let params = step.params();
+    let counts = step.method().counts(params);
     Parameters {
         allocated: counts.allocated,
         effective: counts.effective,
@@ -204,8 +256,8 @@ fn count(trainer: &Trainer, inputs: &Inputs, data: &TaskData) -> Parameters {
 }
 
 /// Writes `adapter/` in PEFT's layout.
-fn export(trainer: &Trainer, inputs: &Inputs, dir: &RunDir) -> Result<()> {
-    let exported = trainer.exported();
+fn export(trainer: &Trainer, run: usize, inputs: &Inputs, dir: &RunDir) -> Result<()> {
+    let exported = trainer.exported(run);
     dir.write_json("adapter/adapter_config.json", &exported.config(&inputs.backbone.name))?;
     dir.write("adapter/adapter_model.safetensors", &exported.weights()?)
 }

@@ -144,6 +144,11 @@ impl RunSpec {
         format!("{}-{}-s{}-{}", self.task, self.method, self.seed, &digest[..10])
     }
 
+    /// Whether another run is this one with another seed, so that both can be trained side by side.
+    pub fn differs_in_seed_only(&self, other: &RunSpec) -> bool {
+        RunSpec { seed: other.seed, ..self.clone() } == *other
+    }
+
     /// Whether the rows are the embedded synthetic ones.
     pub fn is_synthetic(&self) -> bool {
         self.data.source == "micro"

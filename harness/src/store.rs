@@ -31,12 +31,20 @@ pub struct Manifest {
     pub driver: String,
     /// Threads libtorch used.
     pub threads: i64,
+    /// Runs that were trained side by side, this one among them.
+    #[serde(default = "alone")]
+    pub together: usize,
     /// Files read, with their sha256.
     pub files: Vec<(String, String)>,
     /// Start, seconds since 1970.
     pub started_unix: u64,
     /// How many times this run was started over after being cut off.
     pub restarts: usize,
+}
+
+/// A manifest from before runs were trained side by side.
+fn alone() -> usize {
+    1
 }
 
 /// How a run stands.

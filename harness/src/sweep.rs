@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::inputs::{Data, Inputs, TaskData};
 use crate::progress::{Progress, spoken};
 use crate::record::Outcome;
-use crate::run::{Bench, run};
+use crate::run::{Bench, Stored, run};
 use crate::spec::{Precision, RunSpec};
 use crate::store::RunDir;
 use crate::train::{Trainer, lengths};
@@ -48,15 +48,16 @@ pub fn preflight(plan: &[RunSpec], inputs: &Inputs, data: &Data) -> Result<()> {
 }
 
 fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
-    let trainer = Trainer::new(spec, inputs, task)?;
-    let stages = trainer.step().method().stages();
+    let trainer = Trainer::new(&[spec], inputs, task)?;
+    let step = trainer.step(0);
+    let method = step.method();
+    let stages = method.stages();
     if stages > 1 {
         return Err(Error::Usage(format!(
             "the options ask for a schedule of {stages} stages, and `run` trains one; leave the schedule out"
         )));
     }
-    let method = trainer.step().method();
-    let adapters = tch::no_grad(|| method.adapters(&trainer.step().params().views()));
+    let adapters = tch::no_grad(|| method.adapters(&step.params().views()));
     let attached = method.sites().iter().zip(&adapters.0).filter_map(|(site, a)| Some((site, a.as_ref()?)));
     for (site, adapter) in attached {
         let (rank, most) = (adapter.a.size()[0], site.d_in.min(site.d_out));
@@ -70,11 +71,19 @@ fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
     Ok(())
 }
 
-/// Makes every run that is not finished, in order, below `runs`.
+/// Makes every run that is not finished, below `runs`: in order, and up to `together` that differ in their seed only side
+/// by side, where the method can.
 ///
 /// # Errors
 /// Ctrl-C, a file that cannot be written, input that can no longer be read. A run that fails is no error here.
-pub fn sweep(plan: &[RunSpec], inputs: &Inputs, data: &Data, runs: &Path, stop: &AtomicBool) -> Result<Swept> {
+pub fn sweep(
+    plan: &[RunSpec],
+    inputs: &Inputs,
+    data: &Data,
+    runs: &Path,
+    together: usize,
+    stop: &AtomicBool,
+) -> Result<Swept> {
     let mut open: Vec<(&RunSpec, RunDir)> = Vec::new();
     for spec in plan {
         let dir = RunDir::open(runs, spec)?;
@@ -93,22 +102,34 @@ pub fn sweep(plan: &[RunSpec], inputs: &Inputs, data: &Data, runs: &Path, stop: 
     let progress = Progress::new(open.len(), planned);
     let bench = Bench { inputs, progress: &progress, stop };
     let mut failed = 0;
-    for (spec, dir) in &open {
-        let task = data.of_run(spec, &inputs.tokenizer)?;
-        let steps = steps(spec, inputs, data)?;
-        progress.begin(&format!("{} {} seed {}", spec.task, spec.method, spec.seed), steps);
+    for group in groups(&open, together)? {
+        let (first, _) = group[0];
+        let task = data.of_run(first, &inputs.tokenizer)?;
+        let steps = steps(first, inputs, data)?;
+        let seeds: Vec<String> = group.iter().map(|(spec, _)| spec.seed.to_string()).collect();
+        let label = format!("{} {} seed {}", first.task, first.method, seeds.join(", "));
+        progress.begin(&label, group.len(), steps * group.len() as u64);
         let started = Instant::now();
-        match guarded(spec, &task, dir, bench) {
-            Ok(outcome) => progress.end(&format!("{} in {}", headline(&outcome), spoken(started.elapsed()))),
-            Err(error) if ends_the_sweep(&error) => {
+        let outcomes = match guarded(&group, &task, bench) {
+            Err(error) if error.ends_the_sweep() => {
                 progress.finish();
                 return Err(error);
             }
-            Err(error) => {
-                failed += 1;
-                dir.fail(&error.to_string())?;
-                progress.skip(steps);
-                progress.end(&format!("FAILED: {error}"));
+            Err(error) => group.iter().map(|_| Err(error.to_string())).collect::<Vec<_>>(),
+            Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(|e| e.to_string())).collect(),
+        };
+        for ((outcome, (_, dir)), seed) in outcomes.into_iter().zip(&group).zip(seeds) {
+            let whose = if group.len() > 1 { format!("seed {seed}: ") } else { String::new() };
+            match outcome {
+                Ok(outcome) => {
+                    progress.end(&format!("{whose}{} in {}", headline(&outcome), spoken(started.elapsed())));
+                }
+                Err(reason) => {
+                    failed += 1;
+                    dir.fail(&reason)?;
+                    progress.skip(steps);
+                    progress.end(&format!("{whose}FAILED: {reason}"));
+                }
             }
         }
     }
@@ -116,23 +137,32 @@ pub fn sweep(plan: &[RunSpec], inputs: &Inputs, data: &Data, runs: &Path, stop: 
     Ok(Swept { total: plan.len(), known, failed })
 }
 
+/// The open runs, those that can be trained side by side in groups of at most `together`, each group where its first run is.
+fn groups<'a>(open: &'a [(&'a RunSpec, RunDir)], together: usize) -> Result<Vec<Vec<Stored<'a>>>> {
+    let mut groups: Vec<Vec<Stored>> = Vec::new();
+    for (spec, dir) in open {
+        let most = if methods::registry::find(&spec.method)?.is_stackable { together } else { 1 };
+        let fits = |group: &&mut Vec<Stored>| group.len() < most && group[0].0.differs_in_seed_only(spec);
+        match groups.iter_mut().find(fits) {
+            Some(group) => group.push((spec, dir)),
+            None => groups.push(vec![(spec, dir)]),
+        }
+    }
+    Ok(groups)
+}
+
 /// Optimiser steps of a run.
 fn steps(spec: &RunSpec, inputs: &Inputs, data: &Data) -> Result<u64> {
     Ok(lengths(&spec.train, data.of_run(spec, &inputs.tokenizer)?.train.len()).0 as u64)
 }
 
-/// A run whose libtorch call throws must not take the sweep with it.
-fn guarded(spec: &RunSpec, task: &Rc<TaskData>, dir: &RunDir, bench: Bench) -> Result<Outcome> {
-    torch_ext::allow_tf32(spec.train.precision == Precision::Tf32)?;
-    match catch_unwind(AssertUnwindSafe(|| run(spec, task, dir, bench))) {
+/// Runs whose libtorch call throws must not take the sweep with them.
+fn guarded(runs: &[Stored], task: &Rc<TaskData>, bench: Bench) -> Result<Vec<Result<Outcome>>> {
+    torch_ext::allow_tf32(runs[0].0.train.precision == Precision::Tf32)?;
+    match catch_unwind(AssertUnwindSafe(|| run(runs, task, bench))) {
         Ok(result) => result,
         Err(panic) => Err(Error::from_panic(panic.as_ref())),
     }
-}
-
-/// Whether going on makes no sense: nothing could be stored, or the user said stop.
-fn ends_the_sweep(error: &Error) -> bool {
-    matches!(error, Error::Output { .. } | Error::Interrupted)
 }
 
 fn headline(outcome: &Outcome) -> String {

@@ -1,7 +1,9 @@
 //! The training loop. It names no method: whatever differs between methods lies behind [`methods::Method`].
 
 use std::collections::BTreeMap;
+use std::slice;
 
+use datasets::batch::Batch;
 use datasets::random::torch_randperm;
 use datasets::tokenizer::Encoded;
 use encoders::Attach;
@@ -11,6 +13,7 @@ use methods::params::{Builder, GroupKind, Slot, Views};
 use methods::step::StepLoss;
 use methods::{Context, Protocol, Step};
 use tch::{Kind, Tensor};
+use torch_ext::dropout::Randomness;
 use torch_ext::graph::Graph;
 
 use crate::clock::Clock;
@@ -45,23 +48,46 @@ impl HeadPart {
     }
 }
 
-/// One run in training.
+/// What each of the runs that are trained side by side has for itself.
+struct Run {
+    seeds: Seeds,
+    head: Vec<HeadPart>,
+    step: Step,
+}
+
+impl Run {
+    fn head_values(&self, views: &Views) -> Vec<Tensor> {
+        self.head.iter().map(|part| part.value(views)).collect()
+    }
+}
+
+/// Runs in training that differ in nothing but their seed: usually one; several share the passes through the backbone, each
+/// with its own adapters, data order, dropout and optimisers.
 pub struct Trainer<'a> {
     forward: Forward<'a>,
     data: &'a TaskData,
     train: &'a TrainSpec,
-    seeds: Seeds,
-    head: Vec<HeadPart>,
-    step: Step,
-    /// Recorded steps by rows and length, where steps are recorded.
-    captures: Option<BTreeMap<(usize, usize), Option<Captured>>>,
+    runs: Vec<Run>,
+    random: Randomness,
+    /// Recorded steps, where steps are recorded.
+    captures: Option<BTreeMap<Recorded, Option<Captured>>>,
 }
+
+/// What a recorded step serves: rows, length, and phase of the method.
+type Recorded = (usize, usize, usize);
 
 /// A training step recorded as a CUDA graph: it reads `batch` and writes `losses`.
 struct Captured {
     graph: Graph,
     batch: DeviceBatch,
-    losses: StepLoss,
+    losses: Vec<StepLoss>,
+}
+
+/// Sums over the steps of an epoch, on the device.
+struct Sums {
+    task: Tensor,
+    penalty: Tensor,
+    tokens: u64,
 }
 
 /// Steps of a run: those that are taken, and those the learning-rate schedule counts.
@@ -107,11 +133,201 @@ pub fn order(rows: &[Encoded], train: &TrainSpec, seed: u64) -> Vec<usize> {
 }
 
 impl<'a> Trainer<'a> {
-    /// Head, adapters and optimisers at their start values.
+    /// Heads, adapters and optimisers at their start values, for runs that differ in their seed only.
     ///
     /// # Errors
-    /// Options that do not fit the run.
-    pub fn new(spec: &'a RunSpec, inputs: &'a RunInputs, data: &'a TaskData) -> Result<Self> {
+    /// Options that do not fit the run; no run.
+    pub fn new(specs: &[&'a RunSpec], inputs: &'a RunInputs, data: &'a TaskData) -> Result<Self> {
+        let spec = specs.first().ok_or_else(|| Error::Internal("no run to train".into()))?;
+        let runs = specs.iter().map(|spec| Run::new(spec, inputs, data)).collect::<Result<Vec<_>>>()?;
+        let seeds: Vec<i64> = runs.iter().map(|run| run.seeds.dropout).collect();
+        let TrainSpec { precision, padding, max_length, .. } = spec.train;
+        let forward = Forward::new(inputs, data.task, precision, padding, max_length)?;
+        let random = Randomness::new(&seeds, inputs.device);
+        Ok(Trainer { forward, data, train: &spec.train, runs, random, captures: inputs.graphs.then(BTreeMap::new) })
+    }
+
+    /// Trained values, method and step count of a run.
+    pub fn step(&self, run: usize) -> &Step {
+        &self.runs[run].step
+    }
+
+    /// Overwrites a run's trained values with a copy taken by [`methods::params::Params::state`].
+    pub fn restore(&self, run: usize, state: &[(String, Tensor)]) -> Result<()> {
+        let taken = state.iter().all(|(group, value)| self.step(run).params().load(group, value));
+        if taken { Ok(()) } else { Err(Error::Internal("a checkpoint of another run was restored".into())) }
+    }
+
+    /// What was trained, as files hold it; the head is always there, trained or not: without it an adapter's results
+    /// cannot be had again.
+    pub fn exported(&self, run: usize) -> Exported {
+        let run = &self.runs[run];
+        tch::no_grad(|| {
+            let views = run.step.params().views();
+            let head: BTreeMap<String, Tensor> =
+                run.head.iter().map(|part| (part.name.clone(), part.value(&views).copy())).collect();
+            Exported::new(run.step.method(), &views, head)
+        })
+    }
+
+    /// Tokens of the longest training row, padded: what a batch can come to.
+    pub fn longest(&self) -> usize {
+        let all: Vec<usize> = (0..self.data.train.len()).collect();
+        self.forward
+            .layout(&self.data.train, &all, self.train.batch_size)
+            .iter()
+            .map(|batch| batch.length)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Trains one epoch, from 1, and gives a row for each run; `seconds` of runs side by side are an equal share of the
+    /// whole. `between` is called after every step with the running clock: what must not count is done in a pause of it,
+    /// what waits for nothing needs none.
+    ///
+    /// # Errors
+    /// Whatever `between` ends with; for one run, a loss that is not finite.
+    pub fn epoch(
+        &mut self,
+        epoch: usize,
+        between: &mut dyn FnMut(&Self, &mut Clock) -> Result<()>,
+    ) -> Result<Vec<Result<EpochRow>>> {
+        let (device, size) = (self.forward.device, self.train.batch_size);
+        let orders: Vec<Vec<usize>> =
+            self.runs.iter().map(|run| order(&self.data.train, self.train, run.seeds.order(epoch))).collect();
+        torch_ext::reset_peak_memory(device)?;
+        let mut clock = Clock::start(device)?;
+        let zero = || Tensor::zeros([], (Kind::Double, device));
+        let mut sums: Vec<Sums> =
+            self.runs.iter().map(|_| Sums { task: zero(), penalty: zero(), tokens: 0 }).collect();
+        let (mut steps, mut padded_tokens) = (0, 0);
+        for start in (0..self.data.train.len()).step_by(size * BATCHES_AHEAD) {
+            let end = self.data.train.len().min(start + size * BATCHES_AHEAD);
+            let layouts: Vec<Vec<Batch>> =
+                orders.iter().map(|order| self.forward.layout(&self.data.train, &order[start..end], size)).collect();
+            let layout = self.joined(&layouts);
+            for (index, (batch, on_device)) in layout.iter().zip(self.forward.upload(&layout)).enumerate() {
+                let losses = self.train_step((batch.rows, batch.length), &on_device)?;
+                for ((sums, losses), layout) in sums.iter_mut().zip(losses).zip(&layouts) {
+                    let _ = sums.task.g_add_(&losses.task);
+                    if let Some(term) = losses.penalty {
+                        let _ = sums.penalty.g_add_(&term);
+                    }
+                    sums.tokens += layout[index].tokens;
+                }
+                steps += 1;
+                padded_tokens += (batch.rows * batch.length / self.runs.len()) as u64;
+                between(self, &mut clock)?;
+            }
+        }
+        let seconds = clock.stop()? / self.runs.len() as f64;
+        let peak_memory_mib = torch_ext::peak_memory(device)? as f64 / (1024.0 * 1024.0);
+        let mean = |sum: &Tensor| sum.double_value(&[]) / steps.max(1) as f64;
+        let row = |sums: &Sums| {
+            let (task_loss, penalty, tokens) = (mean(&sums.task), mean(&sums.penalty), sums.tokens);
+            if !(task_loss + penalty).is_finite() {
+                let lr = self.train.lr;
+                return Err(Error::Diverged(format!(
+                    "the loss is not finite in epoch {epoch}; a smaller lr than {lr} may help"
+                )));
+            }
+            Ok(EpochRow { epoch, steps, seconds, task_loss, penalty, tokens, padded_tokens, peak_memory_mib })
+        };
+        Ok(sums.iter().map(row).collect())
+    }
+
+    /// The runs' batches as one of each step.
+    fn joined(&self, layouts: &[Vec<Batch>]) -> Vec<Batch> {
+        let count = layouts.first().map_or(0, Vec::len);
+        let of_step = |index: usize| layouts.iter().map(|layout| layout[index].clone()).collect::<Vec<_>>();
+        (0..count).map(|index| self.forward.side_by_side(&of_step(index))).collect()
+    }
+
+    /// One step of every run. Where steps are recorded, the first of its kind is run plainly, the second is recorded, and
+    /// every later one is a replay.
+    fn train_step(&mut self, (rows, length): (usize, usize), batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
+        let key = (rows, length, self.step(0).phase());
+        let known = self.captures.as_mut().map(|captures| captures.remove(&key));
+        let losses = match known {
+            None => self.compute(batch)?,
+            Some(None) => {
+                let losses = self.compute(batch)?;
+                self.keep(key, None);
+                losses
+            }
+            Some(Some(None)) => {
+                let batch = batch.copy();
+                let (graph, losses) = Graph::capture(|| self.compute(&batch))?;
+                graph.replay()?;
+                let kept = losses.iter().map(StepLoss::shallow_clone).collect();
+                self.keep(key, Some(Captured { graph, batch, losses: kept }));
+                losses
+            }
+            Some(Some(Some(captured))) => {
+                captured.batch.overwrite(batch);
+                captured.graph.replay()?;
+                let losses = captured.losses.iter().map(StepLoss::shallow_clone).collect();
+                self.keep(key, Some(captured));
+                losses
+            }
+        };
+        self.runs.iter_mut().for_each(|run| run.step.advance());
+        Ok(losses)
+    }
+
+    fn keep(&mut self, key: Recorded, captured: Option<Captured>) {
+        if let Some(captures) = &mut self.captures {
+            captures.insert(key, captured);
+        }
+    }
+
+    /// What a step computes, all of it on the device: losses, gradients, updates.
+    fn compute(&mut self, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
+        let views: Vec<Views> = self.runs.iter().map(|run| run.step.params().views()).collect();
+        let heads: Vec<Vec<Tensor>> = self.runs.iter().zip(&views).map(|(run, views)| run.head_values(views)).collect();
+        let attached = attached(&self.runs, &views, self.train.precision.kind());
+        let task = self.forward.losses(&heads, attached.as_ref(), batch, &self.random)?;
+        let of_runs = self.runs.iter().zip(&task).zip(&views);
+        let (totals, losses): (Vec<Tensor>, Vec<StepLoss>) =
+            of_runs.map(|((run, task), views)| run.step.loss(task, views)).unzip();
+        // No run's loss depends on another's values, so the gradient of the sum is that of each.
+        Tensor::stack(&totals, 0).sum(None::<Kind>).f_backward()?;
+        for run in &mut self.runs {
+            let _norm = run.step.update()?;
+        }
+        self.random.advance();
+        Ok(losses)
+    }
+
+    /// Predicts every row with a run's values as they are.
+    ///
+    /// # Errors
+    /// As [`Forward::predict`].
+    pub fn predict(&self, run: usize, rows: &[Encoded]) -> Result<Predicted> {
+        tch::no_grad(|| {
+            let run = &self.runs[run];
+            let views = run.step.params().views();
+            let attached = attached(slice::from_ref(run), slice::from_ref(&views), self.train.precision.kind());
+            self.forward.predict(&run.head_values(&views), attached.as_ref(), rows, self.train.batch_size)
+        })
+    }
+}
+
+/// What the method attaches for all runs, rounded to a kind.
+fn attached(runs: &[Run], views: &[Views], kind: Kind) -> Box<dyn Attach> {
+    let rounded: Vec<Views> = match kind {
+        Kind::Float => Vec::new(),
+        kind => runs.iter().map(|run| run.step.params().views_as(kind)).collect(),
+    };
+    let method = runs[0].step.method();
+    match if rounded.is_empty() { views } else { &rounded } {
+        [one] => method.attach(one),
+        several => method.attach(&Views::together(several)),
+    }
+}
+
+impl Run {
+    fn new(spec: &RunSpec, inputs: &RunInputs, data: &TaskData) -> Result<Self> {
         let encoder = inputs.encoder.as_ref();
         let seeds = Seeds::of(spec.seed);
         let protocol = protocol(&spec.train, data.train.len());
@@ -137,149 +353,7 @@ impl<'a> Trainer<'a> {
                 HeadPart { name: p.name, value }
             })
             .collect();
-        let step = Step::new(params.finish(), method, &protocol);
-        tch::manual_seed(seeds.dropout);
-        let TrainSpec { precision, padding, max_length, .. } = spec.train;
-        let forward = Forward::new(inputs, data.task, precision, padding, max_length)?;
-        let captures = inputs.graphs.then(BTreeMap::new);
-        Ok(Trainer { forward, data, train: &spec.train, seeds, head, step, captures })
-    }
-
-    /// Trained values, method and step count.
-    pub fn step(&self) -> &Step {
-        &self.step
-    }
-
-    /// Overwrites the trained values with a copy taken by [`methods::params::Params::state`].
-    pub fn restore(&self, state: &[(String, Tensor)]) -> Result<()> {
-        let taken = state.iter().all(|(group, value)| self.step.params().load(group, value));
-        if taken { Ok(()) } else { Err(Error::Internal("a checkpoint of another run was restored".into())) }
-    }
-
-    /// What was trained, as files hold it; the head is always there, trained or not: without it an adapter's results
-    /// cannot be had again.
-    pub fn exported(&self) -> Exported {
-        tch::no_grad(|| {
-            let views = self.step.params().views();
-            let head: BTreeMap<String, Tensor> =
-                self.head.iter().map(|part| (part.name.clone(), part.value(&views).copy())).collect();
-            Exported::new(self.step.method(), &views, head)
-        })
-    }
-
-    /// Tokens of the longest training row, padded: what a batch can come to.
-    pub fn longest(&self) -> usize {
-        let all: Vec<usize> = (0..self.data.train.len()).collect();
-        self.forward
-            .layout(&self.data.train, &all, self.train.batch_size)
-            .iter()
-            .map(|batch| batch.length)
-            .max()
-            .unwrap_or(0)
-    }
-
-    /// Trains one epoch, from 1. `between` is called after every step with the running clock: what must not count is
-    /// done in a pause of it, what waits for nothing needs none.
-    ///
-    /// # Errors
-    /// A loss that is not finite; whatever `between` ends with.
-    pub fn epoch(
-        &mut self,
-        epoch: usize,
-        between: &mut dyn FnMut(&Self, &mut Clock) -> Result<()>,
-    ) -> Result<EpochRow> {
-        let rows = order(&self.data.train, self.train, self.seeds.order(epoch));
-        torch_ext::reset_peak_memory(self.forward.device)?;
-        let mut clock = Clock::start(self.forward.device)?;
-        let zero = || Tensor::zeros([], (Kind::Double, self.forward.device));
-        let (mut task_loss, mut penalty) = (zero(), zero());
-        let (mut steps, mut tokens, mut padded_tokens) = (0, 0, 0);
-        for rows in rows.chunks(self.train.batch_size * BATCHES_AHEAD) {
-            let layout = self.forward.layout(&self.data.train, rows, self.train.batch_size);
-            for (batch, on_device) in layout.iter().zip(self.forward.upload(&layout)) {
-                let losses = self.train_step((batch.rows, batch.length), &on_device)?;
-                let _ = task_loss.g_add_(&losses.task);
-                if let Some(term) = losses.penalty {
-                    let _ = penalty.g_add_(&term);
-                }
-                steps += 1;
-                tokens += batch.tokens;
-                padded_tokens += (batch.rows * batch.length) as u64;
-                between(self, &mut clock)?;
-            }
-        }
-        let seconds = clock.stop()?;
-        let mean = |sum: Tensor| sum.double_value(&[]) / steps.max(1) as f64;
-        let (task_loss, penalty) = (mean(task_loss), mean(penalty));
-        if !(task_loss + penalty).is_finite() {
-            let lr = self.train.lr;
-            return Err(Error::Diverged(format!(
-                "the loss is not finite in epoch {epoch}; a smaller lr than {lr} may help"
-            )));
-        }
-        let peak_memory_mib = torch_ext::peak_memory(self.forward.device)? as f64 / (1024.0 * 1024.0);
-        Ok(EpochRow { epoch, steps, seconds, task_loss, penalty, tokens, padded_tokens, peak_memory_mib })
-    }
-
-    /// One step. Where steps are recorded, the first of a shape is run plainly, the second is recorded, and every later
-    /// one is a replay; the optimisers, which depend on the step's number, follow it.
-    fn train_step(&mut self, shape: (usize, usize), batch: &DeviceBatch) -> Result<StepLoss> {
-        let known = self.captures.as_ref().map(|captures| captures.get(&shape));
-        let losses = match known {
-            None => self.forward_backward(batch)?,
-            Some(Some(Some(captured))) => {
-                captured.batch.overwrite(batch);
-                captured.graph.replay()?;
-                captured.losses.shallow_clone()
-            }
-            Some(Some(None)) => {
-                let batch = batch.copy();
-                let (graph, losses) = Graph::capture(|| self.forward_backward(&batch))?;
-                graph.replay()?;
-                let captured = Captured { graph, batch, losses: losses.shallow_clone() };
-                self.captures.get_or_insert_default().insert(shape, Some(captured));
-                losses
-            }
-            Some(None) => {
-                self.captures.get_or_insert_default().insert(shape, None);
-                self.forward_backward(batch)?
-            }
-        };
-        self.step.update()?;
-        Ok(losses)
-    }
-
-    fn forward_backward(&self, batch: &DeviceBatch) -> Result<StepLoss> {
-        let views = self.step.params().views();
-        let attached = self.attached(&views);
-        let logits = self.forward.logits(&self.head_values(&views), attached.as_ref(), batch, true)?;
-        let (losses, _norm) = self.step.backward(&self.forward.loss(&logits, batch), &views)?;
-        Ok(losses)
-    }
-
-    /// What the method attaches, in the backbone's precision.
-    fn attached(&self, views: &Views) -> Box<dyn Attach> {
-        let method = self.step.method();
-        match self.train.precision.kind() {
-            Kind::Float => method.attach(views),
-            kind => method.attach(&self.step.params().views_as(kind)),
-        }
-    }
-
-    fn head_values(&self, views: &Views) -> Vec<Tensor> {
-        self.head.iter().map(|part| part.value(views)).collect()
-    }
-
-    /// Predicts every row with the values as they are.
-    ///
-    /// # Errors
-    /// As [`Forward::predict`].
-    pub fn predict(&self, rows: &[Encoded]) -> Result<Predicted> {
-        tch::no_grad(|| {
-            let views = self.step.params().views();
-            let attached = self.attached(&views);
-            self.forward.predict(&self.head_values(&views), attached.as_ref(), rows, self.train.batch_size)
-        })
+        Ok(Run { seeds, head, step: Step::new(params.finish(), method, &protocol) })
     }
 }
 

@@ -11,6 +11,7 @@ use methods::params::Builder;
 use methods::registry::{Entry, METHODS};
 use methods::{Adapters, Context, Protocol, Step, prox};
 use tch::{Device, Kind, Reduction, Tensor};
+use torch_ext::dropout::Randomness;
 
 /// MiniLM-L6-H384 with random weights and a small vocabulary.
 const CONFIG: &str = r#"{"model_type": "bert", "hidden_act": "gelu", "hidden_size": 384, "num_hidden_layers": 6,
@@ -85,12 +86,13 @@ fn whole_step(c: &mut Criterion) {
     for entry in METHODS {
         let mut step = step(encoder.as_ref(), entry);
         let inputs = inputs();
+        let random = Randomness::new(&[1], Device::Cpu);
         c.bench_function(&format!("training step, {}", entry.name), |b| {
             b.iter(|| {
                 let views = step.params().views();
                 let adapters = step.method().attach(&views);
-                let states = encoder.hidden_states(&inputs, Pass { attach: adapters.as_ref(), train: true });
-                let logits = encoder.logits(&states[states.len() - 1], &head, true);
+                let states = encoder.hidden_states(&inputs, Pass { attach: adapters.as_ref(), dropout: Some(&random) });
+                let logits = encoder.logits(&states[states.len() - 1], &head, Some(&random));
                 let loss = logits.cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
                 step.apply(&loss, &views).expect("fewer steps than planned")
             });

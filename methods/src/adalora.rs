@@ -11,7 +11,7 @@ use crate::adapter::Adapters;
 use crate::budget::Budget;
 use crate::count::{self, Counts};
 use crate::error::{Error, Result};
-use crate::method::{Context, Method};
+use crate::method::{Context, Method, StepNumber};
 use crate::params::{Builder, GroupKind, Params, Slot, Views};
 use crate::registry::{Entry, build_with, resolve_with};
 use crate::stack::{ShapeClass, SiteInit, Stacks, check_rank};
@@ -97,14 +97,17 @@ pub struct AdaLora {
     budget: Budget,
     options: AdaLoraOptions,
     importance: Importance,
-    /// The kept mask of the `peft` form, `[components]`, once `T - t_f` is reached.
-    kept: Option<Tensor>,
+    /// Components kept by the last mask, `[components]`, bool; the `peft` form keeps the one of `T - t_f`.
+    kept: Tensor,
+    /// For every step, the place of the k-th smallest score, `[steps]`, int64.
+    last_masked: Tensor,
 }
 
 /// Registry line.
 pub static ENTRY: Entry = Entry {
     name: "adalora",
     title: "AdaLoRA",
+    is_stackable: true,
     resolve: resolve_with::<AdaLoraOptions>,
     build: |options, context, params| build_with("adalora", options, context, params, AdaLora::new),
 };
@@ -135,7 +138,11 @@ impl AdaLora {
         });
         let range = start..params.group_len(GroupKind::Decayed);
         let importance = Importance::zeros(range, params);
-        Ok(AdaLora { sites: context.sites.to_vec(), stacks, budget, options, importance, kept: None })
+        let (_, device) = params.options();
+        let kept = Tensor::ones([stacks.component_count()], (Kind::Bool, device));
+        let last_masked: Vec<i64> = (0..budget.total).map(|t| (budget.initial - budget.at(t) - 1).max(0)).collect();
+        let last_masked = Tensor::from_slice(&last_masked).to_device(device);
+        Ok(AdaLora { sites: context.sites.to_vec(), stacks, budget, options, importance, kept, last_masked })
     }
 
     /// The budget of this run.
@@ -162,9 +169,7 @@ impl AdaLora {
     /// Keeps the components whose score is above the k-th smallest, k = b(0) - budget; ties at it are masked too
     /// (spec §2.5). `[components]`, true where kept.
     pub fn kept_components(&self, scores: &Tensor, budget: i64) -> Tensor {
-        let k = self.budget.initial - budget;
-        let (sorted, _) = scores.sort(0, false);
-        scores.greater_tensor(&sorted.narrow(0, k - 1, 1))
+        above(scores, &Tensor::from_slice(&[self.budget.initial - budget - 1]).to_device(scores.device()))
     }
 
     /// Sets E to zero where `kept` is false; P and Q stay, so a component can come back before the final phase.
@@ -183,11 +188,39 @@ impl AdaLora {
         }
     }
 
-    fn mask_by_scores(&mut self, params: &Params, t: usize) {
-        let kept = self.kept_components(&self.scores(params), self.budget.at(t));
+    fn mask_by_scores(&mut self, params: &Params, step: &StepNumber) {
+        let kept = above(&self.scores(params), &step.row_of(&self.last_masked).unsqueeze(0));
         self.mask(params, &kept);
-        self.kept = Some(kept);
+        self.kept.copy_(&kept);
     }
+
+    /// What is due at step `t`: whether the importance averages go on, and the mask.
+    fn due(&self, t: usize) -> (bool, Mask) {
+        let last_scored = self.budget.total - self.budget.tfinal;
+        let keeps_mask = self.options.final_phase == FinalPhase::Peft;
+        let mask = if keeps_mask && t > last_scored {
+            Mask::Kept
+        } else if self.budget.masks_at(t) || (keeps_mask && t == last_scored) {
+            Mask::ByScores
+        } else {
+            Mask::None
+        };
+        (self.budget.scores_at(t), mask)
+    }
+}
+
+/// Which mask a step applies.
+#[derive(Clone, Copy)]
+enum Mask {
+    None,
+    ByScores,
+    Kept,
+}
+
+/// True where a score is above the one at a place (`[1]`) of their order.
+fn above(scores: &Tensor, place: &Tensor) -> Tensor {
+    let (sorted, _) = scores.sort(0, false);
+    scores.greater_tensor(&sorted.index_select(0, place))
 }
 
 /// Budget of the run, checked.
@@ -273,21 +306,23 @@ impl Method for AdaLora {
     }
 
     /// Importance, then masking when it is due (spec §2.5).
-    fn after_step(&mut self, params: &Params, t: usize) {
+    fn after_step(&mut self, params: &Params, step: &StepNumber) {
         tch::no_grad(|| {
-            if self.budget.scores_at(t) {
+            let (scores, mask) = self.due(step.number);
+            if scores {
                 self.importance.update(params, self.options.beta1, self.options.beta2);
             }
-            let last_scored = self.budget.total - self.budget.tfinal;
-            let keeps_mask = self.options.final_phase == FinalPhase::Peft;
-            if keeps_mask && t > last_scored {
-                if let Some(kept) = &self.kept {
-                    self.mask(params, kept);
-                }
-            } else if self.budget.masks_at(t) || (keeps_mask && t == last_scored) {
-                self.mask_by_scores(params, t);
+            match mask {
+                Mask::None => {}
+                Mask::ByScores => self.mask_by_scores(params, step),
+                Mask::Kept => self.mask(params, &self.kept),
             }
         });
+    }
+
+    fn phase(&self, t: usize) -> usize {
+        let (scores, mask) = self.due(t);
+        usize::from(scores) * 3 + mask as usize
     }
 
     /// As published: the running counter of the released code, `sum(rank * (d_in + d_out))`, Λ and head excluded.
@@ -299,12 +334,11 @@ impl Method for AdaLora {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        let mut state = vec![
+        vec![
             ("average".to_string(), self.importance.average.copy()),
             ("uncertainty".to_string(), self.importance.uncertainty.copy()),
-        ];
-        state.extend(self.kept.as_ref().map(|kept| ("kept".to_string(), kept.copy())));
-        state
+            ("kept".to_string(), self.kept.copy()),
+        ]
     }
 
     fn load(&mut self, name: &str, value: &Tensor) -> Result<()> {
@@ -320,7 +354,7 @@ impl Method for AdaLora {
         match name {
             "average" => self.importance.average.copy_(value),
             "uncertainty" => self.importance.uncertainty.copy_(value),
-            _ => self.kept = Some(value.to_device(self.importance.average.device())),
+            _ => self.kept.copy_(value),
         }
         Ok(())
     }

@@ -41,16 +41,6 @@ impl Adapter {
         x.linear::<&Tensor>(&self.a, None).linear::<&Tensor>(&self.up, None)
     }
 
-    /// `y` plus the branch's output, in `y`'s memory where `x` and `y` are matrices: the sum is then part of the product.
-    fn add_branch(&self, x: &Tensor, mut y: Tensor) -> Tensor {
-        if x.dim() != 2 {
-            return y + self.branch(x);
-        }
-        let low = x.linear::<&Tensor>(&self.a, None);
-        let _ = y.addmm_(&low, &self.up.tr());
-        y
-    }
-
     /// `ΔW`, `[d_out, d_in]`.
     pub fn delta(&self) -> Tensor {
         self.up.matmul(&self.a)
@@ -95,11 +85,9 @@ impl LoraFactors {
 pub struct Adapters(pub Vec<Option<Adapter>>);
 
 impl Attach for Adapters {
-    fn output(&self, site: &Site, x: &Tensor, y: Tensor) -> Tensor {
-        match self.0.get(site.index) {
-            Some(Some(adapter)) => adapter.add_branch(x, y),
-            _ => y,
-        }
+    fn low_rank(&self, site: &Site) -> Option<[&Tensor; 2]> {
+        let adapter = self.0.get(site.index)?.as_ref()?;
+        Some([&adapter.a, &adapter.up])
     }
 }
 

@@ -15,6 +15,7 @@ pub struct BitFitOptions {}
 pub static ENTRY: Entry = Entry {
     name: "bitfit",
     title: "BitFit",
+    is_stackable: false,
     resolve: resolve_with::<BitFitOptions>,
     build: |options, context, params| {
         build_with("bitfit", options, context, params, |_: BitFitOptions, context, params| {

@@ -83,6 +83,7 @@ impl Bottlenecks {
 pub static ENTRY: Entry = Entry {
     name: "adapter",
     title: "Adapter",
+    is_stackable: false,
     resolve: resolve_with::<BottleneckOptions>,
     build: |options, context, params| build_with("adapter", options, context, params, Bottleneck::new),
 };

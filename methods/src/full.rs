@@ -14,6 +14,7 @@ pub struct FullOptions {}
 pub static ENTRY: Entry = Entry {
     name: "full",
     title: "Fine-tune",
+    is_stackable: false,
     resolve: resolve_with::<FullOptions>,
     build: |options, context, params| {
         build_with("full", options, context, params, |_: FullOptions, context, params| {

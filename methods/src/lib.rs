@@ -28,5 +28,5 @@ pub mod weights;
 pub use adapter::{Adapter, Adapters, LoraFactors};
 pub use count::Counts;
 pub use error::{Error, Result};
-pub use method::{Context, Method, SiteRank};
+pub use method::{Context, Method, SiteRank, StepNumber};
 pub use step::{Protocol, Step};

@@ -39,6 +39,7 @@ pub struct Lora {
 pub static ENTRY: Entry = Entry {
     name: "lora",
     title: "LoRA",
+    is_stackable: true,
     resolve: resolve_with::<LoraOptions>,
     build: |options, context, params| build_with("lora", options, context, params, Lora::new),
 };

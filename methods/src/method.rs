@@ -1,7 +1,7 @@
 //! What a method is.
 
 use encoders::{Attach, Site, SiteKind};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::adapter::Adapters;
 use crate::count::Counts;
@@ -39,6 +39,38 @@ pub struct SiteRank {
     pub max_rank: i64,
     /// Mean |gate|, for a method with gates.
     pub mean_abs_gate: Option<f64>,
+}
+
+/// A step's number, on the host and on the device. What is recorded once and replayed for many steps may read the device's
+/// only, as a row of a table.
+pub struct StepNumber {
+    /// From 0.
+    pub number: usize,
+    /// The same, `[1]`, int64.
+    on_device: Tensor,
+}
+
+impl StepNumber {
+    /// Step 0.
+    pub fn zero(device: Device) -> Self {
+        StepNumber { number: 0, on_device: Tensor::zeros([1], (Kind::Int64, device)) }
+    }
+
+    /// The step's row of a table with a row for every step.
+    pub fn row_of(&self, table: &Tensor) -> Tensor {
+        table.index_select(0, &self.on_device).squeeze_dim(0)
+    }
+
+    /// Goes on by one on the device; can be recorded.
+    pub fn advance_on_device(&mut self) {
+        let _ = self.on_device.g_add_scalar_(1);
+    }
+
+    /// Goes to a step.
+    pub fn set(&mut self, number: usize) {
+        self.number = number;
+        let _ = self.on_device.fill_(number as i64);
+    }
 }
 
 /// How a parameter group is optimised.
@@ -92,8 +124,14 @@ pub trait Method {
         protocol.group_rule(group)
     }
 
-    /// After the optimisers' update of step `t` (from 0), while the clipped gradients of the step are still there.
-    fn after_step(&mut self, _params: &Params, _t: usize) {}
+    /// Within a phase every step is the same work, so that one recording serves them all.
+    fn phase(&self, _t: usize) -> usize {
+        0
+    }
+
+    /// After the optimisers' update of a step, while the clipped gradients of the step are still there. It may ask the host
+    /// only for the step's phase.
+    fn after_step(&mut self, _params: &Params, _step: &StepNumber) {}
 
     /// Stages of the method's schedule.
     fn stages(&self) -> usize {

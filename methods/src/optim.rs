@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::method::StepNumber;
 use crate::params::Params;
 
 /// Which AdamW, by where weight decay comes in.
@@ -82,14 +83,17 @@ impl AdamW {
         AdamW { options, first: like.detach().zeros_like(), second: like.detach().zeros_like(), coefficients, steps }
     }
 
-    /// One update of `values` with `grad` at step `t` from 0.
-    pub fn step(&mut self, values: &Tensor, grad: &Tensor, t: usize) -> Result<()> {
-        if t >= self.steps {
-            return Err(Error::PastTheEnd { step: t, planned: self.steps });
+    /// One update of `values` with `grad`.
+    ///
+    /// # Errors
+    /// A step past the planned ones.
+    pub fn step(&mut self, values: &Tensor, grad: &Tensor, step: &StepNumber) -> Result<()> {
+        if step.number >= self.steps {
+            return Err(Error::PastTheEnd { step: step.number, planned: self.steps });
         }
         tch::no_grad(|| {
             let AdamWOptions { beta1, beta2, eps, weight_decay, order, .. } = self.options;
-            let row = self.coefficients.get(t as i64).unbind(0);
+            let row = step.row_of(&self.coefficients).unbind(0);
             let (decay, size, root) = (&row[0], &row[1], &row[2]);
             let mut values = values.detach();
             let decays = weight_decay != 0.0;

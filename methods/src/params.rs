@@ -180,6 +180,12 @@ impl Params {
 }
 
 impl Views {
+    /// The parameters of several runs side by side: every view with a dimension more, in front.
+    pub fn together(runs: &[Views]) -> Self {
+        let of_all = |index: usize| Tensor::stack(&runs.iter().map(|views| &views.0[index]).collect::<Vec<_>>(), 0);
+        Views((0..runs.first().map_or(0, |views| views.0.len())).map(of_all).collect())
+    }
+
     /// The view of one parameter.
     pub fn get(&self, slot: Slot) -> &Tensor {
         &self.0[slot.0]

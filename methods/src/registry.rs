@@ -14,6 +14,8 @@ pub struct Entry {
     pub name: &'static str,
     /// Name in tables.
     pub title: &'static str,
+    /// Whether several runs can be trained side by side: it attaches nothing but low-rank branches.
+    pub is_stackable: bool,
     /// Its options parser; see [`Entry::options`].
     pub(crate) resolve: fn(&'static str, &toml::Table) -> Result<toml::Table>,
     /// Builds the method and adds its parameters.

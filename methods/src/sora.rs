@@ -9,7 +9,7 @@ use crate::adapter::Adapters;
 use crate::count::{self, Counts};
 use crate::error::{Error, Result};
 use crate::lora::{kaiming_a, zero_b};
-use crate::method::{Context, GroupRule, Method};
+use crate::method::{Context, GroupRule, Method, StepNumber};
 use crate::optim::{AdamWOptions, DecayOrder, LinearSchedule};
 use crate::params::{Builder, GroupKind, Params, Views};
 use crate::prox;
@@ -108,6 +108,7 @@ pub struct Sora {
 pub static ENTRY: Entry = Entry {
     name: "sora",
     title: "SoRA",
+    is_stackable: true,
     resolve: resolve_with::<SoraOptions>,
     build: |options, context, params| build_with("sora", options, context, params, Sora::new),
 };
@@ -147,19 +148,20 @@ impl Sora {
         }
     }
 
-    /// The current threshold as a view of a table on the device: no host value enters the step.
-    fn device_threshold(&mut self, t: usize, gates: &Tensor) -> Tensor {
-        let row = if self.options.variant == Variant::Released { self.stage } else { t };
+    /// The current threshold from a table on the device: no host value enters the step.
+    fn device_threshold(&mut self, step: &StepNumber, gates: &Tensor) -> Tensor {
+        let is_released = self.options.variant == Variant::Released;
+        let (stage, steps) = (self.stage, self.steps);
         if self.thresholds.is_none() {
-            let values: Vec<f64> = match self.options.variant {
-                Variant::Released => self.stages.clone(),
-                Variant::Paper => (0..self.steps).map(|t| self.threshold(t)).collect(),
+            let values: Vec<f64> = match is_released {
+                true => self.stages.clone(),
+                false => (0..steps).map(|t| self.threshold(t)).collect(),
             };
-            let table = Tensor::from_slice(&values).to_kind(gates.kind()).to_device(gates.device());
-            self.thresholds = Some(table);
+            self.thresholds = Some(Tensor::from_slice(&values).to_kind(gates.kind()).to_device(gates.device()));
         }
         match &self.thresholds {
-            Some(table) => table.get(row as i64),
+            Some(table) if is_released => table.get(stage as i64),
+            Some(table) => step.row_of(table),
             None => gates.new_zeros([], (gates.kind(), gates.device())),
         }
     }
@@ -247,14 +249,14 @@ impl Method for Sora {
     }
 
     /// The threshold, right after the gates' Adam update (spec §3.3).
-    fn after_step(&mut self, params: &Params, t: usize) {
+    fn after_step(&mut self, params: &Params, step: &StepNumber) {
         let Some(gates) = params.group(GroupKind::Gates).map(|g| g.flat.detach()) else {
             return;
         };
         if !self.is_thresholded() {
             return;
         }
-        let tau = self.device_threshold(t, &gates);
+        let tau = self.device_threshold(step, &gates);
         tch::no_grad(|| {
             let mapped = match self.options.variant {
                 Variant::Released => prox::released(&gates, &tau),
@@ -262,6 +264,10 @@ impl Method for Sora {
             };
             gates.shallow_clone().copy_(&mapped);
         });
+    }
+
+    fn phase(&self, _t: usize) -> usize {
+        self.stage
     }
 
     fn stages(&self) -> usize {

@@ -79,15 +79,15 @@ impl Stacks {
         Stacks { classes, r, scale, site_count: sites.len() }
     }
 
-    /// The adapters of one step.
+    /// The adapters of one step; for [`Views::together`], those of every run, stacked.
     pub fn adapters(&self, views: &Views) -> Adapters {
         let mut adapters: Vec<Option<Adapter>> = (0..self.site_count).map(|_| None).collect();
         for class in &self.classes {
             let (a, b) = (views.get(class.a), views.get(class.b));
             let gates = class.gate.map(|slot| views.get(slot));
-            let up = folded(b, gates, self.scale).unbind(0);
-            let mut gates = gates.map(|gates| gates.unbind(0).into_iter());
-            let parts = a.unbind(0).into_iter().zip(b.unbind(0)).zip(up);
+            let up = folded(b, gates, self.scale).unbind(-3);
+            let mut gates = gates.map(|gates| gates.unbind(-2).into_iter());
+            let parts = a.unbind(-3).into_iter().zip(b.unbind(-3)).zip(up);
             for (&site, ((a, b), up)) in class.sites.iter().zip(parts) {
                 let gate = gates.as_mut().and_then(Iterator::next);
                 adapters[site] = Some(Adapter { a, b, gate, scale: self.scale, up });

@@ -1,9 +1,9 @@
 //! The training step: one order of calls for every method, and no host round trip inside it.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::method::{GroupRule, Method};
+use crate::method::{GroupRule, Method, StepNumber};
 use crate::optim::{AdamW, AdamWOptions, DecayOrder, LinearSchedule, clip_grad_norm};
 use crate::params::{GroupKind, Params, Views};
 
@@ -55,7 +55,7 @@ pub struct Step {
     method: Box<dyn Method>,
     optimizers: Vec<AdamW>,
     max_grad_norm: f64,
-    done: usize,
+    step: StepNumber,
 }
 
 impl Step {
@@ -69,7 +69,8 @@ impl Step {
                 AdamW::new(&group.flat, rule.options, protocol.steps, |t| rule.schedule.factor(t))
             })
             .collect();
-        Step { params, method, optimizers, max_grad_norm: protocol.max_grad_norm, done: 0 }
+        let device = params.groups().first().map_or(Device::Cpu, |group| group.flat.device());
+        Step { params, method, optimizers, max_grad_norm: protocol.max_grad_norm, step: StepNumber::zero(device) }
     }
 
     /// The trained values.
@@ -84,57 +85,62 @@ impl Step {
 
     /// Steps done.
     pub fn done(&self) -> usize {
-        self.done
+        self.step.number
     }
 
-    /// [`Step::backward`] and [`Step::update`].
+    /// Phase of the next step: a recorded step serves the steps of its phase.
+    pub fn phase(&self) -> usize {
+        self.method.phase(self.step.number)
+    }
+
+    /// A whole step: [`Step::loss`], backward, [`Step::update`], [`Step::advance`]. `views` are the parameters the task loss
+    /// was computed with. Gives the gradient norm before clipping, `[]`, still on the device.
     ///
     /// # Errors
-    /// Those of both.
+    /// Those of [`Step::update`]; a loss that cannot be differentiated.
     pub fn apply(&mut self, task: &Tensor, views: &Views) -> Result<(StepLoss, Tensor)> {
-        let result = self.backward(task, views)?;
-        self.update()?;
-        Ok(result)
+        let (total, loss) = self.loss(task, views);
+        total.f_backward()?;
+        let norm = self.update()?;
+        self.advance();
+        Ok((loss, norm))
     }
 
-    /// The part of a step that is the same work every time, and so can be recorded: penalty, backward, clipping. `views`
-    /// are the parameters the task loss was computed with. Gives the gradient norm before clipping, `[]`, still on the
-    /// device.
-    ///
-    /// # Errors
-    /// A group the loss does not depend on.
-    pub fn backward(&self, task: &Tensor, views: &Views) -> Result<(StepLoss, Tensor)> {
+    /// What is differentiated, `[]`: the task loss and the method's term; and both by themselves.
+    pub fn loss(&self, task: &Tensor, views: &Views) -> (Tensor, StepLoss) {
         let penalty = self.method.penalty(views);
         let total = match &penalty {
             Some(penalty) => task + penalty,
             None => task.shallow_clone(),
         };
-        total.f_backward()?;
-        let t = self.done;
-        for group in self.params.groups() {
-            if !group.flat.grad().defined() {
-                return Err(Error::NoGradient { group: group.kind.name(), step: t });
-            }
-        }
-        let norm = clip_grad_norm(&self.params, self.max_grad_norm);
-        Ok((StepLoss { task: task.detach(), penalty: penalty.map(|p| p.detach()) }, norm))
+        (total, StepLoss { task: task.detach(), penalty: penalty.map(|p| p.detach()) })
     }
 
-    /// The rest, which depends on the step's number: optimisers, the method's hook, clearing of gradients.
+    /// What follows the backward pass, and can be recorded with it: clipping, optimisers, the method's hook, clearing of
+    /// gradients. Gives the gradient norm before clipping, `[]`.
     ///
     /// # Errors
-    /// More steps than planned.
-    pub fn update(&mut self) -> Result<()> {
-        let t = self.done;
-        for (group, optimizer) in self.params.groups().iter().zip(&mut self.optimizers) {
-            optimizer.step(&group.flat, &group.flat.grad(), t)?;
+    /// A group the loss does not depend on; more steps than planned.
+    pub fn update(&mut self) -> Result<Tensor> {
+        let step = self.step.number;
+        if let Some(group) = self.params.groups().iter().find(|group| !group.flat.grad().defined()) {
+            return Err(Error::NoGradient { group: group.kind.name(), step });
         }
-        self.method.after_step(&self.params, t);
+        let norm = clip_grad_norm(&self.params, self.max_grad_norm);
+        for (group, optimizer) in self.params.groups().iter().zip(&mut self.optimizers) {
+            optimizer.step(&group.flat, &group.flat.grad(), &self.step)?;
+        }
+        self.method.after_step(&self.params, &self.step);
         for group in self.params.groups() {
             group.flat.shallow_clone().zero_grad();
         }
-        self.done += 1;
-        Ok(())
+        self.step.advance_on_device();
+        Ok(norm)
+    }
+
+    /// Counts a step that was taken.
+    pub fn advance(&mut self) {
+        self.step.number += 1;
     }
 
     /// Ends a stage of a schedule with several stages.
@@ -151,7 +157,7 @@ impl Step {
             state.extend(moments.map(|(m, value)| (format!("optimizer.{}.{m}", group.kind.name()), value.copy())));
         }
         state.extend(self.method.state().into_iter().map(|(name, value)| (format!("method.{name}"), value)));
-        state.push(("done".into(), Tensor::from(self.done as i64)));
+        state.push(("done".into(), Tensor::from(self.done() as i64)));
         state
     }
 
@@ -169,7 +175,7 @@ impl Step {
             let parts: Vec<&str> = name.split('.').collect();
             let taken = match parts.as_slice() {
                 ["done"] => {
-                    self.done = usize::try_from(i64::try_from(value)?).map_err(|_| unknown())?;
+                    self.step.set(usize::try_from(i64::try_from(value)?).map_err(|_| unknown())?);
                     true
                 }
                 ["params", group] => self.params.load(group, value),

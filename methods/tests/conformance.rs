@@ -97,8 +97,8 @@ impl Model {
 
     fn logits(&self, views: &Views, attach: &dyn Attach) -> Tensor {
         let head: Vec<Tensor> = self.head.iter().map(|slot| views.get(*slot).shallow_clone()).collect();
-        let states = self.encoder.hidden_states(&inputs(self.encoder.as_ref()), Pass { attach, train: false });
-        self.encoder.logits(states.last().unwrap(), &head, false)
+        let states = self.encoder.hidden_states(&inputs(self.encoder.as_ref()), Pass { attach, dropout: None });
+        self.encoder.logits(states.last().unwrap(), &head, None)
     }
 
     fn train_one(&mut self) -> f64 {

@@ -45,8 +45,8 @@ fn follow(case: &Case) {
                 saved.get(&p.name).map_or_else(|| base.tensor(&format!("state.{}", p.name)), Tensor::shallow_clone)
             })
             .collect();
-        let states = encoder.hidden_states(&inputs, Pass { attach, train: false });
-        encoder.logits(states.last().unwrap(), &head, false)
+        let states = encoder.hidden_states(&inputs, Pass { attach, dropout: None });
+        encoder.logits(states.last().unwrap(), &head, None)
     };
     let error = largest_error(&logits(&adapters, &exported.tensors), &case.tensor("logits"));
     assert!(error <= TOLERANCE, "{name} logits: off by {error:e}");

@@ -4,7 +4,7 @@ mod support;
 
 use methods::export::Exported;
 use methods::optim::{AdamW, AdamWOptions, DecayOrder, LinearSchedule};
-use methods::prox;
+use methods::{StepNumber, prox};
 use methods::sora::{Sora, SoraOptions, Variant, XiSchedule, XiSpacing, spaced};
 use serde_json::Value;
 use support::{Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats};
@@ -223,8 +223,10 @@ fn optimizer_row(case: &Case, row: &Value, kind: Kind, type_name: &str) {
     let values = start.copy();
     let mut optimizer = AdamW::new(&values, options, grads.size()[0] as usize, |_| 1.0);
     let tau = Tensor::from(get("sparse_lambda", 0.0)).to_kind(kind).to_device(Device::Cpu);
+    let mut number = StepNumber::zero(Device::Cpu);
     for t in 0..grads.size()[0] {
-        optimizer.step(&values, &grads.get(t), t as usize).unwrap();
+        optimizer.step(&values, &grads.get(t), &number).unwrap();
+        number.set(t as usize + 1);
         if get("sparse_lambda", 0.0) > 0.0 {
             values.shallow_clone().copy_(&prox::released(&values, &tau));
         }

@@ -4,16 +4,22 @@
 
 #include <ATen/Functions.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda.h>
 #include <dlfcn.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <map>
 #include <memory>
 
+#include "autograd.h"
 #include "guarded.h"
 
 namespace {
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
 // The driver's functions, found at run time: nothing here is linked against it.
 template <typename F>
 F driver(const char* name) {
@@ -23,55 +29,222 @@ F driver(const char* name) {
   return reinterpret_cast<F>(symbol);
 }
 
-// Kernels of torch-ext/src/kernels, by the kind of their values: float32, bfloat16.
-struct Kernels {
-  CUfunction forward = nullptr, backward = nullptr;
-};
-Kernels kernels[2];
+// Kernels of torch-ext/src/kernels by name and variant: "f32", "bf16", or the width of attention's heads.
+std::map<std::string, CUfunction> kernels;
 
-const Kernels& kernels_for(const at::Tensor& tensor) {
+std::string variant(const at::Tensor& tensor) {
   auto kind = tensor.scalar_type();
   TORCH_CHECK(kind == at::kFloat || kind == at::kBFloat16, "no kernel for ", kind);
-  const auto& found = kernels[kind == at::kBFloat16];
-  TORCH_CHECK(found.forward && found.backward, "the kernels are not loaded");
-  return found;
+  return kind == at::kFloat ? "f32" : "bf16";
 }
 
-void launch(CUfunction function, dim3 grid, void** arguments) {
+struct Launch {
+  dim3 grid, block;
+  int64_t shared = 0;
+};
+
+template <typename... Arguments>
+void launch(const std::string& name, const std::string& of, const Launch& how, Arguments... arguments) {
   static auto call = driver<decltype(&cuLaunchKernel)>("cuLaunchKernel");
+  auto found = kernels.find(name + " " + of);
+  TORCH_CHECK(found != kernels.end(), "kernel ", name, " ", of, " is not loaded");
+  void* pointers[] = {&arguments...};
   auto stream = c10::cuda::getCurrentCUDAStream().stream();
-  auto code = call(function, grid.x, grid.y, grid.z, 32, 8, 1, 0, stream, arguments, nullptr);
-  TORCH_CHECK(code == CUDA_SUCCESS, "a kernel could not be launched: CUDA error ", static_cast<int>(code));
+  const auto &grid = how.grid, &block = how.block;
+  auto code = call(
+      found->second, grid.x, grid.y, grid.z, block.x, block.y, block.z, how.shared, stream, pointers, nullptr);
+  TORCH_CHECK(code == CUDA_SUCCESS, name, " could not be launched: CUDA error ", static_cast<int>(code));
 }
 
-unsigned tiles(int64_t length) { return static_cast<unsigned>((length + 31) / 32); }
+unsigned parts(int64_t whole, int64_t part) { return static_cast<unsigned>((whole + part - 1) / part); }
+
+void* pointer(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 
 struct PositionBias : torch::autograd::Function<PositionBias> {
-  static at::Tensor forward(
-      torch::autograd::AutogradContext* context, const at::Tensor& c, const at::Tensor& p, const at::Tensor& mask) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& c, const at::Tensor& p, const at::Tensor& mask) {
     int heads = c.size(0), rows = mask.size(0), length = mask.size(3);
     TORCH_CHECK(c.sizes() == p.sizes() && c.size(1) == rows * length && c.size(2) == 2 * length, "position_bias: shapes");
     auto contents = c.contiguous(), positions = p.contiguous(), masked = mask.to(c.scalar_type()).contiguous();
     auto out = at::empty({rows, heads, length, length}, c.options());
-    void *cp = contents.data_ptr(), *pp = positions.data_ptr(), *mp = masked.data_ptr(), *op = out.data_ptr();
-    void* arguments[] = {&cp, &pp, &mp, &op, &rows, &heads, &length};
-    launch(kernels_for(c).forward, dim3(tiles(length), tiles(length), rows * heads), arguments);
+    Launch how{dim3(parts(length, 32), parts(length, 32), rows * heads), dim3(32, 8)};
+    launch("position_bias_forward", variant(c), how, pointer(contents), pointer(positions), pointer(masked), pointer(out),
+           rows, heads, length);
     context->saved_data["length"] = static_cast<int64_t>(length);
     return out;
   }
 
-  static torch::autograd::variable_list backward(
-      torch::autograd::AutogradContext* context, torch::autograd::variable_list grads) {
+  static variable_list backward(AutogradContext* context, variable_list grads) {
     auto grad = grads[0].contiguous();
     int rows = grad.size(0), heads = grad.size(1), length = context->saved_data["length"].toInt();
     auto dc = at::empty({heads, static_cast<int64_t>(rows) * length, 2 * length}, grad.options());
     auto dp = at::empty_like(dc);
-    void *gp = grad.data_ptr(), *cp = dc.data_ptr(), *pp = dp.data_ptr();
-    void* arguments[] = {&gp, &cp, &pp, &rows, &heads, &length};
-    launch(kernels_for(grad).backward, dim3(tiles(2 * length), tiles(length), rows * heads), arguments);
+    Launch how{dim3(parts(2 * length, 32), parts(length, 32), rows * heads), dim3(32, 8)};
+    launch("position_bias_backward", variant(grad), how, pointer(grad), pointer(dc), pointer(dp), rows, heads, length);
     return {dc, dp, at::Tensor()};
   }
 };
+
+// As the kernels see it (kernels/values.cuh).
+struct Random {
+  const void* state;
+  unsigned place, threshold;
+  float scale;
+
+  explicit Random(const Drop& drop)
+      : state(drop.state.data_ptr()), place(drop.place), threshold(drop.threshold()), scale(drop.scale()) {}
+};
+
+at::Tensor dropped(const at::Tensor& given, const Drop& drop, const Lines& layout) {
+  auto x = given.contiguous(), out = at::empty_like(x);
+  long count = x.numel();
+  int width = x.size(-1), lines = layout.lines, first = layout.first, pitch = layout.pitch;
+  int rows = count / (static_cast<int64_t>(width) * lines * drop.runs());
+  TORCH_CHECK(width % 8 == 0, "dropout: a width of ", width);
+  Launch how{dim3(parts(count, 8 * 256)), dim3(256)};
+  launch("dropout", variant(x), how, pointer(x), pointer(out), Random(drop), count, rows, lines, first, pitch, width);
+  return out;
+}
+
+struct Dropout : torch::autograd::Function<Dropout> {
+  static at::Tensor forward(
+      AutogradContext* context, const at::Tensor& x, const at::Tensor& state, int64_t place, double rate, int64_t lines,
+      int64_t first, int64_t pitch) {
+    Drop drop{state, place, rate};
+    Lines layout{lines, first, pitch};
+    drop.save(context);
+    layout.save(context);
+    return dropped(x, drop, layout);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    auto grad = dropped(grads[0], Drop::saved(context), Lines::saved(context));
+    return {grad, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+// LayerNorm(dropout(x) + residual) of hidden states [runs * rows * length, width]; weight and bias are frozen.
+struct DropAddNorm : torch::autograd::Function<DropAddNorm> {
+  // Four warps a block, a row a warp.
+  static Launch how(const at::Tensor& x) { return {dim3(parts(x.size(0), 4)), dim3(128)}; }
+
+  static at::Tensor forward(
+      AutogradContext* context, const at::Tensor& given, const at::Tensor& residual, const at::Tensor& weight,
+      const at::Tensor& bias, const at::Tensor& state, int64_t place, double rate, double eps, int64_t length) {
+    Drop drop{state, place, rate};
+    auto x = given.contiguous(), other = residual.contiguous(), sum = at::empty_like(x), out = at::empty_like(x);
+    auto mean = at::empty({x.size(0)}, x.options().dtype(at::kFloat)), deviation = at::empty_like(mean);
+    long count = x.size(0);
+    int width = x.size(1), lines = length, rows = count / (length * drop.runs());
+    launch("norm_forward", variant(x), how(x), pointer(x), pointer(other), pointer(weight), pointer(bias), pointer(sum),
+           pointer(out), pointer(mean), pointer(deviation), Random(drop), count, rows, lines, width,
+           static_cast<float>(eps));
+    context->save_for_backward({sum, weight, mean, deviation});
+    context->saved_data["length"] = length;
+    drop.save(context);
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    auto saved = context->get_saved_variables();
+    const auto &sum = saved[0], &weight = saved[1], &mean = saved[2], &deviation = saved[3];
+    auto drop = Drop::saved(context);
+    auto grad = grads[0].contiguous(), dx = at::empty_like(grad), d_residual = at::empty_like(grad);
+    long count = grad.size(0);
+    int width = grad.size(1), lines = context->saved_data["length"].toInt(), rows = count / (lines * drop.runs());
+    launch("norm_backward", variant(grad), how(grad), pointer(grad), pointer(sum), pointer(weight), pointer(mean),
+           pointer(deviation), pointer(dx), pointer(d_residual), Random(drop), count, rows, lines, width);
+    variable_list result(9);
+    result[0] = dx;
+    result[1] = d_residual;
+    return result;
+  }
+};
+
+// Attention as kernels/attention.cu has it.
+struct Attention : torch::autograd::Function<Attention> {
+  static constexpr int64_t TILE = 64, BAND = 80;
+
+  struct Shape {
+    int rows, heads, length;
+    float scale;
+  };
+
+  // Shared memory of each kernel, in values: tiles of heads, of scores and of bands with their padding.
+  struct Bytes {
+    int64_t line, square = TILE * (TILE + 8), band = TILE * (BAND + 8), distances;
+    explicit Bytes(int64_t head, bool has_positions) : line(head + 8), distances(has_positions ? 4 * TILE * line : 0) {}
+    int64_t forward() const { return 2 * (3 * TILE * line + distances + 2 * band); }
+    int64_t keys() const { return 2 * (4 * TILE * line + distances + 2 * square + band) + 2 * TILE * 4; }
+    int64_t queries() const { return 2 * (TILE * line + distances / 2 + square + band); }
+    int64_t positions() const { return 2 * (TILE * line + square + 2 * TILE * (TILE + 2)); }
+  };
+
+  static Launch how(int64_t x, int64_t y, int64_t z, int64_t bytes) {
+    return {dim3(x, y, z), dim3(256), bytes};
+  }
+
+  static at::Tensor forward(
+      AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+      const std::optional<at::Tensor>& position_keys, const std::optional<at::Tensor>& position_queries,
+      const at::Tensor& mask, const at::Tensor& state, int64_t place, double rate, int64_t heads, double scale) {
+    Drop drop{state, place, rate};
+    int64_t rows = mask.size(0), length = mask.size(-1), head = q.size(-1) / heads;
+    bool has_positions = position_keys.has_value();
+    TORCH_CHECK(!has_positions || position_keys->size(0) == drop.runs() * 2 * length, "attention: distances");
+    auto masked = mask.to(q.scalar_type()).contiguous();
+    std::vector<at::Tensor> given{q.contiguous(), k.contiguous(), v.contiguous()};
+    for (const auto& part : {position_keys, position_queries}) given.push_back(part ? part->contiguous() : at::Tensor());
+    auto out = at::empty_like(given[0]);
+    auto log_sum = at::empty({rows, heads, length}, q.options().dtype(at::kFloat));
+    Shape shape{static_cast<int>(rows / drop.runs()), static_cast<int>(heads), static_cast<int>(length),
+                static_cast<float>(scale)};
+    launch("attention_forward", std::to_string(head), how(parts(length, TILE), heads, rows, Bytes(head, has_positions).forward()),
+           pointer(given[0]), pointer(given[1]), pointer(given[2]), pointer(given[3]), pointer(given[4]), pointer(masked),
+           pointer(out), pointer(log_sum), Random(drop), shape);
+    given.insert(given.end(), {masked, out, log_sum});
+    context->save_for_backward(given);
+    context->saved_data["shape"] = std::vector<int64_t>{rows, heads, length, head};
+    context->saved_data["scale"] = scale;
+    drop.save(context);
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    auto saved = context->get_saved_variables();
+    const auto &q = saved[0], &k = saved[1], &v = saved[2], &pk = saved[3], &pq = saved[4];
+    auto sizes = context->saved_data["shape"].toIntVector();
+    int64_t rows = sizes[0], heads = sizes[1], length = sizes[2], head = sizes[3];
+    auto drop = Drop::saved(context);
+    int64_t runs = drop.runs(), tiles = parts(length, TILE);
+    Shape shape{static_cast<int>(rows / runs), static_cast<int>(heads), static_cast<int>(length),
+                static_cast<float>(context->saved_data["scale"].toDouble())};
+    Bytes bytes(head, pk.defined());
+    auto of = std::to_string(head);
+    auto grad = grads[0].contiguous(), dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
+    auto d_scores = at::empty({rows, heads, length, (length + 7) / 8 * 8}, q.options());
+    launch("attention_backward_keys", of, how(tiles, heads, rows, bytes.keys()), pointer(q), pointer(k), pointer(v),
+           pointer(pk), pointer(pq), pointer(saved[5]), pointer(saved[6]), pointer(grad), pointer(saved[7]), pointer(dk),
+           pointer(dv), pointer(d_scores), Random(drop), shape);
+    launch("attention_backward_queries", of, how(tiles, heads, rows, bytes.queries()), pointer(k), pointer(pk),
+           pointer(d_scores), pointer(dq), shape);
+    variable_list result(11);
+    result[0] = dq, result[1] = dk, result[2] = dv;
+    if (pk.defined()) {
+      // Rows are shared out so that there are blocks for every processor, and summed in one order.
+      int chunk = std::max<int>(1, shape.rows / 8), chunks = parts(shape.rows, chunk), count = runs;
+      auto partial = at::empty({2, chunks, runs * 2 * length, heads * head}, q.options().dtype(at::kFloat));
+      launch("attention_backward_positions", of,
+             how(parts(2 * length, TILE), 2 * heads, runs * chunks, bytes.positions()), pointer(q), pointer(k),
+             pointer(d_scores), pointer(partial), count, chunks, chunk, shape);
+      auto sums = (chunks == 1 ? partial.squeeze(1) : partial.sum(1)).to(q.scalar_type());
+      result[3] = sums[0], result[4] = sums[1];
+    }
+    return result;
+  }
+};
+
+// A tensor that may be missing.
+std::optional<at::Tensor> given(const at::Tensor* tensor) { return tensor ? std::make_optional(*tensor) : std::nullopt; }
 
 // All graphs alive share one pool: they are replayed one after the other, and what is kept of one is held by tensors. A pool
 // ends with its last graph.
@@ -116,24 +289,57 @@ int rb_graph_free(void* graph) {
   });
 }
 
-// Takes a module compiled for this device, with the kernels for float32 (0) or bfloat16 (1).
-int rb_kernels_load(int which, const char* module) {
+// Takes a module compiled for this device; `names` are those of its kernels, all of them in this variant.
+int rb_kernels_load(const char* module, const char* variant, const char* const* names, int count) {
   return guarded([=] {
-    // A module belongs to a context, and libtorch makes its own with the first tensor.
+    // A module belongs to a context: libtorch's own, which this thread may not have asked for yet.
     at::empty({1}, at::device(at::kCUDA));
+    C10_CUDA_CHECK(c10::cuda::SetDevice(c10::cuda::current_device(), true));
     auto load = driver<decltype(&cuModuleLoadData)>("cuModuleLoadData");
     auto find = driver<decltype(&cuModuleGetFunction)>("cuModuleGetFunction");
+    auto set = driver<decltype(&cuFuncSetAttribute)>("cuFuncSetAttribute");
     CUmodule loaded;
     auto code = load(&loaded, module);
     TORCH_CHECK(code == CUDA_SUCCESS, "a compiled kernel could not be loaded: CUDA error ", static_cast<int>(code));
-    auto& target = kernels[which];
-    TORCH_CHECK(find(&target.forward, loaded, "position_bias_forward") == CUDA_SUCCESS, "no position_bias_forward");
-    TORCH_CHECK(find(&target.backward, loaded, "position_bias_backward") == CUDA_SUCCESS, "no position_bias_backward");
+    for (int i = 0; i < count; ++i) {
+      CUfunction function;
+      TORCH_CHECK(find(&function, loaded, names[i]) == CUDA_SUCCESS, "no kernel ", names[i]);
+      // Attention's blocks want more shared memory than the default, two of them all that a processor has.
+      if (std::string(names[i]).rfind("attention", 0) == 0) {
+        code = set(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, Attention::Bytes(std::stoi(variant), true).keys());
+        TORCH_CHECK(code == CUDA_SUCCESS, names[i], " has not enough shared memory: CUDA error ", static_cast<int>(code));
+      }
+      kernels[std::string(names[i]) + " " + variant] = function;
+    }
   });
 }
 
 int rb_position_bias(const at::Tensor* c, const at::Tensor* p, const at::Tensor* mask, at::Tensor** out) {
   return guarded([=] { *out = new at::Tensor(PositionBias::apply(*c, *p, *mask)); });
+}
+
+int rb_cuda_dropout(
+    const at::Tensor* x, const at::Tensor* state, long long place, double rate, long long lines, long long first,
+    long long pitch, at::Tensor** out) {
+  return guarded([=] { *out = new at::Tensor(Dropout::apply(*x, *state, place, rate, lines, first, pitch)); });
+}
+
+int rb_drop_add_norm(
+    const at::Tensor* x, const at::Tensor* residual, const at::Tensor* weight, const at::Tensor* bias,
+    const at::Tensor* state, long long place, double rate, double eps, long long length, at::Tensor** out) {
+  return guarded([=] {
+    *out = new at::Tensor(DropAddNorm::apply(*x, *residual, *weight, *bias, *state, place, rate, eps, length));
+  });
+}
+
+int rb_attention(
+    const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, const at::Tensor* position_keys,
+    const at::Tensor* position_queries, const at::Tensor* mask, const at::Tensor* state, long long place, double rate,
+    long long heads, double scale, at::Tensor** out) {
+  return guarded([=] {
+    *out = new at::Tensor(Attention::apply(
+        *q, *k, *v, given(position_keys), given(position_queries), *mask, *state, place, rate, heads, scale));
+  });
 }
 
 // The device's architecture, e.g. 90.

@@ -1,6 +1,6 @@
 //! The library with what needs CUDA, loaded from the binary itself where a GPU is used.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_void};
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::OnceLock;
@@ -11,7 +11,28 @@ use crate::{Error, Result, load_cuda};
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
 
 type Call = unsafe extern "C" fn(*mut c_void) -> c_int;
-type Bias = unsafe extern "C" fn(*const c_void, *const c_void, *const c_void, *mut *mut c_void) -> c_int;
+type Handle = *const c_void;
+type Out = *mut *mut c_void;
+/// Dropout of x by state: place, rate, lines, first line, pitch.
+pub(crate) type Dropout = unsafe extern "C" fn(Handle, Handle, c_longlong, f64, c_longlong, c_longlong, c_longlong, Out) -> c_int;
+/// x, residual, weight, bias, state: place, rate, epsilon, length.
+type DropAddNorm =
+    unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_longlong, f64, f64, c_longlong, Out) -> c_int;
+/// q, k, v, position keys and queries, mask, state: place, rate, heads, scale.
+type Attention = unsafe extern "C" fn(
+    Handle,
+    Handle,
+    Handle,
+    Handle,
+    Handle,
+    Handle,
+    Handle,
+    c_longlong,
+    f64,
+    c_longlong,
+    f64,
+    Out,
+) -> c_int;
 
 /// Functions of the library.
 pub(crate) struct Functions {
@@ -21,8 +42,11 @@ pub(crate) struct Functions {
     pub end: Call,
     pub replay: Call,
     pub free: Call,
-    pub load_kernels: unsafe extern "C" fn(c_int, *const c_char) -> c_int,
-    pub position_bias: Bias,
+    pub load_kernels: unsafe extern "C" fn(*const c_char, *const c_char, *const *const c_char, c_int) -> c_int,
+    pub position_bias: unsafe extern "C" fn(Handle, Handle, Handle, Out) -> c_int,
+    pub dropout: Dropout,
+    pub drop_add_norm: DropAddNorm,
+    pub attention: Attention,
     pub architecture: unsafe extern "C" fn(c_int, *mut c_int) -> c_int,
 }
 
@@ -65,24 +89,27 @@ fn load() -> std::result::Result<Functions, String> {
         let symbol = unsafe { libc::dlsym(handle, name.as_ptr()) };
         if symbol.is_null() { Err(format!("no {} in it", name.to_string_lossy())) } else { Ok(symbol) }
     };
-    // SAFETY: the types are those of cuda.cpp, which is built with this file.
+    // SAFETY: every field is a function, of the type that cuda.cpp, which is built with this file, gives it.
+    unsafe fn typed<F>(symbol: *mut c_void) -> F {
+        const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
+        // SAFETY: by the caller.
+        unsafe { std::mem::transmute_copy(&symbol) }
+    }
+    // SAFETY: as above.
     unsafe {
         Ok(Functions {
-            error: std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> *const c_char>(find(c"rb_cuda_error")?),
-            enter: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int) -> c_int>(find(c"rb_graph_enter")?),
-            begin: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut *mut c_void) -> c_int>(find(
-                c"rb_graph_begin",
-            )?),
-            end: std::mem::transmute::<*mut c_void, Call>(find(c"rb_graph_end")?),
-            replay: std::mem::transmute::<*mut c_void, Call>(find(c"rb_graph_replay")?),
-            free: std::mem::transmute::<*mut c_void, Call>(find(c"rb_graph_free")?),
-            load_kernels: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int, *const c_char) -> c_int>(
-                find(c"rb_kernels_load")?,
-            ),
-            position_bias: std::mem::transmute::<*mut c_void, Bias>(find(c"rb_position_bias")?),
-            architecture: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int, *mut c_int) -> c_int>(find(
-                c"rb_architecture",
-            )?),
+            error: typed(find(c"rb_cuda_error")?),
+            enter: typed(find(c"rb_graph_enter")?),
+            begin: typed(find(c"rb_graph_begin")?),
+            end: typed(find(c"rb_graph_end")?),
+            replay: typed(find(c"rb_graph_replay")?),
+            free: typed(find(c"rb_graph_free")?),
+            load_kernels: typed(find(c"rb_kernels_load")?),
+            position_bias: typed(find(c"rb_position_bias")?),
+            dropout: typed(find(c"rb_cuda_dropout")?),
+            drop_add_norm: typed(find(c"rb_drop_add_norm")?),
+            attention: typed(find(c"rb_attention")?),
+            architecture: typed(find(c"rb_architecture")?),
         })
     }
 }

@@ -4,8 +4,7 @@
 #include <exception>
 #include <string>
 
-namespace {
-thread_local std::string last_error;
+inline thread_local std::string last_error;
 
 template <typename F>
 int guarded(F call) {
@@ -17,4 +16,3 @@ int guarded(F call) {
     return -1;
   }
 }
-}  // namespace

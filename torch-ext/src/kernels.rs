@@ -10,7 +10,45 @@ use tch::{Kind, Tensor};
 use crate::cuda::{checked, functions};
 use crate::{Error, Result};
 
-const SOURCE: &str = include_str!("kernels/position_bias.cu");
+/// What is compiled as one.
+pub struct Module {
+    /// The kind of values, or the width of attention's heads.
+    variant: &'static CStr,
+    sources: &'static [&'static str],
+    options: &'static [&'static CStr],
+    kernels: &'static [&'static CStr],
+}
+
+const VALUES: &str = include_str!("kernels/values.cuh");
+const DROPOUT: &str = include_str!("kernels/dropout.cu");
+const POSITION_BIAS: &str = include_str!("kernels/position_bias.cu");
+const ATTENTION: &str = include_str!("kernels/attention.cu");
+
+const ELEMENTWISE: Module = Module {
+    variant: c"f32",
+    sources: &[VALUES, DROPOUT, POSITION_BIAS],
+    options: &[],
+    kernels: &[c"dropout", c"norm_forward", c"norm_backward", c"position_bias_forward", c"position_bias_backward"],
+};
+const HEADS_OF_64: Module = Module {
+    variant: c"64",
+    sources: &[VALUES, ATTENTION],
+    options: &[c"-DBF16", c"-DHEAD=64"],
+    kernels: &[
+        c"attention_forward",
+        c"attention_backward_keys",
+        c"attention_backward_queries",
+        c"attention_backward_positions",
+    ],
+};
+/// Every kernel in every variant.
+pub const MODULES: [Module; 4] = [
+    ELEMENTWISE,
+    Module { variant: c"bf16", options: &[c"-DBF16"], ..ELEMENTWISE },
+    HEADS_OF_64,
+    Module { variant: c"32", options: &[c"-DBF16", c"-DHEAD=32"], ..HEADS_OF_64 },
+];
+
 /// libtorch's own way to NVRTC and the driver; the bare library is enough to compile.
 const LIBRARIES: [&str; 2] = ["libcaffe2_nvrtc.so", "libnvrtc.so.13"];
 
@@ -27,35 +65,23 @@ pub fn load(device: usize) -> Result<()> {
     let mut architecture: c_int = 0;
     // SAFETY: `architecture` outlives the call.
     checked(functions, unsafe { (functions.architecture)(device as c_int, &mut architecture) })?;
-    for (which, kind) in [(0, Kind::Float), (1, Kind::BFloat16)] {
-        let module = compile(architecture, kind, LIBRARIES.map(Path::new))?;
-        // SAFETY: the module is a whole cubin, and the driver copies it.
-        checked(functions, unsafe { (functions.load_kernels)(which, module.as_ptr().cast::<c_char>()) })?;
+    for module in &MODULES {
+        let binary = compile(architecture, module, LIBRARIES.map(Path::new))?;
+        let names: Vec<*const c_char> = module.kernels.iter().map(|name| name.as_ptr()).collect();
+        let load = functions.load_kernels;
+        // SAFETY: the binary is a whole cubin, and the driver copies it; the names outlive the call.
+        let code = unsafe {
+            load(binary.as_ptr().cast::<c_char>(), module.variant.as_ptr(), names.as_ptr(), names.len() as c_int)
+        };
+        checked(functions, code)?;
     }
     LOADED.store(true, Ordering::Relaxed);
     Ok(())
 }
 
-/// Whether the kernels are used.
-pub fn are_loaded() -> bool {
-    LOADED.load(Ordering::Relaxed)
-}
-
-/// Disentangled attention's bias `[rows, heads, length, length]` of the products of every position with every distance,
-/// `content` and `position` `[heads, rows * length, 2 length]`, and the additive mask `[rows, 1, 1, length]`.
-///
-/// # Errors
-/// Kernels that are not loaded; shapes that do not belong together.
-pub fn position_bias(content: &Tensor, position: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    let functions = functions()?;
-    let pointer = |tensor: &Tensor| tensor.as_ptr().cast::<c_void>();
-    let mut out = std::ptr::null_mut();
-    // SAFETY: the tensors and `out` outlive the call, which gives a new tensor away.
-    unsafe {
-        let call = functions.position_bias;
-        checked(functions, call(pointer(content), pointer(position), pointer(mask), &mut out))?;
-        Ok(Tensor::from_ptr(out.cast()))
-    }
+/// Whether the kernels compute with a tensor.
+pub(crate) fn serve(x: &Tensor) -> bool {
+    x.device().is_cuda() && matches!(x.kind(), Kind::Float | Kind::BFloat16) && LOADED.load(Ordering::Relaxed)
 }
 
 /// NVRTC's functions.
@@ -121,11 +147,15 @@ type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
 type Get = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
 type Destroy = unsafe extern "C" fn(*mut Program) -> c_int;
 
-/// The kernels as a cubin for an architecture (e.g. 90) and values of a kind. Needs no GPU.
+/// A module as a cubin for an architecture (e.g. 90). Needs no GPU.
 ///
 /// # Errors
 /// No NVRTC; source that does not compile, with the compiler's words.
-pub fn compile<'a>(architecture: c_int, kind: Kind, libraries: impl IntoIterator<Item = &'a Path>) -> Result<Vec<u8>> {
+pub fn compile<'a>(
+    architecture: c_int,
+    module: &Module,
+    libraries: impl IntoIterator<Item = &'a Path>,
+) -> Result<Vec<u8>> {
     let nvrtc = Nvrtc::open(libraries)?;
     // SAFETY: the types are those of nvrtc.h, and every pointer outlives its call.
     unsafe {
@@ -136,17 +166,15 @@ pub fn compile<'a>(architecture: c_int, kind: Kind, libraries: impl IntoIterator
         let size = std::mem::transmute::<*mut c_void, Size>(nvrtc.symbol(c"nvrtcGetCUBINSize")?);
         let get = std::mem::transmute::<*mut c_void, Get>(nvrtc.symbol(c"nvrtcGetCUBIN")?);
         let destroy = std::mem::transmute::<*mut c_void, Destroy>(nvrtc.symbol(c"nvrtcDestroyProgram")?);
-        let source = CString::new(SOURCE).map_err(|e| Error::Cuda(e.to_string()))?;
+        let source = CString::new(module.sources.concat()).map_err(|e| Error::Cuda(e.to_string()))?;
         let mut program: Program = std::ptr::null_mut();
-        let name = c"position_bias.cu".as_ptr();
+        let name = c"rankbench.cu".as_ptr();
         if create(&mut program, source.as_ptr(), name, 0, std::ptr::null(), std::ptr::null()) != 0 {
             return Err(Error::Cuda("the run-time compiler does not start".into()));
         }
         let target = CString::new(format!("-arch=sm_{architecture}")).map_err(|e| Error::Cuda(e.to_string()))?;
         let mut options = vec![target.as_ptr()];
-        if kind == Kind::BFloat16 {
-            options.push(c"-DBF16".as_ptr());
-        }
+        options.extend(module.options.iter().map(|option| option.as_ptr()));
         let code = run(program, options.len() as c_int, options.as_ptr());
         let (measure, read) = if code == 0 { (size, get) } else { (log_size, log) };
         let mut length = 0;
@@ -175,11 +203,11 @@ mod tests {
             return;
         };
         for architecture in [80, 90] {
-            for kind in [Kind::Float, Kind::BFloat16] {
-                let cubin = compile(architecture, kind, [library.as_path()]).unwrap();
-                assert!(cubin.starts_with(b"\x7fELF"), "sm_{architecture} {kind:?}");
+            for module in &MODULES {
+                let cubin = compile(architecture, module, [library.as_path()]).unwrap();
+                assert!(cubin.starts_with(b"\x7fELF"), "sm_{architecture} {:?}", module.variant);
             }
         }
-        assert!(compile(1, Kind::Float, [library.as_path()]).unwrap_err().to_string().contains("sm_1"));
+        assert!(compile(1, &ELEMENTWISE, [library.as_path()]).unwrap_err().to_string().contains("sm_1"));
     }
 }

@@ -1,9 +1,13 @@
-//! The few libtorch calls that tch does not expose: synchronisation and memory statistics of a device, CUDA graphs,
-//! the TF32 switch, the version it was built with.
+//! What tch does not have: synchronisation and memory statistics of a device, CUDA graphs, the TF32 switch, and the parts
+//! of a step that are more than one operation of libtorch, each as one kernel on a GPU and as plain tensors elsewhere.
 
+pub mod attention;
 pub mod cuda;
+pub mod dropout;
 pub mod graph;
 pub mod kernels;
+pub mod linear;
+pub mod norm;
 
 use std::ffi::{CStr, c_char, c_int, c_longlong};
 use std::path::Path;
@@ -118,6 +122,22 @@ fn checked(code: c_int) -> Result<()> {
     }
     // SAFETY: the message is a NUL-terminated string of this thread that lives until its next failing call.
     Err(Error::Torch(unsafe { text(rb_last_error()) }.lines().next().unwrap_or_default().to_string()))
+}
+
+/// A tensor as C++ sees it.
+fn pointer(tensor: &tch::Tensor) -> *const std::ffi::c_void {
+    tensor.as_ptr().cast()
+}
+
+/// What a call that gives a new tensor away wrote.
+///
+/// # Panics
+/// On what libtorch refuses, as every operation of tch does: shapes that do not belong together, no memory.
+fn taken(call: impl FnOnce(*mut *mut std::ffi::c_void) -> Result<()>) -> tch::Tensor {
+    let mut out = std::ptr::null_mut();
+    call(&mut out).unwrap_or_else(|error| panic!("{error}"));
+    // SAFETY: the call succeeded, so that `out` is a tensor nobody else has.
+    unsafe { tch::Tensor::from_ptr(out.cast()) }
 }
 
 /// # Safety

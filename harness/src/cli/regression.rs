@@ -57,7 +57,7 @@ impl Regression {
         let Job { plan, inputs, data, stop } = self.flags.job(recipe)?;
         preflight(&plan, &inputs, &data)?;
         let scratch = Scratch::new()?;
-        sweep(&plan, &inputs, &data, &scratch.0, &stop)?;
+        sweep(&plan, &inputs, &data, &scratch.0, 1, &stop)?;
         let runs = plan.iter().map(|spec| store::load(&scratch.0.join(spec.id()))).collect::<Result<Vec<_>>>()?;
         for run in &runs {
             if let Status::Failed(reason) = &run.status {

@@ -1,5 +1,6 @@
 //! `rankbench run` and `rankbench quickstart`.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -26,6 +27,10 @@ pub struct Run {
     /// Runs go to OUT/runs, the report to OUT/report.
     #[arg(long, default_value = "results", value_name = "OUT")]
     out: PathBuf,
+    /// Train up to this many seeds of a task and method side by side on one backbone: the results are those of separate
+    /// runs within rounding, in less time and more memory.
+    #[arg(long, default_value = "1", value_name = "SEEDS")]
+    together: NonZeroUsize,
     /// Print the resolved runs and stop.
     #[arg(long)]
     dry_run: bool,
@@ -48,7 +53,7 @@ impl Run {
         if self.dry_run {
             return print_plan(&job);
         }
-        let swept = make_runs(&job, &self.out)?;
+        let swept = make_runs(&job, &self.out, self.together.get())?;
         let paths = report::write(&records(&job, &self.out)?, &[], &self.out.join("report"))?;
         print(&paths, &["table1"]);
         verdict(swept)
@@ -60,7 +65,7 @@ impl Quickstart {
         let started = Instant::now();
         let recipe = recipe("quick")?;
         let job = self.flags.job(&recipe)?;
-        let swept = make_runs(&job, &self.out)?;
+        let swept = make_runs(&job, &self.out, 1)?;
         let timings = timings(&job, &recipe, &self.out)?;
         let paths = report::write(&records(&job, &self.out)?, &timings, &self.out.join("report"))?;
         print(&paths, &["table1", "efficiency"]);
@@ -69,9 +74,9 @@ impl Quickstart {
     }
 }
 
-fn make_runs(job: &Job, out: &Path) -> Result<Swept> {
+fn make_runs(job: &Job, out: &Path, together: usize) -> Result<Swept> {
     preflight(&job.plan, &job.inputs, &job.data)?;
-    sweep(&job.plan, &job.inputs, &job.data, &out.join("runs"), &job.stop)
+    sweep(&job.plan, &job.inputs, &job.data, &out.join("runs"), together, &job.stop)
 }
 
 /// The interleaved timing of a recipe that asks for one, on its first task and seed; made once.

@@ -36,7 +36,10 @@ impl Net {
     pub fn forward(&self, x: &Tensor, attach: &dyn Attach) -> Tensor {
         let mut x = x.shallow_clone();
         for (site, (weight, bias)) in self.sites.iter().zip(&self.weights) {
-            let y = attach.output(site, &x, x.linear(weight, Some(bias)));
+            let y = match attach.low_rank(site) {
+                Some(branch) => torch_ext::linear::adapted(&x, [weight, bias], branch),
+                None => attach.output(site, &x, x.linear(weight, Some(bias))),
+            };
             x = if site.index + 1 < self.sites.len() { y.tanh() } else { y };
         }
         x

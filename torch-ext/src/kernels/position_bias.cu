@@ -1,22 +1,7 @@
-// Disentangled attention's bias and its gradient, each in one pass. T is float, or bfloat16 as its bits (BF16 defined).
+// Disentangled attention's bias and its gradient, each in one pass.
 //
 // c and p hold, for every content position, a product with each of 2 * length distances: [heads, rows * length, 2 * length].
 // out[b, h, i, j] = c[h, b * length + i, length - 1 - i + j] + p[h, b * length + j, length - 1 - j + i] + mask[b, j]
-
-#ifdef BF16
-typedef unsigned short T;
-__device__ float widened(T value) { return __uint_as_float(static_cast<unsigned>(value) << 16); }
-// To the nearest, ties to even.
-__device__ T narrowed(float value) {
-  if (value != value) return 0x7fff;
-  unsigned bits = __float_as_uint(value);
-  return static_cast<T>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-#else
-typedef float T;
-__device__ float widened(T value) { return value; }
-__device__ T narrowed(float value) { return value; }
-#endif
 
 // Blocks of 32 x 8 threads on tiles of 32 x 32.
 extern "C" __global__ void position_bias_forward(

@@ -1,0 +1,235 @@
+//! Dropout whose every number is a function of the run's seed and step, the place in the network and the value's own row, line
+//! and column: the same on a CPU and a GPU, with one run or several side by side, however a batch is padded (ADR 0016).
+
+use std::ffi::{c_int, c_longlong, c_void};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{checked, cuda, kernels, pointer, taken};
+
+unsafe extern "C" {
+    fn rb_dropout(
+        x: *const c_void,
+        state: *const c_void,
+        place: c_longlong,
+        rate: f64,
+        lines: c_longlong,
+        first: c_longlong,
+        pitch: c_longlong,
+        out: *mut *mut c_void,
+    ) -> c_int;
+}
+
+/// Seed and step of every run that is trained side by side.
+pub struct Randomness {
+    /// `[runs, 2]`, int64.
+    pub(crate) state: Tensor,
+}
+
+impl Randomness {
+    /// Step 0 of one run for each seed.
+    pub fn new(seeds: &[i64], device: Device) -> Self {
+        let state: Vec<i64> = seeds.iter().flat_map(|&seed| [seed, 0]).collect();
+        Randomness { state: Tensor::from_slice(&state).view([-1, 2]).to_device(device) }
+    }
+
+    /// Runs side by side.
+    pub fn runs(&self) -> i64 {
+        self.state.size()[0]
+    }
+
+    /// One of the runs, sharing its step.
+    pub fn run(&self, index: i64) -> Randomness {
+        Randomness { state: self.state.narrow(0, index, 1) }
+    }
+
+    /// Goes on to the next step; can be recorded.
+    pub fn advance(&self) {
+        let _ = self.state.select(1, 1).g_add_scalar_(1);
+    }
+}
+
+/// Dropout at one place of a network.
+#[derive(Clone, Copy)]
+pub struct Dropout<'a> {
+    /// Where its numbers come from; nothing is dropped without.
+    pub random: Option<&'a Randomness>,
+    /// Number of the place, different for every place of a network.
+    pub place: i64,
+    /// Share that is dropped, rounded to 1/65536.
+    pub rate: f64,
+}
+
+/// How numbers are laid over values `[runs * rows * lines, width]`.
+#[derive(Clone, Copy)]
+struct Lines {
+    lines: i64,
+    /// Number of a row's first line.
+    first: i64,
+    /// Numbers, in blocks of eight, that a line has.
+    pitch: i64,
+}
+
+/// Blocks of a line of attention weights: lines are as long as a batch is padded, and numbers must not depend on it.
+const WEIGHTS_PITCH: i64 = 4096;
+
+impl Dropout<'_> {
+    /// Runs side by side.
+    pub fn runs(&self) -> i64 {
+        self.random.map_or(1, Randomness::runs)
+    }
+
+    /// Of hidden states `[runs * rows * length, width]`; `first` is the number of a row's first position.
+    pub fn hidden(&self, x: &Tensor, length: i64, first: i64) -> Tensor {
+        let pitch = x.size().last().map_or(0, |width| (width + 7) / 8);
+        self.over(x, Lines { lines: length, first, pitch })
+    }
+
+    /// Of attention weights `[runs * rows, heads, length, length]`.
+    pub(crate) fn weights(&self, x: &Tensor) -> Tensor {
+        let length = x.size().last().copied().unwrap_or(0);
+        self.over(x, Lines { lines: length, first: 0, pitch: WEIGHTS_PITCH })
+    }
+
+    fn over(&self, x: &Tensor, layout: Lines) -> Tensor {
+        let Some(random) = self.random.filter(|_| self.rate > 0.0) else { return x.shallow_clone() };
+        let Lines { lines, first, pitch } = layout;
+        let (place, rate) = (self.place, self.rate);
+        let width = x.size().last().copied().unwrap_or(0);
+        if x.device() == Device::Cpu {
+            // SAFETY: the tensors outlive the call.
+            return taken(|out| {
+                checked(unsafe {
+                    rb_dropout(pointer(x), pointer(&random.state), place, rate, lines, first, pitch, out)
+                })
+            });
+        }
+        if kernels::serve(x) && width % 8 == 0 {
+            return taken(|out| {
+                let functions = cuda::functions()?;
+                let call = functions.dropout;
+                // SAFETY: as above.
+                cuda::checked(functions, unsafe {
+                    call(pointer(x), pointer(&random.state), place, rate, lines, first, pitch, out)
+                })
+            });
+        }
+        (x * self.factors(random, x, layout)).to_kind(x.kind())
+    }
+
+    /// 0 where a value is dropped, and elsewhere what makes up for it: the plain-tensor twin of the kernels.
+    fn factors(&self, random: &Randomness, x: &Tensor, layout: Lines) -> Tensor {
+        let width = x.size().last().copied().unwrap_or(0);
+        let runs = random.runs();
+        let rows = x.numel() as i64 / (width * layout.lines * runs);
+        let range = |count: i64| Tensor::arange(count, (Kind::Int64, x.device()));
+        let blocks = (range(layout.lines) + layout.first).unsqueeze(1) * layout.pitch + range((width + 7) / 8);
+        let counter = [
+            blocks.unsqueeze(0).unsqueeze(0),
+            range(rows).view([1, rows, 1, 1]),
+            Tensor::full([1, 1, 1, 1], self.place, (Kind::Int64, x.device())),
+            random.state.select(1, 1).view([runs, 1, 1, 1]),
+        ];
+        let seed = random.state.select(1, 0).view([runs, 1, 1, 1]);
+        let numbers = philox(counter, seed).narrow(-1, 0, width).reshape(x.size());
+        let threshold = (self.rate * 65536.0).round() as i64;
+        let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        numbers.ge(threshold).to_kind(kind) * (65536.0 / (65536 - threshold) as f64)
+    }
+}
+
+/// Philox 4x32-10 (Salmon et al. 2011) in int64: eight 16-bit numbers for each counter, `[.., 8 * blocks]`.
+fn philox(counter: [Tensor; 4], seed: Tensor) -> Tensor {
+    const WORD: i64 = 0xffff_ffff;
+    let word = |x: Tensor| x.bitwise_and(WORD);
+    // High and low word of a product, in pieces that int64 holds.
+    let product = |x: &Tensor, by: i64| {
+        let (low, high) = (x.bitwise_and(0xffff) * by, x.bitwise_right_shift_tensor_scalar(16) * by);
+        let sum = low + word(high.bitwise_and(0xffff).bitwise_left_shift_tensor_scalar(16));
+        (
+            word(high.bitwise_right_shift_tensor_scalar(16) + sum.bitwise_right_shift_tensor_scalar(32)),
+            word(sum),
+        )
+    };
+    let [mut x, mut y, mut z, mut w] = counter;
+    let (mut key0, mut key1) = (word(seed.shallow_clone()), word(seed.bitwise_right_shift_tensor_scalar(32)));
+    for _ in 0..10 {
+        let (high0, low0) = product(&x, 0xD251_1F53);
+        let (high1, low1) = product(&z, 0xCD9E_8D57);
+        x = high1.bitwise_xor_tensor(&y).bitwise_xor_tensor(&key0);
+        z = high0.bitwise_xor_tensor(&w).bitwise_xor_tensor(&key1);
+        (y, w) = (low1, low0);
+        key0 = word(key0 + 0x9E37_79B9);
+        key1 = word(key1 + 0xBB67_AE85);
+    }
+    let halves = [x, y, z, w].map(|word| [word.bitwise_and(0xffff), word.bitwise_right_shift_tensor_scalar(16)]);
+    let halves = Tensor::broadcast_tensors(&halves.into_iter().flatten().collect::<Vec<_>>());
+    Tensor::stack(&halves, -1).flatten(-2, -1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first words of Random123's known answers for philox4x32-10 (`kat_vectors`).
+    #[test]
+    fn philox_gives_its_authors_numbers() {
+        let one = |value: i64| Tensor::from_slice(&[value]);
+        let words = |counter: [i64; 4], key: [i64; 2]| {
+            let numbers = Vec::<i64>::try_from(philox(counter.map(one), one(key[0] | key[1] << 32)).view([-1])).unwrap();
+            [0, 2, 4, 6].map(|at| numbers[at] | numbers[at + 1] << 16)
+        };
+        assert_eq!(words([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(words([0xffff_ffff; 4], [0xffff_ffff; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+        let pi = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344];
+        assert_eq!(words(pi, [0xa409_3822, 0x299f_31d0]), [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]);
+    }
+
+    fn at(random: &Randomness, rate: f64) -> Dropout<'_> {
+        Dropout { random: Some(random), place: 7, rate }
+    }
+
+    #[test]
+    fn the_cpu_keeps_what_the_twin_keeps_forward_and_back() {
+        for (runs, rows, length, width, kind) in
+            [(1, 2, 3, 16, Kind::Float), (2, 3, 5, 24, Kind::Double), (3, 1, 4, 300, Kind::BFloat16)]
+        {
+            let random = Randomness::new(&[5, -9, i64::MAX][..runs as usize], Device::Cpu);
+            random.advance();
+            let x = Tensor::randn([runs * rows * length, width], (kind, Device::Cpu)).set_requires_grad(true);
+            let layout = Lines { lines: length, first: 2, pitch: (width + 7) / 8 };
+            let factors = at(&random, 0.3).factors(&random, &x, layout);
+            let out = at(&random, 0.3).hidden(&x, length, 2);
+            out.sum(None::<Kind>).backward();
+            let error = |a: &Tensor, b: &Tensor| (a - b).to_kind(Kind::Double).abs().max().double_value(&[]);
+            assert!(error(&out, &(&x * &factors)) <= 2e-2 * f64::from(kind == Kind::BFloat16) + 1e-6, "{kind:?}");
+            assert!(error(&x.grad(), &factors) <= 1e-2 * f64::from(kind == Kind::BFloat16) + 1e-6);
+        }
+    }
+
+    #[test]
+    fn padding_and_company_change_nothing() {
+        let together = Randomness::new(&[3, 4], Device::Cpu);
+        let alone = Randomness::new(&[4], Device::Cpu);
+        let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+        let both = at(&together, 0.5).hidden(&ones(&[2 * 3 * 10, 8]), 10, 0).view([2, 3, 10, 8]);
+        let short = at(&alone, 0.5).hidden(&ones(&[3 * 6, 8]), 6, 0).view([3, 6, 8]);
+        assert_eq!(both.get(1).narrow(1, 0, 6), short);
+        assert_ne!(both.get(0).narrow(1, 0, 6), short);
+        let both = at(&together, 0.5).weights(&ones(&[2 * 3, 2, 20, 20])).view([2, 3, 2, 20, 20]);
+        let short = at(&alone, 0.5).weights(&ones(&[3, 2, 9, 9]));
+        assert_eq!(both.get(1).narrow(2, 0, 9).narrow(3, 0, 9), short);
+        together.advance();
+        let later = at(&together, 0.5).hidden(&ones(&[2 * 3 * 10, 8]), 10, 0).view([2, 3, 10, 8]);
+        assert_ne!(later.get(1).narrow(1, 0, 6), at(&alone, 0.5).hidden(&ones(&[3 * 6, 8]), 6, 0).view([3, 6, 8]));
+    }
+
+    #[test]
+    fn the_share_that_is_dropped_is_the_rate() {
+        let random = Randomness::new(&[1], Device::Cpu);
+        let kept = at(&random, 0.1).hidden(&Tensor::ones([4096, 256], (Kind::Float, Device::Cpu)), 128, 0);
+        let share = kept.eq(0.0).to_kind(Kind::Double).mean(None::<Kind>).double_value(&[]);
+        assert!((share - 0.1).abs() < 1e-3, "{share}");
+        assert!((kept.mean(None::<Kind>).double_value(&[]) - 1.0).abs() < 1e-3);
+    }
+}

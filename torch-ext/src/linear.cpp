@@ -1,0 +1,59 @@
+// A frozen linear with a low-rank branch, as one differentiable function: what would be a sum of two gradients is the second
+// product's own, and nothing but the branch's narrow middle is kept.
+
+#include <ATen/Functions.h>
+
+#include "autograd.h"
+#include "guarded.h"
+
+namespace {
+// y += low up^T, for one run's matrices or a stack of them.
+void add_product(at::Tensor& y, const at::Tensor& left, const at::Tensor& right) {
+  if (left.dim() == 3) {
+    y.view({left.size(0), left.size(1), right.size(2)}).baddbmm_(left, right);
+  } else {
+    y.addmm_(left, right);
+  }
+}
+
+// x as the stack of its runs where there are several: [runs, rows, width].
+at::Tensor stacked(const at::Tensor& x, const at::Tensor& a) {
+  return a.dim() == 3 ? x.view({a.size(0), -1, x.size(-1)}) : x;
+}
+
+struct AdaptedLinear : torch::autograd::Function<AdaptedLinear> {
+  static at::Tensor forward(
+      torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+      const at::Tensor& a, const at::Tensor& up) {
+    auto y = at::linear(x, weight, bias);
+    auto low = at::matmul(stacked(x, a), a.transpose(-1, -2));
+    add_product(y, low, up.transpose(-1, -2));
+    context->save_for_backward({x, weight, a, up, low});
+    return y;
+  }
+  static torch::autograd::variable_list backward(
+      torch::autograd::AutogradContext* context, torch::autograd::variable_list grads) {
+    auto saved = context->get_saved_variables();
+    const auto &x = saved[0], &weight = saved[1], &a = saved[2], &up = saved[3], &low = saved[4];
+    auto grad = grads[0].contiguous(), of_runs = stacked(grad, a);
+    auto d_low = at::matmul(of_runs, up);
+    auto d_up = at::matmul(of_runs.transpose(-1, -2), low);
+    auto d_a = at::matmul(d_low.transpose(-1, -2), stacked(x, a));
+    at::Tensor d_x;
+    if (context->needs_input_grad(0)) {
+      d_x = at::matmul(grad, weight);
+      add_product(d_x, d_low, a);
+    }
+    return {d_x, at::Tensor(), at::Tensor(), d_a, d_up};
+  }
+};
+}  // namespace
+
+extern "C" {
+
+int rb_adapted_linear(
+    const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* a, const at::Tensor* up,
+    at::Tensor** out) {
+  return guarded([=] { *out = new at::Tensor(AdaptedLinear::apply(*x, *weight, *bias, *a, *up)); });
+}
+}

@@ -1,0 +1,58 @@
+//! A frozen linear with a low-rank branch.
+
+use std::ffi::{c_int, c_void};
+
+use tch::Tensor;
+
+use crate::{checked, pointer, taken};
+
+unsafe extern "C" {
+    fn rb_adapted_linear(
+        x: *const c_void,
+        weight: *const c_void,
+        bias: *const c_void,
+        a: *const c_void,
+        up: *const c_void,
+        out: *mut *mut c_void,
+    ) -> c_int;
+}
+
+/// `x W^T + b + (x A^T) U^T`, `[rows, d_out]`, for `x` `[rows, d_in]` and a frozen linear; A is `[r, d_in]` and U `[d_out, r]`.
+/// For several runs side by side A is `[runs, r, d_in]`, U `[runs, d_out, r]`, and `x` holds their rows run by run.
+pub fn adapted(x: &Tensor, [weight, bias]: [&Tensor; 2], [a, up]: [&Tensor; 2]) -> Tensor {
+    // SAFETY: the tensors outlive the call.
+    taken(|out| {
+        checked(unsafe { rb_adapted_linear(pointer(x), pointer(weight), pointer(bias), pointer(a), pointer(up), out) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    #[test]
+    fn values_and_gradients_are_those_of_the_plain_tensors() {
+        for runs in [1, 3] {
+            let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Double, Device::Cpu));
+            let (weight, bias) = (random(&[7, 5]), random(&[7]));
+            let x = random(&[runs * 4, 5]).set_requires_grad(true);
+            let leading: &[i64] = if runs == 1 { &[] } else { &[3] };
+            let a = random(&[leading, &[2, 5]].concat()).set_requires_grad(true);
+            let up = random(&[leading, &[7, 2]].concat()).set_requires_grad(true);
+            let factor = random(&[runs * 4, 7]);
+            let plain = || {
+                let stack = if runs == 1 { x.shallow_clone() } else { x.view([runs, 4, 5]) };
+                let branch = stack.matmul(&a.transpose(-1, -2)).matmul(&up.transpose(-1, -2)).reshape([runs * 4, 7]);
+                x.linear(&weight, Some(&bias)) + branch
+            };
+            let gradients = |y: Tensor| Tensor::run_backward(&[(y * &factor).sum(None::<Kind>)], &[&x, &a, &up], false, false);
+            let y = adapted(&x, [&weight, &bias], [&a, &up]);
+            assert!((&y - plain()).abs().max().double_value(&[]) < 1e-12);
+            for (got, want) in gradients(y).iter().zip(gradients(plain())) {
+                assert!((got - want).abs().max().double_value(&[]) < 1e-12);
+            }
+        }
+    }
+}

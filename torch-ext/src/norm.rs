@@ -1,0 +1,37 @@
+//! Dropout, residual and LayerNorm as one.
+
+use tch::Tensor;
+
+use crate::dropout::Dropout;
+use crate::{cuda, kernels, pointer, taken};
+
+/// Widest row that a warp of the kernel holds.
+const WIDEST: i64 = 1024;
+
+/// `LayerNorm(dropout(x) + residual)` of hidden states `[runs * rows * length, width]`; `norm` is weight and bias, `[width]`.
+pub fn drop_add_norm(
+    x: &Tensor,
+    residual: &Tensor,
+    norm: [&Tensor; 2],
+    eps: f64,
+    dropout: Dropout,
+    length: i64,
+) -> Tensor {
+    let width = x.size().last().copied().unwrap_or(0);
+    let is_frozen = norm.iter().all(|part| !part.requires_grad());
+    match dropout.random {
+        Some(random) if is_frozen && kernels::serve(x) && width % 8 == 0 && width <= WIDEST => taken(|out| {
+            let functions = cuda::functions()?;
+            let call = functions.drop_add_norm;
+            let [weight, bias] = norm.map(pointer);
+            let (x, residual, state) = (pointer(x), pointer(residual), pointer(&random.state));
+            let Dropout { place, rate, .. } = dropout;
+            // SAFETY: the tensors outlive the call.
+            cuda::checked(functions, unsafe { call(x, residual, weight, bias, state, place, rate, eps, length, out) })
+        }),
+        _ => {
+            let sum = dropout.hidden(x, length, 0) + residual;
+            sum.layer_norm([width], Some(norm[0]), Some(norm[1]), eps, true)
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Every kernel on a GPU against plain tensors on the CPU, forward and backward, with the same dropout.
+
+use tch::{Device, Kind, Tensor};
+use torch_ext::attention::Attention;
+use torch_ext::dropout::{Dropout, Randomness};
+use torch_ext::norm::drop_add_norm;
+
+const GPU: Device = Device::Cuda(0);
+
+/// Whether there is a GPU with kernels; says so where there is none.
+fn has_gpu() -> bool {
+    if !torch_ext::load_cuda() || !tch::Cuda::is_available() {
+        eprintln!("skipped: this machine has no GPU");
+        return false;
+    }
+    torch_ext::kernels::load(0).unwrap();
+    true
+}
+
+/// Output and gradients of `work` on both devices, for inputs that the GPU gets rounded to `kind`, compared value by value
+/// relative to the largest.
+fn compare(what: &str, kind: Kind, inputs: &[Tensor], bound: f64, work: impl Fn(&[Tensor], Device) -> Tensor) {
+    let rounded: Vec<Tensor> = inputs.iter().map(|x| x.to_kind(kind)).collect();
+    let results = |device: Device, kind: Kind| {
+        let leaves: Vec<Tensor> =
+            rounded.iter().map(|x| x.to_device(device).to_kind(kind).set_requires_grad(true)).collect();
+        let out = work(&leaves, device);
+        let factor = (Tensor::arange(out.numel() as i64, (Kind::Float, device)) * 0.7).sin().view(out.size().as_slice());
+        (&out * factor.to_kind(kind)).sum(Kind::Float).backward();
+        let grads = leaves.into_iter().filter(|leaf| leaf.grad().defined()).map(|leaf| leaf.grad());
+        std::iter::once(out.detach()).chain(grads).map(|x| x.to_device(Device::Cpu).to_kind(Kind::Double)).collect::<Vec<_>>()
+    };
+    let (got, want) = (results(GPU, kind), results(Device::Cpu, Kind::Float));
+    assert_eq!(got.len(), want.len(), "{what}: gradients");
+    for (index, (got, want)) in got.iter().zip(&want).enumerate() {
+        let error = ((got - want).abs().max() / want.abs().max()).double_value(&[]);
+        assert!(error <= bound, "{what} {kind:?}, result {index}: {error:.1e} of the largest value");
+    }
+}
+
+fn random(shape: &[i64]) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, Device::Cpu))
+}
+
+fn randomness(runs: i64, device: Device) -> Randomness {
+    let seeds: Vec<i64> = (0..runs).map(|run| 1_234_567_890_123 * (run + 1)).collect();
+    let randomness = Randomness::new(&seeds, device);
+    randomness.advance();
+    randomness
+}
+
+const BOUNDS: [(Kind, f64); 2] = [(Kind::Float, 2e-6), (Kind::BFloat16, 1.5e-2)];
+
+fn dropout() {
+    for (kind, bound) in BOUNDS {
+        for (runs, rows, length, width) in [(1, 2, 9, 16), (3, 4, 5, 384)] {
+            compare("dropout", kind, &[random(&[runs * rows * length, width])], bound, |x, device| {
+                let random = randomness(runs, device);
+                Dropout { random: Some(&random), place: 3, rate: 0.1 }.hidden(&x[0], length, 7)
+            });
+        }
+    }
+}
+
+fn dropout_residual_and_layer_norm() {
+    for (kind, bound) in BOUNDS {
+        for (runs, rows, length, width) in [(1, 2, 9, 16), (2, 3, 5, 384), (1, 4, 40, 768), (1, 1, 3, 1024)] {
+            let (weight, bias) = (random(&[width]), random(&[width]));
+            let inputs = [random(&[runs * rows * length, width]), random(&[runs * rows * length, width])];
+            compare(&format!("norm of {width}"), kind, &inputs, bound, |x, device| {
+                let random = randomness(runs, device);
+                let frozen = [&weight, &bias].map(|part| part.to_kind(kind).to_device(device).to_kind(x[0].kind()));
+                let dropout = Dropout { random: Some(&random), place: 5, rate: 0.1 };
+                drop_add_norm(&x[0], &x[1], [&frozen[0], &frozen[1]], 1e-7, dropout, length)
+            });
+        }
+    }
+}
+
+fn attention() {
+    for (kind, bound) in BOUNDS {
+        for (runs, rows, heads, length, head, has_positions) in [
+            (1, 2, 2, 64, 64, true),
+            (2, 3, 2, 40, 64, true),
+            (1, 2, 3, 136, 64, true),
+            (3, 2, 2, 24, 64, false),
+            (1, 3, 2, 200, 32, true),
+            (2, 2, 2, 72, 32, false),
+            (1, 9, 2, 128, 64, true),
+        ] {
+            let lines = runs * rows * length;
+            let mut inputs: Vec<Tensor> = (0..3).map(|_| random(&[lines, heads * head])).collect();
+            if has_positions {
+                inputs.extend((0..2).map(|_| random(&[runs * 2 * length, heads * head])));
+            }
+            let ends = Tensor::arange(runs * rows, (Kind::Int64, Device::Cpu)).unsqueeze(1).remainder(5) + (length - 5);
+            let is_token = Tensor::arange(length, (Kind::Int64, Device::Cpu)).unsqueeze(0).le_tensor(&ends);
+            let mask = ((is_token.to_kind(Kind::Float) - 1.0) * 1e30).view([runs * rows, 1, 1, length]);
+            compare(&format!("attention over {length} with heads of {head}"), kind, &inputs, bound, |x, device| {
+                let random = randomness(runs, device);
+                Attention {
+                    query: &x[0],
+                    key: &x[1],
+                    value: &x[2],
+                    positions: has_positions.then(|| [&x[3], &x[4]]),
+                    mask: &mask.to_device(device).to_kind(x[0].kind()),
+                    heads,
+                    scale: 0.1,
+                    dropout: Dropout { random: Some(&random), place: 9, rate: 0.1 },
+                }
+                .context()
+            });
+        }
+    }
+}
+
+/// One test: the kernels are loaded once, into the context of one thread.
+#[test]
+fn kernels_compute_what_plain_tensors_compute() {
+    if has_gpu() {
+        dropout();
+        dropout_residual_and_layer_norm();
+        attention();
+    }
+}
