@@ -136,6 +136,19 @@ impl<'a> Reader<'a> {
         (taken.len() - 1, tensor)
     }
 
+    /// Lays taken tensors, equal in all but their first dimension, side by side; each becomes a view of the whole.
+    pub fn join(&self, indices: &[usize]) -> (Tensor, Vec<Tensor>) {
+        let mut taken = self.taken.borrow_mut();
+        let parts: Vec<&Tensor> = indices.iter().map(|&index| &taken[index].1).collect();
+        let sizes: Vec<i64> = parts.iter().map(|part| part.size()[0]).collect();
+        let whole = Tensor::cat(&parts, 0);
+        let views = whole.split_with_sizes(&sizes, 0);
+        for (&index, view) in indices.iter().zip(&views) {
+            taken[index].1 = view.shallow_clone();
+        }
+        (whole, views)
+    }
+
     /// Every tensor [`Reader::take`] gave, in its order.
     pub fn taken(&self) -> Vec<(String, Tensor)> {
         self.taken.borrow().iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()

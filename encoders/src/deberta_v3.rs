@@ -150,29 +150,25 @@ impl DebertaV3 {
         f64::from((3.0 * (self.trunk.dims.hidden / self.trunk.dims.heads) as f32).sqrt())
     }
 
-    /// Context of one layer; `relative` are the relative embeddings within reach, `[rows, hidden]`.
+    /// Context of one layer; `relative` are the relative embeddings within reach, `[rows, hidden]`. Their projections are
+    /// the layer's own, and made with those of its input.
     fn context(&self, layer: LayerInput, relative: &Tensor, distances: &Distances, mask: &Tensor) -> Tensor {
-        let [query, key, value] = [layer.query(layer.x), layer.key(layer.x), layer.value(layer.x)];
         let relative = self.drop_distances(relative, distances, layer);
-        let [keys, queries] = [layer.key(&relative), layer.query(&relative)].map(|x| distances.in_order(x));
-        let scale = self.score_scale().recip();
-        self.trunk.attend([&query, &key, &value], Some([&keys, &queries]), mask, scale, layer)
+        let runs = relative.size()[0];
+        let content = layer.x.view([runs, layer.x.size()[0] / runs, -1]);
+        let both = Tensor::cat(&[content, relative], 1).flatten(0, 1);
+        self.trunk.attend(&layer.projected(&both), true, mask, self.score_scale().recip(), layer)
     }
 
-    /// The relative embeddings of every run, `[runs * rows, hidden]`, each with its own dropout.
+    /// The relative embedding of every distance for every run, `[runs, 2 length, hidden]`, each run with its own dropout.
     fn drop_distances(&self, relative: &Tensor, distances: &Distances, layer: LayerInput) -> Tensor {
         let dropout = layer.pass.dropout(place::of_layer(layer.index, InLayer::Distances), self.trunk.dims.dropout);
-        let (first, count) = distances.rows;
-        dropout.hidden(&relative.repeat([dropout.runs(), 1]), count, first)
-    }
-}
-
-impl Distances {
-    /// What was projected of each row, `[runs * rows, hidden]`, for every distance: `[runs * 2 length, hidden]`.
-    fn in_order(&self, projected: Tensor) -> Tensor {
-        let Some(buckets) = &self.buckets else { return projected };
-        let (rows, hidden) = (self.rows.1, projected.size()[1]);
-        projected.view([-1, rows, hidden]).index_select(1, buckets).view([-1, hidden])
+        let ((first, count), runs) = (distances.rows, dropout.runs());
+        let relative = dropout.hidden(&relative.repeat([runs, 1]), count, first).view([runs, count, -1]);
+        match &distances.buckets {
+            Some(buckets) => relative.index_select(1, buckets),
+            None => relative,
+        }
     }
 }
 

@@ -81,6 +81,9 @@ const KINDS: [SiteKind; 6] = [
     SiteKind::Output,
 ];
 
+/// The first of them, query, key and value, have the same input.
+const PROJECTED: usize = 3;
+
 /// Their names within a layer, in the same order.
 pub(crate) type SiteNames = [&'static str; KINDS.len()];
 
@@ -170,8 +173,24 @@ impl Norm {
     }
 }
 
+/// Weight and bias of query, key and value, one below the other.
+struct Joined([Tensor; 2]);
+
+impl Joined {
+    fn of(reader: &Reader, linears: &mut [Linear]) -> Self {
+        let mut join = |part: fn(&mut Linear) -> &mut Weight| {
+            let mut parts: Vec<&mut Weight> = linears.iter_mut().map(part).collect();
+            let (whole, views) = reader.join(&parts.iter().map(|part| part.index).collect::<Vec<_>>());
+            parts.iter_mut().zip(views).for_each(|(part, view)| part.tensor = view);
+            whole
+        };
+        Joined([join(|linear| &mut linear.weight), join(|linear| &mut linear.bias)])
+    }
+}
+
 struct Layer {
     linears: [Linear; KINDS.len()],
+    joined: Joined,
     attention_norm: Norm,
     output_norm: Norm,
 }
@@ -179,8 +198,9 @@ struct Layer {
 impl Layer {
     fn read(reader: &Reader, dims: &Dims, names: &SiteNames, index: usize) -> Self {
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
-        let linears = std::array::from_fn(|i| Linear::read(reader, &name(names[i]), dims.width(KINDS[i])));
+        let mut linears = std::array::from_fn(|i| Linear::read(reader, &name(names[i]), dims.width(KINDS[i])));
         Layer {
+            joined: Joined::of(reader, &mut linears[..PROJECTED]),
             linears,
             attention_norm: Norm::read(reader, &name("attention.output.LayerNorm"), dims),
             output_norm: Norm::read(reader, &name("output.LayerNorm"), dims),
@@ -249,9 +269,8 @@ impl Trunk {
     pub(crate) fn self_attended(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
         let mask = additive_mask(&inputs.mask, embedded.kind());
         self.forward(embedded, pass, |layer| {
-            let [query, key, value] = [layer.query(layer.x), layer.key(layer.x), layer.value(layer.x)];
             let scale = ((self.dims.hidden / self.dims.heads) as f64).sqrt().recip();
-            self.attend([&query, &key, &value], None, &mask, scale, layer)
+            self.attend(&layer.projected(layer.x), false, &mask, scale, layer)
         })
     }
 
@@ -260,18 +279,18 @@ impl Trunk {
         pass.dropout(place::EMBEDDINGS, self.dims.dropout).hidden(x, x.size()[1], 0)
     }
 
-    /// Self-attention's context `[rows * length, hidden]` for query, key and value, of the same shape.
+    /// Self-attention's context `[rows * length, hidden]` ([`Attention::projected`]).
     pub(crate) fn attend(
         &self,
-        [query, key, value]: [&Tensor; 3],
-        positions: Option<[&Tensor; 2]>,
+        projected: &Tensor,
+        has_positions: bool,
         mask: &Tensor,
         scale: f64,
         layer: LayerInput,
     ) -> Tensor {
         let place = place::of_layer(layer.index, InLayer::Weights);
         let dropout = layer.pass.dropout(place, self.dims.attention_dropout);
-        Attention { query, key, value, positions, mask, heads: self.dims.heads, scale, dropout }.context()
+        Attention { projected, has_positions, mask, heads: self.dims.heads, scale, dropout }.context()
     }
 }
 
@@ -286,16 +305,15 @@ pub(crate) struct LayerInput<'a> {
 }
 
 impl LayerInput<'_> {
-    pub fn query(&self, x: &Tensor) -> Tensor {
-        self.layer.linears[0].forward(&self.sites[0], x, self.pass)
-    }
-
-    pub fn key(&self, x: &Tensor) -> Tensor {
-        self.layer.linears[1].forward(&self.sites[1], x, self.pass)
-    }
-
-    pub fn value(&self, x: &Tensor) -> Tensor {
-        self.layer.linears[2].forward(&self.sites[2], x, self.pass)
+    /// Query, key and value of `x`, side by side, `[.., 3 hidden]`.
+    pub fn projected(&self, x: &Tensor) -> Tensor {
+        let sites = &self.sites[..PROJECTED];
+        if let Some(branch) = self.pass.attach.joined(sites) {
+            let Joined([weight, bias]) = &self.layer.joined;
+            return adapted(x, [weight, bias], branch);
+        }
+        let parts = self.layer.linears.iter().zip(sites).map(|(linear, site)| linear.forward(site, x, self.pass));
+        Tensor::cat(&parts.collect::<Vec<_>>(), -1)
     }
 }
 

@@ -61,6 +61,12 @@ pub trait Attach {
         None
     }
 
+    /// A and U of the branches of `sites`, which have the same input, as one branch: `[k r, d_in]` and `[k d_out, k r]`, or a
+    /// stack of each for runs side by side.
+    fn joined(&self, _sites: &[Site]) -> Option<[&Tensor; 2]> {
+        None
+    }
+
     /// The output of the linear at `site`, `[..., d_out]`, with what is attached there, for its input `x` (`[..., d_in]`)
     /// and its own output `y`; where there is no low-rank branch.
     fn output(&self, _site: &Site, _x: &Tensor, y: Tensor) -> Tensor {

@@ -58,7 +58,7 @@ fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
         )));
     }
     let adapters = tch::no_grad(|| method.adapters(&step.params().views()));
-    let attached = method.sites().iter().zip(&adapters.0).filter_map(|(site, a)| Some((site, a.as_ref()?)));
+    let attached = method.sites().iter().zip(&adapters.sites).filter_map(|(site, a)| Some((site, a.as_ref()?)));
     for (site, adapter) in attached {
         let (rank, most) = (adapter.a.size()[0], site.d_in.min(site.d_out));
         if rank > most {

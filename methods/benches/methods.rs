@@ -70,7 +70,7 @@ fn adapters(c: &mut Criterion) {
             .collect();
         c.bench_function(&format!("adapters forward and backward, {}", entry.name), |b| {
             b.iter(|| {
-                let Adapters(adapters) = step.method().adapters(&step.params().views());
+                let Adapters { sites: adapters, .. } = step.method().adapters(&step.params().views());
                 let outputs: Vec<Tensor> =
                     adapters.iter().flatten().zip(&xs).map(|(a, x)| a.branch(x).sum(None::<Kind>)).collect();
                 Tensor::stack(&outputs, 0).sum(None::<Kind>).backward();

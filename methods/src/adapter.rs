@@ -81,13 +81,29 @@ impl LoraFactors {
     }
 }
 
-/// The adapters of one step, by site; `None` where a method attaches nothing.
-pub struct Adapters(pub Vec<Option<Adapter>>);
+/// The adapters of one step.
+pub struct Adapters {
+    /// By site; `None` where a method attaches nothing.
+    pub sites: Vec<Option<Adapter>>,
+    /// Branches of a layer's query, key and value as one, by layer.
+    pub(crate) joined: Vec<Option<[Tensor; 2]>>,
+}
+
+impl Adapters {
+    /// Of which none are joined.
+    pub fn new(sites: Vec<Option<Adapter>>) -> Self {
+        Adapters { sites, joined: Vec::new() }
+    }
+}
 
 impl Attach for Adapters {
     fn low_rank(&self, site: &Site) -> Option<[&Tensor; 2]> {
-        let adapter = self.0.get(site.index)?.as_ref()?;
+        let adapter = self.sites.get(site.index)?.as_ref()?;
         Some([&adapter.a, &adapter.up])
+    }
+
+    fn joined(&self, sites: &[Site]) -> Option<[&Tensor; 2]> {
+        self.joined.get(sites.first()?.layer)?.as_ref().map(|[a, up]| [a, up])
     }
 }
 

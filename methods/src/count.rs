@@ -24,6 +24,6 @@ impl Counts {
 
 /// `sum(rank * (d_in + d_out))` over the sites (exact, spec §3.8).
 pub fn effective(sites: &[Site], adapters: &Adapters) -> i64 {
-    let attached = sites.iter().zip(&adapters.0).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
+    let attached = sites.iter().zip(&adapters.sites).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
     attached.map(|(site, adapter)| adapter.rank() * (site.d_in + site.d_out)).sum()
 }

@@ -32,7 +32,7 @@ impl Exported {
     /// What a method has trained, its adapters folded into plain LoRA factors, with the head.
     pub fn new(method: &dyn Method, views: &Views, head: BTreeMap<String, Tensor>) -> Self {
         let (sites, adapters) = (method.sites(), method.adapters(views));
-        let attached = sites.iter().zip(&adapters.0).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
+        let attached = sites.iter().zip(&adapters.sites).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
         let factors = attached
             .map(|(site, adapter)| (site.path.clone(), adapter.to_lora()))
             .filter(|(_, factors)| factors.rank() > 0)
@@ -44,7 +44,7 @@ impl Exported {
     /// The adapters at `sites`; sites without factors get none.
     pub fn adapters(&self, sites: &[Site]) -> Adapters {
         let at = |site: &Site| self.factors.get(&site.path).map(LoraFactors::adapter);
-        Adapters(sites.iter().map(at).collect::<Vec<Option<Adapter>>>())
+        Adapters::new(sites.iter().map(at).collect::<Vec<Option<Adapter>>>())
     }
 
     /// `adapter_model.safetensors` as bytes.

@@ -96,7 +96,7 @@ pub trait Method {
 
     /// Low-rank adapters by site, for a method that is made of them.
     fn adapters(&self, _views: &Views) -> Adapters {
-        Adapters(Vec::new())
+        Adapters::new(Vec::new())
     }
 
     /// What is attached to the backbone in one forward pass.
@@ -159,7 +159,7 @@ pub trait Method {
 pub fn ranks(method: &dyn Method, params: &Params) -> Vec<SiteRank> {
     tch::no_grad(|| {
         let adapters = method.adapters(&params.views());
-        let attached = method.sites().iter().zip(&adapters.0).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
+        let attached = method.sites().iter().zip(&adapters.sites).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
         attached
             .map(|(site, adapter)| SiteRank {
                 site: site.path.clone(),

@@ -282,7 +282,7 @@ impl Method for Sora {
     /// As published: all of A and B less `2 * hidden` for every zero gate, whatever the shape of its site (spec §3.8).
     fn counts(&self, params: &Params) -> Counts {
         let adapters = tch::no_grad(|| self.adapters(&params.views()));
-        let kept: i64 = adapters.0.iter().flatten().map(crate::Adapter::rank).sum();
+        let kept: i64 = adapters.sites.iter().flatten().map(crate::Adapter::rank).sum();
         let zeros = self.stacks.component_count() - kept;
         Counts {
             allocated: self.stacks.factor_count() + self.stacks.component_count(),

@@ -1,6 +1,6 @@
 //! Sites of equal shape are stacked, so that whatever a method does for every site is a few batched operations.
 
-use encoders::Site;
+use encoders::{Site, SiteKind};
 use tch::Tensor;
 
 use crate::adapter::{Adapter, Adapters, folded};
@@ -31,6 +31,63 @@ pub struct ShapeClass {
     pub d_in: i64,
     /// Output width.
     pub d_out: i64,
+    joined: Option<JoinedSites>,
+}
+
+/// How the sites of a class repeat from layer to layer, where each layer begins with query, key and value.
+struct JoinedSites {
+    /// The layers, ascending.
+    layers: Vec<usize>,
+    /// Sites of the class in a layer.
+    period: i64,
+}
+
+/// Query, key and value.
+const JOINED: i64 = 3;
+
+impl JoinedSites {
+    /// `None` where the sites do not repeat like that.
+    fn of(sites: &[&Site]) -> Option<Self> {
+        let layers: Vec<usize> = sites.iter().filter(|s| s.kind == SiteKind::Query).map(|s| s.layer).collect();
+        let period = sites.len().checked_div(layers.len()).filter(|period| period * layers.len() == sites.len())?;
+        let begins = |(chunk, layer): (&[&Site], &usize)| {
+            let kinds = chunk.iter().map(|site| site.kind);
+            let begins = kinds.take(3).eq([SiteKind::Query, SiteKind::Key, SiteKind::Value]);
+            begins && chunk.iter().all(|site| site.layer == *layer)
+        };
+        let repeats = sites.chunks(period).zip(&layers).all(begins);
+        repeats.then_some(JoinedSites { layers, period: period as i64 })
+    }
+
+    /// Every layer's sites in front: `[.., layers, period, x, y]` of a class's `[.., k, x, y]`, in two parts: the joined ones
+    /// and the others.
+    fn split(&self, x: &Tensor) -> [Tensor; 2] {
+        let by_layer = x.unflatten(-3, [self.layers.len() as i64, self.period]);
+        let mut parts = by_layer.split_with_sizes([JOINED, self.period - JOINED], -3).into_iter();
+        std::array::from_fn(|_| parts.next().unwrap_or_default())
+    }
+
+    /// A `[.., k, r, d_in]` and U `[.., k, d_out, r]` of a class as one branch a layer.
+    fn join(&self, a: &Tensor, up: &Tensor, joined: &mut Vec<Option<[Tensor; 2]>>) {
+        let [a, up] = [a, up].map(|x| self.split(x)[0].shallow_clone());
+        let eye = Tensor::eye(JOINED, (up.kind(), up.device())).view([JOINED, 1, JOINED, 1]);
+        let up = (up.unsqueeze(-2) * eye).flatten(-2, -1).flatten(-3, -2);
+        for ((&layer, a), up) in self.layers.iter().zip(a.flatten(-3, -2).unbind(-3)).zip(up.unbind(-3)) {
+            joined.resize_with(joined.len().max(layer + 1), || None);
+            joined[layer] = Some([a, up]);
+        }
+    }
+}
+
+impl ShapeClass {
+    /// `[.., x, y]` of each site for `[.., k, x, y]` of the class. What is joined is a part of its own, so that the gradient
+    /// of the others says nothing about it.
+    fn by_site(&self, x: &Tensor) -> Vec<Tensor> {
+        let Some(joined) = &self.joined else { return x.unbind(-3) };
+        let [first, others] = joined.split(x).map(|part| part.unbind(-4));
+        let of_layer = |(first, others): (Tensor, Tensor)| first.unbind(-3).into_iter().chain(others.unbind(-3));
+        first.into_iter().zip(others).flat_map(of_layer).collect()
+    }
 }
 
 /// The low-rank parameters of every site, stacked by shape.
@@ -74,26 +131,30 @@ impl Stacks {
             let gates: Option<Vec<Tensor>> =
                 members.iter().map(|&i| inits[i].gate.as_ref().map(Tensor::shallow_clone)).collect();
             let gate = gates.map(|gates| params.add(gate_group, name("E"), &Tensor::stack(&gates, 0)));
-            classes.push(ShapeClass { sites: members, a, b, gate, d_in, d_out });
+            let joined = JoinedSites::of(&members.iter().map(|&i| &sites[i]).collect::<Vec<_>>());
+            classes.push(ShapeClass { sites: members, a, b, gate, d_in, d_out, joined });
         }
         Stacks { classes, r, scale, site_count: sites.len() }
     }
 
     /// The adapters of one step; for [`Views::together`], those of every run, stacked.
     pub fn adapters(&self, views: &Views) -> Adapters {
-        let mut adapters: Vec<Option<Adapter>> = (0..self.site_count).map(|_| None).collect();
+        let mut adapters = Adapters::new((0..self.site_count).map(|_| None).collect());
         for class in &self.classes {
             let (a, b) = (views.get(class.a), views.get(class.b));
             let gates = class.gate.map(|slot| views.get(slot));
-            let up = folded(b, gates, self.scale).unbind(-3);
+            let up = folded(b, gates, self.scale);
+            if let Some(joined) = &class.joined {
+                joined.join(a, &up, &mut adapters.joined);
+            }
             let mut gates = gates.map(|gates| gates.unbind(-2).into_iter());
-            let parts = a.unbind(-3).into_iter().zip(b.unbind(-3)).zip(up);
+            let parts = class.by_site(a).into_iter().zip(b.unbind(-3)).zip(class.by_site(&up));
             for (&site, ((a, b), up)) in class.sites.iter().zip(parts) {
                 let gate = gates.as_mut().and_then(Iterator::next);
-                adapters[site] = Some(Adapter { a, b, gate, scale: self.scale, up });
+                adapters.sites[site] = Some(Adapter { a, b, gate, scale: self.scale, up });
             }
         }
-        Adapters(adapters)
+        adapters
     }
 
     /// Values of A and B at all sites: `r * sum(d_in + d_out)`.

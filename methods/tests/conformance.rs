@@ -122,7 +122,7 @@ fn error(got: &Tensor, want: &Tensor) -> f64 {
 }
 
 fn each_site<'a>(model: &'a Model, adapters: &'a Adapters) -> impl Iterator<Item = (&'a Site, &'a methods::Adapter)> {
-    model.encoder.sites().iter().zip(&adapters.0).filter_map(|(site, adapter)| Some((site, adapter.as_ref()?)))
+    model.encoder.sites().iter().zip(&adapters.sites).filter_map(|(site, adapter)| Some((site, adapter.as_ref()?)))
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn rank_0_is_legal_everywhere() {
         model.train(3);
         let views = model.step.params().views();
         let mut adapters = model.adapters(&views);
-        for adapter in adapters.0.iter_mut().flatten() {
+        for adapter in adapters.sites.iter_mut().flatten() {
             // Methods with a gate reach rank 0 through it, LoRA by having no component.
             let (a, b) = (adapter.a.shallow_clone(), adapter.b.shallow_clone());
             *adapter = match &adapter.gate {

@@ -60,7 +60,7 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
             assert_scalar(&format!("{name} loss_total {t}"), got_task + got_penalty, want, tolerance);
         }
         let adapters = support::adapters(&step);
-        for (i, adapter) in adapters.0.iter().flatten().enumerate() {
+        for (i, adapter) in adapters.sites.iter().flatten().enumerate() {
             let values = adapter.gate.as_ref().unwrap();
             let want = case.tensor(&format!("traj.l{i}.lora_E")).get(t as i64);
             assert_eq!(values.ne(0.0), want.ne(0.0), "{name}: mask of l{i} after step {t}");
@@ -95,7 +95,7 @@ fn assert_importance(case: &Case, t: usize, step: &methods::Step, tolerance: f64
     };
     let (average, uncertainty) = (as_adapters("average"), as_adapters("uncertainty"));
     let part = |of: &Adapters, i: usize, letter: &str| {
-        let adapter = of.0[i].as_ref().unwrap();
+        let adapter = of.sites[i].as_ref().unwrap();
         match letter {
             "A" => adapter.a.shallow_clone(),
             "B" => adapter.b.shallow_clone(),
@@ -215,7 +215,7 @@ fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
     };
     let fill = |method: &AdaLora, params: &Params, what: &str| {
         tch::no_grad(|| {
-            for (adapter, module) in method.adapters(&params.views()).0.iter_mut().flatten().zip(&modules) {
+            for (adapter, module) in method.adapters(&params.views()).sites.iter_mut().flatten().zip(&modules) {
                 adapter.a.copy_(&tensor(what, module, "A"));
                 adapter.b.copy_(&tensor(what, module, "B"));
                 let values = adapter.gate.as_mut().unwrap();
@@ -239,7 +239,7 @@ fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
     let left = case.json["rows"][index as usize]["left_after_masking"].as_i64().unwrap();
     assert_eq!(kept.sum(Kind::Int64).int64_value(&[]), left, "row {index}: components left");
     let adapters = tch::no_grad(|| method.adapters(&params.views()));
-    for (adapter, module) in adapters.0.iter().flatten().zip(&modules) {
+    for (adapter, module) in adapters.sites.iter().flatten().zip(&modules) {
         let want = tensor("after", module, "E").view(-1);
         assert_eq!(adapter.gate.as_ref().unwrap(), &want, "row {index}: E of {module}");
     }

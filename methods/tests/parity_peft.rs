@@ -21,7 +21,7 @@ fn follow(case: &Case) {
     let encoder = encoders::load(dir.path(), Device::Cpu, Kind::Float).unwrap();
     let exported = Exported::read(&case.dir).unwrap();
     let adapters = exported.adapters(encoder.sites());
-    for (site, adapter) in encoder.sites().iter().zip(&adapters.0) {
+    for (site, adapter) in encoder.sites().iter().zip(&adapters.sites) {
         let recorded = format!("delta.{}", site.path);
         let want = if case.has(&recorded) {
             case.tensor(&recorded)

@@ -81,9 +81,9 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
             assert_scalar(&format!("{name} loss_total {t}"), got_total, want, tolerance);
         }
         let adapters = support::adapters(&step);
-        let kept: i64 = adapters.0.iter().flatten().map(methods::Adapter::rank).sum();
+        let kept: i64 = adapters.sites.iter().flatten().map(methods::Adapter::rank).sum();
         assert_eq!(kept, nonzero[t] as i64, "{name}: gates kept after step {t}");
-        for (i, adapter) in adapters.0.iter().flatten().enumerate() {
+        for (i, adapter) in adapters.sites.iter().flatten().enumerate() {
             let gate = adapter.gate.as_ref().unwrap();
             let want = case.tensor(&format!("traj.l{i}.gate")).get(t as i64);
             assert_eq!(gate.ne(0.0), want.ne(0.0), "{name}: mask of l{i} after step {t}");

@@ -1,7 +1,5 @@
 //! Attention with dropout, and with DeBERTa's position terms where there are any.
 
-use std::ptr::null;
-
 use tch::{Kind, Tensor};
 
 use crate::dropout::{Dropout, Randomness};
@@ -9,15 +7,12 @@ use crate::{cuda, kernels, pointer, taken};
 
 /// What attention is computed from.
 pub struct Attention<'a> {
-    /// `[runs * rows * length, heads * head]`.
-    pub query: &'a Tensor,
-    /// As the query.
-    pub key: &'a Tensor,
-    /// As the query.
-    pub value: &'a Tensor,
-    /// Keys and queries of the distances `1 - length` to `length - 1`, and one more that no pair has:
-    /// `[runs * 2 length, heads * head]`. They add `q_i · k(i - j)` and `k_j · q(i - j)` to a score before its scale.
-    pub positions: Option<[&'a Tensor; 2]>,
+    /// Queries, keys and values side by side, `[lines, 3 * heads * head]`: for each run the lines of its rows,
+    /// `[rows * length]`, and with positions those of the distances `1 - length` to `length - 1` and of one more that no pair
+    /// has, `[2 length]`. A distance's key and query add `q_i · k(i - j)` and `k_j · q(i - j)` to a score before its scale.
+    pub projected: &'a Tensor,
+    /// Whether there are distances.
+    pub has_positions: bool,
     /// Added to the scores, `[runs * rows, 1, 1, length]`.
     pub mask: &'a Tensor,
     /// Attention heads.
@@ -29,12 +24,12 @@ pub struct Attention<'a> {
 }
 
 impl Attention<'_> {
-    /// The context, shaped as the query.
+    /// The context, `[runs * rows * length, heads * head]`.
     pub fn context(&self) -> Tensor {
-        let head = self.query.size()[1] / self.heads;
-        let has_kernel = self.query.kind() == Kind::BFloat16 && [32, 64].contains(&head);
+        let head = self.projected.size()[1] / (3 * self.heads);
+        let has_kernel = self.projected.kind() == Kind::BFloat16 && [32, 64].contains(&head);
         match self.dropout.random {
-            Some(random) if has_kernel && kernels::serve(self.query) => self.fused(random),
+            Some(random) if has_kernel && kernels::serve(self.projected) => self.fused(random),
             _ => self.plain(),
         }
     }
@@ -43,33 +38,32 @@ impl Attention<'_> {
         taken(|out| {
             let functions = cuda::functions()?;
             let call = functions.attention;
-            let [query, key, value, mask] = [self.query, self.key, self.value, self.mask].map(pointer);
-            let [of_keys, of_queries] = self.positions.map_or([null(); 2], |positions| positions.map(pointer));
+            let [projected, mask, state] = [self.projected, self.mask, &random.state].map(pointer);
             let Dropout { place, rate, .. } = self.dropout;
-            let (heads, scale) = (self.heads, self.scale);
-            // SAFETY: the tensors outlive the call, and the missing ones are null.
-            cuda::checked(functions, unsafe {
-                call(
-                    query, key, value, of_keys, of_queries, mask, pointer(&random.state), place, rate, heads, scale, out,
-                )
-            })
+            // SAFETY: the tensors outlive the call.
+            cuda::checked(functions, unsafe { call(projected, mask, state, place, rate, self.heads, self.scale, out) })
         })
     }
 
     /// The kernel's twin. The query is scaled before its products, which keeps half precision away from its bound.
     fn plain(&self) -> Tensor {
         let (rows, _, _, length) = self.mask.size4().unwrap_or_default();
-        let query = self.query * self.scale;
-        let bias = self.positions.map_or_else(
-            || self.mask.to_kind(query.kind()),
-            |[keys, queries]| {
-                let content = self.by_distance(&query, &from_last(keys, self.dropout.runs()));
-                let position = self.by_distance(self.key, &(queries * self.scale));
-                position_bias(&content, &position, self.mask)
-            },
-        );
+        let runs = self.dropout.runs();
+        let lines = self.projected.view([runs, self.projected.size()[0] / runs, 3, -1]);
+        let content = rows / runs * length;
+        let part = |index: i64| lines.select(2, index);
+        let [query, key, value] = [0, 1, 2].map(|index| part(index).narrow(1, 0, content));
+        let query = query * self.scale;
+        let bias = if self.has_positions {
+            let [queries, keys] = [0, 1].map(|index| part(index).narrow(1, content, 2 * length));
+            let content = self.by_distance(&query, &from_last(&keys));
+            let position = self.by_distance(&key, &(queries * self.scale));
+            position_bias(&content, &position, self.mask)
+        } else {
+            self.mask.to_kind(query.kind())
+        };
         let [query, key, value] =
-            [&query, self.key, self.value].map(|x| x.view([rows, length, self.heads, -1]).transpose(1, 2));
+            [query, key, value].map(|x| x.reshape([rows, length, self.heads, -1]).transpose(1, 2));
         let context = match self.dropout.random {
             None => {
                 let bias = bias.expand([rows, -1, length, length], true);
@@ -81,23 +75,22 @@ impl Attention<'_> {
                 self.dropout.weights(&weights).matmul(&value)
             }
         };
-        context.transpose(1, 2).reshape(self.query.size())
+        context.transpose(1, 2).reshape([rows * length, -1])
     }
 
-    /// `[runs * heads, rows * length, 2 length]`: the product of each position of `content` with each distance.
+    /// `[runs * heads, rows * length, 2 length]`: the product of each position of `content` (`[runs, rows * length, width]`)
+    /// with each distance (`[runs, 2 length, width]`).
     fn by_distance(&self, content: &Tensor, distances: &Tensor) -> Tensor {
-        let (runs, heads) = (self.dropout.runs(), self.heads);
-        let content = content.view([runs, content.size()[0] / runs, heads, -1]).transpose(1, 2);
-        let distances = distances.view([runs, distances.size()[0] / runs, heads, -1]).permute([0, 2, 3, 1]);
-        content.matmul(&distances).flatten(0, 1)
+        let of_heads = |x: &Tensor| x.unflatten(2, [self.heads, -1]);
+        of_heads(content).transpose(1, 2).matmul(&of_heads(distances).permute([0, 2, 3, 1])).flatten(0, 1)
     }
 }
 
-/// The distances the other way round, from `length - 1` down; the last, which no pair has, stays last.
-fn from_last(distances: &Tensor, runs: i64) -> Tensor {
-    let stack = distances.view([runs, distances.size()[0] / runs, -1]);
-    let count = stack.size()[1] - 1;
-    Tensor::cat(&[stack.narrow(1, 0, count).flip([1]), stack.narrow(1, count, 1)], 1).flatten(0, 1)
+/// The distances (`[runs, 2 length, width]`) the other way round, from `length - 1` down; the last, which no pair has, stays
+/// last.
+fn from_last(distances: &Tensor) -> Tensor {
+    let count = distances.size()[1] - 1;
+    Tensor::cat(&[distances.narrow(1, 0, count).flip([1]), distances.narrow(1, count, 1)], 1)
 }
 
 /// What is added to the scores, `[runs * rows, heads, length, length]`: the two products by distance

@@ -165,7 +165,7 @@ struct Attention : torch::autograd::Function<Attention> {
   static constexpr int64_t TILE = 64, BAND = 80;
 
   struct Shape {
-    int rows, heads, length;
+    int rows, heads, length, has_positions;
     float scale;
   };
 
@@ -183,27 +183,29 @@ struct Attention : torch::autograd::Function<Attention> {
     return {dim3(x, y, z), dim3(256), bytes};
   }
 
+  // `lines` of `projected` that belong to one run's rows; what is left are distances.
+  static Shape shape_of(const at::Tensor& projected, const at::Tensor& mask, const Drop& drop, int64_t heads, double scale) {
+    int64_t rows = mask.size(0) / drop.runs(), length = mask.size(-1), lines = projected.size(0) / drop.runs();
+    bool has_positions = lines == (rows + 2) * length;
+    TORCH_CHECK(has_positions || lines == rows * length, "attention: ", lines, " lines for ", rows, " rows of ", length);
+    return {static_cast<int>(rows), static_cast<int>(heads), static_cast<int>(length), has_positions,
+            static_cast<float>(scale)};
+  }
+
   static at::Tensor forward(
-      AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-      const std::optional<at::Tensor>& position_keys, const std::optional<at::Tensor>& position_queries,
-      const at::Tensor& mask, const at::Tensor& state, int64_t place, double rate, int64_t heads, double scale) {
+      AutogradContext* context, const at::Tensor& given, const at::Tensor& mask, const at::Tensor& state, int64_t place,
+      double rate, int64_t heads, double scale) {
     Drop drop{state, place, rate};
-    int64_t rows = mask.size(0), length = mask.size(-1), head = q.size(-1) / heads;
-    bool has_positions = position_keys.has_value();
-    TORCH_CHECK(!has_positions || position_keys->size(0) == drop.runs() * 2 * length, "attention: distances");
-    auto masked = mask.to(q.scalar_type()).contiguous();
-    std::vector<at::Tensor> given{q.contiguous(), k.contiguous(), v.contiguous()};
-    for (const auto& part : {position_keys, position_queries}) given.push_back(part ? part->contiguous() : at::Tensor());
-    auto out = at::empty_like(given[0]);
-    auto log_sum = at::empty({rows, heads, length}, q.options().dtype(at::kFloat));
-    Shape shape{static_cast<int>(rows / drop.runs()), static_cast<int>(heads), static_cast<int>(length),
-                static_cast<float>(scale)};
-    launch("attention_forward", std::to_string(head), how(parts(length, TILE), heads, rows, Bytes(head, has_positions).forward()),
-           pointer(given[0]), pointer(given[1]), pointer(given[2]), pointer(given[3]), pointer(given[4]), pointer(masked),
-           pointer(out), pointer(log_sum), Random(drop), shape);
-    given.insert(given.end(), {masked, out, log_sum});
-    context->save_for_backward(given);
-    context->saved_data["shape"] = std::vector<int64_t>{rows, heads, length, head};
+    auto projected = given.contiguous(), masked = mask.to(given.scalar_type()).contiguous();
+    auto shape = shape_of(projected, mask, drop, heads, scale);
+    int64_t width = projected.size(1) / 3, head = width / heads, rows = mask.size(0);
+    auto out = at::empty({rows * shape.length, width}, projected.options());
+    auto log_sum = at::empty({rows, heads, shape.length}, projected.options().dtype(at::kFloat));
+    auto bytes = Bytes(head, shape.has_positions).forward();
+    launch("attention_forward", std::to_string(head), how(parts(shape.length, TILE), heads, rows, bytes),
+           pointer(projected), pointer(masked), pointer(out), pointer(log_sum), Random(drop), shape);
+    context->save_for_backward({projected, masked, out, log_sum});
+    context->saved_data["heads"] = heads;
     context->saved_data["scale"] = scale;
     drop.save(context);
     return out;
@@ -211,40 +213,41 @@ struct Attention : torch::autograd::Function<Attention> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     auto saved = context->get_saved_variables();
-    const auto &q = saved[0], &k = saved[1], &v = saved[2], &pk = saved[3], &pq = saved[4];
-    auto sizes = context->saved_data["shape"].toIntVector();
-    int64_t rows = sizes[0], heads = sizes[1], length = sizes[2], head = sizes[3];
+    const auto &projected = saved[0], &mask = saved[1], &out = saved[2], &log_sum = saved[3];
     auto drop = Drop::saved(context);
-    int64_t runs = drop.runs(), tiles = parts(length, TILE);
-    Shape shape{static_cast<int>(rows / runs), static_cast<int>(heads), static_cast<int>(length),
-                static_cast<float>(context->saved_data["scale"].toDouble())};
-    Bytes bytes(head, pk.defined());
-    auto of = std::to_string(head);
-    auto grad = grads[0].contiguous(), dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
-    auto d_scores = at::empty({rows, heads, length, (length + 7) / 8 * 8}, q.options());
-    launch("attention_backward_keys", of, how(tiles, heads, rows, bytes.keys()), pointer(q), pointer(k), pointer(v),
-           pointer(pk), pointer(pq), pointer(saved[5]), pointer(saved[6]), pointer(grad), pointer(saved[7]), pointer(dk),
-           pointer(dv), pointer(d_scores), Random(drop), shape);
-    launch("attention_backward_queries", of, how(tiles, heads, rows, bytes.queries()), pointer(k), pointer(pk),
-           pointer(d_scores), pointer(dq), shape);
-    variable_list result(11);
-    result[0] = dq, result[1] = dk, result[2] = dv;
-    if (pk.defined()) {
-      // Rows are shared out so that there are blocks for every processor, and summed in one order.
-      int chunk = std::max<int>(1, shape.rows / 8), chunks = parts(shape.rows, chunk), count = runs;
-      auto partial = at::empty({2, chunks, runs * 2 * length, heads * head}, q.options().dtype(at::kFloat));
-      launch("attention_backward_positions", of,
-             how(parts(2 * length, TILE), 2 * heads, runs * chunks, bytes.positions()), pointer(q), pointer(k),
-             pointer(d_scores), pointer(partial), count, chunks, chunk, shape);
-      auto sums = (chunks == 1 ? partial.squeeze(1) : partial.sum(1)).to(q.scalar_type());
-      result[3] = sums[0], result[4] = sums[1];
-    }
+    int64_t heads = context->saved_data["heads"].toInt(), rows = mask.size(0);
+    auto shape = shape_of(projected, mask, drop, heads, context->saved_data["scale"].toDouble());
+    int64_t width = projected.size(1) / 3, tiles = parts(shape.length, TILE);
+    Bytes bytes(width / heads, shape.has_positions);
+    auto of = std::to_string(width / heads);
+    auto grad = grads[0].contiguous(), d_projected = at::empty_like(projected);
+    auto d_scores = at::empty({rows, heads, shape.length, (shape.length + 7) / 8 * 8}, projected.options());
+    launch("attention_backward_keys", of, how(tiles, heads, rows, bytes.keys()), pointer(projected), pointer(mask),
+           pointer(out), pointer(grad), pointer(log_sum), pointer(d_projected), pointer(d_scores), Random(drop), shape);
+    launch("attention_backward_queries", of, how(tiles, heads, rows, bytes.queries()), pointer(projected),
+           pointer(d_scores), pointer(d_projected), shape);
+    if (shape.has_positions) add_positions(d_projected, projected, d_scores, bytes, drop.runs(), shape);
+    variable_list result(7);
+    result[0] = d_projected;
     return result;
   }
-};
 
-// A tensor that may be missing.
-std::optional<at::Tensor> given(const at::Tensor* tensor) { return tensor ? std::make_optional(*tensor) : std::nullopt; }
+  static void add_positions(
+      const at::Tensor& d_projected, const at::Tensor& projected, const at::Tensor& d_scores, const Bytes& bytes,
+      int64_t runs, const Shape& shape) {
+    int64_t width = projected.size(1) / 3, distances = 2 * shape.length;
+    // Rows are shared out so that there are blocks for every processor, and summed in one order.
+    int chunk = std::max(1, shape.rows / 8), chunks = parts(shape.rows, chunk), count = runs;
+    auto partial = at::empty({chunks, runs, distances, 2 * width}, projected.options().dtype(at::kFloat));
+    launch("attention_backward_positions", std::to_string(width / shape.heads),
+           how(parts(distances, TILE), 2 * shape.heads, runs * chunks, bytes.positions()), pointer(projected),
+           pointer(d_scores), pointer(partial), count, chunks, chunk, shape);
+    auto lines = d_projected.view({runs, -1, 3 * width}).narrow(1, shape.rows * shape.length, distances);
+    lines.narrow(2, 0, 2 * width).copy_(chunks == 1 ? partial[0] : partial.sum(0));
+    // Distances have no values.
+    lines.narrow(2, 2 * width, width).zero_();
+  }
+};
 
 // All graphs alive share one pool: they are replayed one after the other, and what is kept of one is held by tensors. A pool
 // ends with its last graph.
@@ -333,13 +336,9 @@ int rb_drop_add_norm(
 }
 
 int rb_attention(
-    const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, const at::Tensor* position_keys,
-    const at::Tensor* position_queries, const at::Tensor* mask, const at::Tensor* state, long long place, double rate,
+    const at::Tensor* projected, const at::Tensor* mask, const at::Tensor* state, long long place, double rate,
     long long heads, double scale, at::Tensor** out) {
-  return guarded([=] {
-    *out = new at::Tensor(Attention::apply(
-        *q, *k, *v, given(position_keys), given(position_queries), *mask, *state, place, rate, heads, scale));
-  });
+  return guarded([=] { *out = new at::Tensor(Attention::apply(*projected, *mask, *state, place, rate, heads, scale)); });
 }
 
 // The device's architecture, e.g. 90.

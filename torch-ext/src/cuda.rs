@@ -18,21 +18,8 @@ pub(crate) type Dropout = unsafe extern "C" fn(Handle, Handle, c_longlong, f64, 
 /// x, residual, weight, bias, state: place, rate, epsilon, length.
 type DropAddNorm =
     unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_longlong, f64, f64, c_longlong, Out) -> c_int;
-/// q, k, v, position keys and queries, mask, state: place, rate, heads, scale.
-type Attention = unsafe extern "C" fn(
-    Handle,
-    Handle,
-    Handle,
-    Handle,
-    Handle,
-    Handle,
-    Handle,
-    c_longlong,
-    f64,
-    c_longlong,
-    f64,
-    Out,
-) -> c_int;
+/// What is projected, mask, state: place, rate, heads, scale.
+type Attention = unsafe extern "C" fn(Handle, Handle, Handle, c_longlong, f64, c_longlong, f64, Out) -> c_int;
 
 /// Functions of the library.
 pub(crate) struct Functions {

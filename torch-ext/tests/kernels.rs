@@ -88,21 +88,16 @@ fn attention() {
             (2, 2, 2, 72, 32, false),
             (1, 9, 2, 128, 64, true),
         ] {
-            let lines = runs * rows * length;
-            let mut inputs: Vec<Tensor> = (0..3).map(|_| random(&[lines, heads * head])).collect();
-            if has_positions {
-                inputs.extend((0..2).map(|_| random(&[runs * 2 * length, heads * head])));
-            }
+            let lines = runs * (rows + if has_positions { 2 } else { 0 }) * length;
+            let inputs = [random(&[lines, 3 * heads * head])];
             let ends = Tensor::arange(runs * rows, (Kind::Int64, Device::Cpu)).unsqueeze(1).remainder(5) + (length - 5);
             let is_token = Tensor::arange(length, (Kind::Int64, Device::Cpu)).unsqueeze(0).le_tensor(&ends);
             let mask = ((is_token.to_kind(Kind::Float) - 1.0) * 1e30).view([runs * rows, 1, 1, length]);
             compare(&format!("attention over {length} with heads of {head}"), kind, &inputs, bound, |x, device| {
                 let random = randomness(runs, device);
                 Attention {
-                    query: &x[0],
-                    key: &x[1],
-                    value: &x[2],
-                    positions: has_positions.then(|| [&x[3], &x[4]]),
+                    projected: &x[0],
+                    has_positions,
                     mask: &mask.to_device(device).to_kind(x[0].kind()),
                     heads,
                     scale: 0.1,

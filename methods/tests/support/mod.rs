@@ -117,7 +117,7 @@ pub fn adapters(step: &Step) -> Adapters {
 
 fn write(case: &Case, prefix: &str, adapters: &Adapters) {
     tch::no_grad(|| {
-        for (i, adapter) in adapters.0.iter().enumerate() {
+        for (i, adapter) in adapters.sites.iter().enumerate() {
             let adapter = adapter.as_ref().unwrap();
             let read = |part: &str| case.tensor(&format!("{prefix}.l{i}.{part}"));
             adapter.a.shallow_clone().copy_(&read("lora_A"));
@@ -132,7 +132,7 @@ fn write(case: &Case, prefix: &str, adapters: &Adapters) {
 
 /// Compares every adapter with `<prefix>.l<i>.*` where the case has it.
 pub fn assert_adapters(case: &Case, prefix: &str, adapters: &Adapters, tolerance: f64) {
-    for (i, adapter) in adapters.0.iter().enumerate() {
+    for (i, adapter) in adapters.sites.iter().enumerate() {
         let adapter = adapter.as_ref().unwrap();
         let gate = adapter.gate.as_ref();
         let parts = [("lora_A", Some(&adapter.a)), ("lora_B", Some(&adapter.b)), ("gate", gate), ("lora_E", gate)];

@@ -3,9 +3,10 @@
 // score[i, j] = scale * (q_i . k_j + q_i . pk[i - j + length - 1] + k_j . pq[i - j + length - 1]) + mask[j]
 // out_i = sum_j dropout(softmax(score)[i, j]) v_j
 //
-// q, k, v, out and their gradients are [runs * rows * length, heads * HEAD]; pk and pq [runs * 2 length, heads * HEAD], or
-// null; mask [runs * rows, length]; log_sum [runs * rows, heads, length]. Eight warps a block: warp w has 16 rows of a tile,
-// w % 4, and half of its columns, w / 4.
+// Everything that is projected lies in one tensor, [lines, 3 width], width = heads * HEAD: q, k, v side by side, and for each
+// run first the lines of its rows, then those of the 2 length distances, of which pq and pk are used. out is
+// [runs * rows * length, width]; mask [runs * rows, length]; log_sum [runs * rows, heads, length]. Eight warps a block: warp w
+// has 16 rows of a tile, w % 4, and half of its columns, w / 4.
 
 const int THREADS = 256, TILE = 64, HALF = TILE / 2, BAND = 80, DISTANCES = 2 * TILE;
 const int PITCH = HEAD + 8, SQUARE_PITCH = TILE + 8, BAND_PITCH = BAND + 8, WINDOW_PITCH = TILE + 2;
@@ -13,12 +14,19 @@ const float LOG2E = 1.4426950408889634f;
 #define ENDLESS __int_as_float(0x7f800000)
 
 struct Shape {
-  int rows, heads, length;
+  int rows, heads, length, has_positions;
   float scale;
 
   __device__ long width() const { return static_cast<long>(heads) * HEAD; }
-  // First value of a head in a batch row's tensor with `count` lines a row.
-  __device__ long at(int row, int head, int count) const { return static_cast<long>(row) * count * width() + head * HEAD; }
+  __device__ long line() const { return 3 * width(); }
+  // First values of q for a head: in the lines of a batch row, and of a run's distances.
+  __device__ long content(int row, int head) const { return (run_at(row / rows) + row % rows * length) * line() + head * HEAD; }
+  __device__ long distances(int run, int head) const {
+    return (run_at(run) + static_cast<long>(rows) * length) * line() + head * HEAD;
+  }
+  __device__ long run_at(int run) const {
+    return static_cast<long>(run) * (rows * length + (has_positions ? 2 * length : 0));
+  }
   // Lines of the scores' gradient begin aligned.
   __device__ int pitch() const { return (length + 7) / 8 * 8; }
 };
@@ -108,7 +116,7 @@ __device__ void fetch_square(T* to, const T* square, const Shape& shape, int fir
 const int BAND_PART = 48;
 
 struct Positions {
-  const T *pk, *pq;
+  const T *pq, *pk;  // null without positions
   T *content, *position;
 };
 
@@ -198,32 +206,32 @@ __device__ void fetch_mask(float (&to)[TILE], const T* mask, int row, int j0, in
 extern __shared__ uint4 shared[];
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
-    const T* q, const T* k, const T* v, const T* pk, const T* pq, const T* mask, T* out, float* log_sum, Random random,
-    Shape shape) {
+    const T* projected, const T* mask, T* out, float* log_sum, Random random, Shape shape) {
   T *qs = reinterpret_cast<T*>(shared), *ks = qs + TILE * PITCH, *vs = ks + TILE * PITCH;
-  T *pks = vs + TILE * PITCH, *pqs = pks + DISTANCES * PITCH;
-  T *content = pk ? pqs + DISTANCES * PITCH : pks, *position = content + TILE * BAND_PITCH;
+  T *pqs = vs + TILE * PITCH, *pks = pqs + DISTANCES * PITCH;
+  T *content = shape.has_positions ? pks + DISTANCES * PITCH : pqs, *position = content + TILE * BAND_PITCH;
   int i0 = blockIdx.x * TILE, head = blockIdx.y, row = blockIdx.z, length = shape.length, lines = lines_of_warp();
-  long base = shape.at(row, head, length), positions = shape.at(row / shape.rows, head, 2 * length);
+  long width = shape.width(), line = shape.line();
+  const T *q = projected + shape.content(row, head), *pq = projected + shape.distances(row / shape.rows, head);
   // In the place of the content terms, once those have been read.
   T* weights = content;
   __shared__ float exchanged[2][TILE], masked[TILE];
   int column = half_of_warp() * (HEAD / 2);
-  fetch<TILE>(qs, q + base, shape.width(), i0, length);
+  fetch<TILE>(qs, q, line, i0, length);
   float highest[2] = {-ENDLESS, -ENDLESS}, sum[2] = {0.0f, 0.0f}, o[HEAD / 16][4] = {};
   for (int j0 = 0; j0 < length; j0 += TILE) {
     __syncthreads();
-    fetch<TILE>(ks, k + base, shape.width(), j0, length);
-    fetch<TILE>(vs, v + base, shape.width(), j0, length);
+    fetch<TILE>(ks, q + width, line, j0, length);
+    fetch<TILE>(vs, q + 2 * width, line, j0, length);
     fetch_mask(masked, mask, row, j0, length);
-    if (pk) {
+    if (shape.has_positions) {
       int first = i0 - j0 - TILE + length;
-      fetch<DISTANCES>(pks, pk + positions, shape.width(), first, 2 * length);
-      fetch<DISTANCES>(pqs, pq + positions, shape.width(), first, 2 * length);
+      fetch<DISTANCES>(pqs, pq, line, first, 2 * length);
+      fetch<DISTANCES>(pks, pq + width, line, first, 2 * length);
     }
     __syncthreads();
     float s[HALF / 8][4];
-    scores(s, qs, ks, {pk ? pks : nullptr, pqs, content, position});
+    scores(s, qs, ks, {pqs, shape.has_positions ? pks : nullptr, content, position});
     float now[2] = {highest[0], highest[1]};
 #pragma unroll
     for (int n = 0; n < HALF / 8; ++n) {
@@ -281,7 +289,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       int i = i0 + row_of(e);
-      if (i < length) out[base + i * shape.width() + column_of(n, e, HEAD / 2)] = narrowed(o[n][e] * random.scale / sum[e / 2]);
+      long at = (static_cast<long>(row) * length + i) * width + head * HEAD + column_of(n, e, HEAD / 2);
+      if (i < length) out[at] = narrowed(o[n][e] * random.scale / sum[e / 2]);
     }
   }
 }
@@ -292,44 +301,47 @@ __device__ void store(T* to, const float (&acc)[HEAD / 16][4], const Shape& shap
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       int line = first + row_of(e);
-      if (line < shape.length) to[line * shape.width() + column_of(n, e, HEAD / 2)] = narrowed(acc[n][e]);
+      if (line < shape.length) to[line * shape.line() + column_of(n, e, HEAD / 2)] = narrowed(acc[n][e]);
     }
   }
 }
 
-// Gradients of k and v, and of the scores before their scale: dscores [runs * rows, heads, length, pitch].
+// Gradients of k and v, in a tensor laid out as the projected one, and of the scores before their scale: dscores
+// [runs * rows, heads, length, pitch].
 extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys(
-    const T* q, const T* k, const T* v, const T* pk, const T* pq, const T* mask, const T* out, const T* grad,
-    const float* log_sum, T* dk, T* dv, T* dscores, Random random, Shape shape) {
+    const T* projected, const T* mask, const T* out, const T* grad, const float* log_sum, T* d_projected, T* dscores,
+    Random random, Shape shape) {
   T *qs = reinterpret_cast<T*>(shared), *ks = qs + TILE * PITCH, *vs = ks + TILE * PITCH, *gs = vs + TILE * PITCH;
-  T *pks = gs + TILE * PITCH, *pqs = pks + DISTANCES * PITCH;
+  T *pqs = gs + TILE * PITCH, *pks = pqs + DISTANCES * PITCH;
   // The position terms, and once those have been read, what is made of them.
-  T *content = pk ? pqs + DISTANCES * PITCH : pks, *position = content + TILE * BAND_PITCH;
+  T *content = shape.has_positions ? pks + DISTANCES * PITCH : pqs, *position = content + TILE * BAND_PITCH;
   T *weights = content, *ds = weights + TILE * SQUARE_PITCH, *bands = ds + TILE * SQUARE_PITCH;
   float *sums = reinterpret_cast<float*>(bands + TILE * BAND_PITCH), *deltas = sums + TILE;
   int j0 = blockIdx.x * TILE, head = blockIdx.y, row = blockIdx.z, length = shape.length, lines = lines_of_warp();
-  long base = shape.at(row, head, length), positions = shape.at(row / shape.rows, head, 2 * length);
+  long width = shape.width(), line = shape.line(), base = static_cast<long>(row) * length * width + head * HEAD;
+  const T *q = projected + shape.content(row, head), *pq = projected + shape.distances(row / shape.rows, head);
+  T* d_q = d_projected + shape.content(row, head);
   long scores_at = (static_cast<long>(row) * shape.heads + head) * length;
-  fetch<TILE>(ks, k + base, shape.width(), j0, length);
-  fetch<TILE>(vs, v + base, shape.width(), j0, length);
+  fetch<TILE>(ks, q + width, line, j0, length);
+  fetch<TILE>(vs, q + 2 * width, line, j0, length);
   __shared__ float masked[TILE];
   fetch_mask(masked, mask, row, j0, length);
   int column = half_of_warp() * (HEAD / 2);
   float k_grad[HEAD / 16][4] = {}, v_grad[HEAD / 16][4] = {};
   for (int i0 = 0; i0 < length; i0 += TILE) {
     __syncthreads();
-    fetch<TILE>(qs, q + base, shape.width(), i0, length);
-    fetch<TILE>(gs, grad + base, shape.width(), i0, length);
-    if (pk) {
+    fetch<TILE>(qs, q, line, i0, length);
+    fetch<TILE>(gs, grad + base, width, i0, length);
+    if (shape.has_positions) {
       int first = i0 - j0 - TILE + length;
-      fetch<DISTANCES>(pks, pk + positions, shape.width(), first, 2 * length);
-      fetch<DISTANCES>(pqs, pq + positions, shape.width(), first, 2 * length);
+      fetch<DISTANCES>(pqs, pq, line, first, 2 * length);
+      fetch<DISTANCES>(pks, pq + width, line, first, 2 * length);
     }
     // delta_i = grad_i . out_i, by four threads a row.
     int i = i0 + threadIdx.x / 4;
     float delta = 0.0f;
     if (i < length) {
-      long at = base + i * shape.width() + threadIdx.x % 4 * (HEAD / 4);
+      long at = base + i * width + threadIdx.x % 4 * (HEAD / 4);
       for (int c = 0; c < HEAD / 4; c += 8) {
         Eight a = *reinterpret_cast<const Eight*>(out + at + c), b = *reinterpret_cast<const Eight*>(grad + at + c);
         for (int e = 0; e < 8; ++e) delta += widened(a.at[e]) * widened(b.at[e]);
@@ -342,7 +354,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
     }
     __syncthreads();
     float s[HALF / 8][4], w_grad[HALF / 8][4] = {};
-    scores(s, qs, ks, {pk ? pks : nullptr, pqs, content, position});
+    scores(s, qs, ks, {pqs, shape.has_positions ? pks : nullptr, content, position});
     product<HALF / 8, HEAD / 16, false, false>(w_grad, gs + lines * PITCH, PITCH, vs + half_of_warp() * HALF * PITCH, PITCH);
     unsigned kept[2];
     kept_bits(kept, random, shape, i0, j0);
@@ -356,7 +368,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
         float factor = kept[e / 2] >> (2 * n + e % 2) & 1 ? random.scale : 0.0f;
         s[n][e] = factor * weight;
         w_grad[n][e] = weight * (factor * w_grad[n][e] - deltas[il]) * shape.scale;
-        if (pk) bands[jl * BAND_PITCH + il - jl % 16 + 15] = narrowed(w_grad[n][e]);
+        if (shape.has_positions) bands[jl * BAND_PITCH + il - jl % 16 + 15] = narrowed(w_grad[n][e]);
       }
       keep_square(weights, s[n], n);
       keep_square(ds, w_grad[n], n);
@@ -375,36 +387,36 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
     }
     product<HEAD / 16, TILE / 16, true, true>(v_grad, weights + lines, SQUARE_PITCH, gs + column, PITCH);
     product<HEAD / 16, TILE / 16, true, true>(k_grad, ds + lines, SQUARE_PITCH, qs + column, PITCH);
-    if (pk) {
+    if (shape.has_positions) {
       const T* distances = pqs + (TILE - 16 - lines) * PITCH + column;
       product<HEAD / 16, BAND / 16, false, true>(k_grad, bands + lines * BAND_PITCH, BAND_PITCH, distances, PITCH);
     }
   }
-  store(dk + base, k_grad, shape, j0);
-  store(dv + base, v_grad, shape, j0);
+  store(d_q + width, k_grad, shape, j0);
+  store(d_q + 2 * width, v_grad, shape, j0);
 }
 
 // Gradient of q.
 extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_queries(
-    const T* k, const T* pk, const T* dscores, T* dq, Shape shape) {
+    const T* projected, const T* dscores, T* d_projected, Shape shape) {
   T *ks = reinterpret_cast<T*>(shared), *pks = ks + TILE * PITCH, *ds = pks + DISTANCES * PITCH;
   T* bands = ds + TILE * SQUARE_PITCH;
   int i0 = blockIdx.x * TILE, head = blockIdx.y, row = blockIdx.z, length = shape.length, lines = lines_of_warp();
-  long base = shape.at(row, head, length);
+  const T *k = projected + shape.content(row, head) + shape.width();
   const T* square = dscores + (static_cast<long>(row) * shape.heads + head) * length * shape.pitch();
   int column = half_of_warp() * (HEAD / 2);
   float q_grad[HEAD / 16][4] = {};
   for (int j0 = 0; j0 < length; j0 += TILE) {
     __syncthreads();
-    fetch<TILE>(ks, k + base, shape.width(), j0, length);
+    fetch<TILE>(ks, k, shape.line(), j0, length);
     fetch_square<TILE, SQUARE_PITCH>(ds, square, shape, i0, j0);
-    if (pk) {
-      long positions = shape.at(row / shape.rows, head, 2 * length);
-      fetch<DISTANCES>(pks, pk + positions, shape.width(), i0 - j0 - TILE + length, 2 * length);
+    if (shape.has_positions) {
+      const T* pk = projected + shape.distances(row / shape.rows, head) + shape.width();
+      fetch<DISTANCES>(pks, pk, shape.line(), i0 - j0 - TILE + length, 2 * length);
     }
     __syncthreads();
     product<HEAD / 16, TILE / 16, false, true>(q_grad, ds + lines * SQUARE_PITCH, SQUARE_PITCH, ks + column, PITCH);
-    if (!pk) continue;
+    if (!shape.has_positions) continue;
 #pragma unroll 8
     for (int c = threadIdx.x; c < TILE * BAND; c += THREADS) {
       int line = c / BAND, at = c % BAND, j = line % 16 + TILE - 1 - at;
@@ -414,16 +426,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_quer
     const T* distances = pks + lines * PITCH + column;
     product<HEAD / 16, BAND / 16, false, true>(q_grad, bands + lines * BAND_PITCH, BAND_PITCH, distances, PITCH);
   }
-  store(dq + base, q_grad, shape, i0);
+  store(d_projected + shape.content(row, head), q_grad, shape, i0);
 }
 
-// Gradients of pk (blockIdx.y below heads) and pq, for TILE distances and `chunk` rows of a run; partial sums by chunk,
-// [2, chunks, runs, 2 length, width], so that no order of atomic sums decides the last bit.
+// Gradients of pq (blockIdx.y below heads) and pk, for TILE distances and `chunk` rows of a run; partial sums by chunk,
+// [chunks, runs, 2 length, 2 width], so that no order of atomic sums decides the last bit.
 extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_positions(
-    const T* q, const T* k, const T* dscores, float* partial, int runs, int chunks, int chunk, Shape shape) {
+    const T* projected, const T* dscores, float* partial, int runs, int chunks, int chunk, Shape shape) {
   T *xs = reinterpret_cast<T*>(shared), *square = xs + TILE * PITCH, *window = square + TILE * SQUARE_PITCH;
   int t0 = blockIdx.x * TILE, head = blockIdx.y % shape.heads, length = shape.length, lines = lines_of_warp();
-  bool is_query = blockIdx.y >= shape.heads;
+  bool is_query = blockIdx.y < shape.heads;
   int run = blockIdx.z / chunks, part = blockIdx.z % chunks;
   int column = half_of_warp() * (HEAD / 2);
   float acc[HEAD / 16][4] = {};
@@ -435,7 +447,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_posi
       int first = is_query ? x0 + t0 - length + 1 : x0 - t0 - TILE + length;
       if (first >= length || first + DISTANCES - 2 < 0) continue;
       __syncthreads();
-      fetch<TILE>(xs, (is_query ? k : q) + shape.at(row, head, length), shape.width(), x0, length);
+      fetch<TILE>(xs, projected + shape.content(row, head) + (is_query ? shape.width() : 0), shape.line(), x0, length);
       if (is_query) {
         fetch_square<DISTANCES, WINDOW_PITCH>(window, ds, shape, first, x0);
         __syncthreads();
@@ -452,13 +464,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_posi
       product<HEAD / 16, TILE / 16, true, true>(acc, square + lines, SQUARE_PITCH, xs + column, PITCH);
     }
   }
-  float* to = partial + ((static_cast<long>(is_query) * chunks + part) * runs + run) * 2 * length * shape.width();
+  long pitch = 2 * shape.width();
+  float* to = partial + (static_cast<long>(part) * runs + run) * 2 * length * pitch + (is_query ? 0 : shape.width());
 #pragma unroll
   for (int n = 0; n < HEAD / 16; ++n) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       int t = t0 + row_of(e);
-      if (t < 2 * length) to[t * shape.width() + head * HEAD + column_of(n, e, HEAD / 2)] = acc[n][e];
+      if (t < 2 * length) to[t * pitch + head * HEAD + column_of(n, e, HEAD / 2)] = acc[n][e];
     }
   }
 }
