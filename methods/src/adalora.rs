@@ -99,8 +99,8 @@ pub struct AdaLora {
     importance: Importance,
     /// Components kept by the last mask, `[components]`, bool; the `peft` form keeps the one of `T - t_f`.
     kept: Tensor,
-    /// For every step, the place of the k-th smallest score, `[steps]`, int64.
-    last_masked: Tensor,
+    /// k of every step, `[steps]`, int64.
+    masked: Tensor,
 }
 
 /// Registry line.
@@ -140,9 +140,9 @@ impl AdaLora {
         let importance = Importance::zeros(range, params);
         let (_, device) = params.options();
         let kept = Tensor::ones([stacks.component_count()], (Kind::Bool, device));
-        let last_masked: Vec<i64> = (0..budget.total).map(|t| (budget.initial - budget.at(t) - 1).max(0)).collect();
-        let last_masked = Tensor::from_slice(&last_masked).to_device(device);
-        Ok(AdaLora { sites: context.sites.to_vec(), stacks, budget, options, importance, kept, last_masked })
+        let masked: Vec<i64> = (0..budget.total).map(|t| budget.initial - budget.at(t)).collect();
+        let masked = Tensor::from_slice(&masked).to_device(device);
+        Ok(AdaLora { sites: context.sites.to_vec(), stacks, budget, options, importance, kept, masked })
     }
 
     /// The budget of this run.
@@ -169,7 +169,7 @@ impl AdaLora {
     /// Keeps the components whose score is above the k-th smallest, k = b(0) - budget; ties at it are masked too
     /// (spec §2.5). `[components]`, true where kept.
     pub fn kept_components(&self, scores: &Tensor, budget: i64) -> Tensor {
-        above(scores, &Tensor::from_slice(&[self.budget.initial - budget - 1]).to_device(scores.device()))
+        above(scores, &Tensor::from(self.budget.initial - budget).to_device(scores.device()))
     }
 
     /// Sets E to zero where `kept` is false; P and Q stay, so a component can come back before the final phase.
@@ -189,7 +189,7 @@ impl AdaLora {
     }
 
     fn mask_by_scores(&mut self, params: &Params, step: &StepNumber) {
-        let kept = above(&self.scores(params), &step.row_of(&self.last_masked).unsqueeze(0));
+        let kept = above(&self.scores(params), &step.row_of(&self.masked));
         self.mask(params, &kept);
         self.kept.copy_(&kept);
     }
@@ -217,10 +217,10 @@ enum Mask {
     Kept,
 }
 
-/// True where a score is above the one at a place (`[1]`) of their order.
-fn above(scores: &Tensor, place: &Tensor) -> Tensor {
-    let (sorted, _) = scores.sort(0, false);
-    scores.greater_tensor(&sorted.index_select(0, place))
+/// True where a score is above the k-th smallest, which is where k scores are below it: nothing needs to be sorted.
+fn above(scores: &Tensor, k: &Tensor) -> Tensor {
+    let below = scores.unsqueeze(0).lt_tensor(&scores.unsqueeze(1)).sum_dim_intlist([1].as_slice(), false, Kind::Int64);
+    below.ge_tensor(k)
 }
 
 /// Budget of the run, checked.

@@ -85,6 +85,8 @@ impl LoraFactors {
 pub struct Adapters {
     /// By site; `None` where a method attaches nothing.
     pub sites: Vec<Option<Adapter>>,
+    /// The same as branches, where they are laid out otherwise; by site.
+    pub(crate) branches: Vec<Option<[Tensor; 2]>>,
     /// Branches of a layer's query, key and value as one, by layer.
     pub(crate) joined: Vec<Option<[Tensor; 2]>>,
 }
@@ -92,12 +94,15 @@ pub struct Adapters {
 impl Adapters {
     /// Of which none are joined.
     pub fn new(sites: Vec<Option<Adapter>>) -> Self {
-        Adapters { sites, joined: Vec::new() }
+        Adapters { sites, branches: Vec::new(), joined: Vec::new() }
     }
 }
 
 impl Attach for Adapters {
     fn low_rank(&self, site: &Site) -> Option<[&Tensor; 2]> {
+        if let Some(Some([a, up])) = self.branches.get(site.index) {
+            return Some([a, up]);
+        }
         let adapter = self.sites.get(site.index)?.as_ref()?;
         Some([&adapter.a, &adapter.up])
     }

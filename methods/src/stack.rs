@@ -1,7 +1,7 @@
 //! Sites of equal shape are stacked, so that whatever a method does for every site is a few batched operations.
 
 use encoders::{Site, SiteKind};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::adapter::{Adapter, Adapters, folded};
 use crate::error::{Error, Result};
@@ -90,6 +90,18 @@ impl ShapeClass {
     }
 }
 
+/// Values of a line that tensor cores can read.
+const ALIGNED: i64 = 8;
+
+/// A `[.., r, d_in]` and U `[.., d_out, r]` with components of zero up to a rank that tensor cores can read; `None` where
+/// there are none, or where it is such a rank.
+fn aligned(a: &Tensor, up: &Tensor) -> Option<[Tensor; 2]> {
+    let missing = -up.size().last()? & (ALIGNED - 1);
+    let has_tensor_cores = a.device().is_cuda() && a.kind() == Kind::BFloat16;
+    (has_tensor_cores && missing > 0)
+        .then(|| [a.constant_pad_nd([0, 0, 0, missing]), up.constant_pad_nd([0, missing])])
+}
+
 /// The low-rank parameters of every site, stacked by shape.
 pub struct Stacks {
     /// One entry a shape, in the order of first appearance.
@@ -144,8 +156,17 @@ impl Stacks {
             let (a, b) = (views.get(class.a), views.get(class.b));
             let gates = class.gate.map(|slot| views.get(slot));
             let up = folded(b, gates, self.scale);
+            let branch = aligned(a, &up);
             if let Some(joined) = &class.joined {
-                joined.join(a, &up, &mut adapters.joined);
+                let [a, up] = branch.as_ref().map_or([a, &up], |[a, up]| [a, up]);
+                joined.join(a, up, &mut adapters.joined);
+            }
+            if let Some(branch) = branch {
+                let [a, up] = branch.map(|x| class.by_site(&x));
+                adapters.branches.resize_with(self.site_count, || None);
+                for (&site, (a, up)) in class.sites.iter().zip(a.into_iter().zip(up)) {
+                    adapters.branches[site] = Some([a, up]);
+                }
             }
             let mut gates = gates.map(|gates| gates.unbind(-2).into_iter());
             let parts = class.by_site(a).into_iter().zip(b.unbind(-3)).zip(class.by_site(&up));

@@ -169,14 +169,21 @@ struct Attention : torch::autograd::Function<Attention> {
     float scale;
   };
 
+  struct Chunks {
+    float* partial;
+    int runs, count, rows;
+  };
+
   // Shared memory of each kernel, in values: tiles of heads, of scores and of bands with their padding.
   struct Bytes {
     int64_t line, square = TILE * (TILE + 8), band = TILE * (BAND + 8), distances;
     explicit Bytes(int64_t head, bool has_positions) : line(head + 8), distances(has_positions ? 4 * TILE * line : 0) {}
     int64_t forward() const { return 2 * (3 * TILE * line + distances + 2 * band); }
     int64_t keys() const { return 2 * (4 * TILE * line + distances + 2 * square + band) + 2 * TILE * 4; }
-    int64_t queries() const { return 2 * (TILE * line + distances / 2 + square + band); }
-    int64_t positions() const { return 2 * (TILE * line + square + 2 * TILE * (TILE + 2)); }
+    int64_t queries() const {
+      int64_t of_positions = distances ? TILE * line + square + 2 * TILE * (TILE + 2) : 0;
+      return 2 * std::max(TILE * line + distances / 2 + square + band, of_positions);
+    }
   };
 
   static Launch how(int64_t x, int64_t y, int64_t z, int64_t bytes) {
@@ -224,28 +231,23 @@ struct Attention : torch::autograd::Function<Attention> {
     auto d_scores = at::empty({rows, heads, shape.length, (shape.length + 7) / 8 * 8}, projected.options());
     launch("attention_backward_keys", of, how(tiles, heads, rows, bytes.keys()), pointer(projected), pointer(mask),
            pointer(out), pointer(grad), pointer(log_sum), pointer(d_projected), pointer(d_scores), Random(drop), shape);
-    launch("attention_backward_queries", of, how(tiles, heads, rows, bytes.queries()), pointer(projected),
-           pointer(d_scores), pointer(d_projected), shape);
-    if (shape.has_positions) add_positions(d_projected, projected, d_scores, bytes, drop.runs(), shape);
+    // Rows are shared out so that there are blocks for every processor, and summed in one order.
+    int rows_a_chunk = std::max(1, shape.rows / 8), runs = drop.runs();
+    int chunks = shape.has_positions ? parts(shape.rows, rows_a_chunk) : 0;
+    auto partial = at::empty({chunks, runs, 2 * shape.length, 2 * width}, log_sum.options());
+    int64_t of_positions = static_cast<int64_t>(chunks) * runs * 2 * heads * parts(2 * shape.length, TILE);
+    launch("attention_backward_queries", of, how(of_positions + tiles * heads * rows, 1, 1, bytes.queries()),
+           pointer(projected), pointer(d_scores), pointer(d_projected),
+           Chunks{static_cast<float*>(partial.data_ptr()), runs, chunks, rows_a_chunk}, shape);
+    if (shape.has_positions) {
+      auto lines = d_projected.view({runs, -1, 3 * width}).narrow(1, shape.rows * shape.length, 2 * shape.length);
+      lines.narrow(2, 0, 2 * width).copy_(chunks == 1 ? partial[0] : partial.sum(0));
+      // Distances have no values.
+      lines.narrow(2, 2 * width, width).zero_();
+    }
     variable_list result(7);
     result[0] = d_projected;
     return result;
-  }
-
-  static void add_positions(
-      const at::Tensor& d_projected, const at::Tensor& projected, const at::Tensor& d_scores, const Bytes& bytes,
-      int64_t runs, const Shape& shape) {
-    int64_t width = projected.size(1) / 3, distances = 2 * shape.length;
-    // Rows are shared out so that there are blocks for every processor, and summed in one order.
-    int chunk = std::max(1, shape.rows / 8), chunks = parts(shape.rows, chunk), count = runs;
-    auto partial = at::empty({chunks, runs, distances, 2 * width}, projected.options().dtype(at::kFloat));
-    launch("attention_backward_positions", std::to_string(width / shape.heads),
-           how(parts(distances, TILE), 2 * shape.heads, runs * chunks, bytes.positions()), pointer(projected),
-           pointer(d_scores), pointer(partial), count, chunks, chunk, shape);
-    auto lines = d_projected.view({runs, -1, 3 * width}).narrow(1, shape.rows * shape.length, distances);
-    lines.narrow(2, 0, 2 * width).copy_(chunks == 1 ? partial[0] : partial.sum(0));
-    // Distances have no values.
-    lines.narrow(2, 2 * width, width).zero_();
   }
 };
 

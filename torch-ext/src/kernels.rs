@@ -34,12 +34,7 @@ const HEADS_OF_64: Module = Module {
     variant: c"64",
     sources: &[VALUES, ATTENTION],
     options: &[c"-DBF16", c"-DHEAD=64"],
-    kernels: &[
-        c"attention_forward",
-        c"attention_backward_keys",
-        c"attention_backward_queries",
-        c"attention_backward_positions",
-    ],
+    kernels: &[c"attention_forward", c"attention_backward_keys", c"attention_backward_queries"],
 };
 /// Every kernel in every variant.
 pub const MODULES: [Module; 4] = [
@@ -65,8 +60,15 @@ pub fn load(device: usize) -> Result<()> {
     let mut architecture: c_int = 0;
     // SAFETY: `architecture` outlives the call.
     checked(functions, unsafe { (functions.architecture)(device as c_int, &mut architecture) })?;
-    for module in &MODULES {
-        let binary = compile(architecture, module, LIBRARIES.map(Path::new))?;
+    // A second each, and the compiler is content with several at a time.
+    let binaries: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
+        let compile = |module| scope.spawn(move || compile(architecture, module, LIBRARIES.map(Path::new)));
+        let threads: Vec<_> = MODULES.iter().map(compile).collect();
+        let lost = || Error::Cuda("the run-time compiler ended in a panic".into());
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(lost()))).collect()
+    });
+    for (module, binary) in MODULES.iter().zip(binaries) {
+        let binary = binary?;
         let names: Vec<*const c_char> = module.kernels.iter().map(|name| name.as_ptr()).collect();
         let load = functions.load_kernels;
         // SAFETY: the binary is a whole cubin, and the driver copies it; the names outlive the call.

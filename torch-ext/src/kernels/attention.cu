@@ -396,12 +396,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
   store(d_q + 2 * width, v_grad, shape, j0);
 }
 
-// Gradient of q.
-extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_queries(
-    const T* projected, const T* dscores, T* d_projected, Shape shape) {
-  T *ks = reinterpret_cast<T*>(shared), *pks = ks + TILE * PITCH, *ds = pks + DISTANCES * PITCH;
+// Gradient of q, for one tile of a row.
+__device__ void backward_queries(
+    const T* projected, const T* dscores, T* d_projected, const Shape& shape, int tile, int head, int row) {
+  T *ks = reinterpret_cast<T*>(shared), *pks = ks + TILE * PITCH;
+  T* ds = shape.has_positions ? pks + DISTANCES * PITCH : pks;
   T* bands = ds + TILE * SQUARE_PITCH;
-  int i0 = blockIdx.x * TILE, head = blockIdx.y, row = blockIdx.z, length = shape.length, lines = lines_of_warp();
+  int i0 = tile * TILE, length = shape.length, lines = lines_of_warp();
   const T *k = projected + shape.content(row, head) + shape.width();
   const T* square = dscores + (static_cast<long>(row) * shape.heads + head) * length * shape.pitch();
   int column = half_of_warp() * (HEAD / 2);
@@ -429,17 +430,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_quer
   store(d_projected + shape.content(row, head), q_grad, shape, i0);
 }
 
-// Gradients of pq (blockIdx.y below heads) and pk, for TILE distances and `chunk` rows of a run; partial sums by chunk,
-// [chunks, runs, 2 length, 2 width], so that no order of atomic sums decides the last bit.
-extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_positions(
-    const T* projected, const T* dscores, float* partial, int runs, int chunks, int chunk, Shape shape) {
+// How the sums over a run's rows are cut: partial sums by chunk, [chunks, runs, 2 length, 2 width], so that no order of
+// atomic sums decides the last bit.
+struct Chunks {
+  float* partial;
+  int runs, count, rows;
+};
+
+// Gradient of pq or pk, for one tile of distances and one chunk of a run's rows.
+__device__ void backward_positions(
+    const T* projected, const T* dscores, const Chunks& chunks, const Shape& shape, int tile, int head, bool is_query,
+    int chunk) {
   T *xs = reinterpret_cast<T*>(shared), *square = xs + TILE * PITCH, *window = square + TILE * SQUARE_PITCH;
-  int t0 = blockIdx.x * TILE, head = blockIdx.y % shape.heads, length = shape.length, lines = lines_of_warp();
-  bool is_query = blockIdx.y < shape.heads;
-  int run = blockIdx.z / chunks, part = blockIdx.z % chunks;
+  int t0 = tile * TILE, length = shape.length, lines = lines_of_warp();
+  int run = chunk / chunks.count, part = chunk % chunks.count;
   int column = half_of_warp() * (HEAD / 2);
   float acc[HEAD / 16][4] = {};
-  for (int b = part * chunk; b < min((part + 1) * chunk, shape.rows); ++b) {
+  for (int b = part * chunks.rows; b < min((part + 1) * chunks.rows, shape.rows); ++b) {
     int row = run * shape.rows + b;
     const T* ds = dscores + (static_cast<long>(row) * shape.heads + head) * length * shape.pitch();
     for (int x0 = 0; x0 < length; x0 += TILE) {
@@ -465,7 +472,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_posi
     }
   }
   long pitch = 2 * shape.width();
-  float* to = partial + (static_cast<long>(part) * runs + run) * 2 * length * pitch + (is_query ? 0 : shape.width());
+  float* to = chunks.partial + (static_cast<long>(part) * chunks.runs + run) * 2 * length * pitch;
+  if (!is_query) to += shape.width();
 #pragma unroll
   for (int n = 0; n < HEAD / 16; ++n) {
 #pragma unroll
@@ -473,5 +481,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_posi
       int t = t0 + row_of(e);
       if (t < 2 * length) to[t * pitch + head * HEAD + column_of(n, e, HEAD / 2)] = acc[n][e];
     }
+  }
+}
+
+// The gradients that are sums of the scores' gradient: of pq and pk in the first blocks, which are the longer, then of q.
+extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_queries(
+    const T* projected, const T* dscores, T* d_projected, Chunks chunks, Shape shape) {
+  int tiles = (shape.length + TILE - 1) / TILE, distance_tiles = (2 * shape.length + TILE - 1) / TILE;
+  int of_positions = chunks.count * chunks.runs * 2 * shape.heads * distance_tiles, index = blockIdx.x;
+  if (index < of_positions) {
+    int tile = index % distance_tiles, head = index / distance_tiles % (2 * shape.heads);
+    int chunk = index / distance_tiles / (2 * shape.heads);
+    bool is_query = head < shape.heads;
+    backward_positions(projected, dscores, chunks, shape, tile, head % shape.heads, is_query, chunk);
+  } else {
+    index -= of_positions;
+    int head = index / tiles % shape.heads, row = index / tiles / shape.heads;
+    backward_queries(projected, dscores, d_projected, shape, index % tiles, head, row);
   }
 }
