@@ -1,4 +1,4 @@
-//! Every kernel on a GPU against plain tensors on the CPU, forward and backward, with the same dropout.
+//! Every function of ours on a GPU against plain tensors on the CPU, forward and backward, with the same dropout.
 
 use tch::{Device, Kind, Tensor};
 use torch_ext::attention::Attention;
@@ -62,6 +62,21 @@ fn dropout() {
     }
 }
 
+fn adapted_linear() {
+    for (kind, bound) in BOUNDS {
+        for (runs, lines, [d_in, d_out], r) in [(1, 40, [64, 96], 8), (3, 24, [48, 32], 4)] {
+            let (weight, bias) = (random(&[d_out, d_in]), random(&[d_out]));
+            let leading: &[i64] = if runs == 1 { &[] } else { &[3] };
+            let factors = [random(&[leading, &[r, d_in]].concat()), random(&[leading, &[d_out, r]].concat())];
+            let inputs = [random(&[runs * lines, d_in]), factors[0].shallow_clone(), factors[1].shallow_clone()];
+            compare("adapted linear", kind, &inputs, bound, |x, device| {
+                let frozen = [&weight, &bias].map(|part| part.to_kind(kind).to_device(device).to_kind(x[0].kind()));
+                torch_ext::linear::adapted(&x[0], [&frozen[0], &frozen[1]], [&x[1], &x[2]])
+            });
+        }
+    }
+}
+
 fn dropout_residual_and_layer_norm() {
     for (kind, bound) in BOUNDS {
         for (runs, rows, length, width) in [(1, 2, 9, 16), (2, 3, 5, 384), (1, 4, 40, 768), (1, 1, 3, 1024)] {
@@ -114,6 +129,7 @@ fn attention() {
 fn kernels_compute_what_plain_tensors_compute() {
     if has_gpu() {
         dropout();
+        adapted_linear();
         dropout_residual_and_layer_norm();
         attention();
     }
