@@ -20,8 +20,8 @@ use crate::error::Result;
 use crate::head::Head;
 use crate::parts::{Dims, LayerInput, Norm, SiteNames, Table, Trunk, additive_mask};
 use crate::registry::Entry;
-use crate::site::place::{self, InLayer};
 use crate::site::Pass;
+use crate::site::place::{self, InLayer};
 
 /// Registry line.
 pub static ENTRY: Entry = Entry {
@@ -286,7 +286,9 @@ mod tests {
     #[test]
     fn only_rows_within_reach_are_projected() {
         let buckets = Buckets { span: 256, max_position: 512 };
-        for (length, first, count) in [(1, 256, 2), (10, 247, 20), (128, 129, 256), (129, 128, 257), (320, 44, 425), (512, 1, 511)] {
+        for (length, first, count) in
+            [(1, 256, 2), (10, 247, 20), (128, 129, 256), (129, 128, 257), (320, 44, 425), (512, 1, 511)]
+        {
             assert_eq!(buckets.distances(length, Device::Cpu).rows, (first, count), "length {length}");
         }
     }

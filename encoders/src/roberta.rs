@@ -100,9 +100,8 @@ impl Encoder for Roberta {
     }
 
     fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor {
-        let drop = |x: &Tensor, place: i64| {
-            Dropout { random: dropout, place, rate: self.classifier_dropout }.hidden(x, 1, 0)
-        };
+        let drop =
+            |x: &Tensor, place: i64| Dropout { random: dropout, place, rate: self.classifier_dropout }.hidden(x, 1, 0);
         let first = drop(&last_hidden.select(1, 0).to_kind(head[0].kind()), place::POOLER);
         let inner = drop(&first.linear(&head[0], Some(&head[1])).tanh(), place::CLASSIFIER);
         inner.linear(&head[2], Some(&head[3]))

@@ -42,8 +42,11 @@ pub fn measure(
     for same_task in tasks {
         let (contestants, others) = rest.split_at(same_task.len());
         rest = others;
-        progress
-            .begin(&format!("timing on {}", same_task[0].task), 1, contestants.len() as u64 * (timing.rounds as u64 + 1));
+        progress.begin(
+            &format!("timing on {}", same_task[0].task),
+            1,
+            contestants.len() as u64 * (timing.rounds as u64 + 1),
+        );
         rounds(contestants, timing, inputs, &progress, stop, &mut |row| {
             rows.push(row);
             write_csv(&out.join("timings.csv"), &rows)

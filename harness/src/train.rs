@@ -198,8 +198,7 @@ impl<'a> Trainer<'a> {
         torch_ext::reset_peak_memory(device)?;
         let mut clock = Clock::start(device)?;
         let zero = || Tensor::zeros([], (Kind::Double, device));
-        let mut sums: Vec<Sums> =
-            self.runs.iter().map(|_| Sums { task: zero(), penalty: zero(), tokens: 0 }).collect();
+        let mut sums: Vec<Sums> = self.runs.iter().map(|_| Sums { task: zero(), penalty: zero(), tokens: 0 }).collect();
         let (mut steps, mut padded_tokens) = (0, 0);
         for start in (0..self.data.train.len()).step_by(size * BATCHES_AHEAD) {
             let end = self.data.train.len().min(start + size * BATCHES_AHEAD);

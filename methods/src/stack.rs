@@ -98,8 +98,7 @@ const ALIGNED: i64 = 8;
 fn aligned(a: &Tensor, up: &Tensor) -> Option<[Tensor; 2]> {
     let missing = -up.size().last()? & (ALIGNED - 1);
     let has_tensor_cores = a.device().is_cuda() && a.kind() == Kind::BFloat16;
-    (has_tensor_cores && missing > 0)
-        .then(|| [a.constant_pad_nd([0, 0, 0, missing]), up.constant_pad_nd([0, missing])])
+    (has_tensor_cores && missing > 0).then(|| [a.constant_pad_nd([0, 0, 0, missing]), up.constant_pad_nd([0, missing])])
 }
 
 /// The low-rank parameters of every site, stacked by shape.

@@ -4,8 +4,8 @@ mod support;
 
 use methods::export::Exported;
 use methods::optim::{AdamW, AdamWOptions, DecayOrder, LinearSchedule};
-use methods::{StepNumber, prox};
 use methods::sora::{Sora, SoraOptions, Variant, XiSchedule, XiSpacing, spaced};
+use methods::{StepNumber, prox};
 use serde_json::Value;
 use support::{Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats};
 use tch::{Device, Kind, Tensor};

@@ -14,7 +14,8 @@ type Call = unsafe extern "C" fn(*mut c_void) -> c_int;
 type Handle = *const c_void;
 type Out = *mut *mut c_void;
 /// Dropout of x by state: place, rate, lines, first line, pitch.
-pub(crate) type Dropout = unsafe extern "C" fn(Handle, Handle, c_longlong, f64, c_longlong, c_longlong, c_longlong, Out) -> c_int;
+pub(crate) type Dropout =
+    unsafe extern "C" fn(Handle, Handle, c_longlong, f64, c_longlong, c_longlong, c_longlong, Out) -> c_int;
 /// x, residual, weight, bias, state: place, rate, epsilon, length.
 type DropAddNorm =
     unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_longlong, f64, f64, c_longlong, Out) -> c_int;

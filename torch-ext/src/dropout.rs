@@ -146,10 +146,7 @@ fn philox(counter: [Tensor; 4], seed: Tensor) -> Tensor {
     let product = |x: &Tensor, by: i64| {
         let (low, high) = (x.bitwise_and(0xffff) * by, x.bitwise_right_shift_tensor_scalar(16) * by);
         let sum = low + word(high.bitwise_and(0xffff).bitwise_left_shift_tensor_scalar(16));
-        (
-            word(high.bitwise_right_shift_tensor_scalar(16) + sum.bitwise_right_shift_tensor_scalar(32)),
-            word(sum),
-        )
+        (word(high.bitwise_right_shift_tensor_scalar(16) + sum.bitwise_right_shift_tensor_scalar(32)), word(sum))
     };
     let [mut x, mut y, mut z, mut w] = counter;
     let (mut key0, mut key1) = (word(seed.shallow_clone()), word(seed.bitwise_right_shift_tensor_scalar(32)));
@@ -176,7 +173,8 @@ mod tests {
     fn philox_gives_its_authors_numbers() {
         let one = |value: i64| Tensor::from_slice(&[value]);
         let words = |counter: [i64; 4], key: [i64; 2]| {
-            let numbers = Vec::<i64>::try_from(philox(counter.map(one), one(key[0] | key[1] << 32)).view([-1])).unwrap();
+            let numbers =
+                Vec::<i64>::try_from(philox(counter.map(one), one(key[0] | key[1] << 32)).view([-1])).unwrap();
             [0, 2, 4, 6].map(|at| numbers[at] | numbers[at + 1] << 16)
         };
         assert_eq!(words([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);

@@ -47,7 +47,8 @@ mod tests {
                 let branch = stack.matmul(&a.transpose(-1, -2)).matmul(&up.transpose(-1, -2)).reshape([runs * 4, 7]);
                 x.linear(&weight, Some(&bias)) + branch
             };
-            let gradients = |y: Tensor| Tensor::run_backward(&[(y * &factor).sum(None::<Kind>)], &[&x, &a, &up], false, false);
+            let gradients =
+                |y: Tensor| Tensor::run_backward(&[(y * &factor).sum(None::<Kind>)], &[&x, &a, &up], false, false);
             let y = adapted(&x, [&weight, &bias], [&a, &up]);
             assert!((&y - plain()).abs().max().double_value(&[]) < 1e-12);
             for (got, want) in gradients(y).iter().zip(gradients(plain())) {

@@ -25,10 +25,14 @@ fn compare(what: &str, kind: Kind, inputs: &[Tensor], bound: f64, work: impl Fn(
         let leaves: Vec<Tensor> =
             rounded.iter().map(|x| x.to_device(device).to_kind(kind).set_requires_grad(true)).collect();
         let out = work(&leaves, device);
-        let factor = (Tensor::arange(out.numel() as i64, (Kind::Float, device)) * 0.7).sin().view(out.size().as_slice());
+        let factor =
+            (Tensor::arange(out.numel() as i64, (Kind::Float, device)) * 0.7).sin().view(out.size().as_slice());
         (&out * factor.to_kind(kind)).sum(Kind::Float).backward();
         let grads = leaves.into_iter().filter(|leaf| leaf.grad().defined()).map(|leaf| leaf.grad());
-        std::iter::once(out.detach()).chain(grads).map(|x| x.to_device(Device::Cpu).to_kind(Kind::Double)).collect::<Vec<_>>()
+        std::iter::once(out.detach())
+            .chain(grads)
+            .map(|x| x.to_device(Device::Cpu).to_kind(Kind::Double))
+            .collect::<Vec<_>>()
     };
     let (got, want) = (results(GPU, kind), results(Device::Cpu, Kind::Float));
     assert_eq!(got.len(), want.len(), "{what}: gradients");
