@@ -56,7 +56,12 @@ pub fn batches(
 }
 
 /// Batches of several runs as one, run by run, every row as long as the longest.
-pub fn side_by_side(batches: &[Batch], pad_id: u32) -> Batch {
+pub fn side_by_side(batches: Vec<Batch>, pad_id: u32) -> Batch {
+    // Most runs are alone, and their batches are what they are.
+    let batches = match <[Batch; 1]>::try_from(batches) {
+        Ok([alone]) => return alone,
+        Err(several) => several,
+    };
     let length = batches.iter().map(|batch| batch.length).max().unwrap_or(0);
     let padded = |of: fn(&Batch) -> &Vec<i64>, with: i64| -> Vec<i64> {
         let rows = batches.iter().flat_map(|batch| of(batch).chunks(batch.length.max(1)));

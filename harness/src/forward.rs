@@ -89,7 +89,7 @@ impl<'a> Forward<'a> {
     }
 
     /// A batch of each run as one.
-    pub fn side_by_side(&self, batches: &[Batch]) -> Batch {
+    pub fn side_by_side(&self, batches: Vec<Batch>) -> Batch {
         side_by_side(batches, self.pad_id)
     }
 

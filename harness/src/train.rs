@@ -204,15 +204,17 @@ impl<'a> Trainer<'a> {
             let end = self.data.train.len().min(start + size * BATCHES_AHEAD);
             let layouts: Vec<Vec<Batch>> =
                 orders.iter().map(|order| self.forward.layout(&self.data.train, &order[start..end], size)).collect();
-            let layout = self.joined(&layouts);
-            for (index, (batch, on_device)) in layout.iter().zip(self.forward.upload(&layout)).enumerate() {
+            for (sums, layout) in sums.iter_mut().zip(&layouts) {
+                sums.tokens += layout.iter().map(|batch| batch.tokens).sum::<u64>();
+            }
+            let layout = self.joined(layouts);
+            for (batch, on_device) in layout.iter().zip(self.forward.upload(&layout)) {
                 let losses = self.train_step((batch.rows, batch.length), &on_device)?;
-                for ((sums, losses), layout) in sums.iter_mut().zip(losses).zip(&layouts) {
+                for (sums, losses) in sums.iter_mut().zip(losses) {
                     let _ = sums.task.g_add_(&losses.task);
                     if let Some(term) = losses.penalty {
                         let _ = sums.penalty.g_add_(&term);
                     }
-                    sums.tokens += layout[index].tokens;
                 }
                 steps += 1;
                 padded_tokens += (batch.rows * batch.length / self.runs.len()) as u64;
@@ -236,10 +238,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// The runs' batches as one of each step.
-    fn joined(&self, layouts: &[Vec<Batch>]) -> Vec<Batch> {
+    fn joined(&self, layouts: Vec<Vec<Batch>>) -> Vec<Batch> {
         let count = layouts.first().map_or(0, Vec::len);
-        let of_step = |index: usize| layouts.iter().map(|layout| layout[index].clone()).collect::<Vec<_>>();
-        (0..count).map(|index| self.forward.side_by_side(&of_step(index))).collect()
+        let mut layouts: Vec<_> = layouts.into_iter().map(Vec::into_iter).collect();
+        (0..count).map(|_| self.forward.side_by_side(layouts.iter_mut().filter_map(Iterator::next).collect())).collect()
     }
 
     /// One step of every run. Where steps are recorded, the first of its kind is run plainly, the second is recorded, and

@@ -42,4 +42,26 @@ struct Lines {
     return {values[0], values[1], values[2]};
   }
 };
+
+// Dropout by a device's own way to drop values; the gradient's pass is the same function of the gradient. The step must not
+// go on between the two: its numbers are drawn again.
+template <at::Tensor (*dropped)(const at::Tensor&, const Drop&, const Lines&)>
+struct DropoutBy : torch::autograd::Function<DropoutBy<dropped>> {
+  static at::Tensor forward(
+      torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& state, int64_t place, double rate,
+      int64_t lines, int64_t first, int64_t pitch) {
+    Drop drop{state, place, rate};
+    Lines layout{lines, first, pitch};
+    drop.save(context);
+    layout.save(context);
+    return dropped(x, drop, layout);
+  }
+
+  static torch::autograd::variable_list backward(
+      torch::autograd::AutogradContext* context, torch::autograd::variable_list grads) {
+    torch::autograd::variable_list result(7);
+    result[0] = dropped(grads[0], Drop::saved(context), Lines::saved(context));
+    return result;
+  }
+};
 }  // namespace

@@ -105,22 +105,7 @@ at::Tensor dropped(const at::Tensor& given, const Drop& drop, const Lines& layou
   return out;
 }
 
-struct Dropout : torch::autograd::Function<Dropout> {
-  static at::Tensor forward(
-      AutogradContext* context, const at::Tensor& x, const at::Tensor& state, int64_t place, double rate, int64_t lines,
-      int64_t first, int64_t pitch) {
-    Drop drop{state, place, rate};
-    Lines layout{lines, first, pitch};
-    drop.save(context);
-    layout.save(context);
-    return dropped(x, drop, layout);
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    auto grad = dropped(grads[0], Drop::saved(context), Lines::saved(context));
-    return {grad, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
-  }
-};
+using Dropout = DropoutBy<dropped>;
 
 // LayerNorm(dropout(x) + residual) of hidden states [runs * rows * length, width]; weight and bias are frozen.
 struct DropAddNorm : torch::autograd::Function<DropAddNorm> {

@@ -89,7 +89,7 @@ void drop_line(const T* x, T* out, int64_t width, uint32_t block, uint32_t row, 
 }
 
 template <typename T>
-at::Tensor dropped(const at::Tensor& given, const Drop& drop, const Lines& layout) {
+at::Tensor dropped_as(const at::Tensor& given, const Drop& drop, const Lines& layout) {
   auto x = given.contiguous(), out = at::empty_like(x), state = drop.state.contiguous();
   int64_t width = x.size(-1), rows = x.numel() / (width * layout.lines * drop.runs());
   const T* from = x.const_data_ptr<T>();
@@ -114,30 +114,14 @@ at::Tensor dropped(const at::Tensor& given, const Drop& drop, const Lines& layou
 
 at::Tensor dropped(const at::Tensor& x, const Drop& drop, const Lines& layout) {
   switch (x.scalar_type()) {
-    case at::kFloat: return dropped<float>(x, drop, layout);
-    case at::kDouble: return dropped<double>(x, drop, layout);
-    case at::kBFloat16: return dropped<at::BFloat16>(x, drop, layout);
+    case at::kFloat: return dropped_as<float>(x, drop, layout);
+    case at::kDouble: return dropped_as<double>(x, drop, layout);
+    case at::kBFloat16: return dropped_as<at::BFloat16>(x, drop, layout);
     default: TORCH_CHECK(false, "no dropout for ", x.scalar_type());
   }
 }
 
-struct Dropout : torch::autograd::Function<Dropout> {
-  static at::Tensor forward(
-      torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& state, int64_t place, double rate,
-      int64_t lines, int64_t first, int64_t pitch) {
-    Drop drop{state, place, rate};
-    Lines layout{lines, first, pitch};
-    // The numbers are drawn again in the backward pass: of the step's state as it is now.
-    Drop{state.clone(), place, rate}.save(context);
-    layout.save(context);
-    return dropped(x, drop, layout);
-  }
-  static torch::autograd::variable_list backward(
-      torch::autograd::AutogradContext* context, torch::autograd::variable_list grads) {
-    auto grad = dropped(grads[0], Drop::saved(context), Lines::saved(context));
-    return {grad, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
-  }
-};
+using Dropout = DropoutBy<dropped>;
 }  // namespace
 
 extern "C" {
