@@ -147,10 +147,10 @@ struct DropAddNorm : torch::autograd::Function<DropAddNorm> {
 
 // Attention as kernels/attention.cu has it.
 struct Attention : torch::autograd::Function<Attention> {
-  static constexpr int64_t TILE = 64, BAND = 80;
+  static constexpr int64_t TILE = 64, BAND = 80, MARGIN = 16;
 
   struct Shape {
-    int rows, heads, length, has_positions;
+    int rows, heads, length, has_positions, out_pitch, grad_pitch;
     float scale;
   };
 
@@ -161,13 +161,18 @@ struct Attention : torch::autograd::Function<Attention> {
 
   // Shared memory of each kernel, in values: tiles of heads, of scores and of bands with their padding.
   struct Bytes {
-    int64_t line, square = TILE * (TILE + 8), band = TILE * (BAND + 8), distances;
-    explicit Bytes(int64_t head, bool has_positions) : line(head + 8), distances(has_positions ? 4 * TILE * line : 0) {}
-    int64_t forward() const { return 2 * (3 * TILE * line + distances + 2 * band); }
-    int64_t keys() const { return 2 * (4 * TILE * line + distances + 2 * square + band) + 2 * TILE * 4; }
+    int64_t line, square = TILE * (TILE + 8), margins = 2 * MARGIN * (TILE + 8), bands = 2 * TILE * (BAND + 8);
+    int64_t distances = 2 * TILE * line;
+    bool has_positions;
+    Bytes(int64_t head, bool has_positions) : line(head + 8), has_positions(has_positions) {}
+    int64_t positions(int64_t values) const { return has_positions ? values : 0; }
+    int64_t forward() const { return 2 * (3 * TILE * line + positions(2 * distances) + bands); }
+    int64_t keys() const {
+      return 2 * (4 * TILE * line + positions(2 * distances) + std::max(bands, 2 * square + margins));
+    }
     int64_t queries() const {
-      int64_t of_positions = distances ? TILE * line + square + 2 * TILE * (TILE + 2) : 0;
-      return 2 * std::max(TILE * line + distances / 2 + square + band, of_positions);
+      int64_t of_queries = TILE * line + TILE * (TILE + 2 * MARGIN + 8) + positions(distances);
+      return 2 * std::max(of_queries, positions(2 * (TILE * line + 2 * square)));
     }
   };
 
@@ -180,7 +185,8 @@ struct Attention : torch::autograd::Function<Attention> {
     int64_t rows = mask.size(0) / drop.runs(), length = mask.size(-1), lines = projected.size(0) / drop.runs();
     bool has_positions = lines == (rows + 2) * length;
     TORCH_CHECK(has_positions || lines == rows * length, "attention: ", lines, " lines for ", rows, " rows of ", length);
-    return {static_cast<int>(rows), static_cast<int>(heads), static_cast<int>(length), has_positions,
+    int width = projected.size(1) / 3;
+    return {static_cast<int>(rows), static_cast<int>(heads), static_cast<int>(length), has_positions, width, 3 * width,
             static_cast<float>(scale)};
   }
 
@@ -221,14 +227,11 @@ struct Attention : torch::autograd::Function<Attention> {
     int chunks = shape.has_positions ? parts(shape.rows, rows_a_chunk) : 0;
     auto partial = at::empty({chunks, runs, 2 * shape.length, 2 * width}, log_sum.options());
     int64_t of_positions = static_cast<int64_t>(chunks) * runs * 2 * heads * parts(2 * shape.length, TILE);
+    Chunks of_chunks{static_cast<float*>(partial.data_ptr()), runs, chunks, rows_a_chunk};
     launch("attention_backward_queries", of, how(of_positions + tiles * heads * rows, 1, 1, bytes.queries()),
-           pointer(projected), pointer(d_scores), pointer(d_projected),
-           Chunks{static_cast<float*>(partial.data_ptr()), runs, chunks, rows_a_chunk}, shape);
+           pointer(projected), pointer(d_scores), pointer(d_projected), of_chunks, shape);
     if (shape.has_positions) {
-      auto lines = d_projected.view({runs, -1, 3 * width}).narrow(1, shape.rows * shape.length, 2 * shape.length);
-      lines.narrow(2, 0, 2 * width).copy_(chunks == 1 ? partial[0] : partial.sum(0));
-      // Distances have no values.
-      lines.narrow(2, 2 * width, width).zero_();
+      launch("attention_backward_distances", of, how(2 * shape.length, runs, 1, 0), pointer(d_projected), of_chunks, shape);
     }
     variable_list result(7);
     result[0] = d_projected;

@@ -34,7 +34,12 @@ const HEADS_OF_64: Module = Module {
     variant: c"64",
     sources: &[VALUES, ATTENTION],
     options: &[c"-DBF16", c"-DHEAD=64"],
-    kernels: &[c"attention_forward", c"attention_backward_keys", c"attention_backward_queries"],
+    kernels: &[
+        c"attention_forward",
+        c"attention_backward_keys",
+        c"attention_backward_queries",
+        c"attention_backward_distances",
+    ],
 };
 /// Every kernel in every variant.
 pub const MODULES: [Module; 4] = [

@@ -6,24 +6,29 @@
 // Everything that is projected lies in one tensor, [lines, 3 width], width = heads * HEAD: q, k, v side by side, and for each
 // run first the lines of its rows, then those of the 2 length distances, of which pq and pk are used. out is
 // [runs * rows * length, width]; mask [runs * rows, length]; log_sum [runs * rows, heads, length]. Eight warps a block: warp w
-// has 16 rows of a tile, w % 4, and half of its columns, w / 4.
+// has 16 rows of a tile, w % 4, and half of its columns, w / 4. Tiles are copied to shared memory asynchronously, and a
+// matrix that is sheared (a score's distance is the difference of its row and column) is read as it lies, never made.
 
 const int THREADS = 256, TILE = 64, HALF = TILE / 2, BAND = 80, DISTANCES = 2 * TILE;
-const int PITCH = HEAD + 8, SQUARE_PITCH = TILE + 8, BAND_PITCH = BAND + 8, WINDOW_PITCH = TILE + 2;
+const int PITCH = HEAD + 8, SQUARE_PITCH = TILE + 8, BAND_PITCH = BAND + 8;
+// Zeros around a square, where a band goes beyond it.
+const int MARGIN = 16, MARGIN_PITCH = MARGIN + TILE + MARGIN + 8;
+// Where the scores' gradient is read along lines of distances: lines of DISTANCES columns, from the aligned one before.
+const int WINDOW_PITCH = DISTANCES + 8;
 const float LOG2E = 1.4426950408889634f;
 #define ENDLESS __int_as_float(0x7f800000)
 
 struct Shape {
   int rows, heads, length, has_positions;
+  // Values from line to line of out, and of the gradient of what is projected.
+  int out_pitch, grad_pitch;
   float scale;
 
   __device__ long width() const { return static_cast<long>(heads) * HEAD; }
   __device__ long line() const { return 3 * width(); }
-  // First values of q for a head: in the lines of a batch row, and of a run's distances.
-  __device__ long content(int row, int head) const { return (run_at(row / rows) + row % rows * length) * line() + head * HEAD; }
-  __device__ long distances(int run, int head) const {
-    return (run_at(run) + static_cast<long>(rows) * length) * line() + head * HEAD;
-  }
+  // Number of a batch row's first line, and of a run's first distance.
+  __device__ long content(int row) const { return run_at(row / rows) + row % rows * length; }
+  __device__ long distances(int run) const { return run_at(run) + static_cast<long>(rows) * length; }
   __device__ long run_at(int run) const {
     return static_cast<long>(run) * (rows * length + (has_positions ? 2 * length : 0));
   }
@@ -70,6 +75,29 @@ __device__ void product(float (&acc)[NT][4], const T* a, int a_pitch, const T* b
   }
 }
 
+// acc += A B for one warp, where A[m][k] lies at a[m M_STEP + k K_STEP], and B as [k][n].
+template <int NT, int KS, int M_STEP, int K_STEP>
+__device__ void sheared_product(float (&acc)[NT][4], const T* a, const T* b, int b_pitch) {
+  int lane = threadIdx.x % 32, line = lane % 16, high = lane / 16 * 8;
+  a += lane / 4 * M_STEP + lane % 4 * 2 * K_STEP;
+#pragma unroll
+  for (int k = 0; k < KS * 16; k += 16) {
+    unsigned fa[4];
+#pragma unroll
+    for (int part = 0; part < 4; ++part) {
+      const T* at = a + part % 2 * 8 * M_STEP + (k + part / 2 * 8) * K_STEP;
+      fa[part] = at[0] | static_cast<unsigned>(at[K_STEP]) << 16;
+    }
+#pragma unroll
+    for (int n = 0; n < NT; n += 2) {
+      unsigned fb[4];
+      load4_turned(fb, b + (k + line) * b_pitch + n * 8 + high);
+      multiply(acc[n], fa, fb[0], fb[1]);
+      multiply(acc[n + 1], fa, fb[2], fb[3]);
+    }
+  }
+}
+
 __device__ unsigned paired(float first, float second) {
   unsigned both;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
@@ -86,29 +114,41 @@ __device__ int column_of(int n, int e, int half = HALF) {
   return half_of_warp() * half + n * 8 + threadIdx.x % 4 * 2 + e % 2;
 }
 
-// Lines `first` and following of `from`; what lies outside 0 .. limit is zero.
-template <int LINES>
-__device__ void fetch(T* to, const T* from, long pitch, int first, int limit) {
-  for (int c = threadIdx.x; c < LINES * (HEAD / 8); c += THREADS) {
-    int line = c / (HEAD / 8), column = c % (HEAD / 8) * 8, at = first + line;
-    uint4 value = make_uint4(0, 0, 0, 0);
-    if (at >= 0 && at < limit) value = *reinterpret_cast<const uint4*>(from + at * pitch + column);
-    *reinterpret_cast<uint4*>(to + line * PITCH + column) = value;
+// Sixteen bytes to shared memory, or as many zeros; arrived() waits for them.
+__device__ void copy(T* to, const T* from, bool is_inside) {
+  unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(is_inside ? 16 : 0) : "memory");
+}
+
+// Ends a group of copies.
+__device__ void sent() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until of all groups but the last LEFT every thread's copies have come.
+template <int LEFT = 0>
+__device__ void arrived() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+  __syncthreads();
+}
+
+// A tile of LINES lines and COLUMNS columns of `from`; what lies outside its lines and columns is zero.
+template <int LINES, int COLUMNS, int PITCH_TO>
+__device__ void fetch(T* to, const T* from, long pitch, int first, int lines, int column, int columns) {
+  const int BLOCKS = COLUMNS / 8, STEP = THREADS / BLOCKS;
+  int line = threadIdx.x / BLOCKS, place = threadIdx.x % BLOCKS * 8;
+  bool has_column = static_cast<unsigned>(column + place) < static_cast<unsigned>(columns);
+  const T* source = from + (first + line) * pitch + column + place;
+#pragma unroll
+  for (int k = 0; k < (LINES + STEP - 1) / STEP; ++k, line += STEP, source += STEP * pitch) {
+    if (LINES % STEP != 0 && line >= LINES) break;
+    bool is_inside = has_column && static_cast<unsigned>(first + line) < static_cast<unsigned>(lines);
+    copy(to + line * PITCH_TO + place, source, is_inside);
   }
 }
 
-// Lines of the scores' gradient, TILE columns from `column` on.
-template <int LINES, int PITCH_TO>
-__device__ void fetch_square(T* to, const T* square, const Shape& shape, int first, int column) {
-  for (int c = threadIdx.x; c < LINES * (TILE / 8); c += THREADS) {
-    int line = c / (TILE / 8), at = first + line, j = column + c % (TILE / 8) * 8;
-    uint4 value = make_uint4(0, 0, 0, 0);
-    if (at >= 0 && at < shape.length && j < shape.pitch()) {
-      value = *reinterpret_cast<const uint4*>(square + static_cast<long>(at) * shape.pitch() + j);
-    }
-    unsigned* words = reinterpret_cast<unsigned*>(to + line * PITCH_TO + c % (TILE / 8) * 8);
-    words[0] = value.x, words[1] = value.y, words[2] = value.z, words[3] = value.w;
-  }
+// Lines of a head.
+template <int LINES>
+__device__ void fetch(T* to, const T* from, long pitch, int first, int lines) {
+  fetch<LINES, HEAD, PITCH>(to, from, pitch, first, lines, 0, HEAD);
 }
 
 // The scores of a tile, before scale and mask. 16 lines meet distances within a band of 80, which begins at 16 w for queries
@@ -203,6 +243,19 @@ __device__ void fetch_mask(float (&to)[TILE], const T* mask, int row, int j0, in
   if (threadIdx.x < TILE) to[threadIdx.x] = j < length ? widened(mask[static_cast<long>(row) * length + j]) : -ENDLESS;
 }
 
+// A warp's lines and columns of an accumulator.
+__device__ void store(T* to, const float (&acc)[HEAD / 16][4], int pitch, int first, int length) {
+#pragma unroll
+  for (int n = 0; n < HEAD / 16; ++n) {
+#pragma unroll
+    for (int e = 0; e < 4; e += 2) {
+      int line = first + row_of(e);
+      unsigned* place = reinterpret_cast<unsigned*>(to + static_cast<long>(line) * pitch + column_of(n, e, HEAD / 2));
+      if (line < length) *place = paired(acc[n][e], acc[n][e + 1]);
+    }
+  }
+}
+
 extern __shared__ uint4 shared[];
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
@@ -212,24 +265,34 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
   T *content = shape.has_positions ? pks + DISTANCES * PITCH : pqs, *position = content + TILE * BAND_PITCH;
   int i0 = blockIdx.x * TILE, head = blockIdx.y, row = blockIdx.z, length = shape.length, lines = lines_of_warp();
   long width = shape.width(), line = shape.line();
-  const T *q = projected + shape.content(row, head), *pq = projected + shape.distances(row / shape.rows, head);
+  const T *q = projected + shape.content(row) * line + head * HEAD;
+  const T *pq = projected + shape.distances(row / shape.rows) * line + head * HEAD;
   // In the place of the content terms, once those have been read.
   T* weights = content;
   __shared__ float exchanged[2][TILE], masked[TILE];
   int column = half_of_warp() * (HEAD / 2);
+  auto fetch_keys = [&](int j0) {
+    if (j0 < length) {
+      fetch<TILE>(ks, q + width, line, j0, length);
+      if (shape.has_positions) {
+        int first = i0 - j0 - TILE + length;
+        fetch<DISTANCES>(pqs, pq, line, first, 2 * length);
+        fetch<DISTANCES>(pks, pq + width, line, first, 2 * length);
+      }
+    }
+    sent();
+  };
+  auto fetch_values = [&](int j0) {
+    if (j0 < length) fetch<TILE>(vs, q + 2 * width, line, j0, length);
+    sent();
+  };
   fetch<TILE>(qs, q, line, i0, length);
+  fetch_keys(0);
+  fetch_values(0);
   float highest[2] = {-ENDLESS, -ENDLESS}, sum[2] = {0.0f, 0.0f}, o[HEAD / 16][4] = {};
   for (int j0 = 0; j0 < length; j0 += TILE) {
-    __syncthreads();
-    fetch<TILE>(ks, q + width, line, j0, length);
-    fetch<TILE>(vs, q + 2 * width, line, j0, length);
     fetch_mask(masked, mask, row, j0, length);
-    if (shape.has_positions) {
-      int first = i0 - j0 - TILE + length;
-      fetch<DISTANCES>(pqs, pq, line, first, 2 * length);
-      fetch<DISTANCES>(pks, pq + width, line, first, 2 * length);
-    }
-    __syncthreads();
+    arrived<1>();
     float s[HALF / 8][4];
     scores(s, qs, ks, {pqs, shape.has_positions ? pks : nullptr, content, position});
     float now[2] = {highest[0], highest[1]};
@@ -249,6 +312,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
       if (threadIdx.x % 4 == 0) exchanged[half_of_warp()][row_of(half * 2)] = now[half];
     }
     __syncthreads();
+    // The keys have been used by all.
+    fetch_keys(j0 + TILE);
     for (int half = 0; half < 2; ++half) {
       now[half] = fmaxf(exchanged[0][row_of(half * 2)], exchanged[1][row_of(half * 2)]);
       shrink[half] = exp2f((highest[half] - now[half]) * LOG2E);
@@ -269,8 +334,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
     for (int n = 0; n < HEAD / 16; ++n)
 #pragma unroll
       for (int e = 0; e < 4; ++e) o[n][e] *= shrink[e / 2];
-    __syncthreads();
+    arrived<1>();
     product<HEAD / 16, TILE / 16, false, true>(o, weights + lines * SQUARE_PITCH, SQUARE_PITCH, vs + column, PITCH);
+    __syncthreads();
+    fetch_values(j0 + TILE);
   }
   for (int half = 0; half < 2; ++half) {
     sum[half] = over_row(sum[half], false);
@@ -284,30 +351,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
       log_sum[(static_cast<long>(row) * shape.heads + head) * length + i] = highest[half] + logf(sum[half]);
     }
   }
+  T* to = out + static_cast<long>(row) * length * shape.out_pitch + head * HEAD;
 #pragma unroll
-  for (int n = 0; n < HEAD / 16; ++n) {
+  for (int n = 0; n < HEAD / 16; ++n)
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      int i = i0 + row_of(e);
-      long at = (static_cast<long>(row) * length + i) * width + head * HEAD + column_of(n, e, HEAD / 2);
-      if (i < length) out[at] = narrowed(o[n][e] * random.scale / sum[e / 2]);
-    }
-  }
+    for (int e = 0; e < 4; ++e) o[n][e] *= random.scale / sum[e / 2];
+  store(to, o, shape.out_pitch, i0, length);
 }
 
-__device__ void store(T* to, const float (&acc)[HEAD / 16][4], const Shape& shape, int first) {
-#pragma unroll
-  for (int n = 0; n < HEAD / 16; ++n) {
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      int line = first + row_of(e);
-      if (line < shape.length) to[line * shape.line() + column_of(n, e, HEAD / 2)] = narrowed(acc[n][e]);
-    }
-  }
-}
-
-// Gradients of k and v, in a tensor laid out as the projected one, and of the scores before their scale: dscores
-// [runs * rows, heads, length, pitch].
+// Gradients of k and v, in a tensor with the lines of the projected one, and of the scores before their scale: dscores
+// [runs * rows, heads, length, pitch]. grad is [runs * rows * length, width].
 extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys(
     const T* projected, const T* mask, const T* out, const T* grad, const float* log_sum, T* d_projected, T* dscores,
     Random random, Shape shape) {
@@ -315,35 +368,37 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
   T *pqs = gs + TILE * PITCH, *pks = pqs + DISTANCES * PITCH;
   // The position terms, and once those have been read, what is made of them.
   T *content = shape.has_positions ? pks + DISTANCES * PITCH : pqs, *position = content + TILE * BAND_PITCH;
-  T *weights = content, *ds = weights + TILE * SQUARE_PITCH, *bands = ds + TILE * SQUARE_PITCH;
-  float *sums = reinterpret_cast<float*>(bands + TILE * BAND_PITCH), *deltas = sums + TILE;
+  T *weights = content, *margin = weights + TILE * SQUARE_PITCH, *ds = margin + MARGIN * SQUARE_PITCH;
   int j0 = blockIdx.x * TILE, head = blockIdx.y, row = blockIdx.z, length = shape.length, lines = lines_of_warp();
-  long width = shape.width(), line = shape.line(), base = static_cast<long>(row) * length * width + head * HEAD;
-  const T *q = projected + shape.content(row, head), *pq = projected + shape.distances(row / shape.rows, head);
-  T* d_q = d_projected + shape.content(row, head);
+  long width = shape.width(), line = shape.line(), first_line = static_cast<long>(row) * length;
+  const T *q = projected + shape.content(row) * line + head * HEAD;
+  const T *pq = projected + shape.distances(row / shape.rows) * line + head * HEAD;
+  const T *of_out = out + first_line * shape.out_pitch + head * HEAD, *of_grad = grad + first_line * width + head * HEAD;
   long scores_at = (static_cast<long>(row) * shape.heads + head) * length;
+  __shared__ float masked[TILE], sums[TILE], deltas[TILE];
   fetch<TILE>(ks, q + width, line, j0, length);
   fetch<TILE>(vs, q + 2 * width, line, j0, length);
-  __shared__ float masked[TILE];
   fetch_mask(masked, mask, row, j0, length);
   int column = half_of_warp() * (HEAD / 2);
   float k_grad[HEAD / 16][4] = {}, v_grad[HEAD / 16][4] = {};
   for (int i0 = 0; i0 < length; i0 += TILE) {
-    __syncthreads();
     fetch<TILE>(qs, q, line, i0, length);
-    fetch<TILE>(gs, grad + base, width, i0, length);
     if (shape.has_positions) {
       int first = i0 - j0 - TILE + length;
       fetch<DISTANCES>(pqs, pq, line, first, 2 * length);
       fetch<DISTANCES>(pks, pq + width, line, first, 2 * length);
     }
+    sent();
+    fetch<TILE>(gs, of_grad, width, i0, length);
+    sent();
     // delta_i = grad_i . out_i, by four threads a row.
     int i = i0 + threadIdx.x / 4;
     float delta = 0.0f;
     if (i < length) {
-      long at = base + i * width + threadIdx.x % 4 * (HEAD / 4);
-      for (int c = 0; c < HEAD / 4; c += 8) {
-        Eight a = *reinterpret_cast<const Eight*>(out + at + c), b = *reinterpret_cast<const Eight*>(grad + at + c);
+      int part = threadIdx.x % 4 * (HEAD / 4);
+      for (int c = part; c < part + HEAD / 4; c += 8) {
+        Eight a = *reinterpret_cast<const Eight*>(of_out + static_cast<long>(i) * shape.out_pitch + c);
+        Eight b = *reinterpret_cast<const Eight*>(of_grad + i * width + c);
         for (int e = 0; e < 8; ++e) delta += widened(a.at[e]) * widened(b.at[e]);
       }
     }
@@ -352,13 +407,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
       deltas[threadIdx.x / 4] = delta;
       sums[threadIdx.x / 4] = i < length ? log_sum[scores_at + i] : ENDLESS;
     }
-    __syncthreads();
+    arrived<1>();
     float s[HALF / 8][4], w_grad[HALF / 8][4] = {};
     scores(s, qs, ks, {pqs, shape.has_positions ? pks : nullptr, content, position});
-    product<HALF / 8, HEAD / 16, false, false>(w_grad, gs + lines * PITCH, PITCH, vs + half_of_warp() * HALF * PITCH, PITCH);
     unsigned kept[2];
     kept_bits(kept, random, shape, i0, j0);
-    __syncthreads();
+    arrived();
+    product<HALF / 8, HEAD / 16, false, false>(w_grad, gs + lines * PITCH, PITCH, vs + half_of_warp() * HALF * PITCH, PITCH);
 #pragma unroll
     for (int n = 0; n < HALF / 8; ++n) {
 #pragma unroll
@@ -368,14 +423,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
         float factor = kept[e / 2] >> (2 * n + e % 2) & 1 ? random.scale : 0.0f;
         s[n][e] = factor * weight;
         w_grad[n][e] = weight * (factor * w_grad[n][e] - deltas[il]) * shape.scale;
-        if (shape.has_positions) bands[jl * BAND_PITCH + il - jl % 16 + 15] = narrowed(w_grad[n][e]);
       }
       keep_square(weights, s[n], n);
       keep_square(ds, w_grad[n], n);
     }
-    for (int c = threadIdx.x; c < TILE * 16; c += THREADS) {
-      int line = c / 16, e = c % 16;
-      bands[line * BAND_PITCH + (e < 15 - line % 16 ? e : TILE + e)] = 0;
+    for (int c = threadIdx.x; c < 2 * MARGIN * SQUARE_PITCH / 8; c += THREADS) {
+      T* half = c < MARGIN * SQUARE_PITCH / 8 ? margin : margin + TILE * SQUARE_PITCH;
+      *reinterpret_cast<uint4*>(half + c * 8) = make_uint4(0, 0, 0, 0);
     }
     __syncthreads();
     for (int c = threadIdx.x; c < TILE * (TILE / 8); c += THREADS) {
@@ -388,46 +442,51 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
     product<HEAD / 16, TILE / 16, true, true>(v_grad, weights + lines, SQUARE_PITCH, gs + column, PITCH);
     product<HEAD / 16, TILE / 16, true, true>(k_grad, ds + lines, SQUARE_PITCH, qs + column, PITCH);
     if (shape.has_positions) {
-      const T* distances = pqs + (TILE - 16 - lines) * PITCH + column;
-      product<HEAD / 16, BAND / 16, false, true>(k_grad, bands + lines * BAND_PITCH, BAND_PITCH, distances, PITCH);
+      // A key's score with the query at distance k of the band of its sixteen lies in line k - 15 + m.
+      const T *band = ds - 15 * SQUARE_PITCH + lines, *distances = pqs + (TILE - 16 - lines) * PITCH + column;
+      sheared_product<HEAD / 16, BAND / 16, SQUARE_PITCH + 1, SQUARE_PITCH>(k_grad, band, distances, PITCH);
     }
+    __syncthreads();
   }
-  store(d_q + width, k_grad, shape, j0);
-  store(d_q + 2 * width, v_grad, shape, j0);
+  T* to = d_projected + shape.content(row) * shape.grad_pitch + head * HEAD;
+  store(to + width, k_grad, shape.grad_pitch, j0, length);
+  store(to + 2 * width, v_grad, shape.grad_pitch, j0, length);
 }
 
 // Gradient of q, for one tile of a row.
 __device__ void backward_queries(
     const T* projected, const T* dscores, T* d_projected, const Shape& shape, int tile, int head, int row) {
-  T *ks = reinterpret_cast<T*>(shared), *pks = ks + TILE * PITCH;
-  T* ds = shape.has_positions ? pks + DISTANCES * PITCH : pks;
-  T* bands = ds + TILE * SQUARE_PITCH;
+  T *ks = reinterpret_cast<T*>(shared), *ds = ks + TILE * PITCH + MARGIN, *pks = ks + TILE * PITCH + TILE * MARGIN_PITCH;
   int i0 = tile * TILE, length = shape.length, lines = lines_of_warp();
-  const T *k = projected + shape.content(row, head) + shape.width();
+  long line = shape.line();
+  const T *k = projected + shape.content(row) * line + head * HEAD + shape.width();
+  const T *pk = projected + shape.distances(row / shape.rows) * line + head * HEAD + shape.width();
   const T* square = dscores + (static_cast<long>(row) * shape.heads + head) * length * shape.pitch();
   int column = half_of_warp() * (HEAD / 2);
   float q_grad[HEAD / 16][4] = {};
-  for (int j0 = 0; j0 < length; j0 += TILE) {
-    __syncthreads();
-    fetch<TILE>(ks, k, shape.line(), j0, length);
-    fetch_square<TILE, SQUARE_PITCH>(ds, square, shape, i0, j0);
-    if (shape.has_positions) {
-      const T* pk = projected + shape.distances(row / shape.rows, head) + shape.width();
-      fetch<DISTANCES>(pks, pk, shape.line(), i0 - j0 - TILE + length, 2 * length);
-    }
-    __syncthreads();
-    product<HEAD / 16, TILE / 16, false, true>(q_grad, ds + lines * SQUARE_PITCH, SQUARE_PITCH, ks + column, PITCH);
-    if (!shape.has_positions) continue;
-#pragma unroll 8
-    for (int c = threadIdx.x; c < TILE * BAND; c += THREADS) {
-      int line = c / BAND, at = c % BAND, j = line % 16 + TILE - 1 - at;
-      bands[line * BAND_PITCH + at] = j >= 0 && j < TILE ? ds[line * SQUARE_PITCH + j] : 0;
-    }
-    __syncthreads();
-    const T* distances = pks + lines * PITCH + column;
-    product<HEAD / 16, BAND / 16, false, true>(q_grad, bands + lines * BAND_PITCH, BAND_PITCH, distances, PITCH);
+  for (int c = threadIdx.x; c < TILE * 2 * MARGIN / 8; c += THREADS) {
+    int line = c / (2 * MARGIN / 8), place = c % (2 * MARGIN / 8) * 8;
+    T* half = place < MARGIN ? ds - MARGIN : ds + TILE - MARGIN;
+    *reinterpret_cast<uint4*>(half + line * MARGIN_PITCH + place) = make_uint4(0, 0, 0, 0);
   }
-  store(d_projected + shape.content(row, head), q_grad, shape, i0);
+  for (int j0 = 0; j0 < length; j0 += TILE) {
+    fetch<TILE>(ks, k, line, j0, length);
+    fetch<TILE, TILE, MARGIN_PITCH>(ds, square, shape.pitch(), i0, length, j0, shape.pitch());
+    sent();
+    if (shape.has_positions) fetch<DISTANCES>(pks, pk, line, i0 - j0 - TILE + length, 2 * length);
+    sent();
+    arrived<1>();
+    product<HEAD / 16, TILE / 16, false, true>(q_grad, ds + lines * MARGIN_PITCH, MARGIN_PITCH, ks + column, PITCH);
+    arrived();
+    if (shape.has_positions) {
+      // A query's score with the key at distance k of the band of its sixteen lies in column m + TILE - 1 - k.
+      const T *band = ds + lines * MARGIN_PITCH + TILE - 1, *distances = pks + lines * PITCH + column;
+      sheared_product<HEAD / 16, BAND / 16, MARGIN_PITCH + 1, -1>(q_grad, band, distances, PITCH);
+    }
+    __syncthreads();
+  }
+  T* to = d_projected + shape.content(row) * shape.grad_pitch + head * HEAD;
+  store(to, q_grad, shape.grad_pitch, i0, length);
 }
 
 // How the sums over a run's rows are cut: partial sums by chunk, [chunks, runs, 2 length, 2 width], so that no order of
@@ -437,66 +496,104 @@ struct Chunks {
   int runs, count, rows;
 };
 
-// Gradient of pq or pk, for one tile of distances and one chunk of a run's rows.
+// Gradient of pq or pk, for one tile of distances and one chunk of a run's rows. The other coordinate of a tile of lines x,
+// which are keys for pq and queries for pk, runs from first(x) on, as far as there are distances.
+template <bool IS_QUERY>
 __device__ void backward_positions(
-    const T* projected, const T* dscores, const Chunks& chunks, const Shape& shape, int tile, int head, bool is_query,
-    int chunk) {
-  T *xs = reinterpret_cast<T*>(shared), *square = xs + TILE * PITCH, *window = square + TILE * SQUARE_PITCH;
+    const T* projected, const T* dscores, const Chunks& chunks, const Shape& shape, int tile, int head, int chunk) {
+  const int STAGE = TILE * PITCH + (IS_QUERY ? DISTANCES * SQUARE_PITCH : TILE * WINDOW_PITCH);
+  T* stages = reinterpret_cast<T*>(shared);
   int t0 = tile * TILE, length = shape.length, lines = lines_of_warp();
-  int run = chunk / chunks.count, part = chunk % chunks.count;
-  int column = half_of_warp() * (HEAD / 2);
-  float acc[HEAD / 16][4] = {};
-  for (int b = part * chunks.rows; b < min((part + 1) * chunks.rows, shape.rows); ++b) {
-    int row = run * shape.rows + b;
-    const T* ds = dscores + (static_cast<long>(row) * shape.heads + head) * length * shape.pitch();
-    for (int x0 = 0; x0 < length; x0 += TILE) {
-      // The other coordinate runs from `first` to `first` + 126.
-      int first = is_query ? x0 + t0 - length + 1 : x0 - t0 - TILE + length;
-      if (first >= length || first + DISTANCES - 2 < 0) continue;
-      __syncthreads();
-      fetch<TILE>(xs, projected + shape.content(row, head) + (is_query ? shape.width() : 0), shape.line(), x0, length);
-      if (is_query) {
-        fetch_square<DISTANCES, WINDOW_PITCH>(window, ds, shape, first, x0);
-        __syncthreads();
+  int run = chunk / chunks.count, part = chunk % chunks.count, column = half_of_warp() * (HEAD / 2);
+  long line = shape.line();
+  int b = part * chunks.rows, end = min(b + chunks.rows, shape.rows), x0 = -TILE;
+  auto first = [&](int x) { return IS_QUERY ? x + t0 - length + 1 : x - t0 - TILE + length; };
+  auto advance = [&] {
+    do {
+      x0 += TILE;
+      if (x0 >= length) x0 = 0, ++b;
+    } while (b < end && (first(x0) >= length || first(x0) + DISTANCES - 2 < 0));
+  };
+  auto fetch_stage = [&](T* xs) {
+    if (b < end) {
+      int row = run * shape.rows + b;
+      const T* x = projected + shape.content(row) * line + head * HEAD + (IS_QUERY ? shape.width() : 0);
+      const T* square = dscores + (static_cast<long>(row) * shape.heads + head) * length * shape.pitch();
+      T* window = xs + TILE * PITCH;
+      fetch<TILE>(xs, x, line, x0, length);
+      if (IS_QUERY) {
+        fetch<DISTANCES, TILE, SQUARE_PITCH>(window, square, shape.pitch(), first(x0), length, x0, shape.pitch());
+      } else {
+        int aligned = first(x0) & ~7;
+        fetch<TILE, DISTANCES, WINDOW_PITCH>(window, square, shape.pitch(), x0, length, aligned, shape.pitch());
+        fetch<TILE, 8, WINDOW_PITCH>(
+            window + DISTANCES, square, shape.pitch(), x0, length, aligned + DISTANCES, shape.pitch());
       }
-#pragma unroll 8
-      for (int c = threadIdx.x; c < TILE * TILE; c += THREADS) {
-        int x = c / TILE, t = c % TILE, j = x0 + x - t0 - t + length - 1;
-        T value = 0;
-        if (is_query) value = window[(x + t) * WINDOW_PITCH + x];
-        else if (x0 + x < length && j >= 0 && j < length) value = ds[static_cast<long>(x0 + x) * shape.pitch() + j];
-        square[x * SQUARE_PITCH + t] = value;
-      }
-      __syncthreads();
-      product<HEAD / 16, TILE / 16, true, true>(acc, square + lines, SQUARE_PITCH, xs + column, PITCH);
     }
+    sent();
+  };
+  float acc[HEAD / 16][4] = {};
+  advance();
+  fetch_stage(stages);
+  for (int stage = 0; b < end; stage ^= 1) {
+    int lead = first(x0) & 7;
+    advance();
+    fetch_stage(stages + (stage ^ 1) * STAGE);
+    arrived<1>();
+    const T *xs = stages + stage * STAGE + column, *window = stages + stage * STAGE + TILE * PITCH;
+    // Distance m and line k: for pq in line k + m and column k, for pk in line k and column k - m + TILE - 1.
+    if (IS_QUERY) {
+      const T* a = window + lines * SQUARE_PITCH;
+      sheared_product<HEAD / 16, TILE / 16, SQUARE_PITCH, SQUARE_PITCH + 1>(acc, a, xs, PITCH);
+    } else {
+      const T* a = window + lead + TILE - 1 - lines;
+      sheared_product<HEAD / 16, TILE / 16, -1, WINDOW_PITCH + 1>(acc, a, xs, PITCH);
+    }
+    __syncthreads();
   }
   long pitch = 2 * shape.width();
-  float* to = chunks.partial + (static_cast<long>(part) * chunks.runs + run) * 2 * length * pitch;
-  if (!is_query) to += shape.width();
+  float* to = chunks.partial + (static_cast<long>(part) * chunks.runs + run) * 2 * length * pitch + head * HEAD;
+  if (!IS_QUERY) to += shape.width();
 #pragma unroll
   for (int n = 0; n < HEAD / 16; ++n) {
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
+    for (int e = 0; e < 4; e += 2) {
       int t = t0 + row_of(e);
-      if (t < 2 * length) to[t * pitch + head * HEAD + column_of(n, e, HEAD / 2)] = acc[n][e];
+      float2 both = make_float2(acc[n][e], acc[n][e + 1]);
+      if (t < 2 * length) *reinterpret_cast<float2*>(to + t * pitch + column_of(n, e, HEAD / 2)) = both;
     }
   }
 }
 
 // The gradients that are sums of the scores' gradient: of pq and pk in the first blocks, which are the longer, then of q.
-extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_queries(
+extern "C" __global__ void __launch_bounds__(THREADS, 3) attention_backward_queries(
     const T* projected, const T* dscores, T* d_projected, Chunks chunks, Shape shape) {
   int tiles = (shape.length + TILE - 1) / TILE, distance_tiles = (2 * shape.length + TILE - 1) / TILE;
   int of_positions = chunks.count * chunks.runs * 2 * shape.heads * distance_tiles, index = blockIdx.x;
   if (index < of_positions) {
     int tile = index % distance_tiles, head = index / distance_tiles % (2 * shape.heads);
     int chunk = index / distance_tiles / (2 * shape.heads);
-    bool is_query = head < shape.heads;
-    backward_positions(projected, dscores, chunks, shape, tile, head % shape.heads, is_query, chunk);
+    if (head < shape.heads) backward_positions<true>(projected, dscores, chunks, shape, tile, head, chunk);
+    else backward_positions<false>(projected, dscores, chunks, shape, tile, head - shape.heads, chunk);
   } else {
     index -= of_positions;
     int head = index / tiles % shape.heads, row = index / tiles / shape.heads;
     backward_queries(projected, dscores, d_projected, shape, index % tiles, head, row);
+  }
+}
+
+// Sums of the chunks, to the gradient of a run's distances, which have no values. A block a distance and run.
+extern "C" __global__ void attention_backward_distances(T* d_projected, Chunks chunks, Shape shape) {
+  int distance = blockIdx.x, run = blockIdx.y;
+  long width = shape.width(), line = 2 * width, all = line * 2 * shape.length;
+  T* to = d_projected + (shape.distances(run) + distance) * shape.grad_pitch;
+  for (int column = threadIdx.x * 4; column < 3 * width; column += blockDim.x * 4) {
+    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (int chunk = 0; column < line && chunk < chunks.count; ++chunk) {
+      const float* from = chunks.partial + (static_cast<long>(chunk) * chunks.runs + run) * all + distance * line + column;
+      float4 part = *reinterpret_cast<const float4*>(from);
+      sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
+    }
+    *reinterpret_cast<uint2*>(to + column) = make_uint2(paired(sum.x, sum.y), paired(sum.z, sum.w));
   }
 }
