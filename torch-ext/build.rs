@@ -31,7 +31,9 @@ fn main() {
 
 /// A library of its own for CUDA graphs and kernels; an empty file where libtorch has no CUDA half or CUDA's headers are missing.
 fn build_cuda_library(libtorch: &Path) {
-    println!("cargo:rerun-if-changed=src/cuda.cpp");
+    for file in ["cuda.cpp", "launch.h", "norm.h", "attention.h", "layer.h"] {
+        println!("cargo:rerun-if-changed=src/{file}");
+    }
     println!("cargo:rerun-if-env-changed=CUDA_HOME");
     let out = PathBuf::from(std::env::var("OUT_DIR").unwrap_or_default()).join("cuda.so");
     let has_cuda = libtorch.join("lib/libtorch_cuda.so").is_file();

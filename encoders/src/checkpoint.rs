@@ -136,13 +136,22 @@ impl<'a> Reader<'a> {
         (taken.len() - 1, tensor)
     }
 
-    /// Lays taken tensors, equal in all but their first dimension, side by side; each becomes a view of the whole.
-    pub fn join(&self, indices: &[usize]) -> (Tensor, Vec<Tensor>) {
+    /// Device and kind of the tensors.
+    pub fn options(&self) -> (Device, Kind) {
+        (self.device, self.kind)
+    }
+
+    /// Lays taken tensors, equal in all but their first dimension, one below the other, with `room` more lines (and columns,
+    /// of matrices) of zeros behind them; each becomes a view of the whole.
+    pub fn join(&self, indices: &[usize], room: i64) -> (Tensor, Vec<Tensor>) {
         let mut taken = self.taken.borrow_mut();
         let parts: Vec<&Tensor> = indices.iter().map(|&index| &taken[index].1).collect();
         let sizes: Vec<i64> = parts.iter().map(|part| part.size()[0]).collect();
-        let whole = Tensor::cat(&parts, 0);
-        let views = whole.split_with_sizes(&sizes, 0);
+        let joined = if let [one] = parts.as_slice() { one.shallow_clone() } else { Tensor::cat(&parts, 0) };
+        let size = joined.size();
+        let whole = if room > 0 { joined.constant_pad_nd([0, room].repeat(size.len())) } else { joined };
+        let content = size.iter().enumerate().fold(whole.shallow_clone(), |x, (dim, &n)| x.narrow(dim as i64, 0, n));
+        let views = content.split_with_sizes(&sizes, 0);
         for (&index, view) in indices.iter().zip(&views) {
             taken[index].1 = view.shallow_clone();
         }

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::encoder::{Encoder, Inputs};
 use crate::error::Result;
 use crate::head::Head;
-use crate::parts::{Dims, LayerInput, Norm, SiteNames, Table, Trunk, additive_mask};
+use crate::parts::{Dims, Norm, Scores, SiteNames, Table, Trunk, additive_mask};
 use crate::registry::Entry;
 use crate::site::Pass;
 use crate::site::place::{self, InLayer};
@@ -150,23 +150,14 @@ impl DebertaV3 {
         f64::from((3.0 * (self.trunk.dims.hidden / self.trunk.dims.heads) as f32).sqrt())
     }
 
-    /// Context of one layer; `relative` are the relative embeddings within reach, `[rows, hidden]`. Their projections are
-    /// the layer's own, and made with those of its input.
-    fn context(&self, layer: LayerInput, relative: &Tensor, distances: &Distances, mask: &Tensor) -> Tensor {
-        let relative = self.drop_distances(relative, distances, layer);
-        let runs = relative.size()[0];
-        let content = layer.x.view([runs, layer.x.size()[0] / runs, -1]);
-        let both = Tensor::cat(&[content, relative], 1).flatten(0, 1);
-        self.trunk.attend(&layer.projected(&both), true, mask, self.score_scale().recip(), layer)
-    }
-
-    /// The relative embedding of every distance for every run, `[runs, 2 length, hidden]`, each run with its own dropout.
-    fn drop_distances(&self, relative: &Tensor, distances: &Distances, layer: LayerInput) -> Tensor {
-        let dropout = layer.pass.dropout(place::of_layer(layer.index, InLayer::Distances), self.trunk.dims.dropout);
+    /// The relative embedding of every distance for every run, `[runs * 2 length, hidden]`, each run with its own dropout, of
+    /// those within reach, `[rows, hidden]`.
+    fn drop_distances(&self, relative: &Tensor, distances: &Distances, layer: usize, pass: Pass) -> Tensor {
+        let dropout = pass.dropout(place::of_layer(layer, InLayer::Distances), self.trunk.dims.dropout);
         let ((first, count), runs) = (distances.rows, dropout.runs());
-        let relative = dropout.hidden(&relative.repeat([runs, 1]), count, first).view([runs, count, -1]);
+        let relative = dropout.hidden(&relative.repeat([runs, 1]), count, first);
         match &distances.buckets {
-            Some(buckets) => relative.index_select(1, buckets),
+            Some(buckets) => relative.view([runs, count, -1]).index_select(1, buckets).flatten(0, 1),
             None => relative,
         }
     }
@@ -237,7 +228,9 @@ impl Encoder for DebertaV3 {
         let distances = self.distances(inputs.ids.size()[1], embedded.device());
         let (first, count) = distances.rows;
         let relative = self.relative_norm.forward(&self.relative.0.of(pass).narrow(0, first, count), pass);
-        self.trunk.forward(embedded, pass, |layer| self.context(layer, &relative, &distances, &mask))
+        let scores = Scores { mask: &mask, scale: self.score_scale().recip() };
+        let of_layer = |layer: usize| Some(self.drop_distances(&relative, &distances, layer, pass));
+        self.trunk.forward(embedded, &scores, pass, of_layer)
     }
 
     fn head(&self, outputs: i64, seed: i64) -> Head {

@@ -4,6 +4,7 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 use torch_ext::attention::Attention;
 use torch_ext::dropout::Dropout;
+use torch_ext::layer::{Adapted, room};
 use torch_ext::linear::adapted;
 use torch_ext::norm::drop_add_norm;
 
@@ -173,24 +174,43 @@ impl Norm {
     }
 }
 
-/// Weight and bias of query, key and value, one below the other.
-struct Joined([Tensor; 2]);
+/// Weight and bias of linears with the same input, one below the other, and the room behind the weight
+/// ([`torch_ext::layer::room`]).
+struct Joined {
+    whole: Tensor,
+    bias: Tensor,
+    room: i64,
+}
 
 impl Joined {
     fn of(reader: &Reader, linears: &mut [Linear]) -> Self {
-        let mut join = |part: fn(&mut Linear) -> &mut Weight| {
+        let (device, kind) = reader.options();
+        let room = room(linears.len(), device, kind);
+        let mut join = |part: fn(&mut Linear) -> &mut Weight, room: i64| {
             let mut parts: Vec<&mut Weight> = linears.iter_mut().map(part).collect();
-            let (whole, views) = reader.join(&parts.iter().map(|part| part.index).collect::<Vec<_>>());
+            let (whole, views) = reader.join(&parts.iter().map(|part| part.index).collect::<Vec<_>>(), room);
             parts.iter_mut().zip(views).for_each(|(part, view)| part.tensor = view);
             whole
         };
-        Joined([join(|linear| &mut linear.weight), join(|linear| &mut linear.bias)])
+        Joined { whole: join(|linear| &mut linear.weight, room), bias: join(|linear| &mut linear.bias, 0), room }
+    }
+
+    fn weight(&self) -> Tensor {
+        let size = self.whole.size();
+        self.whole.narrow(0, 0, size[0] - self.room).narrow(1, 0, size[1] - self.room)
+    }
+
+    fn adapted<'a>(&'a self, branch: [&'a Tensor; 2]) -> Adapted<'a> {
+        Adapted { whole: &self.whole, bias: &self.bias, branch }
     }
 }
 
+/// How the linears of a layer are laid together: those with the same input.
+const TOGETHER: [std::ops::Range<usize>; 4] = [0..PROJECTED, 3..4, 4..5, 5..6];
+
 struct Layer {
     linears: [Linear; KINDS.len()],
-    joined: Joined,
+    joined: [Joined; TOGETHER.len()],
     attention_norm: Norm,
     output_norm: Norm,
 }
@@ -200,7 +220,7 @@ impl Layer {
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
         let mut linears = std::array::from_fn(|i| Linear::read(reader, &name(names[i]), dims.width(KINDS[i])));
         Layer {
-            joined: Joined::of(reader, &mut linears[..PROJECTED]),
+            joined: TOGETHER.map(|range| Joined::of(reader, &mut linears[range])),
             linears,
             attention_norm: Norm::read(reader, &name("attention.output.LayerNorm"), dims),
             output_norm: Norm::read(reader, &name("output.LayerNorm"), dims),
@@ -244,75 +264,128 @@ impl Trunk {
         &self.weights
     }
 
-    /// Every layer's output, `[rows, length, hidden]`; `context` is the attention of one layer: its context for the
-    /// layer's input. Within, rows and length are one dimension, so that every linear is a plain product.
-    pub(crate) fn forward(&self, embedded: &Tensor, pass: Pass, context: impl Fn(LayerInput) -> Tensor) -> Vec<Tensor> {
+    /// Every layer's output, `[rows, length, hidden]`; `distances` are a layer's relative embeddings
+    /// ([`torch_ext::layer::Layer::distances`]), where it has any. Within, rows and length are one dimension, so that every
+    /// linear is a plain product.
+    pub(crate) fn forward(
+        &self,
+        embedded: &Tensor,
+        scores: &Scores,
+        pass: Pass,
+        distances: impl Fn(usize) -> Option<Tensor>,
+    ) -> Vec<Tensor> {
         let whole = embedded.size();
-        let (embedded, length) = (embedded.reshape([-1, self.dims.hidden]), whole[1]);
+        let embedded = embedded.reshape([-1, self.dims.hidden]);
         let mut states: Vec<Tensor> = Vec::with_capacity(self.layers.len());
         for (index, layer) in self.layers.iter().enumerate() {
             let x = states.last().unwrap_or(&embedded);
             let sites = &self.sites[index * KINDS.len()..(index + 1) * KINDS.len()];
-            let input = LayerInput { x, index, layer, sites, pass };
-            let dropout = |at: InLayer| pass.dropout(place::of_layer(index, at), self.dims.dropout);
-            let [.., attention_output, intermediate, output] = &layer.linears;
-            let attended = attention_output.forward(&sites[3], &context(input), pass);
-            let attended = layer.attention_norm.after(&attended, x, dropout(InLayer::AttentionOutput), length, pass);
-            let inner = intermediate.forward(&sites[4], &attended, pass).gelu("none");
-            let out = output.forward(&sites[5], &inner, pass);
-            states.push(layer.output_norm.after(&out, &attended, dropout(InLayer::Output), length, pass));
+            let distances = distances(index);
+            let input = LayerInput { x, distances: distances.as_ref(), scores, index, layer, sites, pass };
+            states.push(self.layer(input));
         }
         states.iter().map(|state| state.view(whole.as_slice())).collect()
+    }
+
+    fn layer(&self, input: LayerInput) -> Tensor {
+        let LayerInput { x, index, layer, sites, pass, scores, .. } = input;
+        let dropouts = [
+            pass.dropout(place::of_layer(index, InLayer::Weights), self.dims.attention_dropout),
+            pass.dropout(place::of_layer(index, InLayer::AttentionOutput), self.dims.dropout),
+            pass.dropout(place::of_layer(index, InLayer::Output), self.dims.dropout),
+        ];
+        if let Some(out) = input.as_one(&self.dims, dropouts) {
+            return out;
+        }
+        let [of_weights, of_attention, of_output] = dropouts;
+        let length = scores.mask.size()[3];
+        let [.., attention_output, intermediate, output] = &layer.linears;
+        let context = Attention {
+            projected: &input.projected(),
+            has_positions: input.distances.is_some(),
+            mask: scores.mask,
+            heads: self.dims.heads,
+            scale: scores.scale,
+            dropout: of_weights,
+        };
+        let attended = attention_output.forward(&sites[3], &context.context(), pass);
+        let attended = layer.attention_norm.after(&attended, x, of_attention, length, pass);
+        let inner = intermediate.forward(&sites[4], &attended, pass).gelu("none");
+        layer.output_norm.after(&output.forward(&sites[5], &inner, pass), &attended, of_output, length, pass)
     }
 
     /// [`Trunk::forward`] with plain self-attention, as BERT and RoBERTa have it.
     pub(crate) fn self_attended(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
         let mask = additive_mask(&inputs.mask, embedded.kind());
-        self.forward(embedded, pass, |layer| {
-            let scale = ((self.dims.hidden / self.dims.heads) as f64).sqrt().recip();
-            self.attend(&layer.projected(layer.x), false, &mask, scale, layer)
-        })
+        let scale = ((self.dims.hidden / self.dims.heads) as f64).sqrt().recip();
+        self.forward(embedded, &Scores { mask: &mask, scale }, pass, |_| None)
     }
 
     /// Dropout of the embeddings `[runs * rows, length, hidden]`.
     pub(crate) fn drop_embeddings(&self, x: &Tensor, pass: Pass) -> Tensor {
         pass.dropout(place::EMBEDDINGS, self.dims.dropout).hidden(x, x.size()[1], 0)
     }
-
-    /// Self-attention's context `[rows * length, hidden]` ([`Attention::projected`]).
-    pub(crate) fn attend(
-        &self,
-        projected: &Tensor,
-        has_positions: bool,
-        mask: &Tensor,
-        scale: f64,
-        layer: LayerInput,
-    ) -> Tensor {
-        let place = place::of_layer(layer.index, InLayer::Weights);
-        let dropout = layer.pass.dropout(place, self.dims.attention_dropout);
-        Attention { projected, has_positions, mask, heads: self.dims.heads, scale, dropout }.context()
-    }
 }
 
-/// What the attention of one layer works on: `x` is `[rows * length, hidden]`.
+/// How scores are made of products: scaled, then masked (`[rows, 1, 1, length]`).
+pub(crate) struct Scores<'a> {
+    pub mask: &'a Tensor,
+    pub scale: f64,
+}
+
+/// What one layer works on: `x` is `[rows * length, hidden]`.
 #[derive(Clone, Copy)]
-pub(crate) struct LayerInput<'a> {
-    pub x: &'a Tensor,
-    pub index: usize,
+struct LayerInput<'a> {
+    x: &'a Tensor,
+    distances: Option<&'a Tensor>,
+    scores: &'a Scores<'a>,
+    index: usize,
     layer: &'a Layer,
     sites: &'a [Site],
-    pub pass: Pass<'a>,
+    pass: Pass<'a>,
 }
 
 impl LayerInput<'_> {
-    /// Query, key and value of `x`, side by side, `[.., 3 hidden]`.
-    pub fn projected(&self, x: &Tensor) -> Tensor {
+    /// The layer as one function, where every linear has a low-rank branch and nothing else is trained.
+    fn as_one(&self, dims: &Dims, dropouts: [Dropout; 3]) -> Option<Tensor> {
+        let LayerInput { x, distances, scores, layer, sites, pass, .. } = *self;
+        let [projection, attention_output, intermediate, output] = &layer.joined;
+        let branch = |site: usize| pass.attach.low_rank(&sites[site]);
+        let norms = [&layer.attention_norm, &layer.output_norm].map(|norm| [&norm.weight, &norm.bias].map(|w| w.of(pass)));
+        let layer = torch_ext::layer::Layer {
+            x,
+            distances,
+            mask: scores.mask,
+            linears: [
+                projection.adapted(pass.attach.joined(&sites[..PROJECTED])?),
+                attention_output.adapted(branch(3)?),
+                intermediate.adapted(branch(4)?),
+                output.adapted(branch(5)?),
+            ],
+            norms,
+            eps: dims.eps,
+            heads: dims.heads,
+            scale: scores.scale,
+            dropouts,
+        };
+        layer.output()
+    }
+
+    /// Query, key and value of `x`, and of each run's distances after its lines, side by side: `[.., 3 hidden]`.
+    fn projected(&self) -> Tensor {
+        let x = match self.distances {
+            None => self.x.shallow_clone(),
+            Some(distances) => {
+                let of_runs = |x: &Tensor| x.view([self.pass.runs(), -1, x.size()[1]]);
+                Tensor::cat(&[of_runs(self.x), of_runs(distances)], 1).flatten(0, 1)
+            }
+        };
         let sites = &self.sites[..PROJECTED];
         if let Some(branch) = self.pass.attach.joined(sites) {
-            let Joined([weight, bias]) = &self.layer.joined;
-            return adapted(x, [weight, bias], branch);
+            let joined = &self.layer.joined[0];
+            return adapted(&x, [&joined.weight(), &joined.bias], branch);
         }
-        let parts = self.layer.linears.iter().zip(sites).map(|(linear, site)| linear.forward(site, x, self.pass));
+        let parts = self.layer.linears.iter().zip(sites).map(|(linear, site)| linear.forward(site, &x, self.pass));
         Tensor::cat(&parts.collect::<Vec<_>>(), -1)
     }
 }

@@ -95,6 +95,11 @@ pub struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
+    /// Runs whose rows a batch holds.
+    pub(crate) fn runs(self) -> i64 {
+        self.dropout.map_or(1, Randomness::runs)
+    }
+
     /// Dropout at a place of the network.
     pub(crate) fn dropout(self, place: i64, rate: f64) -> Dropout<'a> {
         Dropout { random: self.dropout, place, rate }

@@ -70,7 +70,7 @@ pub struct Trainer<'a> {
     runs: Vec<Run>,
     random: Randomness,
     /// Recorded steps, where steps are recorded.
-    captures: Option<BTreeMap<Recorded, Option<Captured>>>,
+    captures: Option<BTreeMap<Recorded, Captured>>,
 }
 
 /// What a recorded step serves: rows, length, and phase of the method.
@@ -244,31 +244,25 @@ impl<'a> Trainer<'a> {
         (0..count).map(|_| self.forward.side_by_side(layouts.iter_mut().filter_map(Iterator::next).collect())).collect()
     }
 
-    /// One step of every run. Where steps are recorded, the first of its kind is run plainly, the second is recorded, and
-    /// every later one is a replay.
+    /// One step of every run. Where steps are recorded, the very first one is not, since much is made by the first call of
+    /// its kind; every other is recorded at its first occurrence and replayed.
     fn train_step(&mut self, (rows, length): (usize, usize), batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
         let key = (rows, length, self.step(0).phase());
-        let known = self.captures.as_mut().map(|captures| captures.remove(&key));
+        let is_first = self.step(0).done() == 0;
+        let known = self.captures.as_mut().filter(|_| !is_first).map(|captures| captures.remove(&key));
         let losses = match known {
             None => self.compute(batch)?,
-            Some(None) => {
-                let losses = self.compute(batch)?;
-                self.keep(key, None);
-                losses
-            }
-            Some(Some(None)) => {
-                let batch = batch.copy();
-                let (graph, losses) = Graph::capture(|| self.compute(&batch))?;
-                graph.replay()?;
-                let kept = losses.iter().map(StepLoss::shallow_clone).collect();
-                self.keep(key, Some(Captured { graph, batch, losses: kept }));
-                losses
-            }
-            Some(Some(Some(captured))) => {
+            Some(known) => {
+                let captured = match known {
+                    Some(captured) => captured,
+                    None => self.record(batch)?,
+                };
                 captured.batch.overwrite(batch);
                 captured.graph.replay()?;
                 let losses = captured.losses.iter().map(StepLoss::shallow_clone).collect();
-                self.keep(key, Some(captured));
+                if let Some(captures) = &mut self.captures {
+                    captures.insert(key, captured);
+                }
                 losses
             }
         };
@@ -276,18 +270,31 @@ impl<'a> Trainer<'a> {
         Ok(losses)
     }
 
-    fn keep(&mut self, key: Recorded, captured: Option<Captured>) {
-        if let Some(captures) = &mut self.captures {
-            captures.insert(key, captured);
-        }
+    /// The step for batches of this shape.
+    fn record(&mut self, batch: &DeviceBatch) -> Result<Captured> {
+        // What is made once a shape must not be made while recording; and what it took must not stay beside the recording.
+        tch::no_grad(|| self.forward_losses(batch, &self.views()).map(drop))?;
+        torch_ext::release_memory(self.forward.device)?;
+        let batch = batch.copy();
+        let (graph, losses) = Graph::capture(|| self.compute(&batch))?;
+        Ok(Captured { graph, batch, losses })
+    }
+
+    fn views(&self) -> Vec<Views> {
+        self.runs.iter().map(|run| run.step.params().views()).collect()
+    }
+
+    /// Task loss of every run.
+    fn forward_losses(&self, batch: &DeviceBatch, views: &[Views]) -> Result<Vec<Tensor>> {
+        let heads: Vec<Vec<Tensor>> = self.runs.iter().zip(views).map(|(run, views)| run.head_values(views)).collect();
+        let attached = attached(&self.runs, views, self.train.precision.kind());
+        self.forward.losses(&heads, attached.as_ref(), batch, &self.random)
     }
 
     /// What a step computes, all of it on the device: losses, gradients, updates.
     fn compute(&mut self, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
-        let views: Vec<Views> = self.runs.iter().map(|run| run.step.params().views()).collect();
-        let heads: Vec<Vec<Tensor>> = self.runs.iter().zip(&views).map(|(run, views)| run.head_values(views)).collect();
-        let attached = attached(&self.runs, &views, self.train.precision.kind());
-        let task = self.forward.losses(&heads, attached.as_ref(), batch, &self.random)?;
+        let views = self.views();
+        let task = self.forward_losses(batch, &views)?;
         let of_runs = self.runs.iter().zip(&task).zip(&views);
         let (totals, losses): (Vec<Tensor>, Vec<StepLoss>) =
             of_runs.map(|((run, task), views)| run.step.loss(task, views)).unzip();

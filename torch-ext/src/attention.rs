@@ -23,13 +23,17 @@ pub struct Attention<'a> {
     pub dropout: Dropout<'a>,
 }
 
+/// Whether there is a kernel for heads of this width in the kind of `x`.
+pub(crate) fn has_kernel(x: &Tensor, head: i64) -> bool {
+    x.kind() == Kind::BFloat16 && [32, 64].contains(&head)
+}
+
 impl Attention<'_> {
     /// The context, `[runs * rows * length, heads * head]`.
     pub fn context(&self) -> Tensor {
         let head = self.projected.size()[1] / (3 * self.heads);
-        let has_kernel = self.projected.kind() == Kind::BFloat16 && [32, 64].contains(&head);
         match self.dropout.random {
-            Some(random) if has_kernel && kernels::serve(self.projected) => self.fused(random),
+            Some(random) if has_kernel(self.projected, head) && kernels::serve(self.projected) => self.fused(random),
             _ => self.plain(),
         }
     }
@@ -51,11 +55,14 @@ impl Attention<'_> {
         let runs = self.dropout.runs();
         let lines = self.projected.view([runs, self.projected.size()[0] / runs, 3, -1]);
         let content = rows / runs * length;
-        let part = |index: i64| lines.select(2, index);
-        let [query, key, value] = [0, 1, 2].map(|index| part(index).narrow(1, 0, content));
+        // Splits and not slices: their gradients are laid side by side once, and not added up slice by slice.
+        let mut parts = lines.split_with_sizes([content, lines.size()[1] - content], 1).into_iter();
+        let mut next = || parts.next().map(|part| part.unbind(2)).unwrap_or_default().into_iter();
+        let (mut contents, mut distances) = (next(), next());
+        let [query, key, value] = std::array::from_fn(|_| contents.next().unwrap_or_default());
         let query = query * self.scale;
         let bias = if self.has_positions {
-            let [queries, keys] = [0, 1].map(|index| part(index).narrow(1, content, 2 * length));
+            let [queries, keys] = std::array::from_fn(|_| distances.next().unwrap_or_default());
             let content = self.by_distance(&query, &from_last(&keys));
             let position = self.by_distance(&key, &(queries * self.scale));
             position_bias(&content, &position, self.mask)

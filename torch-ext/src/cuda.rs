@@ -21,6 +21,8 @@ type DropAddNorm =
     unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_longlong, f64, f64, c_longlong, Out) -> c_int;
 /// What is projected, mask, state: place, rate, heads, scale.
 type Attention = unsafe extern "C" fn(Handle, Handle, Handle, c_longlong, f64, c_longlong, f64, Out) -> c_int;
+/// Tensors and numbers of a layer, as layer.h reads them.
+type Layer = unsafe extern "C" fn(*const Handle, *const f64, Out) -> c_int;
 
 /// Functions of the library.
 pub(crate) struct Functions {
@@ -35,6 +37,7 @@ pub(crate) struct Functions {
     pub dropout: Dropout,
     pub drop_add_norm: DropAddNorm,
     pub attention: Attention,
+    pub layer: Layer,
     pub architecture: unsafe extern "C" fn(c_int, *mut c_int) -> c_int,
 }
 
@@ -97,6 +100,7 @@ fn load() -> std::result::Result<Functions, String> {
             dropout: typed(find(c"rb_cuda_dropout")?),
             drop_add_norm: typed(find(c"rb_drop_add_norm")?),
             attention: typed(find(c"rb_attention")?),
+            layer: typed(find(c"rb_layer")?),
             architecture: typed(find(c"rb_architecture")?),
         })
     }

@@ -21,14 +21,25 @@ pub struct Module {
 
 const VALUES: &str = include_str!("kernels/values.cuh");
 const DROPOUT: &str = include_str!("kernels/dropout.cu");
+const LAYER: &str = include_str!("kernels/layer.cu");
 const POSITION_BIAS: &str = include_str!("kernels/position_bias.cu");
 const ATTENTION: &str = include_str!("kernels/attention.cu");
 
 const ELEMENTWISE: Module = Module {
     variant: c"f32",
-    sources: &[VALUES, DROPOUT, POSITION_BIAS],
+    sources: &[VALUES, DROPOUT, LAYER, POSITION_BIAS],
     options: &[],
-    kernels: &[c"dropout", c"norm_forward", c"norm_backward", c"position_bias_forward", c"position_bias_backward"],
+    kernels: &[
+        c"dropout",
+        c"norm_forward",
+        c"norm_backward",
+        c"gather_lines",
+        c"gelu_forward",
+        c"gelu_backward",
+        c"fill_borders",
+        c"position_bias_forward",
+        c"position_bias_backward",
+    ],
 };
 const HEADS_OF_64: Module = Module {
     variant: c"64",

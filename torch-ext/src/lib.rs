@@ -6,6 +6,7 @@ pub mod cuda;
 pub mod dropout;
 pub mod graph;
 pub mod kernels;
+pub mod layer;
 pub mod linear;
 pub mod norm;
 
@@ -37,6 +38,7 @@ unsafe extern "C" {
     fn rb_synchronize(device: c_int) -> c_int;
     fn rb_reset_peak_memory(device: c_int) -> c_int;
     fn rb_peak_memory(device: c_int, bytes: *mut c_longlong) -> c_int;
+    fn rb_release_memory(device: c_int) -> c_int;
     fn rb_allow_tf32(allow: bool) -> c_int;
 }
 
@@ -97,6 +99,18 @@ pub fn peak_memory(device: Device) -> Result<u64> {
             Ok(bytes.max(0) as u64)
         }
         _ => peak_resident(),
+    }
+}
+
+/// Gives a GPU back what its allocator holds for nobody, once everything queued has been done; nothing to do on a CPU.
+///
+/// # Errors
+/// As [`synchronize`].
+pub fn release_memory(device: Device) -> Result<()> {
+    match device {
+        // SAFETY: plain integers cross.
+        Device::Cuda(index) => checked(unsafe { rb_release_memory(index as c_int) }),
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::dropout::Dropout;
 use crate::{cuda, kernels, pointer, taken};
 
 /// Widest row that a warp of the kernel holds.
-const WIDEST: i64 = 1024;
+pub(crate) const WIDEST: i64 = 1024;
 
 /// `LayerNorm(dropout(x) + residual)` of hidden states `[runs * rows * length, width]`; `norm` is weight and bias, `[width]`.
 pub fn drop_add_norm(

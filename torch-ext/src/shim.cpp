@@ -28,6 +28,13 @@ int rb_peak_memory(int device, long long* bytes) {
   });
 }
 
+int rb_release_memory(int device) {
+  return guarded([=] {
+    at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(device));
+    at::accelerator::emptyCache();
+  });
+}
+
 int rb_allow_tf32(bool allow) {
   return guarded([=] {
     at::globalContext().setAllowTF32CuBLAS(allow);

@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 use torch_ext::attention::Attention;
+use torch_ext::layer::{Adapted, Layer};
 use torch_ext::dropout::{Dropout, Randomness};
 use torch_ext::norm::drop_add_norm;
 
@@ -128,6 +129,101 @@ fn attention() {
     }
 }
 
+/// Frozen parts of a layer as the linears' weights and biases, and the LayerNorms.
+struct Frozen {
+    linears: Vec<[Tensor; 2]>,
+    norms: Vec<[Tensor; 2]>,
+}
+
+impl Frozen {
+    fn on(&self, x: &Tensor) -> Frozen {
+        let moved = |pairs: &[[Tensor; 2]]| {
+            let one = |pair: &[Tensor; 2]| {
+                std::array::from_fn(|i| pair[i].to_kind(Kind::BFloat16).to_device(x.device()).to_kind(x.kind()))
+            };
+            pairs.iter().map(one).collect()
+        };
+        Frozen { linears: moved(&self.linears), norms: moved(&self.norms) }
+    }
+}
+
+/// A layer from the functions it is made of; `x` are its input and the branches' matrices.
+fn layer_of_parts(x: &[Tensor], frozen: &Frozen, given: &Layer, runs: i64) -> Tensor {
+    let branch = |site: usize| [&x[1 + 2 * site], &x[2 + 2 * site]];
+    let linear = |site: usize, input: &Tensor| {
+        torch_ext::linear::adapted(input, frozen.linears[site].each_ref(), branch(site))
+    };
+    let length = given.mask.size()[3];
+    let of_runs = |x: &Tensor| x.view([runs, -1, x.size()[1]]);
+    let lines = match given.distances {
+        None => x[0].shallow_clone(),
+        Some(distances) => Tensor::cat(&[of_runs(&x[0]), of_runs(distances)], 1).flatten(0, 1),
+    };
+    let context = Attention {
+        projected: &linear(0, &lines),
+        has_positions: given.distances.is_some(),
+        mask: given.mask,
+        heads: given.heads,
+        scale: given.scale,
+        dropout: given.dropouts[0],
+    };
+    let norm = |index: usize, x: &Tensor, residual: &Tensor| {
+        let dropout = given.dropouts[1 + index];
+        drop_add_norm(x, residual, frozen.norms[index].each_ref(), given.eps, dropout, length)
+    };
+    let hidden = norm(0, &linear(1, &context.context()), &x[0]);
+    norm(1, &linear(3, &linear(2, &hidden).gelu("none")), &hidden)
+}
+
+fn layer() {
+    for (runs, rows, length, heads, head, has_positions) in
+        [(1, 3, 40, 2, 64, true), (2, 2, 24, 2, 64, true), (3, 2, 17, 3, 32, false), (1, 2, 130, 3, 32, false)]
+    {
+        let (width, inner, r) = (heads * head, 2 * heads * head, 8);
+        let widths = [[width, 3 * width], [width, width], [width, inner], [inner, width]];
+        let scaled = |shape: &[i64], by: f64| random(shape) * by;
+        let frozen = Frozen {
+            linears: widths.map(|[d_in, d_out]| [scaled(&[d_out, d_in], 0.1), random(&[d_out])]).into(),
+            norms: (0..2).map(|_| [random(&[width]) + 1.0, random(&[width])]).collect(),
+        };
+        let leading: &[i64] = if runs == 1 { &[] } else { &[runs] };
+        let mut inputs = vec![random(&[runs * rows * length, width])];
+        for (site, [d_in, d_out]) in widths.into_iter().enumerate() {
+            let r = if site == 0 { 3 * r } else { r };
+            let factors = [[r, d_in], [d_out, r]].map(|shape| scaled(&[leading, &shape].concat(), 0.1));
+            inputs.extend(factors);
+        }
+        let distances = has_positions.then(|| random(&[runs * 2 * length, width]));
+        compare(&format!("layer of {runs} runs"), Kind::BFloat16, &inputs, 4e-2, |x, device| {
+            let like = |given: &Tensor| given.to_kind(Kind::BFloat16).to_device(device).to_kind(x[0].kind());
+            let (random, frozen) = (randomness(runs, device), frozen.on(&x[0]));
+            let dropout = |place: i64| Dropout { random: Some(&random), place, rate: 0.1 };
+            let mask = like(&Tensor::zeros([runs * rows, 1, 1, length], (Kind::Float, Device::Cpu)));
+            let distances = distances.as_ref().map(like);
+            let wholes: Vec<Tensor> = frozen.linears.iter().map(|[weight, _]| weight.constant_pad_nd([0, 64, 0, 64])).collect();
+            let linears = std::array::from_fn(|site| Adapted {
+                whole: &wholes[site],
+                bias: &frozen.linears[site][1],
+                branch: [&x[1 + 2 * site], &x[2 + 2 * site]],
+            });
+            let given = Layer {
+                x: &x[0],
+                distances: distances.as_ref(),
+                mask: &mask,
+                linears,
+                norms: [frozen.norms[0].each_ref(), frozen.norms[1].each_ref()],
+                eps: 1e-7,
+                heads,
+                scale: 0.1,
+                dropouts: [dropout(1), dropout(2), dropout(3)],
+            };
+            let as_one = given.output();
+            assert_eq!(as_one.is_some(), device.is_cuda());
+            as_one.unwrap_or_else(|| layer_of_parts(x, &frozen, &given, runs))
+        });
+    }
+}
+
 /// One test: the kernels are loaded once, into the context of one thread.
 #[test]
 fn kernels_compute_what_plain_tensors_compute() {
@@ -136,5 +232,6 @@ fn kernels_compute_what_plain_tensors_compute() {
         adapted_linear();
         dropout_residual_and_layer_norm();
         attention();
+        layer();
     }
 }

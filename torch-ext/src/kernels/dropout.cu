@@ -32,7 +32,7 @@ const int CHUNKS = 4;
 // One warp a row. sum = dropout(x) + residual is kept for the gradient, with each row's mean and reciprocal deviation.
 extern "C" __global__ void norm_forward(
     const T* x, const T* residual, const T* weight, const T* bias, T* sum, T* out, float* mean, float* deviation,
-    Random random, long count, int rows, int length, int width, float eps) {
+    Random random, long count, int rows, int length, int width, int residual_pitch, int out_pitch, float eps) {
   long index = static_cast<long>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (index >= count) return;
   int lane = threadIdx.x % 32;
@@ -42,7 +42,7 @@ extern "C" __global__ void norm_forward(
     int column = (c * 32 + lane) * 8;
     if (column >= width) break;
     Eight a = *reinterpret_cast<const Eight*>(x + index * width + column);
-    Eight b = *reinterpret_cast<const Eight*>(residual + index * width + column), kept;
+    Eight b = *reinterpret_cast<const Eight*>(residual + index * residual_pitch + column), kept;
     uint4 bits = bits_of(random, index, column, rows, length, 0, width / 8);
     for (int e = 0; e < 8; ++e) {
       float dropped = is_kept(bits, e, random.threshold) ? widened(a.at[e]) * random.scale : 0.0f;
@@ -65,7 +65,7 @@ extern "C" __global__ void norm_forward(
     for (int e = 0; e < 8; ++e) {
       y.at[e] = narrowed((held[c][e] - middle) * reciprocal * widened(w.at[e]) + widened(b.at[e]));
     }
-    *reinterpret_cast<Eight*>(out + index * width + column) = y;
+    *reinterpret_cast<Eight*>(out + index * out_pitch + column) = y;
   }
   if (lane == 0) {
     mean[index] = middle;
@@ -75,7 +75,7 @@ extern "C" __global__ void norm_forward(
 
 extern "C" __global__ void norm_backward(
     const T* grad, const T* sum, const T* weight, const float* mean, const float* deviation, T* dx, T* dresidual,
-    Random random, long count, int rows, int length, int width) {
+    Random random, long count, int rows, int length, int width, int dx_pitch) {
   long index = static_cast<long>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (index >= count) return;
   int lane = threadIdx.x % 32;
@@ -107,7 +107,7 @@ extern "C" __global__ void norm_backward(
       b.at[e] = narrowed(d);
       a.at[e] = is_kept(bits, e, random.threshold) ? narrowed(d * random.scale) : narrowed(0.0f);
     }
-    *reinterpret_cast<Eight*>(dx + index * width + column) = a;
+    *reinterpret_cast<Eight*>(dx + index * dx_pitch + column) = a;
     *reinterpret_cast<Eight*>(dresidual + index * width + column) = b;
   }
 }

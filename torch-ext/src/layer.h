@@ -1,0 +1,243 @@
+// A whole transformer layer with a low-rank branch at each of its linears, as one differentiable function.
+//
+// A frozen linear and its branch are one bordered matrix, [[W, U], [A, .]]: y = [x | low] [W | U]^T with low = x A^T, and
+// dx = [g | d_low] [W ; A] with d_low = g U. So whoever writes x or g leaves room behind every line, and the branch costs no
+// pass over y or dx of its own. Runs side by side have borders of their own, and their branches are products apart.
+#pragma once
+
+#include <ATen/Functions.h>
+#include <torch/custom_class.h>
+
+#include <array>
+
+#include "attention.h"
+#include "norm.h"
+
+namespace {
+// Lines of `width` values and room behind them.
+struct Wide {
+  at::Tensor all;
+  int64_t width;
+
+  Wide(at::Tensor all, int64_t width) : all(std::move(all)), width(width) {}
+  Wide(int64_t lines, int64_t width, int64_t room, const at::TensorOptions& options)
+      : all(at::empty({lines, width + room}, options)), width(width) {}
+  at::Tensor content() const { return all.narrow(1, 0, width); }
+  at::Tensor room() const { return all.narrow(1, width, all.size(1) - width); }
+};
+
+// As kernels/layer.cu sees them.
+struct Border {
+  const void* from;
+  void* to;
+  int lines, columns, pitch;
+};
+struct Borders {
+  Border of[4];
+};
+
+// A frozen linear, [out + room, in + room], and its branch: A [r, in], U [out, r], or a stack of each for several runs.
+struct Adapted {
+  at::Tensor whole, bias, a, up;
+
+  int64_t in() const { return a.size(-1); }
+  int64_t out() const { return up.size(-2); }
+  int64_t rank() const { return a.size(-2); }
+  bool is_stack() const { return a.dim() == 3; }
+  int64_t room() const { return is_stack() ? 0 : rank(); }
+  at::Tensor block(int64_t lines, int64_t columns) const { return whole.narrow(0, 0, lines).narrow(1, 0, columns); }
+  at::Tensor stacked(const at::Tensor& x) const { return is_stack() ? x.view({a.size(0), -1, x.size(1)}) : x; }
+
+  Border upper() const { return border(up, whole.narrow(1, in(), rank())); }
+  Border lower() const { return border(a, whole.narrow(0, out(), rank())); }
+  static Border border(const at::Tensor& from, const at::Tensor& to) {
+    return {from.data_ptr(), to.data_ptr(), static_cast<int>(from.size(0)), static_cast<int>(from.size(1)),
+            static_cast<int>(to.stride(0))};
+  }
+
+  // y; low, in the room behind x or apart, is what the gradient needs.
+  at::Tensor forward(const Wide& x, at::Tensor& low) const {
+    if (is_stack()) {
+      low = at::matmul(stacked(x.content()), a.transpose(1, 2));
+      auto y = at::addmm(bias, x.content(), block(out(), in()).t());
+      stacked(y).baddbmm_(low, up.transpose(1, 2));
+      return y;
+    }
+    low = x.room();
+    at::mm_out(low, x.content(), a.t());
+    return at::addmm(bias, x.all, block(out(), in() + rank()).t());
+  }
+
+  // d_low, in the room behind the gradient or apart.
+  at::Tensor d_low(const Wide& grad) const {
+    if (is_stack()) return at::matmul(stacked(grad.content()), up);
+    auto d_low = grad.room();
+    at::mm_out(d_low, grad.content(), up);
+    return d_low;
+  }
+
+  at::Tensor d_a(const at::Tensor& d_low, const at::Tensor& x) const {
+    return at::matmul(d_low.transpose(-1, -2), stacked(x));
+  }
+
+  at::Tensor d_up(const Wide& grad, const at::Tensor& low) const {
+    return at::matmul(stacked(grad.content()).transpose(-1, -2), low);
+  }
+
+  // Adds the gradient of x to `sum`, which may be undefined.
+  at::Tensor d_input(const Wide& grad, const at::Tensor& d_low, at::Tensor sum) const {
+    auto matrix = block(out() + room(), in());
+    sum = sum.defined() ? sum.addmm_(grad.all, matrix) : at::mm(grad.all, matrix);
+    if (is_stack()) stacked(sum).baddbmm_(d_low, a);
+    return sum;
+  }
+};
+
+struct Layer : torch::autograd::Function<Layer> {
+  // What no gradient goes to: frozen tensors, and what one pass is given.
+  struct Given : torch::CustomClassHolder {
+    at::Tensor distances, mask, state;
+    // Query, key and value as one; attention's output; intermediate; output.
+    std::array<Adapted, 4> linears;
+    std::array<std::array<at::Tensor, 2>, 2> norms;
+    int64_t heads, length;
+    double scale, eps;
+    std::array<Drop, 3> drops;
+
+    Given(const at::Tensor* const* tensors, const double* numbers) {
+      auto next = [&] { return *tensors++ ? *tensors[-1] : at::Tensor(); };
+      next();  // x
+      distances = next(), mask = next(), state = next();
+      for (auto& linear : linears) {
+        linear.whole = next(), linear.bias = next();
+        linear.a = next().contiguous(), linear.up = next().contiguous();
+      }
+      for (auto& norm : norms) norm = {next(), next()};
+      heads = numbers[0], length = numbers[1], scale = numbers[2], eps = numbers[3];
+      for (int i = 0; i < 3; ++i) drops[i] = {state, static_cast<int64_t>(numbers[4 + 2 * i]), numbers[5 + 2 * i]};
+      mask = mask.to(linears[0].whole.scalar_type()).contiguous();
+    }
+
+    Attending attending() const { return {mask, drops[0], heads, scale}; }
+    Norm norm(int index) const { return {norms[index][0], norms[index][1], drops[1 + index], length}; }
+
+    void fill(Border (Adapted::*border)() const) const {
+      if (linears[0].is_stack()) return;
+      Borders borders;
+      for (int i = 0; i < 4; ++i) borders.of[i] = (linears[i].*border)();
+      launch("fill_borders", variant(linears[0].whole), {dim3(16, 4), dim3(256)}, borders);
+    }
+
+    // The lines of x and of the distances, run by run.
+    Wide gathered(const at::Tensor& x) const {
+      int content = x.size(0) / drops[0].runs(), others = distances.defined() ? distances.size(0) / drops[0].runs() : 0;
+      Wide out((content + others) * drops[0].runs(), x.size(1), linears[0].room(), x.options());
+      long count = out.all.size(0);
+      int width = x.size(1), pitch = out.all.size(1);
+      launch("gather_lines", variant(x), {dim3(parts(count * width / 8, 256)), dim3(256)}, pointer(x), pointer(distances),
+             pointer(out.all), count, content, others, width, pitch);
+      return out;
+    }
+  };
+  using Holder = c10::intrusive_ptr<Given>;
+
+  static void gelu(const char* pass, const at::Tensor& inner, at::Tensor& values, const at::Tensor& wide) {
+    long count = inner.size(0);
+    int width = inner.size(1), pitch = wide.size(1);
+    launch(pass, variant(inner), {dim3(parts(count * width / 8, 256)), dim3(256)}, pointer(inner), pointer(values),
+           pointer(wide), count, width, pitch);
+  }
+
+  static at::Tensor forward(
+      torch::autograd::AutogradContext* context, const at::Tensor& given_x, const at::Tensor&, const at::Tensor&,
+      const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+      const Holder& given) {
+    const auto& [projection, attention_output, intermediate, output] = given->linears;
+    auto x = given_x.contiguous();
+    std::array<at::Tensor, 4> low;
+    given->fill(&Adapted::upper);
+
+    auto input = given->gathered(x);
+    auto projected = projection.forward(input, low[0]);
+    Wide attended(x.size(0), x.size(1), attention_output.room(), x.options());
+    auto of_context = attended.content();
+    auto log_sum = given->attending().forward(projected, of_context);
+    Wide hidden(x.size(0), x.size(1), intermediate.room(), x.options());
+    auto of_hidden = hidden.content();
+    auto first = given->norm(0).forward(attention_output.forward(attended, low[1]), x, of_hidden, given->eps);
+
+    auto inner = intermediate.forward(hidden, low[2]);
+    Wide active(x.size(0), output.in(), output.room(), x.options());
+    at::Tensor none;
+    gelu("gelu_forward", inner, none, active.all);
+    auto y = output.forward(active, low[3]);
+    // GELU's values are computed again for the gradient; they would be kept for the sake of these.
+    if (!output.is_stack()) low[3] = low[3].contiguous();
+    auto out = at::empty_like(x);
+    auto second = given->norm(1).forward(y, hidden.content(), out, given->eps);
+
+    context->save_for_backward({input.all, projected, attended.all, log_sum, first.sum, first.mean, first.deviation,
+                                hidden.all, inner, second.sum, second.mean, second.deviation, low[0], low[1], low[2], low[3]});
+    context->saved_data["given"] = c10::IValue::make_capsule(given);
+    return out;
+  }
+
+  static torch::autograd::variable_list backward(
+      torch::autograd::AutogradContext* context, torch::autograd::variable_list grads) {
+    auto given = c10::static_intrusive_pointer_cast<Given>(context->saved_data["given"].toCapsule());
+    auto saved = context->get_saved_variables();
+    const auto& [projection, attention_output, intermediate, output] = given->linears;
+    const auto &projected = saved[1], &log_sum = saved[3], &inner = saved[8];
+    Wide input(saved[0], projection.in()), attended(saved[2], attention_output.in()), hidden(saved[7], intermediate.in());
+    auto grad = grads[0].contiguous();
+    auto options = grad.options();
+    int64_t lines = grad.size(0), width = grad.size(1);
+    torch::autograd::variable_list result(10);
+    given->fill(&Adapted::lower);
+
+    Wide d_output(lines, width, output.room(), options);
+    auto of_output = d_output.content();
+    auto d_hidden = given->norm(1).backward(grad, {saved[9], saved[10], saved[11]}, of_output);
+    auto d_low = output.d_low(d_output);
+    result[8] = output.d_up(d_output, saved[15]);
+    // GELU's values, once their gradient has been read.
+    auto active = output.d_input(d_output, d_low, at::Tensor());
+    Wide d_inner(lines, output.in(), intermediate.room(), options);
+    gelu("gelu_backward", inner, active, d_inner.all);
+    result[7] = output.d_a(d_low, active);
+
+    d_low = intermediate.d_low(d_inner);
+    result[6] = intermediate.d_up(d_inner, saved[14]);
+    result[5] = intermediate.d_a(d_low, hidden.content());
+    d_hidden = intermediate.d_input(d_inner, d_low, d_hidden);
+
+    Wide d_attended(lines, width, attention_output.room(), options);
+    auto of_attended = d_attended.content();
+    auto dx = given->norm(0).backward(d_hidden, {saved[4], saved[5], saved[6]}, of_attended);
+    d_low = attention_output.d_low(d_attended);
+    result[4] = attention_output.d_up(d_attended, saved[13]);
+    result[3] = attention_output.d_a(d_low, attended.content());
+    auto d_context = attention_output.d_input(d_attended, d_low, at::Tensor());
+
+    Wide d_projected(projected.size(0), projected.size(1), projection.room(), options);
+    auto of_projected = d_projected.content();
+    given->attending().backward(projected, attended.content(), d_context, log_sum, of_projected);
+    d_low = projection.d_low(d_projected);
+    result[2] = projection.d_up(d_projected, saved[12]);
+    result[1] = projection.d_a(d_low, input.content());
+    if (context->needs_input_grad(0)) result[0] = onto_input(projection, d_projected, d_low, dx);
+    return result;
+  }
+
+  // Distances need no gradient: of one run, those are the last lines.
+  static at::Tensor onto_input(const Adapted& projection, const Wide& grad, const at::Tensor& d_low, at::Tensor& dx) {
+    if (!projection.is_stack()) {
+      return projection.d_input({grad.all.narrow(0, 0, dx.size(0)), grad.width}, d_low, dx);
+    }
+    int64_t runs = projection.a.size(0), content = dx.size(0) / runs;
+    auto whole = projection.d_input(grad, d_low, at::Tensor());
+    dx.view({runs, content, -1}).add_(whole.view({runs, -1, dx.size(1)}).narrow(1, 0, content));
+    return dx;
+  }
+};
+}  // namespace
