@@ -155,7 +155,7 @@ impl DebertaV3 {
     fn drop_distances(&self, relative: &Tensor, distances: &Distances, layer: usize, pass: Pass) -> Tensor {
         let dropout = pass.dropout(place::of_layer(layer, InLayer::Distances), self.trunk.dims.dropout);
         let ((first, count), runs) = (distances.rows, dropout.runs());
-        let relative = dropout.hidden(&relative.repeat([runs, 1]), count, first);
+        let relative = dropout.hidden(&relative.expand([runs, -1, -1], false).reshape([runs * count, -1]), count, first);
         match &distances.buckets {
             Some(buckets) => relative.view([runs, count, -1]).index_select(1, buckets).flatten(0, 1),
             None => relative,

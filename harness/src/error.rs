@@ -104,6 +104,7 @@ impl From<methods::Error> for Error {
             E::UnknownMethod { .. } | E::Options { .. } | E::DoesNotFit { .. } => Error::Usage(error.to_string()),
             E::AdapterFile { .. } | E::Unmergeable(_) | E::OtherBackbone { .. } => Error::Input(error.to_string()),
             E::Torch(inner) => inner.into(),
+            E::Device(inner) => inner.into(),
             E::NoGradient { .. } | E::PastTheEnd { .. } | E::State { .. } => Error::Internal(error.to_string()),
         }
     }

@@ -32,6 +32,9 @@ pub enum Error {
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
+    /// A failure on the device.
+    #[error(transparent)]
+    Device(#[from] torch_ext::Error),
     /// An adapter that cannot be folded into the backbone.
     #[error("cannot merge: {0}; keep the adapter apart")]
     Unmergeable(String),

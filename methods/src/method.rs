@@ -61,6 +61,11 @@ impl StepNumber {
         table.index_select(0, &self.on_device).squeeze_dim(0)
     }
 
+    /// The number on the device, `[1]`, int64.
+    pub fn on_device(&self) -> &Tensor {
+        &self.on_device
+    }
+
     /// Goes on by one on the device; can be recorded.
     pub fn advance_on_device(&mut self) {
         let _ = self.on_device.g_add_scalar_(1);

@@ -1,7 +1,8 @@
 //! AdamW on a flat group, the linear schedule, and joint clipping: a handful of kernels each, no read-back.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
+use torch_ext::adamw::{Decay, Update, norm_and_factor};
 
 use crate::error::{Error, Result};
 use crate::method::StepNumber;
@@ -83,32 +84,32 @@ impl AdamW {
         AdamW { options, first: like.detach().zeros_like(), second: like.detach().zeros_like(), coefficients, steps }
     }
 
-    /// One update of `values` with `grad`.
+    /// One update of `values` with `grad`, which is multiplied by `factor` (`[]`) first.
     ///
     /// # Errors
-    /// A step past the planned ones.
-    pub fn step(&mut self, values: &Tensor, grad: &Tensor, step: &StepNumber) -> Result<()> {
+    /// A step past the planned ones; a failure on the device.
+    pub fn step(&mut self, values: &Tensor, grad: &Tensor, factor: &Tensor, step: &StepNumber) -> Result<()> {
         if step.number >= self.steps {
             return Err(Error::PastTheEnd { step: step.number, planned: self.steps });
         }
-        tch::no_grad(|| {
-            let AdamWOptions { beta1, beta2, eps, weight_decay, order, .. } = self.options;
-            let row = step.row_of(&self.coefficients).unbind(0);
-            let (decay, size, root) = (&row[0], &row[1], &row[2]);
-            let mut values = values.detach();
-            let decays = weight_decay != 0.0;
-            if decays && order == DecayOrder::Before {
-                let _ = values.g_mul_(decay);
-            }
-            let _ = self.first.lerp_(grad, 1.0 - beta1);
-            let _ = self.second.g_mul_scalar_(beta2).g_add_(&(grad.square() * (1.0 - beta2)));
-            let denominator = self.second.sqrt().g_mul(root).g_add_scalar_(eps);
-            let _ = values.g_sub_(&self.first.g_mul(size).g_div_(&denominator));
-            if decays && order == DecayOrder::After {
-                let _ = values.g_mul_(decay);
-            }
-        });
-        Ok(())
+        let AdamWOptions { beta1, beta2, eps, weight_decay, order, .. } = self.options;
+        let decay = match order {
+            _ if weight_decay == 0.0 => Decay::None,
+            DecayOrder::Before => Decay::Before,
+            DecayOrder::After => Decay::After,
+        };
+        let update = Update {
+            values: &values.detach(),
+            grad,
+            moments: [&self.first, &self.second],
+            table: &self.coefficients,
+            step: step.on_device(),
+            factor,
+            betas: [beta1, beta2],
+            eps,
+            decay,
+        };
+        Ok(tch::no_grad(|| update.apply())?)
     }
 
     /// First and second moments, for saving.
@@ -145,15 +146,11 @@ fn coefficients(options: &AdamWOptions, t: usize, factor: f64) -> [f64; 3] {
     }
 }
 
-/// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, one norm over every group; gives the norm before, `[]`.
-pub fn clip_grad_norm(params: &Params, max_norm: f64) -> Tensor {
+/// One norm over the gradients of every group, and the factor that bounds it: `min(1, max_norm / (norm + 1e-6))`, both `[]`.
+pub fn clip_factor(params: &Params, max_norm: f64) -> [Tensor; 2] {
     tch::no_grad(|| {
-        let squares: Vec<Tensor> = params.groups().iter().map(|g| g.flat.grad().square().sum(None::<Kind>)).collect();
-        let norm = Tensor::stack(&squares, 0).sum(None::<Kind>).sqrt();
-        let factor = (&norm + 1e-6).reciprocal().g_mul_scalar_(max_norm).clamp_max(1.0);
-        for group in params.groups() {
-            let _ = group.flat.grad().g_mul_(&factor);
-        }
-        norm
+        let grads: Vec<Tensor> = params.groups().iter().map(|group| group.flat.grad()).collect();
+        let both = norm_and_factor(&grads, max_norm);
+        [0, 1].map(|index| both.get(index))
     })
 }

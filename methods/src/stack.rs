@@ -85,9 +85,14 @@ impl ShapeClass {
     fn by_site(&self, x: &Tensor) -> Vec<Tensor> {
         let Some(joined) = &self.joined else { return x.unbind(-3) };
         let [first, others] = joined.split(x).map(|part| part.unbind(-4));
-        let of_layer = |(first, others): (Tensor, Tensor)| first.unbind(-3).into_iter().chain(others.unbind(-3));
+        let of_layer = |(first, others): (Tensor, Tensor)| first.unbind(-3).into_iter().chain(sites_of(&others));
         first.into_iter().zip(others).flat_map(of_layer).collect()
     }
+}
+
+/// `[.., x, y]` of each of `[.., n, x, y]`: for one, a view whose gradient is not copied.
+fn sites_of(x: &Tensor) -> Vec<Tensor> {
+    if x.size().iter().rev().nth(2) == Some(&1) { vec![x.squeeze_dim(-3)] } else { x.unbind(-3) }
 }
 
 /// Values of a line that tensor cores can read.

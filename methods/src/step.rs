@@ -4,7 +4,7 @@ use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::method::{GroupRule, Method, StepNumber};
-use crate::optim::{AdamW, AdamWOptions, DecayOrder, LinearSchedule, clip_grad_norm};
+use crate::optim::{AdamW, AdamWOptions, DecayOrder, LinearSchedule, clip_factor};
 use crate::params::{GroupKind, Params, Views};
 
 /// Optimiser settings and length of a run, shared by every method.
@@ -126,9 +126,9 @@ impl Step {
         if let Some(group) = self.params.groups().iter().find(|group| !group.flat.grad().defined()) {
             return Err(Error::NoGradient { group: group.kind.name(), step });
         }
-        let norm = clip_grad_norm(&self.params, self.max_grad_norm);
+        let [norm, factor] = clip_factor(&self.params, self.max_grad_norm);
         for (group, optimizer) in self.params.groups().iter().zip(&mut self.optimizers) {
-            optimizer.step(&group.flat, &group.flat.grad(), &self.step)?;
+            optimizer.step(&group.flat, &group.flat.grad(), &factor, &self.step)?;
         }
         self.method.after_step(&self.params, &self.step);
         for group in self.params.groups() {

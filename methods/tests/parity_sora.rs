@@ -225,7 +225,7 @@ fn optimizer_row(case: &Case, row: &Value, kind: Kind, type_name: &str) {
     let tau = Tensor::from(get("sparse_lambda", 0.0)).to_kind(kind).to_device(Device::Cpu);
     let mut number = StepNumber::zero(Device::Cpu);
     for t in 0..grads.size()[0] {
-        optimizer.step(&values, &grads.get(t), &number).unwrap();
+        optimizer.step(&values, &grads.get(t), &Tensor::from(1.0).to_kind(values.kind()), &number).unwrap();
         number.set(t as usize + 1);
         if get("sparse_lambda", 0.0) > 0.0 {
             values.shallow_clone().copy_(&prox::released(&values, &tau));

@@ -155,6 +155,30 @@ int rb_layer(const at::Tensor* const* tensors, const double* numbers, at::Tensor
   });
 }
 
+int rb_clip(const at::Tensor* const* grads, int count, double bound, at::Tensor** out) {
+  return guarded([=] {
+    const int BLOCKS = 256;
+    auto options = grads[0]->options();
+    auto partial = at::empty({count, BLOCKS}, options), result = at::empty({2}, options);
+    for (int i = 0; i < count; ++i) {
+      launch("square_sums", "f32", {dim3(BLOCKS), dim3(256)}, pointer(*grads[i]), pointer(partial[i]),
+             static_cast<long>(grads[i]->numel()));
+    }
+    launch("clip_factor", "f32", {dim3(1), dim3(256)}, pointer(partial), pointer(result), count * BLOCKS,
+           static_cast<float>(bound));
+    *out = new at::Tensor(result);
+  });
+}
+
+int rb_adamw(const at::Tensor* const* tensors, double beta1, double beta2, double eps, int decay) {
+  return guarded([=] {
+    auto at = [=](int index) { return pointer(*tensors[index]); };
+    long count = tensors[0]->numel();
+    launch("adamw", "f32", {dim3(parts(count, 256)), dim3(256)}, at(0), at(1), at(2), at(3), at(4), at(5), at(6), count,
+           static_cast<float>(beta1), static_cast<float>(beta2), static_cast<float>(eps), decay);
+  });
+}
+
 // The device's architecture, e.g. 90.
 int rb_architecture(int device, int* architecture) {
   return guarded([=] {

@@ -23,6 +23,10 @@ type DropAddNorm =
 type Attention = unsafe extern "C" fn(Handle, Handle, Handle, c_longlong, f64, c_longlong, f64, Out) -> c_int;
 /// Tensors and numbers of a layer, as layer.h reads them.
 type Layer = unsafe extern "C" fn(*const Handle, *const f64, Out) -> c_int;
+/// Gradients, how many, bound.
+type Clip = unsafe extern "C" fn(*const Handle, c_int, f64, Out) -> c_int;
+/// Values, gradient, moments, table, step, factor: decays of the moments, epsilon, where weight decay comes in.
+type AdamW = unsafe extern "C" fn(*const Handle, f64, f64, f64, c_int) -> c_int;
 
 /// Functions of the library.
 pub(crate) struct Functions {
@@ -38,6 +42,8 @@ pub(crate) struct Functions {
     pub drop_add_norm: DropAddNorm,
     pub attention: Attention,
     pub layer: Layer,
+    pub clip: Clip,
+    pub adamw: AdamW,
     pub architecture: unsafe extern "C" fn(c_int, *mut c_int) -> c_int,
 }
 
@@ -101,6 +107,8 @@ fn load() -> std::result::Result<Functions, String> {
             drop_add_norm: typed(find(c"rb_drop_add_norm")?),
             attention: typed(find(c"rb_attention")?),
             layer: typed(find(c"rb_layer")?),
+            clip: typed(find(c"rb_clip")?),
+            adamw: typed(find(c"rb_adamw")?),
             architecture: typed(find(c"rb_architecture")?),
         })
     }

@@ -21,13 +21,14 @@ pub struct Module {
 
 const VALUES: &str = include_str!("kernels/values.cuh");
 const DROPOUT: &str = include_str!("kernels/dropout.cu");
+const ADAMW: &str = include_str!("kernels/adamw.cu");
 const LAYER: &str = include_str!("kernels/layer.cu");
 const POSITION_BIAS: &str = include_str!("kernels/position_bias.cu");
 const ATTENTION: &str = include_str!("kernels/attention.cu");
 
 const ELEMENTWISE: Module = Module {
     variant: c"f32",
-    sources: &[VALUES, DROPOUT, LAYER, POSITION_BIAS],
+    sources: &[VALUES, DROPOUT, LAYER, POSITION_BIAS, ADAMW],
     options: &[],
     kernels: &[
         c"dropout",
@@ -37,6 +38,9 @@ const ELEMENTWISE: Module = Module {
         c"gelu_forward",
         c"gelu_backward",
         c"fill_borders",
+        c"square_sums",
+        c"clip_factor",
+        c"adamw",
         c"position_bias_forward",
         c"position_bias_backward",
     ],

@@ -1,6 +1,7 @@
 //! What tch does not have: synchronisation and memory statistics of a device, CUDA graphs, the TF32 switch, and the parts
 //! of a step that are more than one operation of libtorch, each as one kernel on a GPU and as plain tensors elsewhere.
 
+pub mod adamw;
 pub mod attention;
 pub mod cuda;
 pub mod dropout;
@@ -38,6 +39,7 @@ unsafe extern "C" {
     fn rb_synchronize(device: c_int) -> c_int;
     fn rb_reset_peak_memory(device: c_int) -> c_int;
     fn rb_peak_memory(device: c_int, bytes: *mut c_longlong) -> c_int;
+    fn rb_let_segments_grow() -> c_int;
     fn rb_release_memory(device: c_int) -> c_int;
     fn rb_allow_tf32(allow: bool) -> c_int;
 }
@@ -55,7 +57,15 @@ pub fn load_cuda() -> bool {
     let has_driver =
         ["/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg"].iter().any(|path| Path::new(path).exists());
     // SAFETY: the library is libtorch's own; its initialisers only register kernels.
-    has_driver && !unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null()
+    let is_here = has_driver
+        && !unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null();
+    // Segments that grow leave less between a step's tensors (a tenth of its memory); who configures the allocator decides.
+    let is_configured = ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"].iter().any(|name| std::env::var_os(name).is_some());
+    if is_here && !is_configured {
+        // SAFETY: no pointers cross. A libtorch that refuses keeps its own way.
+        let _ = unsafe { rb_let_segments_grow() };
+    }
+    is_here
 }
 
 /// Waits for everything queued on a GPU; nothing to do on a CPU.

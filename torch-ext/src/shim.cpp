@@ -3,6 +3,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
+#include <c10/core/AllocatorConfig.h>
 #include <torch/version.h>
 
 #include "guarded.h"
@@ -26,6 +27,10 @@ int rb_peak_memory(int device, long long* bytes) {
     auto stats = at::accelerator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
     *bytes = stats.reserved_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
   });
+}
+
+int rb_let_segments_grow() {
+  return guarded([] { c10::CachingAllocator::setAllocatorSettings("expandable_segments:True"); });
 }
 
 int rb_release_memory(int device) {

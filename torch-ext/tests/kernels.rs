@@ -1,6 +1,7 @@
 //! Every function of ours on a GPU against plain tensors on the CPU, forward and backward, with the same dropout.
 
 use tch::{Device, Kind, Tensor};
+use torch_ext::adamw::{Decay, Update, norm_and_factor};
 use torch_ext::attention::Attention;
 use torch_ext::layer::{Adapted, Layer};
 use torch_ext::dropout::{Dropout, Randomness};
@@ -129,6 +130,36 @@ fn attention() {
     }
 }
 
+fn clipping_and_adamw() {
+    for (decay, scale) in [(Decay::None, 1.0), (Decay::Before, 1e-3), (Decay::After, 1.0)] {
+        let start = [random(&[70_001]), random(&[70_001]) * scale, random(&[70_001]), random(&[70_001]).abs()];
+        let table = Tensor::from_slice(&[0.5f32, 0.5, 0.5, 0.9, 0.1, 1.5]).view([2, 3]);
+        let results = [Device::Cpu, GPU].map(|device| {
+            let [values, grad, first, second] = start.each_ref().map(|x| x.copy().to_device(device));
+            let both = norm_and_factor(&[grad.shallow_clone(), &values * 2.0], 10.0);
+            let update = Update {
+                values: &values,
+                grad: &grad,
+                moments: [&first, &second],
+                table: &table.to_device(device),
+                step: &Tensor::from_slice(&[1i64]).to_device(device),
+                factor: &both.get(1),
+                betas: [0.9, 0.999],
+                eps: 1e-8,
+                decay,
+            };
+            update.apply().unwrap();
+            [both, values, grad, first, second].map(|x| x.to_device(Device::Cpu))
+        });
+        for (index, (want, got)) in results[0].iter().zip(&results[1]).enumerate() {
+            let error = ((got - want).abs() / (want.abs() + 1e-3)).max().double_value(&[]);
+            assert!(error < 1e-4, "{decay:?}, result {index}: {error:.1e}");
+        }
+    }
+    let broken = Tensor::from_slice(&[1.0f32, f32::NAN]).to_device(GPU);
+    assert!(norm_and_factor(&[broken], 1.0).isnan().all().int64_value(&[]) == 1);
+}
+
 /// Frozen parts of a layer as the linears' weights and biases, and the LayerNorms.
 struct Frozen {
     linears: Vec<[Tensor; 2]>,
@@ -232,6 +263,7 @@ fn kernels_compute_what_plain_tensors_compute() {
         adapted_linear();
         dropout_residual_and_layer_norm();
         attention();
+        clipping_and_adamw();
         layer();
     }
 }
