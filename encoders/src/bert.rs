@@ -8,7 +8,7 @@ use crate::checkpoint::Reader;
 use crate::config::Config;
 use crate::encoder::{Encoder, Inputs};
 use crate::error::Result;
-use crate::head::Head;
+use crate::head::{Head, linear};
 use crate::parts::{BERT_SITES, Dims, Norm, Table, Trunk};
 use crate::registry::Entry;
 use crate::site::{Pass, place};
@@ -86,8 +86,8 @@ impl Encoder for Bert {
         self.trunk.drop_embeddings(&self.norm.forward(&sum, pass), pass)
     }
 
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
-        self.trunk.self_attended(embedded, inputs, pass)
+    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: &mut dyn FnMut(&Tensor)) -> Tensor {
+        self.trunk.self_attended(embedded, inputs, pass, each)
     }
 
     fn head(&self, outputs: i64, seed: i64) -> Head {
@@ -95,8 +95,8 @@ impl Encoder for Bert {
     }
 
     fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor {
-        let pooled = last_hidden.select(1, 0).to_kind(head[0].kind()).linear(&head[0], Some(&head[1])).tanh();
+        let pooled = linear(&last_hidden.select(1, 0).to_kind(head[0].kind()), &head[0], &head[1]).tanh();
         let dropout = Dropout { random: dropout, place: place::CLASSIFIER, rate: self.classifier_dropout };
-        dropout.hidden(&pooled, 1, 0).linear(&head[2], Some(&head[3]))
+        linear(&dropout.hidden(&pooled, 1, 0), &head[2], &head[3])
     }
 }

@@ -17,7 +17,7 @@ use crate::checkpoint::Reader;
 use crate::config::Config;
 use crate::encoder::{Encoder, Inputs};
 use crate::error::Result;
-use crate::head::Head;
+use crate::head::{Head, linear};
 use crate::parts::{Dims, Norm, Scores, SiteNames, Table, Trunk, additive_mask};
 use crate::registry::Entry;
 use crate::site::Pass;
@@ -155,7 +155,8 @@ impl DebertaV3 {
     fn drop_distances(&self, relative: &Tensor, distances: &Distances, layer: usize, pass: Pass) -> Tensor {
         let dropout = pass.dropout(place::of_layer(layer, InLayer::Distances), self.trunk.dims.dropout);
         let ((first, count), runs) = (distances.rows, dropout.runs());
-        let relative = dropout.hidden(&relative.expand([runs, -1, -1], false).reshape([runs * count, -1]), count, first);
+        let relative =
+            dropout.hidden(&relative.expand([runs, -1, -1], false).reshape([runs * count, -1]), count, first);
         match &distances.buckets {
             Some(buckets) => relative.view([runs, count, -1]).index_select(1, buckets).flatten(0, 1),
             None => relative,
@@ -223,14 +224,14 @@ impl Encoder for DebertaV3 {
         self.trunk.drop_embeddings(&embedded, pass)
     }
 
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
+    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: &mut dyn FnMut(&Tensor)) -> Tensor {
         let mask = additive_mask(&inputs.mask, embedded.kind());
         let distances = self.distances(inputs.ids.size()[1], embedded.device());
         let (first, count) = distances.rows;
         let relative = self.relative_norm.forward(&self.relative.0.of(pass).narrow(0, first, count), pass);
         let scores = Scores { mask: &mask, scale: self.score_scale().recip() };
         let of_layer = |layer: usize| Some(self.drop_distances(&relative, &distances, layer, pass));
-        self.trunk.forward(embedded, &scores, pass, of_layer)
+        self.trunk.forward(embedded, &scores, pass, of_layer, each)
     }
 
     fn head(&self, outputs: i64, seed: i64) -> Head {
@@ -240,8 +241,8 @@ impl Encoder for DebertaV3 {
     fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor {
         let drop = |x: &Tensor, place: i64, rate: f64| Dropout { random: dropout, place, rate }.hidden(x, 1, 0);
         let first = drop(&last_hidden.select(1, 0).to_kind(head[0].kind()), place::POOLER, self.pooler_dropout);
-        let pooled = first.linear(&head[0], Some(&head[1])).gelu("none");
-        drop(&pooled, place::CLASSIFIER, self.classifier_dropout).linear(&head[2], Some(&head[3]))
+        let pooled = linear(&first, &head[0], &head[1]).gelu("none");
+        linear(&drop(&pooled, place::CLASSIFIER, self.classifier_dropout), &head[2], &head[3])
     }
 }
 

@@ -48,22 +48,28 @@ pub trait Encoder {
     /// Output of the embeddings, `[rows, length, hidden]`.
     fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor;
 
-    /// Every layer's output for the embeddings' output, each `[rows, length, hidden]`.
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor>;
+    /// The last layer's output for the embeddings' output, `[rows, length, hidden]`; `each` sees every layer's.
+    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: &mut dyn FnMut(&Tensor)) -> Tensor;
 
     /// Embeddings' output followed by every layer's output, each `[rows, length, hidden]`.
     fn hidden_states(&self, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
-        let embedded = self.embeddings(inputs, pass);
-        let layers = self.layers(&embedded, inputs, pass);
-        std::iter::once(embedded).chain(layers).collect()
+        let mut states = vec![self.embeddings(inputs, pass)];
+        let embedded = states[0].shallow_clone();
+        let _last = self.layers(&embedded, inputs, pass, &mut |state| states.push(state.shallow_clone()));
+        states
+    }
+
+    /// The last of [`Encoder::hidden_states`]; the others are not kept.
+    fn last_hidden(&self, inputs: &Inputs, pass: Pass) -> Tensor {
+        self.layers(&self.embeddings(inputs, pass), inputs, pass, &mut |_| ())
     }
 
     /// Classification head for `outputs` outputs, with the pre-trained pooler where the checkpoint has one and new
     /// tensors drawn N(0, initializer_range), biases 0, from `seed` where it has none.
     fn head(&self, outputs: i64, seed: i64) -> Head;
 
-    /// Logits `[rows, outputs]` from the last hidden state and the head's tensors in the order of [`Head::params`], in the
-    /// head's precision.
+    /// Logits `[rows, outputs]` from the last hidden state and the head's tensors in the order of [`Head::params`] (or a stack
+    /// of each for runs side by side), in the head's precision.
     fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor;
 
     /// Values of the head for `outputs` outputs.

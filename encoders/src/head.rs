@@ -22,6 +22,15 @@ pub struct HeadParam {
     pub is_pretrained: bool,
 }
 
+/// `x W^T + b` of a head's linear, or of one a run: `x` holds their rows run by run, and weight and bias are stacks.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    if weight.dim() == 2 {
+        return x.linear(weight, Some(bias));
+    }
+    let of_runs = x.view([weight.size()[0], -1, x.size()[1]]);
+    bias.unsqueeze(1).baddbmm(&of_runs, &weight.transpose(1, 2), 1.0, 1.0).flatten(0, 1)
+}
+
 impl Head {
     /// Two linears, `[hidden, hidden]` and `[outputs, hidden]`: weights N(0, initializer_range), biases 0, and the first
     /// as pre-trained where the checkpoint has it.

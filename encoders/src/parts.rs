@@ -264,27 +264,27 @@ impl Trunk {
         &self.weights
     }
 
-    /// Every layer's output, `[rows, length, hidden]`; `distances` are a layer's relative embeddings
-    /// ([`torch_ext::layer::Layer::distances`]), where it has any. Within, rows and length are one dimension, so that every
-    /// linear is a plain product.
+    /// The last layer's output, `[rows, length, hidden]`, after `each` has seen every layer's; `distances` are a layer's
+    /// relative embeddings ([`torch_ext::layer::Layer::distances`]), where it has any. Within, rows and length are one
+    /// dimension, so that every linear is a plain product.
     pub(crate) fn forward(
         &self,
         embedded: &Tensor,
         scores: &Scores,
         pass: Pass,
         distances: impl Fn(usize) -> Option<Tensor>,
-    ) -> Vec<Tensor> {
+        each: &mut dyn FnMut(&Tensor),
+    ) -> Tensor {
         let whole = embedded.size();
-        let embedded = embedded.reshape([-1, self.dims.hidden]);
-        let mut states: Vec<Tensor> = Vec::with_capacity(self.layers.len());
+        let mut x = embedded.reshape([-1, self.dims.hidden]);
         for (index, layer) in self.layers.iter().enumerate() {
-            let x = states.last().unwrap_or(&embedded);
             let sites = &self.sites[index * KINDS.len()..(index + 1) * KINDS.len()];
             let distances = distances(index);
-            let input = LayerInput { x, distances: distances.as_ref(), scores, index, layer, sites, pass };
-            states.push(self.layer(input));
+            let input = LayerInput { x: &x, distances: distances.as_ref(), scores, index, layer, sites, pass };
+            x = self.layer(input);
+            each(&x.view(whole.as_slice()));
         }
-        states.iter().map(|state| state.view(whole.as_slice())).collect()
+        x.view(whole.as_slice())
     }
 
     fn layer(&self, input: LayerInput) -> Tensor {
@@ -315,10 +315,16 @@ impl Trunk {
     }
 
     /// [`Trunk::forward`] with plain self-attention, as BERT and RoBERTa have it.
-    pub(crate) fn self_attended(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
+    pub(crate) fn self_attended(
+        &self,
+        embedded: &Tensor,
+        inputs: &Inputs,
+        pass: Pass,
+        each: &mut dyn FnMut(&Tensor),
+    ) -> Tensor {
         let mask = additive_mask(&inputs.mask, embedded.kind());
         let scale = ((self.dims.hidden / self.dims.heads) as f64).sqrt().recip();
-        self.forward(embedded, &Scores { mask: &mask, scale }, pass, |_| None)
+        self.forward(embedded, &Scores { mask: &mask, scale }, pass, |_| None, each)
     }
 
     /// Dropout of the embeddings `[runs * rows, length, hidden]`.
@@ -351,7 +357,8 @@ impl LayerInput<'_> {
         let LayerInput { x, distances, scores, layer, sites, pass, .. } = *self;
         let [projection, attention_output, intermediate, output] = &layer.joined;
         let branch = |site: usize| pass.attach.low_rank(&sites[site]);
-        let norms = [&layer.attention_norm, &layer.output_norm].map(|norm| [&norm.weight, &norm.bias].map(|w| w.of(pass)));
+        let norms =
+            [&layer.attention_norm, &layer.output_norm].map(|norm| [&norm.weight, &norm.bias].map(|w| w.of(pass)));
         let layer = torch_ext::layer::Layer {
             x,
             distances,

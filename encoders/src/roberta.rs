@@ -8,7 +8,7 @@ use crate::checkpoint::Reader;
 use crate::config::Config;
 use crate::encoder::{Encoder, Inputs};
 use crate::error::Result;
-use crate::head::Head;
+use crate::head::{Head, linear};
 use crate::parts::{BERT_SITES, Dims, Norm, Table, Trunk};
 use crate::registry::Entry;
 use crate::site::{Pass, place};
@@ -91,8 +91,8 @@ impl Encoder for Roberta {
         self.trunk.drop_embeddings(&self.norm.forward(&sum, pass), pass)
     }
 
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
-        self.trunk.self_attended(embedded, inputs, pass)
+    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: &mut dyn FnMut(&Tensor)) -> Tensor {
+        self.trunk.self_attended(embedded, inputs, pass, each)
     }
 
     fn head(&self, outputs: i64, seed: i64) -> Head {
@@ -103,7 +103,7 @@ impl Encoder for Roberta {
         let drop =
             |x: &Tensor, place: i64| Dropout { random: dropout, place, rate: self.classifier_dropout }.hidden(x, 1, 0);
         let first = drop(&last_hidden.select(1, 0).to_kind(head[0].kind()), place::POOLER);
-        let inner = drop(&first.linear(&head[0], Some(&head[1])).tanh(), place::CLASSIFIER);
-        inner.linear(&head[2], Some(&head[3]))
+        let inner = drop(&linear(&first, &head[0], &head[1]).tanh(), place::CLASSIFIER);
+        linear(&inner, &head[2], &head[3])
     }
 }

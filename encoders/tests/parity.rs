@@ -54,7 +54,8 @@ fn follow(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> (f64, 
     let embedded = encoder.embeddings(&inputs, pass);
     // The graph is cut here and joined again below, so that the gradient of the embeddings' output can be read.
     let leaf = embedded.detach().set_requires_grad(true);
-    let states = encoder.layers(&leaf, &inputs, pass);
+    let mut states = Vec::new();
+    let _last = encoder.layers(&leaf, &inputs, pass, &mut |state| states.push(state.shallow_clone()));
     let tensors: Vec<Tensor> = head.iter().map(|(_, t)| t.shallow_clone()).collect();
     let logits = encoder.logits(states.last().unwrap(), &tensors, None);
     let loss = loss(case, model, &logits);

@@ -114,45 +114,32 @@ impl<'a> Forward<'a> {
         batches.iter().map(on_device).collect()
     }
 
-    /// Task loss `[]` of every run whose rows the batch holds, in training; one head a run, its tensors in the encoder's
-    /// order.
-    ///
-    /// # Errors
-    /// An encoder without layers.
+    /// Task loss `[]` of every run whose rows the batch holds, in training; the head's tensors in the encoder's order, for
+    /// several runs a stack of each.
     pub fn losses(
         &self,
-        heads: &[Vec<Tensor>],
+        head: &[Tensor],
         attach: &dyn Attach,
         batch: &DeviceBatch,
         random: &Randomness,
-    ) -> Result<Vec<Tensor>> {
-        let last = self.last_hidden(batch, Pass { attach, dropout: Some(random) })?;
-        let rows = last.size()[0] / heads.len() as i64;
-        let of_run = |(run, head): (usize, &Vec<Tensor>)| {
-            let run = run as i64;
-            let logits = self.encoder.logits(&last.narrow(0, run * rows, rows), head, Some(&random.run(run)));
-            self.loss(&logits, &batch.labels.narrow(0, run * rows, rows))
-        };
-        Ok(heads.iter().enumerate().map(of_run).collect())
+    ) -> Vec<Tensor> {
+        let last = self.encoder.last_hidden(&batch.tokens, Pass { attach, dropout: Some(random) });
+        let logits = self.encoder.logits(&last, head, Some(random));
+        self.loss_of_rows(&logits, &batch.labels).view([random.runs(), -1]).mean_dim(1, false, None::<Kind>).unbind(0)
     }
 
-    fn last_hidden(&self, batch: &DeviceBatch, pass: Pass) -> Result<Tensor> {
-        let hidden = self.encoder.hidden_states(&batch.tokens, pass).pop();
-        hidden.ok_or_else(|| Error::Internal("the encoder has no layer".into()))
-    }
-
-    /// Mean cross-entropy, or mean squared error for a score (spec §4), `[]`, of logits `[rows, outputs]`, float32.
-    fn loss(&self, logits: &Tensor, labels: &Tensor) -> Tensor {
+    /// Cross-entropy, or squared error for a score (spec §4), of every row, of logits `[rows, outputs]`, float32.
+    fn loss_of_rows(&self, logits: &Tensor, labels: &Tensor) -> Tensor {
         if self.task.is_regression() {
-            return logits.squeeze_dim(-1).mse_loss(labels, Reduction::Mean);
+            return logits.squeeze_dim(-1).mse_loss(labels, Reduction::None);
         }
-        logits.cross_entropy_loss::<&Tensor>(labels, None, Reduction::Mean, -100, 0.0)
+        logits.cross_entropy_loss::<&Tensor>(labels, None, Reduction::None, -100, 0.0)
     }
 
     /// Predicts every row, at least `batch_size` at a time. Rows are batched by length and given back in their own order.
     ///
     /// # Errors
-    /// An encoder without layers.
+    /// A failure on the device.
     pub fn predict(
         &self,
         head: &[Tensor],
@@ -164,19 +151,19 @@ impl<'a> Forward<'a> {
         order.sort_by_key(|&i| rows[i].encoding.ids.len());
         let size = batch_size.max(PREDICTED_ROWS);
         let layout = self.layout(rows, &order, size);
-        let made: Result<Vec<(Tensor, Tensor)>> = tch::no_grad(|| {
+        let made: Vec<(Tensor, Tensor)> = tch::no_grad(|| {
             let one = |batch: &DeviceBatch| {
-                let last = self.last_hidden(batch, Pass { attach, dropout: None })?;
+                let last = self.encoder.last_hidden(&batch.tokens, Pass { attach, dropout: None });
                 let logits = self.encoder.logits(&last, head, None);
-                let loss = self.loss(&logits, &batch.labels) * batch.labels.size()[0] as f64;
-                Ok((logits, loss))
+                let loss = self.loss_of_rows(&logits, &batch.labels).sum(None::<Kind>);
+                (logits, loss)
             };
             // Nothing is read back before everything is queued.
             layout.chunks(BATCHES_AHEAD).flat_map(|batches| self.upload(batches)).map(|batch| one(&batch)).collect()
         });
         let (mut values, mut logits) = (vec![f64::NAN; rows.len()], vec![Vec::new(); rows.len()]);
         let mut loss = 0.0;
-        for ((batch_logits, batch_loss), places) in made?.iter().zip(order.chunks(size)) {
+        for ((batch_logits, batch_loss), places) in made.iter().zip(order.chunks(size)) {
             loss += batch_loss.double_value(&[]);
             let batch_logits = Vec::<Vec<f64>>::try_from(batch_logits.to_kind(Kind::Double))?;
             for (&place, row) in places.iter().zip(batch_logits) {

@@ -273,7 +273,7 @@ impl<'a> Trainer<'a> {
     /// The step for batches of this shape.
     fn record(&mut self, batch: &DeviceBatch) -> Result<Captured> {
         // What is made once a shape must not be made while recording; and what it took must not stay beside the recording.
-        tch::no_grad(|| self.forward_losses(batch, &self.views()).map(drop))?;
+        tch::no_grad(|| drop(self.forward_losses(batch, &self.views())));
         torch_ext::release_memory(self.forward.device)?;
         let batch = batch.copy();
         let (graph, losses) = Graph::capture(|| self.compute(&batch))?;
@@ -285,16 +285,17 @@ impl<'a> Trainer<'a> {
     }
 
     /// Task loss of every run.
-    fn forward_losses(&self, batch: &DeviceBatch, views: &[Views]) -> Result<Vec<Tensor>> {
-        let heads: Vec<Vec<Tensor>> = self.runs.iter().zip(views).map(|(run, views)| run.head_values(views)).collect();
+    fn forward_losses(&self, batch: &DeviceBatch, views: &[Views]) -> Vec<Tensor> {
+        let heads = self.runs.iter().zip(views).map(|(run, views)| run.head_values(views));
+        let head = stacked(heads.collect());
         let attached = attached(&self.runs, views, self.train.precision.kind());
-        self.forward.losses(&heads, attached.as_ref(), batch, &self.random)
+        self.forward.losses(&head, attached.as_ref(), batch, &self.random)
     }
 
     /// What a step computes, all of it on the device: losses, gradients, updates.
     fn compute(&mut self, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
         let views = self.views();
-        let task = self.forward_losses(batch, &views)?;
+        let task = self.forward_losses(batch, &views);
         let of_runs = self.runs.iter().zip(&task).zip(&views);
         let (totals, losses): (Vec<Tensor>, Vec<StepLoss>) =
             of_runs.map(|((run, task), views)| run.step.loss(task, views)).unzip();
@@ -319,6 +320,15 @@ impl<'a> Trainer<'a> {
             self.forward.predict(&run.head_values(&views), attached.as_ref(), rows, self.train.batch_size)
         })
     }
+}
+
+/// The heads' tensors: of one run as they are, of several each as a stack.
+fn stacked(mut heads: Vec<Vec<Tensor>>) -> Vec<Tensor> {
+    if heads.len() == 1 {
+        return heads.remove(0);
+    }
+    let part = |index: usize| Tensor::stack(&heads.iter().map(|head| &head[index]).collect::<Vec<_>>(), 0);
+    (0..heads.first().map_or(0, Vec::len)).map(part).collect()
 }
 
 /// What the method attaches for all runs, rounded to a kind.

@@ -110,7 +110,9 @@ struct Layer : torch::autograd::Function<Layer> {
       distances = next(), mask = next(), state = next();
       for (auto& linear : linears) {
         linear.whole = next(), linear.bias = next();
-        linear.a = next().contiguous(), linear.up = next().contiguous();
+        linear.a = next(), linear.up = next();
+        // Borders are filled line by line; a stack is used as it lies.
+        if (!linear.is_stack()) linear.a = linear.a.contiguous(), linear.up = linear.up.contiguous();
       }
       for (auto& norm : norms) norm = {next(), next()};
       heads = numbers[0], length = numbers[1], scale = numbers[2], eps = numbers[3];
@@ -186,47 +188,59 @@ struct Layer : torch::autograd::Function<Layer> {
       torch::autograd::AutogradContext* context, torch::autograd::variable_list grads) {
     auto given = c10::static_intrusive_pointer_cast<Given>(context->saved_data["given"].toCapsule());
     auto saved = context->get_saved_variables();
-    const auto& [projection, attention_output, intermediate, output] = given->linears;
-    const auto &projected = saved[1], &log_sum = saved[3], &inner = saved[8];
-    Wide input(saved[0], projection.in()), attended(saved[2], attention_output.in()), hidden(saved[7], intermediate.in());
-    auto grad = grads[0].contiguous();
-    auto options = grad.options();
-    int64_t lines = grad.size(0), width = grad.size(1);
     torch::autograd::variable_list result(10);
     given->fill(&Adapted::lower);
+    // What each half needs is given back before the other begins.
+    auto d_hidden = feed_forward_backward(*given, saved, grads[0].contiguous(), result);
+    auto dx = attention_backward(*given, saved, d_hidden, context->needs_input_grad(0), result);
+    result[0] = dx;
+    return result;
+  }
 
-    Wide d_output(lines, width, output.room(), options);
+  // Gives the gradient of the hidden lines between the halves.
+  static at::Tensor feed_forward_backward(
+      const Given& given, const torch::autograd::variable_list& saved, const at::Tensor& grad,
+      torch::autograd::variable_list& result) {
+    const auto &intermediate = given.linears[2], &output = given.linears[3];
+    const auto& inner = saved[8];
+    Wide hidden(saved[7], intermediate.in());
+    Wide d_output(grad.size(0), grad.size(1), output.room(), grad.options());
     auto of_output = d_output.content();
-    auto d_hidden = given->norm(1).backward(grad, {saved[9], saved[10], saved[11]}, of_output);
+    auto d_hidden = given.norm(1).backward(grad, {saved[9], saved[10], saved[11]}, of_output);
     auto d_low = output.d_low(d_output);
     result[8] = output.d_up(d_output, saved[15]);
     // GELU's values, once their gradient has been read.
     auto active = output.d_input(d_output, d_low, at::Tensor());
-    Wide d_inner(lines, output.in(), intermediate.room(), options);
+    Wide d_inner(grad.size(0), output.in(), intermediate.room(), grad.options());
     gelu("gelu_backward", inner, active, d_inner.all);
     result[7] = output.d_a(d_low, active);
-
     d_low = intermediate.d_low(d_inner);
     result[6] = intermediate.d_up(d_inner, saved[14]);
     result[5] = intermediate.d_a(d_low, hidden.content());
-    d_hidden = intermediate.d_input(d_inner, d_low, d_hidden);
+    return intermediate.d_input(d_inner, d_low, d_hidden);
+  }
 
-    Wide d_attended(lines, width, attention_output.room(), options);
+  // Gives the gradient of x, where it is needed.
+  static at::Tensor attention_backward(
+      const Given& given, const torch::autograd::variable_list& saved, const at::Tensor& d_hidden, bool needs_input,
+      torch::autograd::variable_list& result) {
+    const auto &projection = given.linears[0], &attention_output = given.linears[1];
+    const auto &projected = saved[1], &log_sum = saved[3];
+    Wide input(saved[0], projection.in()), attended(saved[2], attention_output.in());
+    Wide d_attended(d_hidden.size(0), d_hidden.size(1), attention_output.room(), d_hidden.options());
     auto of_attended = d_attended.content();
-    auto dx = given->norm(0).backward(d_hidden, {saved[4], saved[5], saved[6]}, of_attended);
-    d_low = attention_output.d_low(d_attended);
+    auto dx = given.norm(0).backward(d_hidden, {saved[4], saved[5], saved[6]}, of_attended);
+    auto d_low = attention_output.d_low(d_attended);
     result[4] = attention_output.d_up(d_attended, saved[13]);
     result[3] = attention_output.d_a(d_low, attended.content());
     auto d_context = attention_output.d_input(d_attended, d_low, at::Tensor());
-
-    Wide d_projected(projected.size(0), projected.size(1), projection.room(), options);
+    Wide d_projected(projected.size(0), projected.size(1), projection.room(), d_hidden.options());
     auto of_projected = d_projected.content();
-    given->attending().backward(projected, attended.content(), d_context, log_sum, of_projected);
+    given.attending().backward(projected, attended.content(), d_context, log_sum, of_projected);
     d_low = projection.d_low(d_projected);
     result[2] = projection.d_up(d_projected, saved[12]);
     result[1] = projection.d_a(d_low, input.content());
-    if (context->needs_input_grad(0)) result[0] = onto_input(projection, d_projected, d_low, dx);
-    return result;
+    return needs_input ? onto_input(projection, d_projected, d_low, dx) : at::Tensor();
   }
 
   // Distances need no gradient: of one run, those are the last lines.

@@ -60,7 +60,8 @@ pub fn load_cuda() -> bool {
     let is_here = has_driver
         && !unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null();
     // Segments that grow leave less between a step's tensors (a tenth of its memory); who configures the allocator decides.
-    let is_configured = ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"].iter().any(|name| std::env::var_os(name).is_some());
+    let is_configured =
+        ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"].iter().any(|name| std::env::var_os(name).is_some());
     if is_here && !is_configured {
         // SAFETY: no pointers cross. A libtorch that refuses keeps its own way.
         let _ = unsafe { rb_let_segments_grow() };

@@ -3,8 +3,8 @@
 use tch::{Device, Kind, Tensor};
 use torch_ext::adamw::{Decay, Update, norm_and_factor};
 use torch_ext::attention::Attention;
-use torch_ext::layer::{Adapted, Layer};
 use torch_ext::dropout::{Dropout, Randomness};
+use torch_ext::layer::{Adapted, Layer};
 use torch_ext::norm::drop_add_norm;
 
 const GPU: Device = Device::Cuda(0);
@@ -181,9 +181,8 @@ impl Frozen {
 /// A layer from the functions it is made of; `x` are its input and the branches' matrices.
 fn layer_of_parts(x: &[Tensor], frozen: &Frozen, given: &Layer, runs: i64) -> Tensor {
     let branch = |site: usize| [&x[1 + 2 * site], &x[2 + 2 * site]];
-    let linear = |site: usize, input: &Tensor| {
-        torch_ext::linear::adapted(input, frozen.linears[site].each_ref(), branch(site))
-    };
+    let linear =
+        |site: usize, input: &Tensor| torch_ext::linear::adapted(input, frozen.linears[site].each_ref(), branch(site));
     let length = given.mask.size()[3];
     let of_runs = |x: &Tensor| x.view([runs, -1, x.size()[1]]);
     let lines = match given.distances {
@@ -231,7 +230,8 @@ fn layer() {
             let dropout = |place: i64| Dropout { random: Some(&random), place, rate: 0.1 };
             let mask = like(&Tensor::zeros([runs * rows, 1, 1, length], (Kind::Float, Device::Cpu)));
             let distances = distances.as_ref().map(like);
-            let wholes: Vec<Tensor> = frozen.linears.iter().map(|[weight, _]| weight.constant_pad_nd([0, 64, 0, 64])).collect();
+            let wholes: Vec<Tensor> =
+                frozen.linears.iter().map(|[weight, _]| weight.constant_pad_nd([0, 64, 0, 64])).collect();
             let linears = std::array::from_fn(|site| Adapted {
                 whole: &wholes[site],
                 bias: &frozen.linears[site][1],
