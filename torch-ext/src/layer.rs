@@ -52,17 +52,26 @@ pub struct Layer<'a> {
 impl Layer<'_> {
     /// The layer's output like `x`; `None` where no kernel serves.
     pub fn output(&self) -> Option<Tensor> {
-        let random = self.dropouts[0].random.filter(|_| self.is_served())?;
+        if !self.is_served() {
+            return None;
+        }
+        let random = self.dropouts[0].random;
+        // Where nothing is dropped, the kernels draw numbers for a rate of 0.
+        let state = match random {
+            Some(random) => random.state.shallow_clone(),
+            None => Tensor::zeros([1, 2], (Kind::Int64, self.x.device())),
+        };
         let none = std::ptr::null();
-        let mut tensors = vec![pointer(self.x), self.distances.map_or(none, pointer), pointer(self.mask)];
-        tensors.push(pointer(&random.state));
+        let mut tensors =
+            vec![pointer(self.x), self.distances.map_or(none, pointer), pointer(self.mask), pointer(&state)];
         for Adapted { whole, bias, branch: [a, up] } in &self.linears {
             tensors.extend([whole, bias, a, up].map(|tensor| pointer(tensor)));
         }
         tensors.extend(self.norms.iter().flatten().map(|tensor| pointer(tensor)));
         let length = self.mask.size()[3];
         let mut numbers = vec![self.heads as f64, length as f64, self.scale, self.eps];
-        numbers.extend(self.dropouts.iter().flat_map(|dropout| [dropout.place as f64, dropout.rate]));
+        let rate = |dropout: &Dropout| if random.is_some() { dropout.rate } else { 0.0 };
+        numbers.extend(self.dropouts.iter().flat_map(|dropout| [dropout.place as f64, rate(dropout)]));
         Some(taken(|out| {
             let functions = cuda::functions()?;
             // SAFETY: as many tensors and numbers as layer.h reads, in its order; they outlive the call.

@@ -206,9 +206,13 @@ fn layer_of_parts(x: &[Tensor], frozen: &Frozen, given: &Layer, runs: i64) -> Te
 }
 
 fn layer() {
-    for (runs, rows, length, heads, head, has_positions) in
-        [(1, 3, 40, 2, 64, true), (2, 2, 24, 2, 64, true), (3, 2, 17, 3, 32, false), (1, 2, 130, 3, 32, false)]
-    {
+    for (runs, rows, length, heads, head, has_positions, drops) in [
+        (1, 3, 40, 2, 64, true, true),
+        (2, 2, 24, 2, 64, true, true),
+        (3, 2, 17, 3, 32, false, true),
+        (1, 2, 130, 3, 32, false, true),
+        (1, 3, 70, 2, 64, true, false),
+    ] {
         let (width, inner, r) = (heads * head, 2 * heads * head, 8);
         let widths = [[width, 3 * width], [width, width], [width, inner], [inner, width]];
         let scaled = |shape: &[i64], by: f64| random(shape) * by;
@@ -227,7 +231,7 @@ fn layer() {
         compare(&format!("layer of {runs} runs"), Kind::BFloat16, &inputs, 4e-2, |x, device| {
             let like = |given: &Tensor| given.to_kind(Kind::BFloat16).to_device(device).to_kind(x[0].kind());
             let (random, frozen) = (randomness(runs, device), frozen.on(&x[0]));
-            let dropout = |place: i64| Dropout { random: Some(&random), place, rate: 0.1 };
+            let dropout = |place: i64| Dropout { random: drops.then_some(&random), place, rate: 0.1 };
             let mask = like(&Tensor::zeros([runs * rows, 1, 1, length], (Kind::Float, Device::Cpu)));
             let distances = distances.as_ref().map(like);
             let wholes: Vec<Tensor> =
