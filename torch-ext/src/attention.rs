@@ -53,16 +53,18 @@ impl Attention<'_> {
     fn plain(&self) -> Tensor {
         let (rows, _, _, length) = self.mask.size4().unwrap_or_default();
         let runs = self.dropout.runs();
-        let lines = self.projected.view([runs, self.projected.size()[0] / runs, 3, -1]);
+        let lines = self.projected.view([runs, -1, self.projected.size()[1]]);
         let content = rows / runs * length;
         // Splits and not slices: their gradients are laid side by side once, and not added up slice by slice.
-        let mut parts = lines.split_with_sizes([content, lines.size()[1] - content], 1).into_iter();
-        let mut next = || parts.next().map(|part| part.unbind(2)).unwrap_or_default().into_iter();
-        let (mut contents, mut distances) = (next(), next());
-        let [query, key, value] = std::array::from_fn(|_| contents.next().unwrap_or_default());
+        let parts = if self.has_positions { lines.split_with_sizes([content, 2 * length], 1) } else { vec![lines] };
+        let projections = |part: &Tensor| {
+            let mut chunks = part.chunk(3, -1).into_iter();
+            std::array::from_fn(|_| chunks.next().unwrap_or_default())
+        };
+        let [query, key, value] = projections(&parts[0]);
         let query = query * self.scale;
-        let bias = if self.has_positions {
-            let [queries, keys] = std::array::from_fn(|_| distances.next().unwrap_or_default());
+        let bias = if let Some(distances) = parts.get(1) {
+            let [queries, keys, _] = projections(distances);
             let content = self.by_distance(&query, &from_last(&keys));
             let position = self.by_distance(&key, &(queries * self.scale));
             position_bias(&content, &position, self.mask)
