@@ -282,3 +282,26 @@ pub fn checksums(dir: &Path) -> Result<Vec<(String, String)>> {
     let weights = weights.file_name().map_or(SAFETENSORS.into(), |name| name.to_string_lossy());
     ["config.json", &weights].into_iter().map(sum).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_tensors_are_views_with_room_of_zeros_behind_them() {
+        let reader = Reader::random(1, Device::Cpu, Kind::Float);
+        let names = ["query", "key"].map(|name| reader.take(&format!("{name}.weight"), &[3, 4]));
+        let before = names.each_ref().map(|(_, tensor)| tensor.copy());
+        let (whole, views) = reader.join(&names.map(|(index, _)| index), 5);
+        assert_eq!(whole.size(), [11, 9]);
+        assert!(before.iter().zip(&views).all(|(before, view)| before == view));
+        assert!(reader.taken().iter().zip(&views).all(|((_, taken), view)| taken.data_ptr() == view.data_ptr()));
+        let outside = whole.abs().sum(Kind::Double) - Tensor::cat(&before, 0).abs().sum(Kind::Double);
+        assert!(outside.abs().double_value(&[]) < 1e-9);
+        // What is written to the room leaves the views alone, and what is written to a view is in the whole.
+        let _ = whole.narrow(1, 4, 5).fill_(1.0);
+        assert_eq!(before[1], views[1]);
+        let _ = views[1].shallow_clone().fill_(2.0);
+        assert_eq!(whole.double_value(&[3, 0]), 2.0);
+    }
+}

@@ -27,7 +27,7 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
     if weight.dim() == 2 {
         return x.linear(weight, Some(bias));
     }
-    let of_runs = x.view([weight.size()[0], -1, x.size()[1]]);
+    let of_runs = x.reshape([weight.size()[0], -1, x.size()[1]]);
     bias.unsqueeze(1).baddbmm(&of_runs, &weight.transpose(1, 2), 1.0, 1.0).flatten(0, 1)
 }
 
@@ -65,5 +65,20 @@ impl Head {
     /// Values of such a head.
     pub(crate) fn len(hidden: i64, outputs: i64) -> i64 {
         (hidden + outputs) * (hidden + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_side_by_side_have_a_linear_each() {
+        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Double, Device::Cpu));
+        // First positions of [rows, length, hidden]: lines apart.
+        let (x, weights, biases) = (random(&[6, 4, 5]).select(1, 0), random(&[3, 2, 5]), random(&[3, 2]));
+        let one = |run: i64| linear(&x.narrow(0, 2 * run, 2), &weights.get(run), &biases.get(run));
+        let want = Tensor::cat(&[one(0), one(1), one(2)], 0);
+        assert!((linear(&x, &weights, &biases) - want).abs().max().double_value(&[]) < 1e-12);
     }
 }

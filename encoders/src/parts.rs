@@ -226,6 +226,13 @@ impl Layer {
             output_norm: Norm::read(reader, &name("output.LayerNorm"), dims),
         }
     }
+
+    fn weights(&self) -> impl Iterator<Item = &Weight> {
+        let of_linears = self.linears.iter().flat_map(|linear| [&linear.weight, &linear.bias]);
+        let of_norms =
+            [&self.attention_norm, &self.output_norm].into_iter().flat_map(|norm| [&norm.weight, &norm.bias]);
+        of_linears.chain(of_norms)
+    }
 }
 
 /// The layers of an encoder with their sites, and every tensor of the backbone.
@@ -355,6 +362,9 @@ impl LayerInput<'_> {
     /// The layer as one function, where every linear has a low-rank branch and nothing else is trained.
     fn as_one(&self, dims: &Dims, dropouts: [Dropout; 3]) -> Option<Tensor> {
         let LayerInput { x, distances, scores, layer, sites, pass, .. } = *self;
+        if layer.weights().any(|weight| pass.attach.weight(weight.index).is_some()) {
+            return None;
+        }
         let [projection, attention_output, intermediate, output] = &layer.joined;
         let branch = |site: usize| pass.attach.low_rank(&sites[site]);
         let norms =

@@ -91,8 +91,8 @@ fn whole_step(c: &mut Criterion) {
             b.iter(|| {
                 let views = step.params().views();
                 let adapters = step.method().attach(&views);
-                let states = encoder.hidden_states(&inputs, Pass { attach: adapters.as_ref(), dropout: Some(&random) });
-                let logits = encoder.logits(&states[states.len() - 1], &head, Some(&random));
+                let last = encoder.last_hidden(&inputs, Pass { attach: adapters.as_ref(), dropout: Some(&random) });
+                let logits = encoder.logits(&last, &head, Some(&random));
                 let loss = logits.cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
                 step.apply(&loss, &views).expect("fewer steps than planned")
             });

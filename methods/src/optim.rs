@@ -1,4 +1,4 @@
-//! AdamW on a flat group, the linear schedule, and joint clipping: a handful of kernels each, no read-back.
+//! AdamW on a flat group, the linear schedule, and joint clipping, without a read-back.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;

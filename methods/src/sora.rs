@@ -100,8 +100,7 @@ pub struct Sora {
     stages: Vec<f64>,
     stage: usize,
     /// `[stages or steps]`: the thresholds of the run, on the gates' device.
-    thresholds: Option<Tensor>,
-    steps: usize,
+    thresholds: Tensor,
 }
 
 /// Registry line.
@@ -126,7 +125,7 @@ impl Sora {
             let gate = Tensor::randn([r], (Kind::Float, tch::Device::Cpu));
             SiteInit { a: kaiming_a(r, site.d_in), b: zero_b(site.d_out, r), gate: Some(gate) }
         });
-        Ok(Sora {
+        let mut sora = Sora {
             sites: context.sites.to_vec(),
             stacks,
             hidden_size: context.hidden_size,
@@ -134,10 +133,12 @@ impl Sora {
             gate_schedule: context.protocol.gate_schedule,
             stages,
             stage: 0,
-            thresholds: None,
-            steps: context.protocol.steps,
+            thresholds: Tensor::new(),
             options,
-        })
+        };
+        let (kind, device) = params.options();
+        sora.thresholds = sora.table(context.protocol.steps).to_kind(kind).to_device(device);
+        Ok(sora)
     }
 
     /// Threshold of step `t` (from 0) in the current stage.
@@ -148,21 +149,20 @@ impl Sora {
         }
     }
 
+    /// The thresholds of the run, `[stages or steps]`.
+    fn table(&self, steps: usize) -> Tensor {
+        let values: Vec<f64> = match self.options.variant {
+            Variant::Released => self.stages.clone(),
+            Variant::Paper => (0..steps).map(|t| self.threshold(t)).collect(),
+        };
+        Tensor::from_slice(&values)
+    }
+
     /// The current threshold from a table on the device: no host value enters the step.
-    fn device_threshold(&mut self, step: &StepNumber, gates: &Tensor) -> Tensor {
-        let is_released = self.options.variant == Variant::Released;
-        let (stage, steps) = (self.stage, self.steps);
-        if self.thresholds.is_none() {
-            let values: Vec<f64> = match is_released {
-                true => self.stages.clone(),
-                false => (0..steps).map(|t| self.threshold(t)).collect(),
-            };
-            self.thresholds = Some(Tensor::from_slice(&values).to_kind(gates.kind()).to_device(gates.device()));
-        }
-        match &self.thresholds {
-            Some(table) if is_released => table.get(stage as i64),
-            Some(table) => step.row_of(table),
-            None => gates.new_zeros([], (gates.kind(), gates.device())),
+    fn device_threshold(&self, step: &StepNumber) -> Tensor {
+        match self.options.variant {
+            Variant::Released => self.thresholds.get(self.stage as i64),
+            Variant::Paper => step.row_of(&self.thresholds),
         }
     }
 
@@ -256,7 +256,7 @@ impl Method for Sora {
         if !self.is_thresholded() {
             return;
         }
-        let tau = self.device_threshold(step, &gates);
+        let tau = self.device_threshold(step);
         tch::no_grad(|| {
             let mapped = match self.options.variant {
                 Variant::Released => prox::released(&gates, &tau),

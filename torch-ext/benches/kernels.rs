@@ -3,6 +3,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
+use torch_ext::adamw::{Decay, Update, norm_and_factor};
 use torch_ext::attention::Attention;
 use torch_ext::dropout::{Dropout, Randomness};
 use torch_ext::linear::adapted;
@@ -53,6 +54,31 @@ fn kernels(c: &mut Criterion) {
                 .context()
         });
     }
+    let [values, first, second] = [0, 1, 2].map(|_| Tensor::rand([2_000_000], (Kind::Float, device)));
+    let table = Tensor::from_slice(&[1f32, 1e-3, 1.0]).view([1, 3]).to_device(device);
+    let step = Tensor::zeros([1], (Kind::Int64, device));
+    c.bench_function("clipping and AdamW of 2 million values", |b| {
+        b.iter(|| {
+            let grad = first.copy();
+            let both = norm_and_factor(&[grad.shallow_clone()], 1.0);
+            let moments = [&first, &second];
+            let (betas, decay, factor) = ([0.9, 0.999], Decay::None, &both.get(1));
+            Update {
+                values: &values,
+                grad: &grad,
+                moments,
+                table: &table,
+                step: &step,
+                factor,
+                betas,
+                eps: 1e-8,
+                decay,
+            }
+            .apply()
+            .expect("a device that answers");
+            torch_ext::synchronize(device).expect("a device that answers");
+        });
+    });
 }
 
 criterion_group! {

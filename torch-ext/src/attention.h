@@ -15,6 +15,7 @@ struct Attending {
   int64_t heads;
   double scale;
 
+  // As in kernels/attention.cu, the paddings below, too.
   static constexpr int64_t TILE = 64, BAND = 80, MARGIN = 16;
 
   struct Shape {

@@ -175,7 +175,8 @@ int rb_adamw(const at::Tensor* const* tensors, double beta1, double beta2, doubl
     auto at = [=](int index) { return pointer(*tensors[index]); };
     long count = tensors[0]->numel();
     launch("adamw", "f32", {dim3(parts(count, 256)), dim3(256)}, at(0), at(1), at(2), at(3), at(4), at(5), at(6), count,
-           static_cast<float>(beta1), static_cast<float>(beta2), static_cast<float>(eps), decay);
+           static_cast<float>(1.0 - beta1), static_cast<float>(beta2), static_cast<float>(1.0 - beta2),
+           static_cast<float>(eps), decay);
   });
 }
 

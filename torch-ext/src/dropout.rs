@@ -38,11 +38,6 @@ impl Randomness {
         self.state.size()[0]
     }
 
-    /// One of the runs, sharing its step.
-    pub fn run(&self, index: i64) -> Randomness {
-        Randomness { state: self.state.narrow(0, index, 1) }
-    }
-
     /// Goes on to the next step; can be recorded.
     pub fn advance(&self) {
         let _ = self.state.select(1, 1).g_add_scalar_(1);

@@ -2,7 +2,8 @@
 //
 // A frozen linear and its branch are one bordered matrix, [[W, U], [A, .]]: y = [x | low] [W | U]^T with low = x A^T, and
 // dx = [g | d_low] [W ; A] with d_low = g U. So whoever writes x or g leaves room behind every line, and the branch costs no
-// pass over y or dx of its own. Runs side by side have borders of their own, and their branches are products apart.
+// pass over y or dx of its own. There is one border, and runs side by side would need one each: their branches are products
+// apart.
 #pragma once
 
 #include <ATen/Functions.h>
@@ -51,6 +52,8 @@ struct Adapted {
   Border upper() const { return border(up, whole.narrow(1, in(), rank())); }
   Border lower() const { return border(a, whole.narrow(0, out(), rank())); }
   static Border border(const at::Tensor& from, const at::Tensor& to) {
+    auto aligned = [](const at::Tensor& x) { return reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0; };
+    TORCH_CHECK(from.scalar_type() == to.scalar_type() && aligned(from) && aligned(to), "a branch that cannot be a border");
     return {from.data_ptr(), to.data_ptr(), static_cast<int>(from.size(0)), static_cast<int>(from.size(1)),
             static_cast<int>(to.stride(0))};
   }
@@ -94,7 +97,7 @@ struct Adapted {
 };
 
 struct Layer : torch::autograd::Function<Layer> {
-  // What no gradient goes to: frozen tensors, and what one pass is given.
+  // What one pass is given beside x: what is frozen, and the branches, which autograd sees by themselves.
   struct Given : torch::CustomClassHolder {
     at::Tensor distances, mask, state;
     // Query, key and value as one; attention's output; intermediate; output.
@@ -117,6 +120,7 @@ struct Layer : torch::autograd::Function<Layer> {
       for (auto& norm : norms) norm = {next(), next()};
       heads = numbers[0], length = numbers[1], scale = numbers[2], eps = numbers[3];
       for (int i = 0; i < 3; ++i) drops[i] = {state, static_cast<int64_t>(numbers[4 + 2 * i]), numbers[5 + 2 * i]};
+      if (distances.defined()) distances = distances.contiguous();
       mask = mask.to(linears[0].whole.scalar_type()).contiguous();
     }
 
@@ -160,6 +164,7 @@ struct Layer : torch::autograd::Function<Layer> {
     given->fill(&Adapted::upper);
 
     auto input = given->gathered(x);
+    given->distances.reset();
     auto projected = projection.forward(input, low[0]);
     Wide attended(x.size(0), x.size(1), attention_output.room(), x.options());
     auto of_context = attended.content();

@@ -1,5 +1,5 @@
-//! What tch does not have: synchronisation and memory statistics of a device, CUDA graphs, the TF32 switch, and the parts
-//! of a step that are more than one operation of libtorch, each as one kernel on a GPU and as plain tensors elsewhere.
+//! What tch does not have: synchronisation and memory of a device, CUDA graphs, the TF32 switch, and the parts of a step that
+//! are more than one operation of libtorch, in kernels of our own on a GPU and as plain tensors elsewhere.
 
 pub mod adamw;
 pub mod attention;
@@ -59,10 +59,11 @@ pub fn load_cuda() -> bool {
     // SAFETY: the library is libtorch's own; its initialisers only register kernels.
     let is_here = has_driver
         && !unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null();
-    // Segments that grow leave less between a step's tensors (a tenth of its memory); who configures the allocator decides.
+    // Segments that grow leave less between a step's tensors (a tenth of its memory); who configures the allocator decides,
+    // and under WSL not every driver lets them be mapped.
     let is_configured =
         ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"].iter().any(|name| std::env::var_os(name).is_some());
-    if is_here && !is_configured {
+    if is_here && !is_configured && !Path::new("/dev/dxg").exists() {
         // SAFETY: no pointers cross. A libtorch that refuses keeps its own way.
         let _ = unsafe { rb_let_segments_grow() };
     }

@@ -108,6 +108,9 @@ fn attention() {
             (1, 3, 2, 200, 32, true),
             (2, 2, 2, 72, 32, false),
             (1, 9, 2, 128, 64, true),
+            // Several rows a chunk, the last chunk short, and distances that begin between blocks of eight.
+            (1, 17, 2, 139, 64, true),
+            (2, 9, 2, 77, 32, true),
         ] {
             let lines = runs * (rows + if has_positions { 2 } else { 0 }) * length;
             let inputs = [random(&[lines, 3 * heads * head])];
@@ -132,7 +135,13 @@ fn attention() {
 
 fn clipping_and_adamw() {
     for (decay, scale) in [(Decay::None, 1.0), (Decay::Before, 1e-3), (Decay::After, 1.0)] {
-        let start = [random(&[70_001]), random(&[70_001]) * scale, random(&[70_001]), random(&[70_001]).abs()];
+        // Moments from nothing, so that a rounded decay is seen.
+        let start = [
+            random(&[70_001]),
+            random(&[70_001]) * scale,
+            Tensor::zeros_like(&random(&[70_001])),
+            Tensor::zeros_like(&random(&[70_001])),
+        ];
         let table = Tensor::from_slice(&[0.5f32, 0.5, 0.5, 0.9, 0.1, 1.5]).view([2, 3]);
         let results = [Device::Cpu, GPU].map(|device| {
             let [values, grad, first, second] = start.each_ref().map(|x| x.copy().to_device(device));
@@ -153,7 +162,7 @@ fn clipping_and_adamw() {
         });
         for (index, (want, got)) in results[0].iter().zip(&results[1]).enumerate() {
             let error = ((got - want).abs() / (want.abs() + 1e-3)).max().double_value(&[]);
-            assert!(error < 1e-4, "{decay:?}, result {index}: {error:.1e}");
+            assert!(error < 5e-6, "{decay:?}, result {index}: {error:.1e}");
         }
     }
     let broken = Tensor::from_slice(&[1.0f32, f32::NAN]).to_device(GPU);

@@ -48,12 +48,14 @@ impl World {
         self.write("tiny/vocab.txt", special.iter().chain(&WORDS).map(|w| format!("{w}\n")).collect::<String>());
     }
 
-    /// RTE and SST-2 in the official layout, a few rows each: a label can be told from the words.
+    /// RTE, SST-2 and STS-B in the official layout, a few rows each: a label can be told from the words.
     fn write_glue(&self) {
         self.write("glue/SST-2/train.tsv", sst2(48));
         self.write("glue/SST-2/dev.tsv", sst2(16));
         self.write("glue/RTE/train.tsv", rte(48));
         self.write("glue/RTE/dev.tsv", rte(16));
+        self.write("glue/STS-B/train.tsv", stsb(48));
+        self.write("glue/STS-B/dev.tsv", stsb(16));
     }
 
     /// A recipe for SST-2 of this world; `extra` is appended.
@@ -122,6 +124,16 @@ pub fn sst2(rows: usize) -> String {
         format!("the {} is {word} {} \t{label}\n", WORDS[i % 12], WORDS[(i / 12 + i) % 12])
     };
     std::iter::once("sentence\tlabel\n".to_string()).chain((0..rows).map(row)).collect()
+}
+
+fn stsb(rows: usize) -> String {
+    let row = |i: usize| {
+        let (second, score) = [("good", 5.0), ("fine", 3.2), ("bad", 0.4)][i % 3];
+        let origin = "captions\tfile\t2012\t1\tnone\tnone";
+        format!("{i}\t{origin}\tthe {} is good\ta {second} {}\t{score:.3}\n", WORDS[i % 12], WORDS[(i / 12) % 12])
+    };
+    let names = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore\n";
+    std::iter::once(names.to_string()).chain((0..rows).map(row)).collect()
 }
 
 pub fn rte(rows: usize) -> String {

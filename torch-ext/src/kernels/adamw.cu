@@ -29,16 +29,17 @@ extern "C" __global__ void clip_factor(const float* partial, float* norm_and_fac
   norm_and_factor[1] = factor > 1.0f ? 1.0f : factor;
 }
 
-// `table` holds decay factor, step size and factor of the root of every step; decay: 0 none, 1 before, 2 after the update.
+// `table` holds decay factor, step size and factor of the root of every step; `rest1` and `rest2` are what is left of 1 beside
+// the moments' decays; decay: 0 none, 1 before, 2 after the update.
 extern "C" __global__ void adamw(
     float* values, float* grads, float* first, float* second, const float* table, const long long* step,
-    const float* factor, long count, float beta1, float beta2, float eps, int decay) {
+    const float* factor, long count, float rest1, float beta2, float rest2, float eps, int decay) {
   long i = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
   const float* row = table + 3 * *step;
   float grad = grads[i] * *factor, value = values[i];
   if (decay == 1) value *= row[0];
-  float m = first[i] + (1.0f - beta1) * (grad - first[i]), v = second[i] * beta2 + grad * grad * (1.0f - beta2);
+  float m = first[i] + rest1 * (grad - first[i]), v = second[i] * beta2 + grad * grad * rest2;
   value -= m * row[1] / (sqrtf(v) * row[2] + eps);
   if (decay == 2) value *= row[0];
   grads[i] = grad, first[i] = m, second[i] = v, values[i] = value;

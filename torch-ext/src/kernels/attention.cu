@@ -9,6 +9,7 @@
 // has 16 rows of a tile, w % 4, and half of its columns, w / 4. Tiles are copied to shared memory asynchronously, and a
 // matrix that is sheared (a score's distance is the difference of its row and column) is read as it lies, never made.
 
+// Sizes of shared memory follow from these in attention.h.
 const int THREADS = 256, TILE = 64, HALF = TILE / 2, BAND = 80, DISTANCES = 2 * TILE;
 const int PITCH = HEAD + 8, SQUARE_PITCH = TILE + 8, BAND_PITCH = BAND + 8;
 // Zeros around a square, where a band goes beyond it.
