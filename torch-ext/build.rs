@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    for file in ["shim.cpp", "dropout.cpp", "linear.cpp", "autograd.h", "guarded.h"] {
+    for file in ["shim.cpp", "dropout.cpp", "linear.cpp", "autograd.h", "branch.h", "guarded.h"] {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     println!("cargo:rerun-if-env-changed=LIBTORCH");
@@ -31,7 +31,7 @@ fn main() {
 
 /// A library of its own for CUDA graphs and kernels; an empty file where libtorch has no CUDA half or CUDA's headers are missing.
 fn build_cuda_library(libtorch: &Path) {
-    for file in ["cuda.cpp", "launch.h", "norm.h", "attention.h", "layer.h"] {
+    for file in ["cuda.cpp", "branch.h", "launch.h", "norm.h", "attention.h", "layer.h"] {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     println!("cargo:rerun-if-env-changed=CUDA_HOME");

@@ -16,7 +16,7 @@ pub struct Module {
     variant: &'static CStr,
     sources: &'static [&'static str],
     options: &'static [&'static CStr],
-    kernels: &'static [&'static CStr],
+    kernels: &'static [&'static [&'static CStr]],
 }
 
 const VALUES: &str = include_str!("kernels/values.cuh");
@@ -26,47 +26,30 @@ const LAYER: &str = include_str!("kernels/layer.cu");
 const POSITION_BIAS: &str = include_str!("kernels/position_bias.cu");
 const ATTENTION: &str = include_str!("kernels/attention.cu");
 
+const IN_BOTH: &[&CStr] =
+    &[c"dropout", c"norm_forward", c"norm_backward", c"position_bias_forward", c"position_bias_backward"];
 const FLOAT32: Module = Module {
     variant: c"f32",
     sources: &[VALUES, DROPOUT, POSITION_BIAS, ADAMW],
     options: &[],
-    kernels: &[
-        c"dropout",
-        c"norm_forward",
-        c"norm_backward",
-        c"position_bias_forward",
-        c"position_bias_backward",
-        c"square_sums",
-        c"clip_factor",
-        c"adamw",
-    ],
+    kernels: &[IN_BOTH, &[c"square_sums", c"clip_factor", c"adamw"]],
 };
 const BFLOAT16: Module = Module {
     variant: c"bf16",
     sources: &[VALUES, DROPOUT, POSITION_BIAS, LAYER],
     options: &[c"-DBF16"],
-    kernels: &[
-        c"dropout",
-        c"norm_forward",
-        c"norm_backward",
-        c"position_bias_forward",
-        c"position_bias_backward",
-        c"gather_lines",
-        c"gelu_forward",
-        c"gelu_backward",
-        c"fill_borders",
-    ],
+    kernels: &[IN_BOTH, &[c"gather_lines", c"gelu_forward", c"gelu_backward", c"fill_borders"]],
 };
 const HEADS_OF_64: Module = Module {
     variant: c"64",
     sources: &[VALUES, ATTENTION],
     options: &[c"-DBF16", c"-DHEAD=64"],
-    kernels: &[
+    kernels: &[&[
         c"attention_forward",
         c"attention_backward_keys",
         c"attention_backward_queries",
         c"attention_backward_distances",
-    ],
+    ]],
 };
 /// Every kernel in the variants that are launched.
 pub const MODULES: [Module; 4] =
@@ -79,7 +62,7 @@ const BUILTINS: &str = "libnvrtc-builtins.so.13.0";
 
 static LOADED: AtomicBool = AtomicBool::new(false);
 
-/// Compiles the kernels for a device and loads them; from then on [`are_loaded`].
+/// Compiles the kernels for a device and loads them; from then on they [`serve`].
 ///
 /// # Errors
 /// A build or a machine without CUDA, or without NVRTC.
@@ -97,7 +80,7 @@ pub fn load(device: usize) -> Result<()> {
     });
     for (module, binary) in MODULES.iter().zip(binaries) {
         let binary = binary?;
-        let names: Vec<*const c_char> = module.kernels.iter().map(|name| name.as_ptr()).collect();
+        let names: Vec<*const c_char> = module.kernels.iter().copied().flatten().map(|name| name.as_ptr()).collect();
         let load = functions.load_kernels;
         // SAFETY: the binary is a whole cubin, and the driver copies it; the names outlive the call.
         let code = unsafe {

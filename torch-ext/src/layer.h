@@ -6,12 +6,12 @@
 // apart.
 #pragma once
 
-#include <ATen/Functions.h>
 #include <torch/custom_class.h>
 
 #include <array>
 
 #include "attention.h"
+#include "branch.h"
 #include "norm.h"
 
 namespace {
@@ -47,7 +47,6 @@ struct Adapted {
   bool is_stack() const { return a.dim() == 3; }
   int64_t room() const { return is_stack() ? 0 : rank(); }
   at::Tensor block(int64_t lines, int64_t columns) const { return whole.narrow(0, 0, lines).narrow(1, 0, columns); }
-  at::Tensor stacked(const at::Tensor& x) const { return is_stack() ? x.view({a.size(0), -1, x.size(1)}) : x; }
 
   Border upper() const { return border(up, whole.narrow(1, in(), rank())); }
   Border lower() const { return border(a, whole.narrow(0, out(), rank())); }
@@ -61,9 +60,9 @@ struct Adapted {
   // y; low, in the room behind x or apart, is what the gradient needs.
   at::Tensor forward(const Wide& x, at::Tensor& low) const {
     if (is_stack()) {
-      low = at::matmul(stacked(x.content()), a.transpose(1, 2));
+      low = at::matmul(stacked(x.content(), a), a.transpose(1, 2));
       auto y = at::addmm(bias, x.content(), block(out(), in()).t());
-      stacked(y).baddbmm_(low, up.transpose(1, 2));
+      add_product(y, low, up.transpose(1, 2));
       return y;
     }
     low = x.room();
@@ -73,25 +72,25 @@ struct Adapted {
 
   // d_low, in the room behind the gradient or apart.
   at::Tensor d_low(const Wide& grad) const {
-    if (is_stack()) return at::matmul(stacked(grad.content()), up);
+    if (is_stack()) return at::matmul(stacked(grad.content(), a), up);
     auto d_low = grad.room();
     at::mm_out(d_low, grad.content(), up);
     return d_low;
   }
 
   at::Tensor d_a(const at::Tensor& d_low, const at::Tensor& x) const {
-    return at::matmul(d_low.transpose(-1, -2), stacked(x));
+    return at::matmul(d_low.transpose(-1, -2), stacked(x, a));
   }
 
   at::Tensor d_up(const Wide& grad, const at::Tensor& low) const {
-    return at::matmul(stacked(grad.content()).transpose(-1, -2), low);
+    return at::matmul(stacked(grad.content(), a).transpose(-1, -2), low);
   }
 
   // Adds the gradient of x to `sum`, which may be undefined.
   at::Tensor d_input(const Wide& grad, const at::Tensor& d_low, at::Tensor sum) const {
     auto matrix = block(out() + room(), in());
     sum = sum.defined() ? sum.addmm_(grad.all, matrix) : at::mm(grad.all, matrix);
-    if (is_stack()) stacked(sum).baddbmm_(d_low, a);
+    if (is_stack()) add_product(sum, d_low, a);
     return sum;
   }
 };

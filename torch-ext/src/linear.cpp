@@ -4,19 +4,10 @@
 #include <ATen/Functions.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
-#include "autograd.h"
+#include "branch.h"
 #include "guarded.h"
 
 namespace {
-// y += low up^T, for one run's matrices or a stack of them.
-void add_product(at::Tensor& y, const at::Tensor& left, const at::Tensor& right) {
-  if (left.dim() == 3) {
-    y.view({left.size(0), left.size(1), right.size(2)}).baddbmm_(left, right);
-  } else {
-    y.addmm_(left, right);
-  }
-}
-
 // x weight^T + bias. libtorch gives float32 products on a CPU to MKL; oneDNN, which it gives those in bfloat16, is a tenth
 // faster where the processor is not Intel's.
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
@@ -28,11 +19,6 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::opt
   if (!serves) return at::linear(x, weight, bias);
   at::AutoDispatchBelowADInplaceOrView below;
   return one_dnn->typed<Signature>().call(x, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
-}
-
-// x as the stack of its runs where there are several: [runs, rows, width].
-at::Tensor stacked(const at::Tensor& x, const at::Tensor& a) {
-  return a.dim() == 3 ? x.view({a.size(0), -1, x.size(-1)}) : x;
 }
 
 struct AdaptedLinear : torch::autograd::Function<AdaptedLinear> {
