@@ -31,7 +31,7 @@ fn main() {
 
 /// A library of its own for CUDA graphs and kernels; an empty file where libtorch has no CUDA half or CUDA's headers are missing.
 fn build_cuda_library(libtorch: &Path) {
-    for file in ["cuda.cpp", "branch.h", "launch.h", "norm.h", "attention.h", "layer.h"] {
+    for file in ["cuda.cpp", "branch.h", "launch.h", "norm.h", "attention.h", "layer.h", "split.h"] {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     println!("cargo:rerun-if-env-changed=CUDA_HOME");

@@ -6,6 +6,7 @@ use std::ops::Range;
 use encoders::Site;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
+use torch_ext::importance;
 
 use crate::adapter::Adapters;
 use crate::budget::Budget;
@@ -257,16 +258,14 @@ impl Importance {
         Importance { average: zeros(), uncertainty: zeros(), range: range.clone() }
     }
 
-    /// `I = |w g|; Ī ← β1 Ī + (1-β1) I; Ū ← β2 Ū + (1-β2) |I - Ī|`, with the updated weight and the step's clipped gradient.
-    fn update(&mut self, params: &Params, beta1: f64, beta2: f64) {
+    /// With the updated weight and the step's clipped gradient.
+    fn update(&self, params: &Params, betas: [f64; 2]) -> Result<()> {
         let Some(group) = params.group(GroupKind::Decayed) else {
-            return;
+            return Ok(());
         };
-        let (start, len) = (self.range.start, self.range.end - self.range.start);
-        let values = group.flat.detach().narrow(0, start, len);
-        let now = values.g_mul(&group.flat.grad().narrow(0, start, len)).abs_();
-        let _ = self.average.lerp_(&now, 1.0 - beta1);
-        let _ = self.uncertainty.lerp_(&(now - &self.average).abs_(), 1.0 - beta2);
+        let part = |of: Tensor| of.narrow(0, self.range.start, self.range.end - self.range.start);
+        let (values, grad) = (part(group.flat.detach()), part(group.flat.grad()));
+        Ok(importance::update([&values, &grad], [&self.average, &self.uncertainty], betas)?)
     }
 
     /// The part of a tensor laid out like the averages that belongs to one parameter, in its shape.
@@ -291,33 +290,29 @@ impl Method for AdaLora {
 
     /// γ times the mean over all A and B of the un-squared `||G - I||_F`, G the Gram matrix of the components (spec §2.2).
     fn penalty(&self, views: &Views) -> Option<Tensor> {
-        let norms: Vec<Tensor> = self
-            .stacks
-            .classes
-            .iter()
-            .flat_map(|class| {
-                let a = views.get(class.a);
-                let b = views.get(class.b);
-                [gram_distance(&a.matmul(&a.transpose(1, 2))), gram_distance(&b.transpose(1, 2).matmul(b))]
-            })
-            .collect();
+        let grams_of = |class: &ShapeClass| {
+            let (a, b) = (views.get(class.a), views.get(class.b));
+            [gram(a), gram(&b.transpose(1, 2))]
+        };
+        let grams: Vec<Tensor> = self.stacks.classes.iter().flat_map(grams_of).collect();
         let weight = self.options.gamma / (2 * self.sites.len()) as f64;
-        Some(Tensor::stack(&norms, 0).sum(None::<Kind>) * weight)
+        Some(gram_distance(&Tensor::cat(&grams, 0)) * weight)
     }
 
     /// Importance, then masking when it is due (spec §2.5).
-    fn after_step(&mut self, params: &Params, step: &StepNumber) {
+    fn after_step(&mut self, params: &Params, step: &StepNumber) -> Result<()> {
         tch::no_grad(|| {
             let (scores, mask) = self.due(step.number);
             if scores {
-                self.importance.update(params, self.options.beta1, self.options.beta2);
+                self.importance.update(params, [self.options.beta1, self.options.beta2])?;
             }
             match mask {
                 Mask::None => {}
                 Mask::ByScores => self.mask_by_scores(params, step),
                 Mask::Kept => self.mask(params, &self.kept),
             }
-        });
+            Ok(())
+        })
     }
 
     fn phase(&self, t: usize) -> usize {
@@ -358,6 +353,16 @@ impl Method for AdaLora {
         }
         Ok(())
     }
+}
+
+/// Gram matrices `[k, r, r]` of the lines of a stack `[k, r, d]`, summed part by part: for so few values a product's length is
+/// all that a GPU can share out.
+fn gram(lines: &Tensor) -> Tensor {
+    const PART: i64 = 256;
+    let d = lines.size()[2];
+    let count = if d % PART == 0 { d / PART } else { 1 };
+    let parts = lines.unflatten(2, [count, d / count]).transpose(1, 2);
+    parts.matmul(&parts.transpose(2, 3)).sum_dim_intlist([1].as_slice(), false, None::<Kind>)
 }
 
 /// Sum over a stack of Gram matrices `[k, r, r]` of `||G - I||_F`.

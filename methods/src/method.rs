@@ -136,7 +136,12 @@ pub trait Method {
 
     /// After the optimisers' update of a step, while the clipped gradients of the step are still there. It may ask the host
     /// only for the step's phase.
-    fn after_step(&mut self, _params: &Params, _step: &StepNumber) {}
+    ///
+    /// # Errors
+    /// A failure on the device.
+    fn after_step(&mut self, _params: &Params, _step: &StepNumber) -> Result<()> {
+        Ok(())
+    }
 
     /// Stages of the method's schedule.
     fn stages(&self) -> usize {

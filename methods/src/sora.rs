@@ -249,12 +249,12 @@ impl Method for Sora {
     }
 
     /// The threshold, right after the gates' Adam update (spec §3.3).
-    fn after_step(&mut self, params: &Params, step: &StepNumber) {
+    fn after_step(&mut self, params: &Params, step: &StepNumber) -> Result<()> {
         let Some(gates) = params.group(GroupKind::Gates).map(|g| g.flat.detach()) else {
-            return;
+            return Ok(());
         };
         if !self.is_thresholded() {
-            return;
+            return Ok(());
         }
         let tau = self.device_threshold(step);
         tch::no_grad(|| {
@@ -264,6 +264,7 @@ impl Method for Sora {
             };
             gates.shallow_clone().copy_(&mapped);
         });
+        Ok(())
     }
 
     fn phase(&self, _t: usize) -> usize {

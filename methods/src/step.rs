@@ -130,7 +130,7 @@ impl Step {
         for (group, optimizer) in self.params.groups().iter().zip(&mut self.optimizers) {
             optimizer.step(&group.flat, &group.flat.grad(), &factor, &self.step)?;
         }
-        self.method.after_step(&self.params, &self.step);
+        self.method.after_step(&self.params, &self.step)?;
         for group in self.params.groups() {
             group.flat.shallow_clone().zero_grad();
         }

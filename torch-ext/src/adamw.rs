@@ -18,7 +18,7 @@ pub enum Decay {
 /// The joint norm of gradients and `min(1, bound / (norm + 1e-6))`, `[2]`.
 pub fn norm_and_factor(grads: &[Tensor], bound: f64) -> Tensor {
     let first = &grads[0];
-    if has_kernel(first) {
+    if kernels::serve_float32(first) {
         let pointers: Vec<_> = grads.iter().map(pointer).collect();
         return taken(|out| {
             let functions = cuda::functions()?;
@@ -60,7 +60,7 @@ impl Update<'_> {
     /// # Errors
     /// A failure on the device.
     pub fn apply(&self) -> crate::Result<()> {
-        if !has_kernel(self.values) {
+        if !kernels::serve_float32(self.values) {
             self.plain();
             return Ok(());
         }
@@ -90,8 +90,4 @@ impl Update<'_> {
             let _ = values.g_mul_(decay);
         }
     }
-}
-
-fn has_kernel(x: &Tensor) -> bool {
-    x.kind() == Kind::Float && kernels::serve(x)
 }

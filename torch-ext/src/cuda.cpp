@@ -2,6 +2,7 @@
 // libtorch_cuda to be loaded, and a machine without either still runs everything else. Every function gives 0, or -1 with
 // the message in rb_cuda_error().
 
+#include <ATen/Context.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAFunctions.h>
 
@@ -11,6 +12,7 @@
 #include "guarded.h"
 #include "layer.h"
 #include "norm.h"
+#include "split.h"
 
 namespace {
 using torch::autograd::AutogradContext;
@@ -118,6 +120,8 @@ int rb_kernels_load(const char* module, const char* variant, const char* const* 
       }
       kernels[std::string(names[i]) + " " + variant] = function;
     }
+    // Products of float16 stand for float32 ones (split.h).
+    at::globalContext().setAllowFP16ReductionCuBLAS(false);
   });
 }
 
@@ -129,6 +133,13 @@ int rb_cuda_dropout(
     const at::Tensor* x, const at::Tensor* state, long long place, double rate, long long lines, long long first,
     long long pitch, at::Tensor** out) {
   return guarded([=] { *out = new at::Tensor(Dropout::apply(*x, *state, place, rate, lines, first, pitch)); });
+}
+
+// In float32.
+int rb_split_linear(
+    const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* a, const at::Tensor* up,
+    at::Tensor** out) {
+  return guarded([=] { *out = new at::Tensor(AdaptedLinear<SplitProducts>::apply(*x, *weight, *bias, *a, *up)); });
 }
 
 int rb_drop_add_norm(
@@ -167,6 +178,16 @@ int rb_clip(const at::Tensor* const* grads, int count, double bound, at::Tensor*
     launch("clip_factor", "f32", {dim3(1), dim3(256)}, pointer(partial), pointer(result), count * BLOCKS,
            static_cast<float>(bound));
     *out = new at::Tensor(result);
+  });
+}
+
+// Average and uncertainty of |values * grads|.
+int rb_importance(const at::Tensor* const* tensors, double beta1, double beta2) {
+  return guarded([=] {
+    auto at = [=](int index) { return pointer(*tensors[index]); };
+    long count = tensors[0]->numel();
+    launch("importance", "f32", {dim3(parts(count, 256)), dim3(256)}, at(0), at(1), at(2), at(3), count,
+           static_cast<float>(1.0 - beta1), static_cast<float>(1.0 - beta2));
   });
 }
 

@@ -19,12 +19,16 @@ pub(crate) type Dropout =
 /// x, residual, weight, bias, state: place, rate, epsilon, length.
 type DropAddNorm =
     unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_longlong, f64, f64, c_longlong, Out) -> c_int;
+/// x, weight, bias, A, U.
+type AdaptedLinear = unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, Out) -> c_int;
 /// What is projected, mask, state: place, rate, heads, scale.
 type Attention = unsafe extern "C" fn(Handle, Handle, Handle, c_longlong, f64, c_longlong, f64, Out) -> c_int;
 /// Tensors and numbers of a layer, as layer.h reads them.
 type Layer = unsafe extern "C" fn(*const Handle, *const f64, Out) -> c_int;
 /// Gradients, how many, bound.
 type Clip = unsafe extern "C" fn(*const Handle, c_int, f64, Out) -> c_int;
+/// Values, gradient, average, uncertainty: decays of the averages.
+type Importance = unsafe extern "C" fn(*const Handle, f64, f64) -> c_int;
 /// Values, gradient, moments, table, step, factor: decays of the moments, epsilon, where weight decay comes in.
 type AdamW = unsafe extern "C" fn(*const Handle, f64, f64, f64, c_int) -> c_int;
 
@@ -39,11 +43,13 @@ pub(crate) struct Functions {
     pub load_kernels: unsafe extern "C" fn(*const c_char, *const c_char, *const *const c_char, c_int) -> c_int,
     pub position_bias: unsafe extern "C" fn(Handle, Handle, Handle, Out) -> c_int,
     pub dropout: Dropout,
+    pub split_linear: AdaptedLinear,
     pub drop_add_norm: DropAddNorm,
     pub attention: Attention,
     pub layer: Layer,
     pub clip: Clip,
     pub adamw: AdamW,
+    pub importance: Importance,
     pub architecture: unsafe extern "C" fn(c_int, *mut c_int) -> c_int,
 }
 
@@ -104,11 +110,13 @@ fn load() -> std::result::Result<Functions, String> {
             load_kernels: typed(find(c"rb_kernels_load")?),
             position_bias: typed(find(c"rb_position_bias")?),
             dropout: typed(find(c"rb_cuda_dropout")?),
+            split_linear: typed(find(c"rb_split_linear")?),
             drop_add_norm: typed(find(c"rb_drop_add_norm")?),
             attention: typed(find(c"rb_attention")?),
             layer: typed(find(c"rb_layer")?),
             clip: typed(find(c"rb_clip")?),
             adamw: typed(find(c"rb_adamw")?),
+            importance: typed(find(c"rb_importance")?),
             architecture: typed(find(c"rb_architecture")?),
         })
     }

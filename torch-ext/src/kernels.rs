@@ -21,6 +21,7 @@ pub struct Module {
 
 const VALUES: &str = include_str!("kernels/values.cuh");
 const DROPOUT: &str = include_str!("kernels/dropout.cu");
+const SPLIT: &str = include_str!("kernels/split.cu");
 const ADAMW: &str = include_str!("kernels/adamw.cu");
 const LAYER: &str = include_str!("kernels/layer.cu");
 const POSITION_BIAS: &str = include_str!("kernels/position_bias.cu");
@@ -30,9 +31,9 @@ const IN_BOTH: &[&CStr] =
     &[c"dropout", c"norm_forward", c"norm_backward", c"position_bias_forward", c"position_bias_backward"];
 const FLOAT32: Module = Module {
     variant: c"f32",
-    sources: &[VALUES, DROPOUT, POSITION_BIAS, ADAMW],
+    sources: &[VALUES, DROPOUT, POSITION_BIAS, SPLIT, ADAMW],
     options: &[],
-    kernels: &[IN_BOTH, &[c"square_sums", c"clip_factor", c"adamw"]],
+    kernels: &[IN_BOTH, &[c"split_lines", c"unscale", c"square_sums", c"clip_factor", c"adamw", c"importance"]],
 };
 const BFLOAT16: Module = Module {
     variant: c"bf16",
@@ -95,6 +96,11 @@ pub fn load(device: usize) -> Result<()> {
 /// Whether the kernels compute with a tensor.
 pub(crate) fn serve(x: &Tensor) -> bool {
     x.device().is_cuda() && matches!(x.kind(), Kind::Float | Kind::BFloat16) && LOADED.load(Ordering::Relaxed)
+}
+
+/// Whether those that are there in float32 only do.
+pub(crate) fn serve_float32(x: &Tensor) -> bool {
+    x.kind() == Kind::Float && serve(x)
 }
 
 /// NVRTC's functions.

@@ -6,6 +6,7 @@ pub mod attention;
 pub mod cuda;
 pub mod dropout;
 pub mod graph;
+pub mod importance;
 pub mod kernels;
 pub mod layer;
 pub mod linear;
@@ -13,6 +14,7 @@ pub mod norm;
 
 use std::ffi::{CStr, c_char, c_int, c_longlong};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::Device;
 
@@ -133,11 +135,14 @@ fn peak_resident() -> Result<u64> {
     kib.map(|kib| kib * 1024).ok_or_else(|| Error::Memory("it has no VmHWM".into()))
 }
 
+static IS_TF32_ALLOWED: AtomicBool = AtomicBool::new(false);
+
 /// Whether float32 matrix products on a GPU may use TF32.
 ///
 /// # Errors
 /// libtorch's.
 pub fn allow_tf32(allow: bool) -> Result<()> {
+    IS_TF32_ALLOWED.store(allow, Ordering::Relaxed);
     // SAFETY: a plain boolean crosses.
     checked(unsafe { rb_allow_tf32(allow) })
 }

@@ -1,7 +1,5 @@
-// A frozen linear with a low-rank branch, as one differentiable function: what would be a sum of two gradients is the second
-// product's own, and nothing but the branch's narrow middle is kept.
+// A frozen linear with a low-rank branch by libtorch's own products.
 
-#include <ATen/Functions.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include "branch.h"
@@ -21,30 +19,18 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::opt
   return one_dnn->typed<Signature>().call(x, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
 }
 
-struct AdaptedLinear : torch::autograd::Function<AdaptedLinear> {
-  static at::Tensor forward(
-      torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-      const at::Tensor& a, const at::Tensor& up) {
+struct Plain {
+  static at::Tensor output(
+      const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& low, const at::Tensor& up) {
     auto y = product(x, weight, bias);
-    auto low = at::matmul(stacked(x, a), a.transpose(-1, -2));
     add_product(y, low, up.transpose(-1, -2));
-    context->save_for_backward({x, weight, a, up, low});
     return y;
   }
-  static torch::autograd::variable_list backward(
-      torch::autograd::AutogradContext* context, torch::autograd::variable_list grads) {
-    auto saved = context->get_saved_variables();
-    const auto &x = saved[0], &weight = saved[1], &a = saved[2], &up = saved[3], &low = saved[4];
-    auto grad = grads[0].contiguous(), of_runs = stacked(grad, a);
-    auto d_low = at::matmul(of_runs, up);
-    auto d_up = at::matmul(of_runs.transpose(-1, -2), low);
-    auto d_a = at::matmul(d_low.transpose(-1, -2), stacked(x, a));
-    at::Tensor d_x;
-    if (context->needs_input_grad(0)) {
-      d_x = product(grad, weight.t(), std::nullopt);
-      add_product(d_x, d_low, a);
-    }
-    return {d_x, at::Tensor(), at::Tensor(), d_a, d_up};
+
+  static at::Tensor input(const at::Tensor& grad, const at::Tensor& weight, const at::Tensor& d_low, const at::Tensor& a) {
+    auto d_x = product(grad, weight.t(), std::nullopt);
+    add_product(d_x, d_low, a);
+    return d_x;
   }
 };
 }  // namespace
@@ -54,6 +40,6 @@ extern "C" {
 int rb_adapted_linear(
     const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* a, const at::Tensor* up,
     at::Tensor** out) {
-  return guarded([=] { *out = new at::Tensor(AdaptedLinear::apply(*x, *weight, *bias, *a, *up)); });
+  return guarded([=] { *out = new at::Tensor(AdaptedLinear<Plain>::apply(*x, *weight, *bias, *a, *up)); });
 }
 }

@@ -133,7 +133,7 @@ fn attention() {
     }
 }
 
-fn clipping_and_adamw() {
+fn clipping_adamw_and_importance() {
     for (decay, scale) in [(Decay::None, 1.0), (Decay::Before, 1e-3), (Decay::After, 1.0)] {
         // Moments from nothing, so that a rounded decay is seen.
         let start = [
@@ -165,8 +165,56 @@ fn clipping_and_adamw() {
             assert!(error < 5e-6, "{decay:?}, result {index}: {error:.1e}");
         }
     }
+    let start = [0, 1, 2, 3].map(|_| random(&[70_001]));
+    let averages = [Device::Cpu, GPU].map(|device| {
+        let [values, grad, average, uncertainty] = start.each_ref().map(|x| x.copy().to_device(device));
+        torch_ext::importance::update([&values, &grad], [&average, &uncertainty], [0.85, 0.9]).unwrap();
+        [average, uncertainty].map(|x| x.to_device(Device::Cpu))
+    });
+    for (want, got) in averages[0].iter().zip(&averages[1]) {
+        assert!((got - want).abs().max().double_value(&[]) < 1e-6);
+    }
     let broken = Tensor::from_slice(&[1.0f32, f32::NAN]).to_device(GPU);
     assert!(norm_and_factor(&[broken], 1.0).isnan().all().int64_value(&[]) == 1);
+}
+
+/// Products made of three in float16 are as near to those of doubles as libtorch's own in float32 are.
+fn float32_products() {
+    for (lines, [d_in, d_out], r, spread) in
+        [(4096, [768, 3072], 8, 0.0), (300, [3072, 768], 8, 3.0), (129, [768, 768], 12, 6.0), (7, [36, 20], 4, 0.0)]
+    {
+        // Lines and columns of very different sizes, and some lines of nothing.
+        let wide = |shape: &[i64; 2], by: f64| random(shape) * (random(&[shape[0], 1]) * by).exp();
+        let x = wide(&[lines, d_in], spread) * (random(&[1, d_in]) * (spread / 3.0)).exp();
+        let _ = x.get(0).zero_();
+        let given = [x, wide(&[d_out, d_in], spread / 3.0) * 0.05, random(&[d_out]), random(&[r, d_in]), random(&[d_out, r])];
+        let factor = wide(&[lines, d_out], spread).to_device(GPU);
+        let results = |kind: Kind, linear: &dyn Fn(&[Tensor]) -> Tensor| {
+            let on_gpu: Vec<Tensor> = given.iter().map(|x| x.to_device(GPU).to_kind(kind)).collect();
+            let x = on_gpu[0].set_requires_grad(true);
+            let y = linear(&on_gpu);
+            let grad = Tensor::run_backward(&[(&y * &factor.to_kind(kind)).sum(None::<Kind>)], &[&x], false, false);
+            [y.detach(), grad[0].shallow_clone()].map(|x| x.to_kind(Kind::Double))
+        };
+        let plain = |t: &[Tensor]| t[0].linear(&t[1], Some(&t[2])) + t[0].matmul(&t[3].tr()).matmul(&t[4].tr());
+        let want = results(Kind::Double, &plain);
+        let libtorch = results(Kind::Float, &plain);
+        let ours = results(Kind::Float, &|t| torch_ext::linear::adapted(&t[0], [&t[1], &t[2]], [&t[3], &t[4]]));
+        for (index, name) in ["output", "gradient"].into_iter().enumerate() {
+            // Relative to the sizes of what is summed, value by value.
+            let error = |got: &Tensor| {
+                let sizes = want[index].square().mean_dim(-1, true, None::<Kind>).sqrt() + 1e-300;
+                let relative = (got - &want[index]).abs() / sizes;
+                (relative.square().mean(None::<Kind>).sqrt().double_value(&[]), relative.max().double_value(&[]))
+            };
+            let ((ours, worst), (theirs, their_worst)) = (error(&ours[index]), error(&libtorch[index]));
+            let what = format!("{name} of {lines} x {d_in} -> {d_out}");
+            eprintln!("{what}: {ours:.1e} (at most {worst:.1e}), libtorch's {theirs:.1e} ({their_worst:.1e})");
+            // A sum of few large terms has the bits of its parts, 22 or 23, and not 24.
+            let is_near = ours <= 2.0 * theirs && worst <= 6.0 * their_worst;
+            assert!(is_near, "{name}: {ours:.1e} against {theirs:.1e}, at most {worst:.1e} against {their_worst:.1e}");
+        }
+    }
 }
 
 /// Frozen parts of a layer as the linears' weights and biases, and the LayerNorms.
@@ -274,9 +322,10 @@ fn kernels_compute_what_plain_tensors_compute() {
     if has_gpu() {
         dropout();
         adapted_linear();
+        float32_products();
         dropout_residual_and_layer_norm();
         attention();
-        clipping_and_adamw();
+        clipping_adamw_and_importance();
         layer();
     }
 }

@@ -1,4 +1,4 @@
-// Clipping and AdamW of flat float32 values, as adamw.rs has them with plain tensors.
+// Clipping, AdamW and importance of flat float32 values, as adamw.rs and importance.rs have them with plain tensors.
 
 // The sum of a block's values, for its first thread, in one order.
 __device__ float block_sum(float value) {
@@ -43,4 +43,15 @@ extern "C" __global__ void adamw(
   value -= m * row[1] / (sqrtf(v) * row[2] + eps);
   if (decay == 2) value *= row[0];
   grads[i] = grad, first[i] = m, second[i] = v, values[i] = value;
+}
+
+// AdaLoRA's averages of the importance |w g| and of its distance from that average; `rest1` and `rest2` as above.
+extern "C" __global__ void importance(
+    const float* values, const float* grads, float* average, float* uncertainty, long count, float rest1, float rest2) {
+  long i = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  float now = fabsf(values[i] * grads[i]), mean = average[i], distance = uncertainty[i];
+  mean += rest1 * (now - mean);
+  average[i] = mean;
+  uncertainty[i] = distance + rest2 * (fabsf(now - mean) - distance);
 }
