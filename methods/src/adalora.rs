@@ -290,11 +290,7 @@ impl Method for AdaLora {
 
     /// γ times the mean over all A and B of the un-squared `||G - I||_F`, G the Gram matrix of the components (spec §2.2).
     fn penalty(&self, views: &Views) -> Option<Tensor> {
-        let grams_of = |class: &ShapeClass| {
-            let (a, b) = (views.get(class.a), views.get(class.b));
-            [gram(a), gram(&b.transpose(1, 2))]
-        };
-        let grams: Vec<Tensor> = self.stacks.classes.iter().flat_map(grams_of).collect();
+        let grams: Vec<Tensor> = self.stacks.classes.iter().flat_map(|class| grams(class, views)).collect();
         let weight = self.options.gamma / (2 * self.sites.len()) as f64;
         Some(gram_distance(&Tensor::cat(&grams, 0)) * weight)
     }
@@ -355,14 +351,23 @@ impl Method for AdaLora {
     }
 }
 
-/// Gram matrices `[k, r, r]` of the lines of a stack `[k, r, d]`, summed part by part: for so few values a product's length is
-/// all that a GPU can share out.
-fn gram(lines: &Tensor) -> Tensor {
+/// A and B of a shape, `[k, r, d_in]` and `[k, d_out, r]`, give their Gram matrices `[k, r, r]`, summed part by part: for so few
+/// values a product's length is all that a GPU can share out.
+fn grams(class: &ShapeClass, views: &Views) -> [Tensor; 2] {
+    let (a, b) = (views.get(class.a), views.get(class.b));
+    let ([k, r, d_in], d_out) = ([0, 1, 2].map(|dim| a.size()[dim]), b.size()[1]);
+    let lines_of_a = a.view([k, r, parts(d_in), -1]).transpose(1, 2).flatten(0, 1);
+    let lines_of_b = b.view([k * parts(d_out), -1, r]).transpose(1, 2);
+    [lines_of_a, lines_of_b].map(|lines| {
+        let of_parts = lines.bmm(&lines.transpose(1, 2)).view([k, -1, r, r]);
+        of_parts.sum_dim_intlist([1].as_slice(), false, None::<Kind>)
+    })
+}
+
+/// Parts of a sum over so many values.
+fn parts(values: i64) -> i64 {
     const PART: i64 = 256;
-    let d = lines.size()[2];
-    let count = if d % PART == 0 { d / PART } else { 1 };
-    let parts = lines.unflatten(2, [count, d / count]).transpose(1, 2);
-    parts.matmul(&parts.transpose(2, 3)).sum_dim_intlist([1].as_slice(), false, None::<Kind>)
+    if values % PART == 0 { values / PART } else { 1 }
 }
 
 /// Sum over a stack of Gram matrices `[k, r, r]` of `||G - I||_F`.
