@@ -6,7 +6,7 @@ use torch_ext::dropout::{Dropout, Randomness};
 
 use crate::checkpoint::Reader;
 use crate::config::Config;
-use crate::encoder::{Encoder, Inputs};
+use crate::encoder::{Each, Encoder, Inputs};
 use crate::error::Result;
 use crate::head::{Head, linear};
 use crate::parts::{BERT_SITES, Dims, Norm, Table, Trunk};
@@ -86,7 +86,7 @@ impl Encoder for Bert {
         self.trunk.drop_embeddings(&self.norm.forward(&sum, pass), pass)
     }
 
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: &mut dyn FnMut(&Tensor)) -> Tensor {
+    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: Each) -> Tensor {
         self.trunk.self_attended(embedded, inputs, pass, each)
     }
 

@@ -15,10 +15,10 @@ use torch_ext::dropout::{Dropout, Randomness};
 
 use crate::checkpoint::Reader;
 use crate::config::Config;
-use crate::encoder::{Encoder, Inputs};
+use crate::encoder::{Each, Encoder, Inputs};
 use crate::error::Result;
 use crate::head::{Head, linear};
-use crate::parts::{Dims, Norm, Scores, SiteNames, Table, Trunk, additive_mask};
+use crate::parts::{Dims, Norm, SiteNames, Table, Trunk};
 use crate::registry::Entry;
 use crate::site::Pass;
 use crate::site::place::{self, InLayer};
@@ -224,14 +224,12 @@ impl Encoder for DebertaV3 {
         self.trunk.drop_embeddings(&embedded, pass)
     }
 
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: &mut dyn FnMut(&Tensor)) -> Tensor {
-        let mask = additive_mask(&inputs.mask, embedded.kind());
+    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: Each) -> Tensor {
         let distances = self.distances(inputs.ids.size()[1], embedded.device());
         let (first, count) = distances.rows;
         let relative = self.relative_norm.forward(&self.relative.0.of(pass).narrow(0, first, count), pass);
-        let scores = Scores { mask: &mask, scale: self.score_scale().recip() };
         let of_layer = |layer: usize| Some(self.drop_distances(&relative, &distances, layer, pass));
-        self.trunk.forward(embedded, &scores, pass, of_layer, each)
+        self.trunk.forward(embedded, inputs, self.score_scale().recip(), pass, of_layer, each)
     }
 
     fn head(&self, outputs: i64, seed: i64) -> Head {

@@ -11,11 +11,16 @@ use crate::site::{Pass, Site};
 pub struct Inputs {
     /// Token ids, `[rows, length]`, int64.
     pub ids: Tensor,
-    /// 1 for a token, 0 for padding, `[rows, length]`, int64.
+    /// 1 for a token, 0 for padding, which is at the end of a row, `[rows, length]`, int64.
     pub mask: Tensor,
     /// Segment ids, `[rows, length]`, int64.
     pub type_ids: Tensor,
+    /// Lines for the tokens of all rows, as many as there are or more, where padding need not be computed.
+    pub lines: Option<i64>,
 }
+
+/// Whoever looks at every layer's output, `[rows, length, hidden]`.
+pub type Each<'a> = Option<&'a mut dyn FnMut(&Tensor)>;
 
 /// A frozen encoder with named sites.
 pub trait Encoder {
@@ -49,19 +54,19 @@ pub trait Encoder {
     fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor;
 
     /// The last layer's output for the embeddings' output, `[rows, length, hidden]`; `each` sees every layer's.
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: &mut dyn FnMut(&Tensor)) -> Tensor;
+    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: Each) -> Tensor;
 
     /// Embeddings' output followed by every layer's output, each `[rows, length, hidden]`.
     fn hidden_states(&self, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
         let mut states = vec![self.embeddings(inputs, pass)];
         let embedded = states[0].shallow_clone();
-        let _last = self.layers(&embedded, inputs, pass, &mut |state| states.push(state.shallow_clone()));
+        let _last = self.layers(&embedded, inputs, pass, Some(&mut |state| states.push(state.shallow_clone())));
         states
     }
 
-    /// The last of [`Encoder::hidden_states`]; the others are not kept.
+    /// The last of [`Encoder::hidden_states`]; the others are not kept, and what stands for padding is of no use.
     fn last_hidden(&self, inputs: &Inputs, pass: Pass) -> Tensor {
-        self.layers(&self.embeddings(inputs, pass), inputs, pass, &mut |_| ())
+        self.layers(&self.embeddings(inputs, pass), inputs, pass, None)
     }
 
     /// Classification head for `outputs` outputs, with the pre-trained pooler where the checkpoint has one and new

@@ -14,7 +14,7 @@ pub mod roberta;
 pub mod site;
 
 pub use config::Config;
-pub use encoder::{Encoder, Inputs};
+pub use encoder::{Each, Encoder, Inputs};
 pub use error::{Error, Result};
 pub use head::{Head, HeadParam};
 pub use parts::Trunk;

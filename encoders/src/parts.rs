@@ -4,13 +4,14 @@ use serde_json::json;
 use tch::{Kind, Tensor};
 use torch_ext::attention::Attention;
 use torch_ext::dropout::Dropout;
-use torch_ext::layer::{Adapted, room};
+use torch_ext::layer::{self, Adapted, room};
+use torch_ext::layout::Layout;
 use torch_ext::linear::adapted;
 use torch_ext::norm::drop_add_norm;
 
 use crate::checkpoint::Reader;
 use crate::config::Config;
-use crate::encoder::Inputs;
+use crate::encoder::{Each, Inputs};
 use crate::error::Result;
 use crate::site::place::{self, InLayer};
 use crate::site::{Pass, Site, SiteKind};
@@ -272,47 +273,91 @@ impl Trunk {
     }
 
     /// The last layer's output, `[rows, length, hidden]`, after `each` has seen every layer's; `distances` are a layer's
-    /// relative embeddings ([`torch_ext::layer::Layer::distances`]), where it has any. Within, rows and length are one
-    /// dimension, so that every linear is a plain product.
+    /// relative embeddings ([`torch_ext::layer::Layer::distances`]), where it has any, and `scale` the factor of the scores.
+    /// Within, rows and length are one dimension, so that every linear is a plain product; where a layer is one function, and
+    /// nobody wants to see it, the dimension may have tokens alone.
     pub(crate) fn forward(
         &self,
         embedded: &Tensor,
-        scores: &Scores,
+        inputs: &Inputs,
+        scale: f64,
         pass: Pass,
         distances: impl Fn(usize) -> Option<Tensor>,
-        each: &mut dyn FnMut(&Tensor),
+        each: Each,
     ) -> Tensor {
         let whole = embedded.size();
-        let mut x = embedded.reshape([-1, self.dims.hidden]);
-        for (index, layer) in self.layers.iter().enumerate() {
+        let x = embedded.reshape([-1, self.dims.hidden]);
+        let input = |index: usize| {
             let sites = &self.sites[index * KINDS.len()..(index + 1) * KINDS.len()];
-            let distances = distances(index);
-            let input = LayerInput { x: &x, distances: distances.as_ref(), scores, index, layer, sites, pass };
-            x = self.layer(input);
-            each(&x.view(whole.as_slice()));
-        }
-        x.view(whole.as_slice())
+            LayerInput { distances: distances(index), scale, index, layer: &self.layers[index], sites, pass }
+        };
+        let layers = 0..self.layers.len();
+        let branches: Option<Vec<Branches>> = layers.clone().map(|index| self.branches(index, pass)).collect();
+        let serve = |branches: &Vec<Branches>| branches.iter().all(|of| layer::serves(&x, self.dims.heads, of));
+        let last = match (branches.filter(serve), each) {
+            (Some(branches), None) => {
+                let layout = match inputs.lines {
+                    Some(lines) => Layout::packed(&inputs.mask, lines),
+                    None => Layout::padded(additive_mask(&inputs.mask, x.kind())),
+                };
+                let next = |x, index| self.layer_as_one(&x, input(index), &branches[index], &layout);
+                layout.unpack(&layers.fold(layout.pack(&x), next))
+            }
+            (_, mut each) => {
+                let mask = additive_mask(&inputs.mask, x.kind());
+                layers.fold(x, |x, index| {
+                    let x = self.layer(&x, input(index), &mask);
+                    if let Some(each) = &mut each {
+                        each(&x.view(whole.as_slice()));
+                    }
+                    x
+                })
+            }
+        };
+        last.view(whole.as_slice())
     }
 
-    fn layer(&self, input: LayerInput) -> Tensor {
-        let LayerInput { x, index, layer, sites, pass, scores, .. } = input;
-        let dropouts = [
+    /// The branches of a layer's linears, where each of them has one and nothing else of it is trained.
+    fn branches<'a>(&self, index: usize, pass: Pass<'a>) -> Option<Branches<'a>> {
+        if self.layers[index].weights().any(|weight| pass.attach.weight(weight.index).is_some()) {
+            return None;
+        }
+        let sites = &self.sites[index * KINDS.len()..(index + 1) * KINDS.len()];
+        let branch = |site: usize| pass.attach.low_rank(&sites[site]);
+        Some([pass.attach.joined(&sites[..PROJECTED])?, branch(3)?, branch(4)?, branch(5)?])
+    }
+
+    /// Of attention's weights, attention's output, and the output of a layer.
+    fn dropouts<'a>(&self, index: usize, pass: Pass<'a>) -> [Dropout<'a>; 3] {
+        [
             pass.dropout(place::of_layer(index, InLayer::Weights), self.dims.attention_dropout),
             pass.dropout(place::of_layer(index, InLayer::AttentionOutput), self.dims.dropout),
             pass.dropout(place::of_layer(index, InLayer::Output), self.dims.dropout),
-        ];
-        if let Some(out) = input.as_one(&self.dims, dropouts) {
-            return out;
-        }
-        let [of_weights, of_attention, of_output] = dropouts;
-        let length = scores.mask.size()[3];
+        ]
+    }
+
+    /// A layer as one function of `x` `[lines, hidden]`.
+    fn layer_as_one(&self, x: &Tensor, input: LayerInput, branches: &Branches, layout: &Layout) -> Tensor {
+        let LayerInput { distances, scale, index, layer, pass, .. } = &input;
+        let linears = std::array::from_fn(|i| layer.joined[i].adapted(branches[i]));
+        let norms = [&layer.attention_norm, &layer.output_norm].map(|norm| [&norm.weight.tensor, &norm.bias.tensor]);
+        let dropouts = self.dropouts(*index, *pass);
+        let (eps, heads, scale, distances) = (self.dims.eps, self.dims.heads, *scale, distances.as_ref());
+        layer::Layer { x, distances, layout, linears, norms, eps, heads, scale, dropouts }.output()
+    }
+
+    /// A layer operation by operation, of `x` `[rows * length, hidden]`; the mask is added to the scores.
+    fn layer(&self, x: &Tensor, input: LayerInput, mask: &Tensor) -> Tensor {
+        let LayerInput { scale, index, layer, sites, pass, .. } = input;
+        let [of_weights, of_attention, of_output] = self.dropouts(index, pass);
+        let length = mask.size()[3];
         let [.., attention_output, intermediate, output] = &layer.linears;
         let context = Attention {
-            projected: &input.projected(),
+            projected: &input.projected(x),
             has_positions: input.distances.is_some(),
-            mask: scores.mask,
+            mask,
             heads: self.dims.heads,
-            scale: scores.scale,
+            scale,
             dropout: of_weights,
         };
         let attended = attention_output.forward(&sites[3], &context.context(), pass);
@@ -322,16 +367,9 @@ impl Trunk {
     }
 
     /// [`Trunk::forward`] with plain self-attention, as BERT and RoBERTa have it.
-    pub(crate) fn self_attended(
-        &self,
-        embedded: &Tensor,
-        inputs: &Inputs,
-        pass: Pass,
-        each: &mut dyn FnMut(&Tensor),
-    ) -> Tensor {
-        let mask = additive_mask(&inputs.mask, embedded.kind());
+    pub(crate) fn self_attended(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: Each) -> Tensor {
         let scale = ((self.dims.hidden / self.dims.heads) as f64).sqrt().recip();
-        self.forward(embedded, &Scores { mask: &mask, scale }, pass, |_| None, each)
+        self.forward(embedded, inputs, scale, pass, |_| None, each)
     }
 
     /// Dropout of the embeddings `[runs * rows, length, hidden]`.
@@ -340,18 +378,13 @@ impl Trunk {
     }
 }
 
-/// How scores are made of products: scaled, then masked (`[rows, 1, 1, length]`).
-pub(crate) struct Scores<'a> {
-    pub mask: &'a Tensor,
-    pub scale: f64,
-}
+/// A and U of the branches of a layer's linears: of query, key and value as one, and of the other three.
+type Branches<'a> = [[&'a Tensor; 2]; TOGETHER.len()];
 
-/// What one layer works on: `x` is `[rows * length, hidden]`.
-#[derive(Clone, Copy)]
+/// What one layer works with beside its hidden states; `scale` is the factor of the scores.
 struct LayerInput<'a> {
-    x: &'a Tensor,
-    distances: Option<&'a Tensor>,
-    scores: &'a Scores<'a>,
+    distances: Option<Tensor>,
+    scale: f64,
     index: usize,
     layer: &'a Layer,
     sites: &'a [Site],
@@ -359,42 +392,13 @@ struct LayerInput<'a> {
 }
 
 impl LayerInput<'_> {
-    /// The layer as one function, where every linear has a low-rank branch and nothing else is trained.
-    fn as_one(&self, dims: &Dims, dropouts: [Dropout; 3]) -> Option<Tensor> {
-        let LayerInput { x, distances, scores, layer, sites, pass, .. } = *self;
-        if layer.weights().any(|weight| pass.attach.weight(weight.index).is_some()) {
-            return None;
-        }
-        let [projection, attention_output, intermediate, output] = &layer.joined;
-        let branch = |site: usize| pass.attach.low_rank(&sites[site]);
-        let norms =
-            [&layer.attention_norm, &layer.output_norm].map(|norm| [&norm.weight, &norm.bias].map(|w| w.of(pass)));
-        let layer = torch_ext::layer::Layer {
-            x,
-            distances,
-            mask: scores.mask,
-            linears: [
-                projection.adapted(pass.attach.joined(&sites[..PROJECTED])?),
-                attention_output.adapted(branch(3)?),
-                intermediate.adapted(branch(4)?),
-                output.adapted(branch(5)?),
-            ],
-            norms,
-            eps: dims.eps,
-            heads: dims.heads,
-            scale: scores.scale,
-            dropouts,
-        };
-        layer.output()
-    }
-
     /// Query, key and value of `x`, and of each run's distances after its lines, side by side: `[.., 3 hidden]`.
-    fn projected(&self) -> Tensor {
-        let x = match self.distances {
-            None => self.x.shallow_clone(),
+    fn projected(&self, x: &Tensor) -> Tensor {
+        let x = match &self.distances {
+            None => x.shallow_clone(),
             Some(distances) => {
                 let of_runs = |x: &Tensor| x.view([self.pass.runs(), -1, x.size()[1]]);
-                Tensor::cat(&[of_runs(self.x), of_runs(distances)], 1).flatten(0, 1)
+                Tensor::cat(&[of_runs(x), of_runs(distances)], 1).flatten(0, 1)
             }
         };
         let sites = &self.sites[..PROJECTED];

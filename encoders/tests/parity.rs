@@ -15,7 +15,7 @@ const TOLERANCE_64: f64 = 1e-9;
 fn inputs(case: &Case) -> Inputs {
     let ids = case.tensor("input.input_ids");
     let or_zero = |name: &str| if case.has(name) { case.tensor(name) } else { ids.zeros_like() };
-    Inputs { mask: case.tensor("input.attention_mask"), type_ids: or_zero("input.token_type_ids"), ids }
+    Inputs { mask: case.tensor("input.attention_mask"), type_ids: or_zero("input.token_type_ids"), ids, lines: None }
 }
 
 /// The head's tensors of one of the two models of a case, as leaves.
@@ -55,7 +55,7 @@ fn follow(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> (f64, 
     // The graph is cut here and joined again below, so that the gradient of the embeddings' output can be read.
     let leaf = embedded.detach().set_requires_grad(true);
     let mut states = Vec::new();
-    let _last = encoder.layers(&leaf, &inputs, pass, &mut |state| states.push(state.shallow_clone()));
+    let _last = encoder.layers(&leaf, &inputs, pass, Some(&mut |state| states.push(state.shallow_clone())));
     let tensors: Vec<Tensor> = head.iter().map(|(_, t)| t.shallow_clone()).collect();
     let logits = encoder.logits(states.last().unwrap(), &tensors, None);
     let loss = loss(case, model, &logits);

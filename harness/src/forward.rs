@@ -7,6 +7,7 @@ use datasets::tokenizer::Encoded;
 use encoders::{Attach, Encoder, Inputs as Tokens, Pass};
 use tch::{Device, Kind, Reduction, Tensor};
 use torch_ext::dropout::Randomness;
+use torch_ext::layer;
 
 use crate::error::{Error, Result};
 use crate::inputs::Inputs;
@@ -14,6 +15,8 @@ use crate::spec::Precision;
 
 /// Fewest rows predicted at a time: without gradients there is room.
 const PREDICTED_ROWS: usize = 64;
+/// Lines that cost a step on a GPU next to nothing.
+const FEWEST_LINES: usize = 128;
 /// Batches on the device ahead of the work.
 pub const BATCHES_AHEAD: usize = 64;
 
@@ -30,6 +33,8 @@ pub struct Forward<'a> {
     /// Longest input in tokens.
     pub max_length: usize,
     pad_id: u32,
+    /// Whether layers may leave padding out.
+    may_pack: bool,
 }
 
 /// A batch on the device.
@@ -56,7 +61,7 @@ impl DeviceBatch {
     /// A copy in memory of its own.
     pub fn copy(&self) -> Self {
         let [ids, mask, type_ids, labels] = self.tensors().map(Tensor::copy);
-        DeviceBatch { tokens: Tokens { ids, mask, type_ids }, labels }
+        DeviceBatch { tokens: Tokens { ids, mask, type_ids, lines: self.tokens.lines }, labels }
     }
 
     /// Overwrites this batch with another of the same shape.
@@ -80,7 +85,9 @@ impl<'a> Forward<'a> {
         max_length: usize,
     ) -> Result<Self> {
         let encoder = inputs.encoder_in(precision.kind())?;
-        Ok(Forward { encoder, task, device: inputs.device, padding, max_length, pad_id: inputs.tokenizer.pad_id() })
+        let (device, pad_id) = (inputs.device, inputs.tokenizer.pad_id());
+        let may_pack = padding != Padding::MaxLength && layer::is_there(device, precision.kind());
+        Ok(Forward { encoder, task, device, padding, max_length, pad_id, may_pack })
     }
 
     /// Rows laid out in batches, in the given order.
@@ -91,6 +98,13 @@ impl<'a> Forward<'a> {
     /// A batch of each run as one.
     pub fn side_by_side(&self, batches: Vec<Batch>) -> Batch {
         side_by_side(batches, self.pad_id)
+    }
+
+    /// Lines for a batch's tokens where padding need not be computed, rounded up so that batches share recorded steps. With
+    /// [`Padding::MaxLength`] it is computed, as the released scripts do.
+    pub fn lines(&self, batch: &Batch) -> Option<usize> {
+        let lines = rounded_up(batch.tokens as usize);
+        Some(lines).filter(|&lines| self.may_pack && lines < batch.rows * batch.length)
     }
 
     /// Batches on the device, by one transfer.
@@ -107,7 +121,8 @@ impl<'a> Forward<'a> {
                 token += rows * length;
                 tokens.narrow(0, token - rows * length, rows * length).view([rows, length])
             };
-            let tokens = Tokens { ids: next(), mask: next(), type_ids: next() };
+            let lines = self.lines(batch).map(|lines| lines as i64);
+            let tokens = Tokens { ids: next(), mask: next(), type_ids: next(), lines };
             row += rows;
             DeviceBatch { tokens, labels: labels.narrow(0, row - rows, rows) }
         };
@@ -175,6 +190,11 @@ impl<'a> Forward<'a> {
     }
 }
 
+/// So many tokens, and an eighth of them more or [`FEWEST_LINES`] at most.
+fn rounded_up(tokens: usize) -> usize {
+    tokens.next_multiple_of((tokens.next_power_of_two() / 16).max(FEWEST_LINES))
+}
+
 /// Position of the largest value, the first of equals; NaN where one is NaN.
 fn largest(values: &[f64]) -> f64 {
     if values.iter().any(|value| value.is_nan()) {
@@ -195,4 +215,19 @@ pub fn scores(task: &Task, rows: &[Encoded], predictions: &[f64]) -> Result<Vec<
         Ok((metric.name().to_string(), value))
     };
     task.metrics.iter().map(score).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_enough_and_not_many_more() {
+        for tokens in 0..10_000 {
+            let lines = rounded_up(tokens);
+            assert!(lines >= tokens && lines - tokens < (tokens / 8).max(FEWEST_LINES), "{tokens}: {lines}");
+        }
+        let numbers: std::collections::BTreeSet<usize> = (2_048..4_096).map(rounded_up).collect();
+        assert!(numbers.len() <= 10, "{} recorded steps", numbers.len());
+    }
 }

@@ -1,5 +1,6 @@
 //! A run, or several side by side: train, evaluate, choose checkpoints, store.
 
+use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -35,11 +36,27 @@ pub struct Bench<'a> {
 pub type Stored<'a> = (&'a RunSpec, &'a RunDir);
 
 /// Makes runs that differ in their seed only, side by side, and stores each as it goes on; `DONE` is written last. A run
-/// that fails does not take the others with it.
+/// that fails does not take the others with it: where they share a product, a value that is not finite may reach all of them
+/// (ADR 0020), so those that failed side by side are made again by themselves.
 ///
 /// # Errors
 /// Of all of them: options that do not fit, a file that cannot be written, Ctrl-C. Of one: a loss that is not finite.
 pub fn run(runs: &[Stored], data: &TaskData, bench: Bench) -> Result<Vec<Result<Outcome>>> {
+    let made = side_by_side(runs, data, bench)?;
+    if runs.len() == 1 {
+        return Ok(made);
+    }
+    let mended = |(outcome, run): (Result<Outcome>, &Stored)| match outcome {
+        Ok(outcome) => Ok(vec![Ok(outcome)]),
+        Err(error) => {
+            bench.progress.say(&format!("failed side by side, now by itself: {error}"));
+            side_by_side(slice::from_ref(run), data, bench)
+        }
+    };
+    Ok(made.into_iter().zip(runs).map(mended).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+fn side_by_side(runs: &[Stored], data: &TaskData, bench: Bench) -> Result<Vec<Result<Outcome>>> {
     let started = Instant::now();
     for (_, dir) in runs {
         dir.write_json("manifest.json", &manifest(bench.inputs, data, runs.len(), dir.previous_manifest()))?;

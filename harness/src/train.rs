@@ -73,8 +73,11 @@ pub struct Trainer<'a> {
     captures: Option<BTreeMap<Recorded, Captured>>,
 }
 
-/// What a recorded step serves: rows, length, and phase of the method.
-type Recorded = (usize, usize, usize);
+/// Rows, length and lines of a batch.
+type Shape = (usize, usize, Option<usize>);
+
+/// What a recorded step serves: batches of a shape, and a phase of the method.
+type Recorded = (Shape, usize);
 
 /// A training step recorded as a CUDA graph: it reads `batch` and writes `losses`.
 struct Captured {
@@ -209,7 +212,7 @@ impl<'a> Trainer<'a> {
             }
             let layout = self.joined(layouts);
             for (batch, on_device) in layout.iter().zip(self.forward.upload(&layout)) {
-                let losses = self.train_step((batch.rows, batch.length), &on_device)?;
+                let losses = self.train_step((batch.rows, batch.length, self.forward.lines(batch)), &on_device)?;
                 for (sums, losses) in sums.iter_mut().zip(losses) {
                     let _ = sums.task.g_add_(&losses.task);
                     if let Some(term) = losses.penalty {
@@ -246,8 +249,8 @@ impl<'a> Trainer<'a> {
 
     /// One step of every run. Where steps are recorded, the very first one is not, since much is made by the first call of
     /// its kind; every other is recorded at its first occurrence and replayed.
-    fn train_step(&mut self, (rows, length): (usize, usize), batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
-        let key = (rows, length, self.step(0).phase());
+    fn train_step(&mut self, shape: Shape, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
+        let key = (shape, self.step(0).phase());
         let is_first = self.step(0).done() == 0;
         let known = self.captures.as_mut().filter(|_| !is_first).map(|captures| captures.remove(&key));
         let losses = match known {

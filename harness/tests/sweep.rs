@@ -147,6 +147,19 @@ fn one_failing_run_does_not_end_the_sweep_and_shows_in_the_table() {
 }
 
 #[test]
+fn runs_that_fail_side_by_side_are_made_again_by_themselves() {
+    let world = World::new();
+    world.recipe("[[override]]\nmethods = [\"lora\"]\ntrain = { lr = 1e30 }\n");
+    let (code, text) = failure(&mut world.run(&["--methods", "lora", "--seeds", "0,1", "--together", "2"]));
+    assert_eq!(code, 5, "{text}");
+    assert_eq!(text.matches("failed side by side, now by itself").count(), 2, "{text}");
+    for dir in runs(&world, "out").values() {
+        assert!(world.read(&format!("{dir}/FAILED")).contains("not finite"));
+        assert!(world.read(&format!("{dir}/manifest.json")).contains("\"together\": 1"));
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_bytes() {
     let world = World::new();
     let results = |out: &str| {

@@ -56,7 +56,7 @@ fn step(encoder: &dyn Encoder, entry: &Entry) -> Step {
 
 fn inputs() -> Inputs {
     let ids = Tensor::randint(999, [ROWS, LENGTH], (Kind::Int64, Device::Cpu));
-    Inputs { mask: ids.ones_like(), type_ids: ids.zeros_like(), ids }
+    Inputs { mask: ids.ones_like(), type_ids: ids.zeros_like(), ids, lines: None }
 }
 
 fn adapters(c: &mut Criterion) {

@@ -76,7 +76,7 @@ fn inputs(encoder: &dyn Encoder) -> Inputs {
     let ids = Tensor::randint(encoder.vocab_size() as i64 - 1, [ROWS, LENGTH], (Kind::Int64, Device::Cpu)) + 1;
     let mask = ids.ones_like();
     let _ = mask.narrow(0, 0, 2).narrow(1, LENGTH - 3, 3).fill_(0);
-    Inputs { type_ids: ids.zeros_like(), ids, mask }
+    Inputs { type_ids: ids.zeros_like(), ids, mask, lines: None }
 }
 
 impl Model {

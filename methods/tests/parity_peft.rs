@@ -35,7 +35,7 @@ fn follow(case: &Case) {
     let ids = base.tensor("input.input_ids");
     let type_ids =
         if base.has("input.token_type_ids") { base.tensor("input.token_type_ids") } else { ids.zeros_like() };
-    let inputs = Inputs { mask: base.tensor("input.attention_mask"), type_ids, ids };
+    let inputs = Inputs { mask: base.tensor("input.attention_mask"), type_ids, ids, lines: None };
     let logits = |attach: &dyn Attach, saved: &BTreeMap<String, Tensor>| {
         let head: Vec<Tensor> = encoder
             .head(case.tensor("logits").size()[1], 0)

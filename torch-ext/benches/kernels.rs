@@ -1,11 +1,14 @@
 //! Each function of ours, forward and backward, at the size of a DeBERTaV3-base layer: on a GPU in bfloat16 where there is one,
-//! with its plain-tensor twin elsewhere.
+//! with its plain-tensor twin elsewhere; and what a GPU alone has: a layer as one function, and products in float32.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use torch_ext::adamw::{Decay, Update, norm_and_factor};
 use torch_ext::attention::Attention;
 use torch_ext::dropout::{Dropout, Randomness};
+use torch_ext::importance;
+use torch_ext::layer::{Adapted, Layer};
+use torch_ext::layout::Layout;
 use torch_ext::linear::adapted;
 use torch_ext::norm::drop_add_norm;
 
@@ -22,6 +25,42 @@ fn place() -> (Device, Kind, i64) {
     }
     eprintln!("no GPU: the plain-tensor twins on the CPU, 2 rows of {LENGTH}");
     (Device::Cpu, Kind::Float, 2)
+}
+
+/// Every row's second half is padding.
+fn half(mask: &Tensor) -> Tensor {
+    let _ = mask.narrow(1, LENGTH / 2, LENGTH / 2).zero_();
+    mask.shallow_clone()
+}
+
+/// What a layer with position terms is given.
+struct LayerOfBase {
+    x: Tensor,
+    distances: Tensor,
+    linears: [[Tensor; 4]; 4],
+    norm: [Tensor; 2],
+}
+
+impl LayerOfBase {
+    fn new(drawn: &dyn Fn(&[i64]) -> Tensor, x: Tensor) -> Self {
+        let linear = |[d_in, d_out, r]: [i64; 3]| {
+            let room = r / R * 64;
+            let [whole, bias] = [drawn(&[d_out + room, d_in + room]) * 0.05, drawn(&[d_out])];
+            let [a, up] = [[r, d_in], [d_out, r]].map(|shape| (drawn(&shape) * 0.05).set_requires_grad(true));
+            [whole, bias, a, up]
+        };
+        let widths = [[WIDTH, 3 * WIDTH, 3 * R], [WIDTH, WIDTH, R], [WIDTH, 4 * WIDTH, R], [4 * WIDTH, WIDTH, R]];
+        let norm = [drawn(&[WIDTH]), drawn(&[WIDTH])];
+        let distances = drawn(&[2 * LENGTH, WIDTH]);
+        LayerOfBase { x: x.set_requires_grad(true), distances, linears: widths.map(linear), norm }
+    }
+
+    fn output(&self, layout: &Layout, dropout: Dropout) -> Tensor {
+        let linears = self.linears.each_ref().map(|[whole, bias, a, up]| Adapted { whole, bias, branch: [a, up] });
+        let norms = [self.norm.each_ref(), self.norm.each_ref()];
+        let (x, distances, dropouts) = (&self.x, Some(&self.distances), [dropout; 3]);
+        Layer { x, distances, layout, linears, norms, eps: 1e-7, heads: HEADS, scale: 0.07, dropouts }.output()
+    }
 }
 
 fn kernels(c: &mut Criterion) {
@@ -46,6 +85,20 @@ fn kernels(c: &mut Criterion) {
     let (frozen, frozen_bias) = (drawn(&[WIDTH, WIDTH]), drawn(&[WIDTH]));
     let (a, up) = (trained(&[R, WIDTH]), trained(&[WIDTH, R]));
     bench("linear with a branch of rank 8", &|| adapted(&x, [&frozen, &frozen_bias], [&a, &up]));
+    if device.is_cuda() {
+        let float32 = |x: &Tensor| x.detach().to_kind(Kind::Float);
+        let [x, a, up] = [&x, &a, &up].map(|x| float32(x).set_requires_grad(true));
+        let frozen = [&frozen, &frozen_bias].map(float32);
+        bench("the same in float32", &|| adapted(&x, frozen.each_ref(), [&a, &up]));
+        let mask = Tensor::ones([rows, LENGTH], (Kind::Int64, device));
+        for (name, layout) in [
+            ("layer", Layout::padded(Tensor::zeros([rows, 1, 1, LENGTH], (kind, device)))),
+            ("layer of tokens alone, half of them", Layout::packed(&half(&mask), lines / 2)),
+        ] {
+            let layer = LayerOfBase::new(&drawn, layout.pack(&drawn(&[lines, WIDTH])));
+            bench(name, &|| layer.output(&layout, dropout));
+        }
+    }
     for (name, has_positions) in [("attention", false), ("attention with position terms", true)] {
         let projected = trained(&[(rows + if has_positions { 2 } else { 0 }) * LENGTH, 3 * WIDTH]);
         let mask = Tensor::zeros([rows, 1, 1, LENGTH], (kind, device));
@@ -57,6 +110,12 @@ fn kernels(c: &mut Criterion) {
     let [values, first, second] = [0, 1, 2].map(|_| Tensor::rand([2_000_000], (Kind::Float, device)));
     let table = Tensor::from_slice(&[1f32, 1e-3, 1.0]).view([1, 3]).to_device(device);
     let step = Tensor::zeros([1], (Kind::Int64, device));
+    c.bench_function("importance of 2 million values", |b| {
+        b.iter(|| {
+            importance::update([&values, &values], [&first, &second], [0.85, 0.85]).expect("a device that answers");
+            torch_ext::synchronize(device).expect("a device that answers");
+        });
+    });
     c.bench_function("clipping and AdamW of 2 million values", |b| {
         b.iter(|| {
             let grad = first.copy();

@@ -8,9 +8,12 @@
 #include "launch.h"
 
 namespace {
-// Of q, k and v in projected, [lines, 3 width]. What is written may be columns of wider lines.
+// Of q, k and v in projected, [lines, 3 width]. What is written may be columns of wider lines. Rows have `length` lines each, or
+// those that `starts` say, their first lines and the end of the last, [rows + 1], int32; the mask, [rows, .., length], may be
+// undefined then.
 struct Attending {
-  at::Tensor mask;
+  at::Tensor mask, starts;
+  int64_t rows, length;
   Drop drop;
   int64_t heads;
   double scale;
@@ -21,6 +24,8 @@ struct Attending {
   struct Shape {
     int rows, heads, length, has_positions, out_pitch, grad_pitch;
     float scale;
+    const void* starts;
+    int content_lines;
   };
 
   struct Chunks {
@@ -49,22 +54,25 @@ struct Attending {
     return {dim3(x, y, z), dim3(256), bytes};
   }
 
-  // `lines` of `projected` that belong to one run's rows; what is left are distances.
-  Shape shape_of(const at::Tensor& projected, int64_t out_pitch, int64_t grad_pitch) const {
-    int64_t rows = mask.size(0) / drop.runs(), length = mask.size(-1), lines = projected.size(0) / drop.runs();
-    bool has_positions = lines == (rows + 2) * length;
-    TORCH_CHECK(has_positions || lines == rows * length, "attention: ", lines, " lines for ", rows, " rows of ", length);
-    return {static_cast<int>(rows), static_cast<int>(heads), static_cast<int>(length), has_positions,
-            static_cast<int>(out_pitch), static_cast<int>(grad_pitch), static_cast<float>(scale)};
+  // Lines of `projected` that are not a row's are those of distances.
+  Shape shape_of(const at::Tensor& projected, const at::Tensor& out, int64_t grad_pitch) const {
+    int64_t distances = projected.size(0) - out.size(0);
+    TORCH_CHECK(distances == 0 || distances == 2 * length * drop.runs(), "attention: ", distances, " lines of distances");
+    return {static_cast<int>(rows / drop.runs()), static_cast<int>(heads), static_cast<int>(length), distances > 0,
+            static_cast<int>(out.stride(0)), static_cast<int>(grad_pitch), static_cast<float>(scale), pointer(starts),
+            static_cast<int>(out.size(0))};
   }
 
-  // Writes out, [rows * length, width], and gives the logarithms of the weights' sums.
+  // Blocks for every row, and where rows have starts for the lines that none has.
+  int64_t parts_of_rows() const { return rows + starts.defined(); }
+
+  // Writes out, [lines, width], and gives the logarithms of the weights' sums.
   at::Tensor forward(const at::Tensor& projected, at::Tensor& out) const {
-    auto shape = shape_of(projected, out.stride(0), 0);
-    int64_t head = projected.size(1) / 3 / heads, rows = mask.size(0);
-    auto log_sum = at::empty({rows, heads, shape.length}, projected.options().dtype(at::kFloat));
+    auto shape = shape_of(projected, out, 0);
+    int64_t head = projected.size(1) / 3 / heads;
+    auto log_sum = at::empty({rows, heads, length}, projected.options().dtype(at::kFloat));
     auto bytes = Bytes(head, shape.has_positions).forward();
-    launch("attention_forward", std::to_string(head), how(parts(shape.length, TILE), heads, rows, bytes),
+    launch("attention_forward", std::to_string(head), how(parts(length, TILE), heads, parts_of_rows(), bytes),
            pointer(projected), pointer(mask), pointer(out), pointer(log_sum), Random(drop), shape);
     return log_sum;
   }
@@ -72,23 +80,23 @@ struct Attending {
   // Writes the gradient of projected.
   void backward(const at::Tensor& projected, const at::Tensor& out, const at::Tensor& grad, const at::Tensor& log_sum,
                 at::Tensor& d_projected) const {
-    auto shape = shape_of(projected, out.stride(0), d_projected.stride(0));
-    int64_t rows = mask.size(0), width = projected.size(1) / 3, tiles = parts(shape.length, TILE);
+    auto shape = shape_of(projected, out, d_projected.stride(0));
+    int64_t width = projected.size(1) / 3, tiles = parts(length, TILE);
     Bytes bytes(width / heads, shape.has_positions);
     auto of = std::to_string(width / heads);
-    auto d_scores = at::empty({rows, heads, shape.length, (shape.length + 7) / 8 * 8}, projected.options());
-    launch("attention_backward_keys", of, how(tiles, heads, rows, bytes.keys()), pointer(projected), pointer(mask),
+    auto d_scores = at::empty({rows, heads, length, (length + 7) / 8 * 8}, projected.options());
+    launch("attention_backward_keys", of, how(tiles, heads, parts_of_rows(), bytes.keys()), pointer(projected), pointer(mask),
            pointer(out), pointer(grad), pointer(log_sum), pointer(d_projected), pointer(d_scores), Random(drop), shape);
     // Rows are shared out so that there are blocks for every processor, and summed in one order.
-    int rows_a_chunk = std::max(1, shape.rows / 8), runs = drop.runs();
+    int runs = drop.runs(), rows_a_chunk = parts(shape.rows, parts(8, runs));
     int chunks = shape.has_positions ? parts(shape.rows, rows_a_chunk) : 0;
-    auto partial = at::empty({chunks, runs, 2 * shape.length, 2 * width}, log_sum.options());
-    int64_t of_positions = static_cast<int64_t>(chunks) * runs * 2 * heads * parts(2 * shape.length, TILE);
+    auto partial = at::empty({chunks, runs, 2 * length, 2 * width}, log_sum.options());
+    int64_t of_positions = static_cast<int64_t>(chunks) * runs * 2 * heads * parts(2 * length, TILE);
     Chunks of_chunks{static_cast<float*>(partial.data_ptr()), runs, chunks, rows_a_chunk};
     launch("attention_backward_queries", of, how(of_positions + tiles * heads * rows, 1, 1, bytes.queries()),
            pointer(projected), pointer(d_scores), pointer(d_projected), of_chunks, shape);
     if (shape.has_positions) {
-      launch("attention_backward_distances", of, how(2 * shape.length, runs, 1, 0), pointer(d_projected), of_chunks, shape);
+      launch("attention_backward_distances", of, how(2 * length, runs, 1, 0), pointer(d_projected), of_chunks, shape);
     }
   }
 };
@@ -98,7 +106,8 @@ struct Attention : torch::autograd::Function<Attention> {
       torch::autograd::AutogradContext* context, const at::Tensor& given, const at::Tensor& mask, const at::Tensor& state,
       int64_t place, double rate, int64_t heads, double scale) {
     auto projected = given.contiguous();
-    Attending attending{mask.to(given.scalar_type()).contiguous(), {state, place, rate}, heads, scale};
+    auto masked = mask.to(given.scalar_type()).contiguous();
+    Attending attending{masked, at::Tensor(), mask.size(0), mask.size(-1), {state, place, rate}, heads, scale};
     auto out = at::empty({mask.size(0) * mask.size(-1), projected.size(1) / 3}, projected.options());
     auto log_sum = attending.forward(projected, out);
     context->save_for_backward({projected, attending.mask, out, log_sum});
@@ -112,7 +121,9 @@ struct Attention : torch::autograd::Function<Attention> {
       torch::autograd::AutogradContext* context, torch::autograd::variable_list grads) {
     auto saved = context->get_saved_variables();
     auto& data = context->saved_data;
-    Attending attending{saved[1], Drop::saved(context), data["heads"].toInt(), data["scale"].toDouble()};
+    const auto& mask = saved[1];
+    Attending attending{mask, at::Tensor(), mask.size(0), mask.size(-1), Drop::saved(context), data["heads"].toInt(),
+                        data["scale"].toDouble()};
     auto d_projected = at::empty_like(saved[0]);
     attending.backward(saved[0], saved[2], grads[0].contiguous(), saved[3], d_projected);
     torch::autograd::variable_list result(7);

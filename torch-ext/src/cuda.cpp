@@ -160,9 +160,9 @@ int rb_attention(
 int rb_layer(const at::Tensor* const* tensors, const double* numbers, at::Tensor** out) {
   return guarded([=] {
     auto given = c10::make_intrusive<Layer::Given>(tensors, numbers);
-    const auto& of = given->linears;
+    const auto* const* of = tensors + 6;
     *out = new at::Tensor(Layer::apply(
-        *tensors[0], of[0].a, of[0].up, of[1].a, of[1].up, of[2].a, of[2].up, of[3].a, of[3].up, given));
+        *tensors[0], *of[2], *of[3], *of[6], *of[7], *of[10], *of[11], *of[14], *of[15], given));
   });
 }
 

@@ -39,7 +39,7 @@ const BFLOAT16: Module = Module {
     variant: c"bf16",
     sources: &[VALUES, DROPOUT, POSITION_BIAS, LAYER],
     options: &[c"-DBF16"],
-    kernels: &[IN_BOTH, &[c"gather_lines", c"gelu_forward", c"gelu_backward", c"fill_borders"]],
+    kernels: &[IN_BOTH, &[c"gather_lines", c"gelu_forward", c"gelu_backward", c"fill_borders", c"keep_own"]],
 };
 const HEADS_OF_64: Module = Module {
     variant: c"64",

@@ -2,16 +2,16 @@
 //
 // A frozen linear and its branch are one bordered matrix, [[W, U], [A, .]]: y = [x | low] [W | U]^T with low = x A^T, and
 // dx = [g | d_low] [W ; A] with d_low = g U. So whoever writes x or g leaves room behind every line, and the branch costs no
-// pass over y or dx of its own. There is one border, and runs side by side would need one each: their branches are products
-// apart.
+// pass over y or dx of its own. Of runs side by side the border has all branches, and low and d_low are zero but for those of a
+// line's own run. Lines are those of padded rows, or of tokens alone and some more that no row has, whose gradient is zero.
 #pragma once
 
+#include <ATen/core/grad_mode.h>
 #include <torch/custom_class.h>
 
 #include <array>
 
 #include "attention.h"
-#include "branch.h"
 #include "norm.h"
 
 namespace {
@@ -37,19 +37,34 @@ struct Borders {
   Border of[4];
 };
 
-// A frozen linear, [out + room, in + room], and its branch: A [r, in], U [out, r], or a stack of each for several runs.
+// A frozen linear, [out + room, in + room], and its branch: A [r, in], U [out, r], of several runs those of each, one below the
+// other and side by side.
 struct Adapted {
   at::Tensor whole, bias, a, up;
+  int64_t runs = 1;
+  bool is_stack = false;
 
-  int64_t in() const { return a.size(-1); }
-  int64_t out() const { return up.size(-2); }
-  int64_t rank() const { return a.size(-2); }
-  bool is_stack() const { return a.dim() == 3; }
-  int64_t room() const { return is_stack() ? 0 : rank(); }
+  // Branches come as a stack where there are several runs: [runs, r, in] and [runs, out, r].
+  Adapted() = default;
+  Adapted(at::Tensor given_whole, at::Tensor bias, const at::Tensor& given_a, const at::Tensor& given_up)
+      : whole(std::move(given_whole)), bias(std::move(bias)), is_stack(given_a.dim() == 3) {
+    if (is_stack) runs = given_a.size(0);
+    a = given_a.reshape({-1, given_a.size(-1)}).contiguous();
+    up = (is_stack ? given_up.transpose(0, 1).flatten(1) : given_up).contiguous();
+    if (whole.size(1) < in() + room()) {
+      auto wider = at::empty({out() + room(), in() + room()}, whole.options());
+      wider.narrow(0, 0, out()).narrow(1, 0, in()).copy_(block(out(), in()));
+      whole = wider;
+    }
+  }
+
+  int64_t in() const { return a.size(1); }
+  int64_t out() const { return up.size(0); }
+  int64_t room() const { return a.size(0); }
   at::Tensor block(int64_t lines, int64_t columns) const { return whole.narrow(0, 0, lines).narrow(1, 0, columns); }
 
-  Border upper() const { return border(up, whole.narrow(1, in(), rank())); }
-  Border lower() const { return border(a, whole.narrow(0, out(), rank())); }
+  Border upper() const { return border(up, whole.narrow(1, in(), room())); }
+  Border lower() const { return border(a, whole.narrow(0, out(), room())); }
   static Border border(const at::Tensor& from, const at::Tensor& to) {
     auto aligned = [](const at::Tensor& x) { return reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0; };
     TORCH_CHECK(from.scalar_type() == to.scalar_type() && aligned(from) && aligned(to), "a branch that cannot be a border");
@@ -57,90 +72,93 @@ struct Adapted {
             static_cast<int>(to.stride(0))};
   }
 
-  // y; low, in the room behind x or apart, is what the gradient needs.
-  at::Tensor forward(const Wide& x, at::Tensor& low) const {
-    if (is_stack()) {
-      low = at::matmul(stacked(x.content(), a), a.transpose(1, 2));
-      auto y = at::addmm(bias, x.content(), block(out(), in()).t());
-      add_product(y, low, up.transpose(1, 2));
-      return y;
-    }
-    low = x.room();
-    at::mm_out(low, x.content(), a.t());
-    return at::addmm(bias, x.all, block(out(), in() + rank()).t());
-  }
-
-  // d_low, in the room behind the gradient or apart.
-  at::Tensor d_low(const Wide& grad) const {
-    if (is_stack()) return at::matmul(stacked(grad.content(), a), up);
-    auto d_low = grad.room();
-    at::mm_out(d_low, grad.content(), up);
-    return d_low;
-  }
-
   at::Tensor d_a(const at::Tensor& d_low, const at::Tensor& x) const {
-    return at::matmul(d_low.transpose(-1, -2), stacked(x, a));
+    auto all = at::mm(d_low.t(), x);
+    return is_stack ? all.view({runs, -1, in()}) : all;
   }
 
   at::Tensor d_up(const Wide& grad, const at::Tensor& low) const {
-    return at::matmul(stacked(grad.content(), a).transpose(-1, -2), low);
+    auto all = at::mm(grad.content().t(), low);
+    return is_stack ? all.view({out(), runs, -1}).transpose(0, 1) : all;
   }
 
-  // Adds the gradient of x to `sum`, which may be undefined.
-  at::Tensor d_input(const Wide& grad, const at::Tensor& d_low, at::Tensor sum) const {
+  // The gradient of x, added to `sum` where that is defined.
+  at::Tensor d_input(const Wide& grad, at::Tensor sum) const {
     auto matrix = block(out() + room(), in());
-    sum = sum.defined() ? sum.addmm_(grad.all, matrix) : at::mm(grad.all, matrix);
-    if (is_stack()) add_product(sum, d_low, a);
-    return sum;
+    return sum.defined() ? sum.addmm_(grad.all, matrix) : at::mm(grad.all, matrix);
   }
 };
 
 struct Layer : torch::autograd::Function<Layer> {
   // What one pass is given beside x: what is frozen, and the branches, which autograd sees by themselves.
   struct Given : torch::CustomClassHolder {
-    at::Tensor distances, mask, state;
+    // `starts` are the first lines of rows; of tokens alone `order` names the line of [runs * rows, length] that each is, and
+    // where padding has lines there is a mask.
+    at::Tensor distances, order, starts, mask, state;
     // Query, key and value as one; attention's output; intermediate; output.
     std::array<Adapted, 4> linears;
     std::array<std::array<at::Tensor, 2>, 2> norms;
-    int64_t heads, length;
+    // Lines of x; rows of one run, and their length with padding; attention heads.
+    int64_t content, rows, length, heads;
     double scale, eps;
     std::array<Drop, 3> drops;
 
     Given(const at::Tensor* const* tensors, const double* numbers) {
       auto next = [&] { return *tensors++ ? *tensors[-1] : at::Tensor(); };
-      next();  // x
-      distances = next(), mask = next(), state = next();
+      at::NoGradGuard guard;
+      content = next().size(0);
+      distances = next(), order = next(), starts = next(), mask = next(), state = next();
       for (auto& linear : linears) {
-        linear.whole = next(), linear.bias = next();
-        linear.a = next(), linear.up = next();
-        // Borders are filled line by line; a stack is used as it lies.
-        if (!linear.is_stack()) linear.a = linear.a.contiguous(), linear.up = linear.up.contiguous();
+        auto whole = next(), bias = next(), a = next(), up = next();
+        linear = Adapted(whole, bias, a, up);
       }
       for (auto& norm : norms) norm = {next(), next()};
-      heads = numbers[0], length = numbers[1], scale = numbers[2], eps = numbers[3];
-      for (int i = 0; i < 3; ++i) drops[i] = {state, static_cast<int64_t>(numbers[4 + 2 * i]), numbers[5 + 2 * i]};
+      rows = numbers[0], length = numbers[1], heads = numbers[2], scale = numbers[3], eps = numbers[4];
+      for (int i = 0; i < 3; ++i) drops[i] = {state, static_cast<int64_t>(numbers[5 + 2 * i]), numbers[6 + 2 * i]};
       if (distances.defined()) distances = distances.contiguous();
-      mask = mask.to(linears[0].whole.scalar_type()).contiguous();
+      if (mask.defined()) mask = mask.to(linears[0].whole.scalar_type()).contiguous();
+      TORCH_CHECK(starts.numel() == rows * runs() + 1, "a layer of ", rows * runs(), " rows with ", starts.numel(), " starts");
     }
 
-    Attending attending() const { return {mask, drops[0], heads, scale}; }
-    Norm norm(int index) const { return {norms[index][0], norms[index][1], drops[1 + index], length}; }
+    int64_t runs() const { return linears[0].runs; }
+    Attending attending() const { return {mask, starts, rows * runs(), length, drops[0], heads, scale}; }
+    Norm norm(int index) const { return {norms[index][0], norms[index][1], order, drops[1 + index], rows, length}; }
 
     void fill(Border (Adapted::*border)() const) const {
-      if (linears[0].is_stack()) return;
       Borders borders;
       for (int i = 0; i < 4; ++i) borders.of[i] = (linears[i].*border)();
       launch("fill_borders", variant(linears[0].whole), {dim3(16, 4), dim3(256)}, borders);
     }
 
-    // The lines of x and of the distances, run by run.
+    // The product of wide lines with a branch's first or second matrix, in the room behind them.
+    at::Tensor narrowed(const Adapted& linear, const Wide& x, const at::Tensor& matrix) const {
+      auto low = x.room();
+      at::mm_out(low, x.content(), matrix);
+      if (runs() > 1) {
+        long count = low.size(0), first_distance = content;
+        int of_run = rows * length, others = 2 * length, rank = linear.room() / runs(), all = runs(), pitch = low.stride(0);
+        launch("keep_own", variant(low), {dim3(parts(count * linear.room() / 8, 256)), dim3(256)}, pointer(low),
+               pointer(order), count, first_distance, of_run, others, rank, all, pitch);
+      }
+      return low;
+    }
+
+    // y; low, in the room behind x, is what the gradient needs.
+    at::Tensor forward(const Adapted& linear, const Wide& x, at::Tensor& low) const {
+      low = narrowed(linear, x, linear.a.t());
+      return at::addmm(linear.bias, x.all, linear.block(linear.out(), linear.in() + linear.room()).t());
+    }
+
+    // In the room behind the gradient.
+    at::Tensor d_low(const Adapted& linear, const Wide& grad) const { return narrowed(linear, grad, linear.up); }
+
+    // The lines of x, and of the distances after them.
     Wide gathered(const at::Tensor& x) const {
-      int content = x.size(0) / drops[0].runs(), others = distances.defined() ? distances.size(0) / drops[0].runs() : 0;
-      Wide out((content + others) * drops[0].runs(), x.size(1), linears[0].room(), x.options());
-      long count = out.all.size(0);
+      long content = x.size(0), count = content + (distances.defined() ? distances.size(0) : 0);
+      Wide out(count, x.size(1), linears[0].room(), x.options());
       int width = x.size(1), pitch = out.all.size(1);
       launch("gather_lines", variant(x), {dim3(parts(count * width / 8, 256)), dim3(256)}, pointer(x), pointer(distances),
-             pointer(out.all), count, content, others, width, pitch);
+             pointer(out.all), count, content, width, pitch);
       return out;
     }
   };
@@ -164,21 +182,21 @@ struct Layer : torch::autograd::Function<Layer> {
 
     auto input = given->gathered(x);
     given->distances.reset();
-    auto projected = projection.forward(input, low[0]);
+    auto projected = given->forward(projection, input, low[0]);
     Wide attended(x.size(0), x.size(1), attention_output.room(), x.options());
     auto of_context = attended.content();
     auto log_sum = given->attending().forward(projected, of_context);
     Wide hidden(x.size(0), x.size(1), intermediate.room(), x.options());
     auto of_hidden = hidden.content();
-    auto first = given->norm(0).forward(attention_output.forward(attended, low[1]), x, of_hidden, given->eps);
+    auto first = given->norm(0).forward(given->forward(attention_output, attended, low[1]), x, of_hidden, given->eps);
 
-    auto inner = intermediate.forward(hidden, low[2]);
+    auto inner = given->forward(intermediate, hidden, low[2]);
     Wide active(x.size(0), output.in(), output.room(), x.options());
     at::Tensor none;
     gelu("gelu_forward", inner, none, active.all);
-    auto y = output.forward(active, low[3]);
+    auto y = given->forward(output, active, low[3]);
     // GELU's values are computed again for the gradient; they would be kept for the sake of these.
-    if (!output.is_stack()) low[3] = low[3].contiguous();
+    low[3] = low[3].contiguous();
     auto out = at::empty_like(x);
     auto second = given->norm(1).forward(y, hidden.content(), out, given->eps);
 
@@ -211,17 +229,17 @@ struct Layer : torch::autograd::Function<Layer> {
     Wide d_output(grad.size(0), grad.size(1), output.room(), grad.options());
     auto of_output = d_output.content();
     auto d_hidden = given.norm(1).backward(grad, {saved[9], saved[10], saved[11]}, of_output);
-    auto d_low = output.d_low(d_output);
+    auto d_low = given.d_low(output, d_output);
     result[8] = output.d_up(d_output, saved[15]);
     // GELU's values, once their gradient has been read.
-    auto active = output.d_input(d_output, d_low, at::Tensor());
+    auto active = output.d_input(d_output, at::Tensor());
     Wide d_inner(grad.size(0), output.in(), intermediate.room(), grad.options());
     gelu("gelu_backward", inner, active, d_inner.all);
     result[7] = output.d_a(d_low, active);
-    d_low = intermediate.d_low(d_inner);
+    d_low = given.d_low(intermediate, d_inner);
     result[6] = intermediate.d_up(d_inner, saved[14]);
     result[5] = intermediate.d_a(d_low, hidden.content());
-    return intermediate.d_input(d_inner, d_low, d_hidden);
+    return intermediate.d_input(d_inner, d_hidden);
   }
 
   // Gives the gradient of x, where it is needed.
@@ -234,28 +252,19 @@ struct Layer : torch::autograd::Function<Layer> {
     Wide d_attended(d_hidden.size(0), d_hidden.size(1), attention_output.room(), d_hidden.options());
     auto of_attended = d_attended.content();
     auto dx = given.norm(0).backward(d_hidden, {saved[4], saved[5], saved[6]}, of_attended);
-    auto d_low = attention_output.d_low(d_attended);
+    auto d_low = given.d_low(attention_output, d_attended);
     result[4] = attention_output.d_up(d_attended, saved[13]);
     result[3] = attention_output.d_a(d_low, attended.content());
-    auto d_context = attention_output.d_input(d_attended, d_low, at::Tensor());
+    auto d_context = attention_output.d_input(d_attended, at::Tensor());
     Wide d_projected(projected.size(0), projected.size(1), projection.room(), d_hidden.options());
     auto of_projected = d_projected.content();
     given.attending().backward(projected, attended.content(), d_context, log_sum, of_projected);
-    d_low = projection.d_low(d_projected);
+    d_low = given.d_low(projection, d_projected);
     result[2] = projection.d_up(d_projected, saved[12]);
     result[1] = projection.d_a(d_low, input.content());
-    return needs_input ? onto_input(projection, d_projected, d_low, dx) : at::Tensor();
-  }
-
-  // Distances need no gradient: of one run, those are the last lines.
-  static at::Tensor onto_input(const Adapted& projection, const Wide& grad, const at::Tensor& d_low, at::Tensor& dx) {
-    if (!projection.is_stack()) {
-      return projection.d_input({grad.all.narrow(0, 0, dx.size(0)), grad.width}, d_low, dx);
-    }
-    int64_t runs = projection.a.size(0), content = dx.size(0) / runs;
-    auto whole = projection.d_input(grad, d_low, at::Tensor());
-    dx.view({runs, content, -1}).add_(whole.view({runs, -1, dx.size(1)}).narrow(1, 0, content));
-    return dx;
+    // Distances, the last lines, need no gradient.
+    Wide of_content(d_projected.all.narrow(0, 0, dx.size(0)), d_projected.width);
+    return needs_input ? projection.d_input(of_content, dx) : at::Tensor();
   }
 };
 }  // namespace

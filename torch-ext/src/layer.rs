@@ -3,9 +3,11 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::dropout::Dropout;
+use crate::layout::Layout;
 use crate::{attention, cuda, kernels, norm, pointer, taken};
 
-/// Largest rank of a site's branch that is laid beside the frozen weights.
+/// Largest rank of a site's branches, those of all runs together, for which there is room behind the frozen weights; wider ones
+/// get a copy of the weights in every pass.
 const LARGEST_RANK: i64 = 64;
 
 /// Lines and columns that lie behind the frozen weights of `sites` linears of one input, for their branches: where the weights
@@ -28,13 +30,13 @@ pub struct Adapted<'a> {
 ///
 /// h = LayerNorm(dropout(W_o attention(x) + b_o) + x), out = LayerNorm(dropout(W_2 GELU(W_1 h + b_1) + b_2) + h).
 pub struct Layer<'a> {
-    /// `[runs * rows * length, width]`.
+    /// `[lines, width]`.
     pub x: &'a Tensor,
     /// Relative embeddings of the distances ([`crate::attention::Attention`]), `[runs * 2 length, width]`; no gradient goes to
     /// them.
     pub distances: Option<&'a Tensor>,
-    /// Added to the scores, `[runs * rows, 1, 1, length]`.
-    pub mask: &'a Tensor,
+    /// Where the rows' lines lie, those of all runs.
+    pub layout: &'a Layout,
     /// Query, key and value as one; attention's output; intermediate; output.
     pub linears: [Adapted<'a>; 4],
     /// Weight and bias of the LayerNorm after attention, and of the one after the output.
@@ -49,47 +51,50 @@ pub struct Layer<'a> {
     pub dropouts: [Dropout<'a>; 3],
 }
 
+/// Whether there are kernels for layers as one function on this device in this kind.
+pub fn is_there(device: Device, kind: Kind) -> bool {
+    kernels::serve(&Tensor::empty([0], (kind, device))) && kind == Kind::BFloat16
+}
+
+/// Whether [`Layer::output`] serves a layer with inputs like `x`, so many heads, and these branches.
+pub fn serves(x: &Tensor, heads: i64, branches: &[[&Tensor; 2]; 4]) -> bool {
+    let width = x.size().last().copied().unwrap_or(0);
+    let is_aligned = |[a, up]: &[&Tensor; 2]| {
+        let sizes = [a.size()[a.dim() - 2], a.size()[a.dim() - 1], up.size()[up.dim() - 2]];
+        sizes.iter().all(|size| size % 8 == 0)
+    };
+    kernels::serve(x)
+        && attention::has_kernel(x, width / heads)
+        && width <= norm::WIDEST
+        && branches.iter().all(is_aligned)
+}
+
 impl Layer<'_> {
-    /// The layer's output like `x`; `None` where no kernel serves.
-    pub fn output(&self) -> Option<Tensor> {
-        if !self.is_served() {
-            return None;
-        }
+    /// The layer's output like `x`, where kernels serve; lines that no row has are of no use, and get no gradient.
+    pub fn output(&self) -> Tensor {
         let random = self.dropouts[0].random;
+        let [a, _] = self.linears[0].branch;
+        let runs = if a.dim() == 3 { a.size()[0] } else { 1 };
         // Where nothing is dropped, the kernels draw numbers for a rate of 0.
         let state = match random {
             Some(random) => random.state.shallow_clone(),
-            None => Tensor::zeros([1, 2], (Kind::Int64, self.x.device())),
+            None => Tensor::zeros([runs, 2], (Kind::Int64, self.x.device())),
         };
-        let none = std::ptr::null();
-        let mut tensors =
-            vec![pointer(self.x), self.distances.map_or(none, pointer), pointer(self.mask), pointer(&state)];
+        let Layout { starts, mask, rows, length, .. } = self.layout;
+        let optional = |tensor: Option<&Tensor>| tensor.map_or(std::ptr::null(), pointer);
+        let mut tensors = vec![pointer(self.x), optional(self.distances), optional(self.layout.order())];
+        tensors.extend([pointer(starts), optional(mask.as_ref()), pointer(&state)]);
         for Adapted { whole, bias, branch: [a, up] } in &self.linears {
             tensors.extend([whole, bias, a, up].map(|tensor| pointer(tensor)));
         }
         tensors.extend(self.norms.iter().flatten().map(|tensor| pointer(tensor)));
-        let length = self.mask.size()[3];
-        let mut numbers = vec![self.heads as f64, length as f64, self.scale, self.eps];
+        let mut numbers = vec![(rows / runs) as f64, *length as f64, self.heads as f64, self.scale, self.eps];
         let rate = |dropout: &Dropout| if random.is_some() { dropout.rate } else { 0.0 };
         numbers.extend(self.dropouts.iter().flat_map(|dropout| [dropout.place as f64, rate(dropout)]));
-        Some(taken(|out| {
+        taken(|out| {
             let functions = cuda::functions()?;
             // SAFETY: as many tensors and numbers as layer.h reads, in its order; they outlive the call.
             cuda::checked(functions, unsafe { (functions.layer)(tensors.as_ptr(), numbers.as_ptr(), out) })
-        }))
-    }
-
-    fn is_served(&self) -> bool {
-        let width = self.x.size()[1];
-        let fits = |linear: &Adapted| {
-            let [a, up] = linear.branch;
-            let (rank, widths) = (a.size()[a.dim() - 2], [a.size()[a.dim() - 1], up.size()[up.dim() - 2]]);
-            let has_room = a.dim() == 3 || linear.whole.size()[1] - widths[0] >= rank;
-            has_room && [rank, widths[0], widths[1]].iter().all(|size| size % 8 == 0)
-        };
-        kernels::serve(self.x)
-            && attention::has_kernel(self.x, width / self.heads)
-            && width <= norm::WIDEST
-            && self.linears.iter().all(fits)
+        })
     }
 }

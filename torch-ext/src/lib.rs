@@ -9,6 +9,7 @@ pub mod graph;
 pub mod importance;
 pub mod kernels;
 pub mod layer;
+pub mod layout;
 pub mod linear;
 pub mod norm;
 

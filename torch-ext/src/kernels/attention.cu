@@ -3,11 +3,14 @@
 // score[i, j] = scale * (q_i . k_j + q_i . pk[i - j + length - 1] + k_j . pq[i - j + length - 1]) + mask[j]
 // out_i = sum_j dropout(softmax(score)[i, j]) v_j
 //
-// Everything that is projected lies in one tensor, [lines, 3 width], width = heads * HEAD: q, k, v side by side, and for each
-// run first the lines of its rows, then those of the 2 length distances, of which pq and pk are used. out is
-// [runs * rows * length, width]; mask [runs * rows, length]; log_sum [runs * rows, heads, length]. Eight warps a block: warp w
-// has 16 rows of a tile, w % 4, and half of its columns, w / 4. Tiles are copied to shared memory asynchronously, and a
-// matrix that is sheared (a score's distance is the difference of its row and column) is read as it lies, never made.
+// Everything that is projected lies in one tensor, [lines, 3 width], width = heads * HEAD: q, k, v side by side: for
+// each run the lines of its rows, `length` a row, and then those of its 2 length distances, of which pq and pk are used. Where
+// there are `starts`, a row's lines begin at starts[row] and end at the next row's, and those of all runs come before all
+// distances. mask is [runs * rows, length], where padding has lines; out and its gradient [lines without distances, width];
+// log_sum [runs * rows, heads, length].
+// Eight warps a block: warp w has 16 rows of a tile, w % 4, and half of its columns, w / 4. Tiles are copied to shared memory
+// asynchronously, and a matrix that is sheared (a score's distance is the difference of its row and column) is read as it
+// lies, never made.
 
 // Sizes of shared memory follow from these in attention.h.
 const int THREADS = 256, TILE = 64, HALF = TILE / 2, BAND = 80, DISTANCES = 2 * TILE;
@@ -24,17 +27,24 @@ struct Shape {
   // Values from line to line of out, and of the gradient of what is projected.
   int out_pitch, grad_pitch;
   float scale;
+  const int* starts;  // [runs * rows + 1], or null
+  int content_lines;
 
   __device__ long width() const { return static_cast<long>(heads) * HEAD; }
   __device__ long line() const { return 3 * width(); }
-  // Number of a batch row's first line, and of a run's first distance.
-  __device__ long content(int row) const { return run_at(row / rows) + row % rows * length; }
-  __device__ long distances(int run) const { return run_at(run) + static_cast<long>(rows) * length; }
+  // Lines of a batch row; the first of them, of a run's distances, and of a row of out.
+  __device__ int length_of(int row) const { return starts ? starts[row + 1] - starts[row] : length; }
+  __device__ long content(int row) const { return starts ? starts[row] : run_at(row / rows) + row % rows * length; }
+  __device__ long distances(int run) const {
+    return starts ? content_lines + 2L * length * run : run_at(run) + static_cast<long>(rows) * length;
+  }
+  __device__ long out(int row) const { return starts ? starts[row] : static_cast<long>(row) * length; }
   __device__ long run_at(int run) const {
     return static_cast<long>(run) * (rows * length + (has_positions ? 2 * length : 0));
   }
-  // Lines of the scores' gradient begin aligned.
-  __device__ int pitch() const { return (length + 7) / 8 * 8; }
+  // Lines of the scores' gradient begin aligned, and are written as far as that.
+  __device__ int pitch() const { return aligned(length); }
+  __device__ static int aligned(int length) { return (length + 7) / 8 * 8; }
 };
 
 __device__ void load4(unsigned (&r)[4], const T* p) {
@@ -241,7 +251,16 @@ __device__ float over_row(float value, bool is_maximum) {
 // What is added to the scores of a tile's columns.
 __device__ void fetch_mask(float (&to)[TILE], const T* mask, int row, int j0, int length) {
   int j = j0 + threadIdx.x;
-  if (threadIdx.x < TILE) to[threadIdx.x] = j < length ? widened(mask[static_cast<long>(row) * length + j]) : -ENDLESS;
+  if (threadIdx.x >= TILE) return;
+  float inside = mask && j < length ? widened(mask[static_cast<long>(row) * length + j]) : 0.0f;
+  to[threadIdx.x] = j < length ? inside : -ENDLESS;
+}
+
+// Lines that no row has: a head's columns become zero.
+__device__ void clear_rest(T* to, long pitch, const Shape& shape, int row, int head) {
+  for (int line = shape.starts[row] + blockIdx.x * THREADS + threadIdx.x; line < shape.content_lines; line += gridDim.x * THREADS) {
+    for (int c = 0; c < HEAD; c += 8) *reinterpret_cast<uint4*>(to + line * pitch + head * HEAD + c) = make_uint4(0, 0, 0, 0);
+  }
 }
 
 // A warp's lines and columns of an accumulator.
@@ -264,7 +283,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
   T *qs = reinterpret_cast<T*>(shared), *ks = qs + TILE * PITCH, *vs = ks + TILE * PITCH;
   T *pqs = vs + TILE * PITCH, *pks = pqs + DISTANCES * PITCH;
   T *content = shape.has_positions ? pks + DISTANCES * PITCH : pqs, *position = content + TILE * BAND_PITCH;
-  int i0 = blockIdx.x * TILE, head = blockIdx.y, row = blockIdx.z, length = shape.length, lines = lines_of_warp();
+  int i0 = blockIdx.x * TILE, head = blockIdx.y, row = blockIdx.z, lines = lines_of_warp();
+  // Where rows have starts, there are blocks for the lines after the last row.
+  if (shape.starts && row == gridDim.z - 1) return clear_rest(out, shape.out_pitch, shape, row, head);
+  int length = shape.length_of(row);
+  if (i0 >= length) return;
   long width = shape.width(), line = shape.line();
   const T *q = projected + shape.content(row) * line + head * HEAD;
   const T *pq = projected + shape.distances(row / shape.rows) * line + head * HEAD;
@@ -276,9 +299,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
     if (j0 < length) {
       fetch<TILE>(ks, q + width, line, j0, length);
       if (shape.has_positions) {
-        int first = i0 - j0 - TILE + length;
-        fetch<DISTANCES>(pqs, pq, line, first, 2 * length);
-        fetch<DISTANCES>(pks, pq + width, line, first, 2 * length);
+        int first = i0 - j0 - TILE + shape.length;
+        fetch<DISTANCES>(pqs, pq, line, first, 2 * shape.length);
+        fetch<DISTANCES>(pks, pq + width, line, first, 2 * shape.length);
       }
     }
     sent();
@@ -349,10 +372,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
     sum[half] = exchanged[0][row_of(half * 2)] + exchanged[1][row_of(half * 2)];
     int i = i0 + row_of(half * 2);
     if (i < length && half_of_warp() == 0 && threadIdx.x % 4 == 0) {
-      log_sum[(static_cast<long>(row) * shape.heads + head) * length + i] = highest[half] + logf(sum[half]);
+      log_sum[(static_cast<long>(row) * shape.heads + head) * shape.length + i] = highest[half] + logf(sum[half]);
     }
   }
-  T* to = out + static_cast<long>(row) * length * shape.out_pitch + head * HEAD;
+  T* to = out + shape.out(row) * shape.out_pitch + head * HEAD;
 #pragma unroll
   for (int n = 0; n < HEAD / 16; ++n)
 #pragma unroll
@@ -361,7 +384,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
 }
 
 // Gradients of k and v, in a tensor with the lines of the projected one, and of the scores before their scale: dscores
-// [runs * rows, heads, length, pitch]. grad is [runs * rows * length, width].
+// [runs * rows, heads, length, pitch].
 extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys(
     const T* projected, const T* mask, const T* out, const T* grad, const float* log_sum, T* d_projected, T* dscores,
     Random random, Shape shape) {
@@ -370,12 +393,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
   // The position terms, and once those have been read, what is made of them.
   T *content = shape.has_positions ? pks + DISTANCES * PITCH : pqs, *position = content + TILE * BAND_PITCH;
   T *weights = content, *margin = weights + TILE * SQUARE_PITCH, *ds = margin + MARGIN * SQUARE_PITCH;
-  int j0 = blockIdx.x * TILE, head = blockIdx.y, row = blockIdx.z, length = shape.length, lines = lines_of_warp();
-  long width = shape.width(), line = shape.line(), first_line = static_cast<long>(row) * length;
+  int j0 = blockIdx.x * TILE, head = blockIdx.y, row = blockIdx.z, lines = lines_of_warp();
+  long width = shape.width(), line = shape.line();
+  if (shape.starts && row == gridDim.z - 1) {
+    for (int which = 0; which < 3; ++which) clear_rest(d_projected + which * width, shape.grad_pitch, shape, row, head);
+    return;
+  }
+  int length = shape.length_of(row);
+  if (j0 >= length) return;
+  long first_line = shape.out(row);
   const T *q = projected + shape.content(row) * line + head * HEAD;
   const T *pq = projected + shape.distances(row / shape.rows) * line + head * HEAD;
   const T *of_out = out + first_line * shape.out_pitch + head * HEAD, *of_grad = grad + first_line * width + head * HEAD;
-  long scores_at = (static_cast<long>(row) * shape.heads + head) * length;
+  long scores_at = (static_cast<long>(row) * shape.heads + head) * shape.length;
   __shared__ float masked[TILE], sums[TILE], deltas[TILE];
   fetch<TILE>(ks, q + width, line, j0, length);
   fetch<TILE>(vs, q + 2 * width, line, j0, length);
@@ -385,9 +415,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
   for (int i0 = 0; i0 < length; i0 += TILE) {
     fetch<TILE>(qs, q, line, i0, length);
     if (shape.has_positions) {
-      int first = i0 - j0 - TILE + length;
-      fetch<DISTANCES>(pqs, pq, line, first, 2 * length);
-      fetch<DISTANCES>(pks, pq + width, line, first, 2 * length);
+      int first = i0 - j0 - TILE + shape.length;
+      fetch<DISTANCES>(pqs, pq, line, first, 2 * shape.length);
+      fetch<DISTANCES>(pks, pq + width, line, first, 2 * shape.length);
     }
     sent();
     fetch<TILE>(gs, of_grad, width, i0, length);
@@ -458,11 +488,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
 __device__ void backward_queries(
     const T* projected, const T* dscores, T* d_projected, const Shape& shape, int tile, int head, int row) {
   T *ks = reinterpret_cast<T*>(shared), *ds = ks + TILE * PITCH + MARGIN, *pks = ks + TILE * PITCH + TILE * MARGIN_PITCH;
-  int i0 = tile * TILE, length = shape.length, lines = lines_of_warp();
+  int i0 = tile * TILE, length = shape.length_of(row), lines = lines_of_warp();
+  if (i0 >= length) return;
   long line = shape.line();
   const T *k = projected + shape.content(row) * line + head * HEAD + shape.width();
   const T *pk = projected + shape.distances(row / shape.rows) * line + head * HEAD + shape.width();
-  const T* square = dscores + (static_cast<long>(row) * shape.heads + head) * length * shape.pitch();
+  const T* square = dscores + (static_cast<long>(row) * shape.heads + head) * shape.length * shape.pitch();
   int column = half_of_warp() * (HEAD / 2);
   float q_grad[HEAD / 16][4] = {};
   for (int c = threadIdx.x; c < TILE * 2 * MARGIN / 8; c += THREADS) {
@@ -472,9 +503,9 @@ __device__ void backward_queries(
   }
   for (int j0 = 0; j0 < length; j0 += TILE) {
     fetch<TILE>(ks, k, line, j0, length);
-    fetch<TILE, TILE, MARGIN_PITCH>(ds, square, shape.pitch(), i0, length, j0, shape.pitch());
+    fetch<TILE, TILE, MARGIN_PITCH>(ds, square, shape.pitch(), i0, length, j0, Shape::aligned(length));
     sent();
-    if (shape.has_positions) fetch<DISTANCES>(pks, pk, line, i0 - j0 - TILE + length, 2 * length);
+    if (shape.has_positions) fetch<DISTANCES>(pks, pk, line, i0 - j0 - TILE + shape.length, 2 * shape.length);
     sent();
     arrived<1>();
     product<HEAD / 16, TILE / 16, false, true>(q_grad, ds + lines * MARGIN_PITCH, MARGIN_PITCH, ks + column, PITCH);
@@ -508,12 +539,17 @@ __device__ void backward_positions(
   int run = chunk / chunks.count, part = chunk % chunks.count, column = half_of_warp() * (HEAD / 2);
   long line = shape.line();
   int b = part * chunks.rows, end = min(b + chunks.rows, shape.rows), x0 = -TILE;
+  auto lines_of_row = [&] { return b < end ? shape.length_of(run * shape.rows + b) : 0; };
+  int of_row = lines_of_row();
   auto first = [&](int x) { return IS_QUERY ? x + t0 - length + 1 : x - t0 - TILE + length; };
   auto advance = [&] {
     do {
       x0 += TILE;
-      if (x0 >= length) x0 = 0, ++b;
-    } while (b < end && (first(x0) >= length || first(x0) + DISTANCES - 2 < 0));
+      if (x0 >= of_row) {
+        x0 = 0, ++b;
+        of_row = lines_of_row();
+      }
+    } while (b < end && (first(x0) >= of_row || first(x0) + DISTANCES - 2 < 0));
   };
   auto fetch_stage = [&](T* xs) {
     if (b < end) {
@@ -521,14 +557,14 @@ __device__ void backward_positions(
       const T* x = projected + shape.content(row) * line + head * HEAD + (IS_QUERY ? shape.width() : 0);
       const T* square = dscores + (static_cast<long>(row) * shape.heads + head) * length * shape.pitch();
       T* window = xs + TILE * PITCH;
-      fetch<TILE>(xs, x, line, x0, length);
+      fetch<TILE>(xs, x, line, x0, of_row);
       if (IS_QUERY) {
-        fetch<DISTANCES, TILE, SQUARE_PITCH>(window, square, shape.pitch(), first(x0), length, x0, shape.pitch());
+        fetch<DISTANCES, TILE, SQUARE_PITCH>(window, square, shape.pitch(), first(x0), of_row, x0, Shape::aligned(of_row));
       } else {
         int aligned = first(x0) & ~7;
-        fetch<TILE, DISTANCES, WINDOW_PITCH>(window, square, shape.pitch(), x0, length, aligned, shape.pitch());
+        fetch<TILE, DISTANCES, WINDOW_PITCH>(window, square, shape.pitch(), x0, of_row, aligned, Shape::aligned(of_row));
         fetch<TILE, 8, WINDOW_PITCH>(
-            window + DISTANCES, square, shape.pitch(), x0, length, aligned + DISTANCES, shape.pitch());
+            window + DISTANCES, square, shape.pitch(), x0, of_row, aligned + DISTANCES, Shape::aligned(of_row));
       }
     }
     sent();

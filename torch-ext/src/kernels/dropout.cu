@@ -29,12 +29,15 @@ __device__ float warp_sum(float value) {
 // Blocks of eight that one lane holds: rows of up to 1024 values.
 const int CHUNKS = 4;
 
-// One warp a row. sum = dropout(x) + residual is kept for the gradient, with each row's mean and reciprocal deviation.
+// One warp a row. sum = dropout(x) + residual is kept for the gradient, with each row's mean and reciprocal deviation. A line's
+// numbers are those of line order[index] where there is an order.
 extern "C" __global__ void norm_forward(
     const T* x, const T* residual, const T* weight, const T* bias, T* sum, T* out, float* mean, float* deviation,
-    Random random, long count, int rows, int length, int width, int residual_pitch, int out_pitch, float eps) {
+    Random random, const long long* order, long count, int rows, int length, int width, int residual_pitch, int out_pitch,
+    float eps) {
   long index = static_cast<long>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (index >= count) return;
+  long of_numbers = order ? order[index] : index;
   int lane = threadIdx.x % 32;
   float held[CHUNKS][8];
   float total = 0.0f;
@@ -43,7 +46,7 @@ extern "C" __global__ void norm_forward(
     if (column >= width) break;
     Eight a = *reinterpret_cast<const Eight*>(x + index * width + column);
     Eight b = *reinterpret_cast<const Eight*>(residual + index * residual_pitch + column), kept;
-    uint4 bits = bits_of(random, index, column, rows, length, 0, width / 8);
+    uint4 bits = bits_of(random, of_numbers, column, rows, length, 0, width / 8);
     for (int e = 0; e < 8; ++e) {
       float dropped = is_kept(bits, e, random.threshold) ? widened(a.at[e]) * random.scale : 0.0f;
       kept.at[e] = narrowed(dropped + widened(b.at[e]));
@@ -75,9 +78,10 @@ extern "C" __global__ void norm_forward(
 
 extern "C" __global__ void norm_backward(
     const T* grad, const T* sum, const T* weight, const float* mean, const float* deviation, T* dx, T* dresidual,
-    Random random, long count, int rows, int length, int width, int dx_pitch) {
+    Random random, const long long* order, long count, int rows, int length, int width, int dx_pitch) {
   long index = static_cast<long>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (index >= count) return;
+  long of_numbers = order ? order[index] : index;
   int lane = threadIdx.x % 32;
   float middle = mean[index], reciprocal = deviation[index];
   float scaled[CHUNKS][8], normal[CHUNKS][8];
@@ -100,7 +104,7 @@ extern "C" __global__ void norm_backward(
   for (int c = 0; c < CHUNKS; ++c) {
     int column = (c * 32 + lane) * 8;
     if (column >= width) break;
-    uint4 bits = bits_of(random, index, column, rows, length, 0, width / 8);
+    uint4 bits = bits_of(random, of_numbers, column, rows, length, 0, width / 8);
     Eight a, b;
     for (int e = 0; e < 8; ++e) {
       float d = reciprocal * (scaled[c][e] - first - normal[c][e] * second);

@@ -1,14 +1,13 @@
 // Passes over whole lines between a layer's products. Widths are multiples of 8; a wide tensor has `pitch` values from line to
 // line.
 
-// The lines of x and of the distances, run by run, `content` and `others` a run.
+// The lines of x, `content` of them, and then of the distances.
 extern "C" __global__ void gather_lines(
-    const T* x, const T* distances, T* out, long count, int content, int others, int width, int pitch) {
+    const T* x, const T* distances, T* out, long count, long content, int width, int pitch) {
   long block = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x, line = block / (width / 8);
   if (line >= count) return;
   int column = static_cast<int>(block % (width / 8)) * 8;
-  long run = line / (content + others), at = line % (content + others);
-  const T* from = at < content ? x + (run * content + at) * width : distances + (run * others + at - content) * width;
+  const T* from = line < content ? x + line * width : distances + (line - content) * width;
   *reinterpret_cast<Eight*>(out + line * pitch + column) = *reinterpret_cast<const Eight*>(from + column);
 }
 
@@ -62,4 +61,16 @@ extern "C" __global__ void fill_borders(Borders borders) {
     *reinterpret_cast<Eight*>(border.to + static_cast<long>(line) * border.pitch + column) =
         reinterpret_cast<const Eight*>(border.from)[index];
   }
+}
+
+// Where several runs' branches lie side by side, a line has only its own run's `rank` of them: the others become zero. `order` as
+// in dropout.cu, for `content` lines, the first ones; then `others` lines a run.
+extern "C" __global__ void keep_own(
+    T* low, const long long* order, long count, long content, int lines_of_run, int others, int rank, int runs, int pitch) {
+  long block = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
+  int blocks = runs * rank / 8, column = static_cast<int>(block % blocks) * 8;
+  long line = block / blocks;
+  if (line >= count) return;
+  long run = line < content ? (order ? order[line] : line) / lines_of_run : (line - content) / others;
+  if (column / rank != run) *reinterpret_cast<Eight*>(low + line * pitch + column) = Eight{};
 }
