@@ -102,7 +102,8 @@ const ALIGNED: i64 = 8;
 /// there are none, or where it is such a rank.
 fn aligned(a: &Tensor, up: &Tensor) -> Option<[Tensor; 2]> {
     let missing = -up.size().last()? & (ALIGNED - 1);
-    let has_tensor_cores = a.device().is_cuda() && a.kind() == Kind::BFloat16;
+    // Products in float32 are made on them, too (ADR 0019).
+    let has_tensor_cores = a.device().is_cuda() && matches!(a.kind(), Kind::BFloat16 | Kind::Float);
     (has_tensor_cores && missing > 0).then(|| [a.constant_pad_nd([0, 0, 0, missing]), up.constant_pad_nd([0, missing])])
 }
 
