@@ -288,8 +288,8 @@ impl Trunk {
         let whole = embedded.size();
         let x = embedded.reshape([-1, self.dims.hidden]);
         let input = |index: usize| {
-            let sites = &self.sites[index * KINDS.len()..(index + 1) * KINDS.len()];
-            LayerInput { distances: distances(index), scale, index, layer: &self.layers[index], sites, pass }
+            let (layer, sites) = (&self.layers[index], self.sites_of(index));
+            LayerInput { distances: distances(index), scale, index, layer, sites, pass }
         };
         let layers = 0..self.layers.len();
         let branches: Option<Vec<Branches>> = layers.clone().map(|index| self.branches(index, pass)).collect();
@@ -317,12 +317,16 @@ impl Trunk {
         last.view(whole.as_slice())
     }
 
+    fn sites_of(&self, layer: usize) -> &[Site] {
+        &self.sites[layer * KINDS.len()..][..KINDS.len()]
+    }
+
     /// The branches of a layer's linears, where each of them has one and nothing else of it is trained.
     fn branches<'a>(&self, index: usize, pass: Pass<'a>) -> Option<Branches<'a>> {
         if self.layers[index].weights().any(|weight| pass.attach.weight(weight.index).is_some()) {
             return None;
         }
-        let sites = &self.sites[index * KINDS.len()..(index + 1) * KINDS.len()];
+        let sites = self.sites_of(index);
         let branch = |site: usize| pass.attach.low_rank(&sites[site]);
         Some([pass.attach.joined(&sites[..PROJECTED])?, branch(3)?, branch(4)?, branch(5)?])
     }

@@ -53,7 +53,15 @@ pub struct Predicted {
     pub loss: f64,
 }
 
+/// Rows and length of a batch, and its lines where padding may be left out.
+pub type Shape = (Vec<i64>, Option<i64>);
+
 impl DeviceBatch {
+    /// What a recorded step must have been recorded for.
+    pub fn shape(&self) -> Shape {
+        (self.tokens.ids.size(), self.tokens.lines)
+    }
+
     fn tensors(&self) -> [&Tensor; 4] {
         [&self.tokens.ids, &self.tokens.mask, &self.tokens.type_ids, &self.labels]
     }
@@ -102,9 +110,9 @@ impl<'a> Forward<'a> {
 
     /// Lines for a batch's tokens where padding need not be computed, rounded up so that batches share recorded steps. With
     /// [`Padding::MaxLength`] it is computed, as the released scripts do.
-    pub fn lines(&self, batch: &Batch) -> Option<usize> {
+    fn lines(&self, batch: &Batch) -> Option<i64> {
         let lines = rounded_up(batch.tokens as usize);
-        Some(lines).filter(|&lines| self.may_pack && lines < batch.rows * batch.length)
+        (self.may_pack && lines < batch.rows * batch.length).then_some(lines as i64)
     }
 
     /// Batches on the device, by one transfer.
@@ -121,8 +129,7 @@ impl<'a> Forward<'a> {
                 token += rows * length;
                 tokens.narrow(0, token - rows * length, rows * length).view([rows, length])
             };
-            let lines = self.lines(batch).map(|lines| lines as i64);
-            let tokens = Tokens { ids: next(), mask: next(), type_ids: next(), lines };
+            let tokens = Tokens { ids: next(), mask: next(), type_ids: next(), lines: self.lines(batch) };
             row += rows;
             DeviceBatch { tokens, labels: labels.narrow(0, row - rows, rows) }
         };

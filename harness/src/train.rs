@@ -18,7 +18,7 @@ use torch_ext::graph::Graph;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::forward::{BATCHES_AHEAD, DeviceBatch, Forward, Predicted};
+use crate::forward::{BATCHES_AHEAD, DeviceBatch, Forward, Predicted, Shape};
 use crate::inputs::{Inputs as RunInputs, TaskData};
 use crate::record::EpochRow;
 use crate::seeds::Seeds;
@@ -72,9 +72,6 @@ pub struct Trainer<'a> {
     /// Recorded steps, where steps are recorded.
     captures: Option<BTreeMap<Recorded, Captured>>,
 }
-
-/// Rows, length and lines of a batch.
-type Shape = (usize, usize, Option<usize>);
 
 /// What a recorded step serves: batches of a shape, and a phase of the method.
 type Recorded = (Shape, usize);
@@ -212,7 +209,7 @@ impl<'a> Trainer<'a> {
             }
             let layout = self.joined(layouts);
             for (batch, on_device) in layout.iter().zip(self.forward.upload(&layout)) {
-                let losses = self.train_step((batch.rows, batch.length, self.forward.lines(batch)), &on_device)?;
+                let losses = self.train_step(&on_device)?;
                 for (sums, losses) in sums.iter_mut().zip(losses) {
                     let _ = sums.task.g_add_(&losses.task);
                     if let Some(term) = losses.penalty {
@@ -249,8 +246,8 @@ impl<'a> Trainer<'a> {
 
     /// One step of every run. Where steps are recorded, the very first one is not, since much is made by the first call of
     /// its kind; every other is recorded at its first occurrence and replayed.
-    fn train_step(&mut self, shape: Shape, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
-        let key = (shape, self.step(0).phase());
+    fn train_step(&mut self, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
+        let key = (batch.shape(), self.step(0).phase());
         let is_first = self.step(0).done() == 0;
         let known = self.captures.as_mut().filter(|_| !is_first).map(|captures| captures.remove(&key));
         let losses = match known {
