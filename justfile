@@ -7,7 +7,7 @@ rankbench := "target/release/rankbench"
 default:
     @just --list --unsorted --justfile '{{justfile()}}'
 
-# Make .venv with libtorch and the MiniLM backbone; does only what is missing
+# Make .venv with libtorch and the all-MiniLM-L6-v2 backbone; does only what is missing
 setup:
     @scripts/setup.sh
 
@@ -23,7 +23,7 @@ quickstart *args: build
 test *args: setup
     cargo test --release --workspace {{args}}
 
-# The paper's Table 1 (DeBERTaV3-base, GLUE); flags override the recipe, e.g. --backbone MiniLM-L6-H384 --glue DIR --tasks rte
+# The paper's Table 1 (DeBERTaV3-base, GLUE); flags override the recipe, e.g. --backbone all-MiniLM-L6-v2 --glue DIR --tasks rte
 reproduce-table1 *args: build
     {{rankbench}} run --recipe recipes/table1.toml {{args}}
 

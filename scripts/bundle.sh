@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 [ "$dtype" = fp32 ] || [ "$dtype" = bf16 ] || fail "dtype is $dtype" "expected fp32 or bf16"
-[ ${#backbones[@]} -gt 0 ] || backbones=(MiniLM-L6-H384)
+[ ${#backbones[@]} -gt 0 ] || backbones=(all-MiniLM-L6-v2)
 [ -x "$root/target/release/rankbench" ] || fail "target/release/rankbench is not built" "run ./justw build"
 [ ! -e "$out" ] || fail "$out exists" "give a new directory, or delete it"
 

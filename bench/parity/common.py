@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RANKBENCH = ROOT / "target/release/rankbench"
-MINILM = ROOT / ".cache/backbones/MiniLM-L6-H384"
+MINILM = ROOT / ".cache/backbones/all-MiniLM-L6-v2"
 FIXTURES = ROOT / "tests/fixtures/parity"
 
 

@@ -39,7 +39,7 @@ train_head = true
 precision = "{precision}"
 [[override]]
 methods = ["sora"]
-options = {{ lambda = 10.0, xi = 1e-4 }}
+options = {{ l1_weight = 10.0, xi = 1e-4 }}
 [timing]
 rounds = {rounds}
 """

@@ -44,7 +44,7 @@ fn tokenize(criterion: &mut Criterion) {
 
 /// `RANKBENCH_BACKBONE`, or what `just setup` puts into the cache.
 fn backbone() -> Option<PathBuf> {
-    let cached = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/backbones/MiniLM-L6-H384");
+    let cached = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/backbones/all-MiniLM-L6-v2");
     let dir = std::env::var_os("RANKBENCH_BACKBONE").map_or(cached, PathBuf::from);
     dir.is_dir().then_some(dir)
 }

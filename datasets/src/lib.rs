@@ -4,6 +4,7 @@
 //! [`split`] divides them, [`tokenizer`] turns text into ids, [`batch`] lays ids out for the encoder and
 //! [`metrics`] scores what comes back. Nothing here knows tensors, encoders or methods.
 
+pub mod backbones;
 pub mod batch;
 pub mod error;
 pub mod glue;

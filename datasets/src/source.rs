@@ -26,8 +26,8 @@ pub struct Dataset {
     pub files: Vec<(String, String)>,
     /// [`checksum`] of all rows.
     pub sha256: String,
-    /// `micro` or `glue`.
-    pub source: String,
+    /// `micro`, `glue`, or `glue-unlocked` where a file is not the one of the lock.
+    pub source: &'static str,
 }
 
 /// One of a task's labelled sets.
@@ -88,38 +88,48 @@ impl Set {
 /// [`Error::Missing`] with every name tried, [`Error::Lock`] where a file is not the one everyone has, and those of
 /// [`read::tsv`] and [`read::parquet`].
 pub fn load(task: &'static Task, dir: &Path, allow_unlocked: bool) -> Result<Dataset> {
-    let (train, train_file) = load_set(task, dir, Set::Train, allow_unlocked)?;
-    let (mut dev, mut files) = (Vec::new(), vec![train_file]);
+    let train = load_set(task, dir, Set::Train, allow_unlocked)?;
+    let (mut dev, mut files, mut is_locked) = (Vec::new(), vec![train.file], train.is_locked);
     for set in task.dev_sets {
-        let (rows, file) = load_set(task, dir, Set::Dev(set), allow_unlocked)?;
-        dev.push((set.name, rows));
-        files.push(file);
+        let loaded = load_set(task, dir, Set::Dev(set), allow_unlocked)?;
+        dev.push((set.name, loaded.rows));
+        files.push(loaded.file);
+        is_locked &= loaded.is_locked;
     }
-    let sha256 = checksum(&train, &dev);
-    Ok(Dataset { task, train, dev, files, sha256, source: "glue".into() })
+    let sha256 = checksum(&train.rows, &dev);
+    let source = if is_locked { "glue" } else { "glue-unlocked" };
+    Ok(Dataset { task, train: train.rows, dev, files, sha256, source })
 }
 
-/// Reads one set as [`load`] does; gives its rows and its entry of [`Dataset::files`].
+/// One set, read.
+#[derive(Debug, Clone)]
+pub struct LoadedSet {
+    /// Its rows.
+    pub rows: Vec<Example>,
+    /// Its entry of [`Dataset::files`].
+    pub file: (String, String),
+    /// Whether its rows are those of the lock.
+    pub is_locked: bool,
+}
+
+/// Reads one set as [`load`] does.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_set(
-    task: &'static Task,
-    dir: &Path,
-    set: Set,
-    allow_unlocked: bool,
-) -> Result<(Vec<Example>, (String, String))> {
+pub fn load_set(task: &'static Task, dir: &Path, set: Set, allow_unlocked: bool) -> Result<LoadedSet> {
     let (layout, name) = find(task, dir, set)?;
     let path = dir.join(&name);
     let rows = match layout {
         Layout::Tsv => read::tsv(task, &path)?,
         Layout::Parquet => read::parquet(task, &path)?,
     };
+    let checked = lock::check(task, set, layout, &path, &rows);
+    let is_locked = checked.is_ok();
     if !allow_unlocked {
-        lock::check(task, set, layout, &path, &rows)?;
+        checked?;
     }
     let Rows { examples, sha256 } = rows;
-    Ok((examples, (name, sha256)))
+    Ok(LoadedSet { rows: examples, file: (name, sha256), is_locked })
 }
 
 fn find(task: &Task, dir: &Path, set: Set) -> Result<(Layout, String)> {

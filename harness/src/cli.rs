@@ -33,6 +33,8 @@ enum Command {
     Run(run::Run),
     /// Write the tables and figures of stored runs.
     Report(report::Report),
+    /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions.
+    Fsck(report::Fsck),
     /// Time the methods against each other, interleaved.
     Efficiency(efficiency::Efficiency),
     /// Run a small fixed recipe and compare it with the stored baseline.
@@ -67,6 +69,7 @@ impl Cli {
             Command::Quickstart(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Report(command) => command.run(),
+            Command::Fsck(command) => command.run(),
             Command::Efficiency(command) => command.run(),
             Command::Regression(command) => command.run(),
             Command::Export(command) => command.run(),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tch::{Cuda, Device, Kind};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::{device, download, home, recipe};
 
 /// Prints the findings; what is missing comes with the way to get it.
@@ -34,9 +34,10 @@ pub fn doctor(backbone: Option<&str>) -> Result<()> {
 fn reading(name: &str) -> Result<String> {
     let place = home::backbone(name, &download::hub())?;
     torch_ext::reset_peak_memory(Device::Cpu)?;
-    let (before, started) = (torch_ext::peak_memory(Device::Cpu)?, Instant::now());
+    let resident = || Ok::<_, Error>(torch_ext::peak_memory(Device::Cpu)?.resident.unwrap_or(0));
+    let (before, started) = (resident()?, Instant::now());
     let encoder = encoders::load(&place.dir, Device::Cpu, Kind::Float)?;
-    let (seconds, peak) = (started.elapsed().as_secs_f64(), torch_ext::peak_memory(Device::Cpu)?);
+    let (seconds, peak) = (started.elapsed().as_secs_f64(), resident()?);
     let parameters: usize = encoder.weights().iter().map(|(_, tensor)| tensor.numel()).sum();
     let times = peak.saturating_sub(before) as f64 / (4 * parameters) as f64;
     Ok(format!(
@@ -92,7 +93,7 @@ fn backbones(dir: &Path) -> String {
         .collect();
     names.sort();
     match names.is_empty() {
-        true => format!("missing: none below {}; `./justw setup` fetches MiniLM-L6-H384", dir.display()),
+        true => format!("missing: none below {}; `./justw setup` fetches all-MiniLM-L6-v2", dir.display()),
         false => format!("{} below {}", names.join(", "), dir.display()),
     }
 }

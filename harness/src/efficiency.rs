@@ -1,18 +1,25 @@
-//! The interleaved time measurement behind the efficiency table (DESIGN §6): methods take turns A B C A B C, epoch by
-//! epoch, on the same rows at the same batch size; evaluation and checkpointing are outside.
+//! The measurement behind the efficiency table (DESIGN §6): memory of each method by itself, then time, for which the methods take turns
+//! A B C A B C, epoch by epoch, on the same rows at the same batch size; evaluation and checkpointing are outside.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tch::{Device, Kind, Tensor};
 
 use crate::device;
 use crate::error::{Error, Result};
 use crate::inputs::{Data, Inputs, TaskData};
 use crate::progress::Progress;
 use crate::recipe::Timing;
-use crate::record::TimingRow;
+use crate::record::{PeakMiB, TimingRow};
 use crate::spec::{Precision, RunSpec};
+use crate::stats::median;
 use crate::store::write_csv;
 use crate::train::Trainer;
+
+/// Products whose median is the machine's speed.
+const PRODUCTS: usize = 7;
 
 /// The runs of a plan that a recipe's `[timing]` means: its task, or the plan's first, with the plan's first seed.
 pub fn timed(plan: &[RunSpec], timing: &Timing) -> Vec<RunSpec> {
@@ -42,11 +49,7 @@ pub fn measure(
     for same_task in tasks {
         let (contestants, others) = rest.split_at(same_task.len());
         rest = others;
-        progress.begin(
-            &format!("timing on {}", same_task[0].task),
-            1,
-            contestants.len() as u64 * (timing.rounds as u64 + 1),
-        );
+        progress.begin(&format!("timing on {}", same_task[0].task), 1, contestants.len() as u64 * timing.rounds as u64);
         rounds(contestants, timing, inputs, &progress, stop, &mut |row| {
             rows.push(row);
             write_csv(&out.join("timings.csv"), &rows)
@@ -62,9 +65,10 @@ fn shortened(spec: &RunSpec, timing: &Timing, inputs: &Inputs, data: &Data) -> R
     let full = data.of_run(spec, &inputs.tokenizer)?;
     let rows = timing.steps.map_or(full.train.len(), |steps| steps * spec.train.batch_size);
     let mut timed = spec.clone();
-    timed.train.epochs = timing.rounds + 1;
+    timed.train.epochs = timing.rounds;
     let train = full.train.iter().take(rows).cloned().collect();
-    Ok((timed, TaskData { task: full.task, train, dev_sets: Vec::new(), files: full.files.clone() }))
+    let (files, seconds) = (full.files.clone(), 0.0.into());
+    Ok((timed, TaskData { task: full.task, train, dev_sets: Vec::new(), files, seconds }))
 }
 
 fn rounds(
@@ -75,20 +79,17 @@ fn rounds(
     stop: &AtomicBool,
     keep: &mut dyn FnMut(TimingRow) -> Result<()>,
 ) -> Result<()> {
-    let mut trainers =
-        contestants.iter().map(|(spec, task)| Trainer::new(&[spec], inputs, task)).collect::<Result<Vec<_>>>()?;
-    for round in 0..=timing.rounds {
-        for (trainer, (spec, _)) in trainers.iter_mut().zip(contestants) {
+    let peaks = contestants.iter().map(|contestant| peak_alone(contestant, inputs)).collect::<Result<Vec<_>>>()?;
+    let mut trainers = contestants.iter().map(|contestant| warm(contestant, inputs)).collect::<Result<Vec<_>>>()?;
+    for round in 1..=timing.rounds {
+        for ((trainer, (spec, _)), peak) in trainers.iter_mut().zip(contestants).zip(&peaks) {
             torch_ext::allow_tf32(spec.train.precision == Precision::Tf32)?;
-            let rows = trainer.epoch(round + 1, &mut |_, _| {
+            let product_seconds = Some(product_seconds(inputs.device)?);
+            let rows = trainer.epoch(round, &mut |_, _| {
                 progress.step();
                 if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
             })?;
             let row = rows.into_iter().collect::<Result<Vec<_>>>()?.remove(0);
-            // Round 0 warms up: allocator, kernels, caches.
-            if round == 0 {
-                continue;
-            }
             let counts = trainer.step(0).method().counts(trainer.step(0).params());
             progress.say(&format!("round {round}: {} {:.2} s", spec.method, row.seconds));
             keep(TimingRow {
@@ -97,17 +98,55 @@ fn rounds(
                 repeat: round,
                 epoch: 1,
                 seconds: row.seconds,
+                phase: trainer.schedule_parts(round),
+                recordings: row.recordings,
+                product_seconds,
                 steps: row.steps,
                 tokens: row.tokens,
-                peak_memory_mib: row.peak_memory_mib,
+                peak_allocated_mib: peak.peak_allocated_mib,
+                peak_reserved_mib: peak.peak_reserved_mib,
+                peak_resident_mib: peak.peak_resident_mib,
                 allocated: counts.allocated,
                 effective: counts.effective,
                 batch_size: spec.train.batch_size,
                 length: trainer.longest(),
                 device: device::name(inputs.device),
+                driver: if inputs.device.is_cuda() { device::driver().unwrap_or_default() } else { String::new() },
                 precision: spec.train.precision.name().into(),
             })?;
         }
     }
     Ok(())
+}
+
+/// A trainer that has taken a step of every kind its rounds will have.
+fn warm<'a>((spec, task): &'a (RunSpec, TaskData), inputs: &'a Inputs) -> Result<Trainer<'a>> {
+    torch_ext::allow_tf32(spec.train.precision == Precision::Tf32)?;
+    let mut trainer = Trainer::new(&[spec], inputs, task)?;
+    trainer.warm_up()?;
+    Ok(trainer)
+}
+
+/// Median seconds of a product of two 1024 × 1024 float32 matrices.
+fn product_seconds(device: Device) -> Result<f64> {
+    let matrix = Tensor::full([1024, 1024], 0.5, (Kind::Float, device));
+    let mut seconds = Vec::with_capacity(PRODUCTS);
+    for _ in 0..PRODUCTS {
+        torch_ext::synchronize(device)?;
+        let started = Instant::now();
+        let _ = matrix.matmul(&matrix);
+        torch_ext::synchronize(device)?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    median(&seconds).ok_or_else(|| Error::Internal("no product was timed".into()))
+}
+
+/// Peak memory of a method by itself: nothing of another is there.
+fn peak_alone(contestant: &(RunSpec, TaskData), inputs: &Inputs) -> Result<PeakMiB> {
+    torch_ext::reset_peak_memory(inputs.device)?;
+    let trainer = warm(contestant, inputs)?;
+    torch_ext::synchronize(inputs.device)?;
+    let peak = torch_ext::peak_memory(inputs.device)?;
+    drop(trainer);
+    Ok(PeakMiB::of(peak))
 }

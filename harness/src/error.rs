@@ -121,8 +121,17 @@ impl From<encoders::Error> for Error {
 
 impl From<torch_ext::Error> for Error {
     fn from(error: torch_ext::Error) -> Self {
-        Error::Environment(error.to_string())
+        Error::Environment(with_advice(error.to_string()))
     }
+}
+
+/// What to change, behind a text that speaks of memory.
+fn with_advice(text: String) -> String {
+    if is_out_of_memory(&text) { text + "; a smaller --batch-size needs less" } else { text }
+}
+
+fn is_out_of_memory(text: &str) -> bool {
+    text.contains("out of memory") || text.contains("not enough memory")
 }
 
 /// libtorch's message without the C++ backtrace. Running out of memory is the machine's matter, the rest is a bug.
@@ -130,8 +139,8 @@ impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default().to_string();
-        if text.contains("out of memory") || text.contains("not enough memory") {
-            return Error::Environment(format!("{first}; a smaller --batch-size needs less"));
+        if is_out_of_memory(&text) {
+            return Error::Environment(with_advice(first));
         }
         Error::Internal(first)
     }

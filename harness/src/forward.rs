@@ -1,5 +1,7 @@
 //! The forward pass of a run: rows as batches, batches as logits, logits as predictions.
 
+use std::rc::Rc;
+
 use datasets::Task;
 use datasets::batch::{Batch, Padding, batches, side_by_side};
 use datasets::metrics::Metric;
@@ -21,9 +23,9 @@ const FEWEST_LINES: usize = 128;
 pub const BATCHES_AHEAD: usize = 64;
 
 /// A backbone and how rows reach it.
-pub struct Forward<'a> {
+pub struct Forward {
     /// The backbone.
-    pub encoder: &'a dyn Encoder,
+    pub encoder: Rc<dyn Encoder>,
     /// Whose rows they are.
     pub task: &'static Task,
     /// Where it runs.
@@ -80,13 +82,13 @@ impl DeviceBatch {
     }
 }
 
-impl<'a> Forward<'a> {
+impl Forward {
     /// On the inputs' device, the backbone in the precision's kind.
     ///
     /// # Errors
     /// A backbone that cannot be read again in that kind.
     pub fn new(
-        inputs: &'a Inputs,
+        inputs: &Inputs,
         task: &'static Task,
         precision: Precision,
         padding: Padding,
@@ -113,6 +115,11 @@ impl<'a> Forward<'a> {
     fn lines(&self, batch: &Batch) -> Option<i64> {
         let lines = rounded_up(batch.tokens as usize);
         (self.may_pack && lines < batch.rows * batch.length).then_some(lines as i64)
+    }
+
+    /// What a recorded step for this batch must have been recorded for.
+    pub fn shape(&self, batch: &Batch) -> Shape {
+        (vec![batch.rows as i64, batch.length as i64], self.lines(batch))
     }
 
     /// Batches on the device, by one transfer.

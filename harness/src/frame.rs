@@ -5,14 +5,17 @@
 pub mod label;
 pub mod typed;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use polars::prelude::{BooleanChunked, DataFrame, NewChunkedArray};
 
 use crate::error::{Error, Result};
-use crate::record::{DevSetResult, Outcome, Parameters, TimingRow};
+use crate::record::{DevSetResult, EpochRow, Outcome, Parameters, PeerRound, TimingRow};
+use crate::spec::RunSpec;
 use crate::stats::median;
-use crate::store::{RunRecord, Status};
+use crate::store::{Manifest, RunRecord, SetPredictions, Status};
+use crate::verdict;
 use label::{Protocol, variants};
 use typed::{Row, frame_rows};
 
@@ -31,14 +34,30 @@ frame_rows! {
         options: String,
         /// Master seed.
         seed: u64,
-        /// Backbone.
+        /// Backbone, as it is shown.
         backbone: String,
-        /// `micro` or `glue`.
+        /// sha256 of its weights.
+        weights_sha256: String,
+        /// How the vocabulary is read.
+        tokenizer: String,
+        /// `micro`, `glue` or `glue-unlocked`.
         data_source: String,
         /// Split policy.
         split: String,
         /// Most training rows used; null: all.
         train_limit: Option<u64>,
+        /// Passes over the training rows.
+        epochs: u64,
+        /// Rows of one step.
+        batch_size: u64,
+        /// Peak learning rate.
+        lr: f64,
+        /// Number format.
+        precision: String,
+        /// Whether the head was trained.
+        train_head: String,
+        /// Optimiser steps of the run.
+        steps: Option<u64>,
         /// Development set.
         dev_set: String,
         /// Metric on the test split.
@@ -51,9 +70,9 @@ frame_rows! {
         selected_step: Option<u64>,
         /// Selection metric.
         selection_metric: String,
-        /// `done`, `failed` or `unfinished`.
+        /// `done`, `failed`, `damaged` or `unfinished`.
         status: String,
-        /// Reason of a failed run.
+        /// Reason of a failed run, findings of a damaged one.
         failure: String,
         /// Signs of collapse, joined by `; `.
         collapse: String,
@@ -67,10 +86,44 @@ frame_rows! {
         head: Option<i64>,
         /// Median seconds an epoch.
         epoch_seconds: Option<f64>,
-        /// Peak memory in MiB.
-        peak_memory_mib: Option<f64>,
+        /// Peak allocated memory of the run in MiB; on a GPU.
+        peak_allocated_mib: Option<f64>,
+        /// Peak reserved memory of the run in MiB; on a GPU.
+        peak_reserved_mib: Option<f64>,
+        /// Peak resident set of the process in MiB; on a CPU.
+        peak_resident_mib: Option<f64>,
         /// Tokens (padding not counted) a second of training.
         tokens_per_second: Option<f64>,
+        /// Wall time of the run in seconds, and its parts.
+        wall_seconds: Option<f64>,
+        /// Reading the backbone.
+        loading_seconds: Option<f64>,
+        /// Reading and tokenising rows.
+        tokenising_seconds: Option<f64>,
+        /// Recording steps.
+        recording_seconds: Option<f64>,
+        /// Training steps.
+        training_seconds: Option<f64>,
+        /// Evaluation.
+        evaluation_seconds: Option<f64>,
+        /// Writing the adapter and the predictions.
+        export_seconds: Option<f64>,
+        /// The rest.
+        other_seconds: Option<f64>,
+        /// Numeric version of the program.
+        numerics: u64,
+        /// Recipe it was made for.
+        recipe: String,
+        /// Commit the program was built from; `+` behind it: with changes.
+        commit: String,
+        /// Device in words.
+        device: String,
+        /// GPU driver.
+        driver: String,
+        /// libtorch version.
+        libtorch: String,
+        /// Runs trained side by side.
+        together: Option<u64>,
     }
 }
 
@@ -139,26 +192,73 @@ pub struct Collected {
     pub ranks: DataFrame,
     /// The interleaved timings; not tied to runs.
     pub timings: Vec<TimingRow>,
+    /// Rounds of the peers' time measurement.
+    pub peers: Vec<PeerRound>,
+    /// Predictions by run.
+    pub predictions: Rc<BTreeMap<String, Vec<SetPredictions>>>,
+    /// Runs left out because a run of a later numeric version stands for them.
+    pub superseded: Vec<String>,
+    /// Least margin of equivalence in points.
+    pub margin: f64,
 }
 
-/// Collects runs (and interleaved timings, if there are any) into frames.
+/// Everything a report is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// Stored runs.
+    pub runs: &'a [RunRecord],
+    /// The interleaved timings.
+    pub timings: &'a [TimingRow],
+    /// Rounds of the peers' time measurement.
+    pub peers: &'a [PeerRound],
+    /// Least margin of equivalence in points.
+    pub margin: f64,
+}
+
+impl<'a> Sources<'a> {
+    /// Runs alone, with the usual margin.
+    pub fn of_runs(runs: &'a [RunRecord]) -> Self {
+        Sources { runs, timings: &[], peers: &[], margin: verdict::MARGIN }
+    }
+}
+
+/// Collects everything into frames. Of runs that differ in their numeric version only, the latest counts.
 ///
 /// # Errors
 /// A bug only: columns of different lengths.
-pub fn collect(runs: &[RunRecord], timings: &[TimingRow]) -> Result<Collected> {
-    let variants = variants(runs);
+pub fn collect(sources: Sources) -> Result<Collected> {
+    let (runs, superseded) = current(sources.runs);
+    let variants = variants(&runs);
     let results: Vec<ResultRow> =
         runs.iter().zip(variants).flat_map(|(run, variant)| results_of(run, variant)).collect();
     let epochs: Vec<EpochPoint> = runs.iter().flat_map(epochs_of).collect();
     let evals: Vec<EvalPoint> = runs.iter().flat_map(evals_of).collect();
     let ranks: Vec<RankPoint> = runs.iter().flat_map(ranks_of).collect();
+    let predictions = runs.into_iter().map(|run| (run.id, run.predictions)).collect();
     Ok(Collected {
         results: frame(&results)?,
         epochs: frame(&epochs)?,
         evals: frame(&evals)?,
         ranks: frame(&ranks)?,
-        timings: timings.to_vec(),
+        timings: sources.timings.to_vec(),
+        peers: sources.peers.to_vec(),
+        predictions: Rc::new(predictions),
+        superseded,
+        margin: sources.margin,
     })
+}
+
+/// The runs of the latest numeric version of each specification, and the names of the others.
+fn current(runs: &[RunRecord]) -> (Vec<RunRecord>, Vec<String>) {
+    let of_any_version = |run: &RunRecord| RunSpec { numerics: 0, ..run.spec.clone() }.id();
+    let mut latest: BTreeMap<String, u32> = BTreeMap::new();
+    for run in runs {
+        let version = latest.entry(of_any_version(run)).or_default();
+        *version = (*version).max(run.spec.numerics);
+    }
+    let is_latest = |run: &&RunRecord| latest.get(&of_any_version(run)) == Some(&run.spec.numerics);
+    let (kept, left): (Vec<&RunRecord>, Vec<&RunRecord>) = runs.iter().partition(is_latest);
+    (kept.into_iter().cloned().collect(), left.into_iter().map(|run| run.id.clone()).collect())
 }
 
 impl Collected {
@@ -180,6 +280,10 @@ impl Collected {
             evals: keep(&self.evals)?,
             ranks: keep(&self.ranks)?,
             timings: self.timings.clone(),
+            peers: self.peers.clone(),
+            predictions: Rc::clone(&self.predictions),
+            superseded: self.superseded.clone(),
+            margin: self.margin,
         })
     }
 
@@ -230,6 +334,9 @@ fn results_of(run: &RunRecord, variant: String) -> Vec<ResultRow> {
     match &run.status {
         Status::Done(outcome) => done_rows(&base, outcome),
         Status::Failed(reason) => vec![ResultRow { status: "failed".into(), failure: reason.trim().into(), ..base }],
+        Status::Damaged(findings) => {
+            vec![ResultRow { status: "damaged".into(), failure: format!("damaged: {}", findings.join("; ")), ..base }]
+        }
         Status::Unfinished => vec![base],
     }
 }
@@ -248,9 +355,17 @@ fn without_result(run: &RunRecord, variant: String) -> ResultRow {
         options: label::options(spec),
         seed: spec.seed,
         backbone: protocol.backbone,
+        weights_sha256: protocol.weights_sha256,
+        tokenizer: spec.backbone.tokenizer.name().into(),
         data_source: protocol.data_source,
         split: protocol.split,
         train_limit: spec.data.train_limit.map(|n| n as u64),
+        epochs: spec.train.epochs as u64,
+        batch_size: spec.train.batch_size as u64,
+        lr: spec.train.lr,
+        precision: spec.train.precision.name().into(),
+        train_head: spec.train.train_head.to_string(),
+        steps: None,
         dev_set: String::new(),
         metric: String::new(),
         value: None,
@@ -265,9 +380,36 @@ fn without_result(run: &RunRecord, variant: String) -> ResultRow {
         as_published: None,
         head: None,
         epoch_seconds: median(&seconds),
-        peak_memory_mib: run.epochs.iter().map(|e| e.peak_memory_mib).max_by(f64::total_cmp),
+        peak_allocated_mib: peak(run, |epoch| epoch.peak_allocated_mib),
+        peak_reserved_mib: peak(run, |epoch| epoch.peak_reserved_mib),
+        peak_resident_mib: peak(run, |epoch| epoch.peak_resident_mib),
         tokens_per_second: (total > 0.0).then(|| tokens / total),
+        wall_seconds: None,
+        loading_seconds: None,
+        tokenising_seconds: None,
+        recording_seconds: None,
+        training_seconds: None,
+        evaluation_seconds: None,
+        export_seconds: None,
+        other_seconds: None,
+        numerics: u64::from(spec.numerics),
+        recipe: of_manifest(run, |manifest| manifest.origin.recipe.clone()),
+        commit: of_manifest(run, |manifest| {
+            format!("{}{}", manifest.git_commit, if manifest.git_dirty { "+" } else { "" })
+        }),
+        device: of_manifest(run, |manifest| manifest.device.clone()),
+        driver: of_manifest(run, |manifest| manifest.driver.clone()),
+        libtorch: of_manifest(run, |manifest| manifest.libtorch.clone()),
+        together: run.manifest.as_ref().map(|manifest| manifest.together as u64),
     }
+}
+
+fn peak(run: &RunRecord, of: impl Fn(&EpochRow) -> Option<f64>) -> Option<f64> {
+    run.epochs.iter().filter_map(of).max_by(f64::total_cmp)
+}
+
+fn of_manifest(run: &RunRecord, of: impl Fn(&Manifest) -> String) -> String {
+    run.manifest.as_ref().map(of).unwrap_or_default()
 }
 
 fn done_rows(base: &ResultRow, outcome: &Outcome) -> Vec<ResultRow> {
@@ -279,6 +421,18 @@ fn done_rows(base: &ResultRow, outcome: &Outcome) -> Vec<ResultRow> {
         effective: Some(effective),
         as_published: Some(as_published),
         head: Some(head),
+        steps: Some(outcome.steps as u64),
+        wall_seconds: Some(outcome.wall_seconds),
+        loading_seconds: Some(outcome.seconds.loading),
+        tokenising_seconds: Some(outcome.seconds.tokenising),
+        recording_seconds: Some(outcome.seconds.recording),
+        training_seconds: Some(outcome.seconds.training),
+        evaluation_seconds: Some(outcome.seconds.evaluation),
+        export_seconds: Some(outcome.seconds.export),
+        other_seconds: Some(outcome.seconds.other),
+        peak_allocated_mib: outcome.memory.peak_allocated_mib.or(base.peak_allocated_mib),
+        peak_reserved_mib: outcome.memory.peak_reserved_mib.or(base.peak_reserved_mib),
+        peak_resident_mib: outcome.memory.peak_resident_mib.or(base.peak_resident_mib),
         ..base.clone()
     };
     let of_metric = |result: &DevSetResult, metric: &str, value: f64| ResultRow {
@@ -298,7 +452,7 @@ fn done_rows(base: &ResultRow, outcome: &Outcome) -> Vec<ResultRow> {
 }
 
 fn epochs_of(run: &RunRecord) -> Vec<EpochPoint> {
-    let point = |e: &crate::record::EpochRow| EpochPoint {
+    let point = |e: &EpochRow| EpochPoint {
         run: run.id.clone(),
         epoch: e.epoch as u64,
         seconds: e.seconds,

@@ -5,7 +5,8 @@
 //! - `task_loss` — mean task loss of the last epoch, absolute: it moves when a method stops learning, even where the head
 //!   alone still solves the task;
 //! - `parameters/<count>` and `collapsed` — exact, tolerance 0;
-//! - `epoch_time_ratio` — time a method needs over LoRA's, interleaved; tolerance a factor either way, since machines differ.
+//! - `epoch_time_ratio` — time a method needs over LoRA's, interleaved; tolerance a factor either way, since machines differ;
+//! - `epoch_time_over_product` — LoRA's time over that of a fixed product measured beside it: it moves when everything becomes slower.
 //!
 //! A row that is missing and a row that is new close the gate too.
 
@@ -25,6 +26,10 @@ use crate::store::{RunRecord, Status, write_csv};
 pub const TIME_RATIO: &str = "epoch_time_ratio";
 /// Factor the time ratio may move, either way.
 pub const TIME_FACTOR: f64 = 1.6;
+/// Metric of LoRA's time over that of a fixed product.
+pub const OVER_PRODUCT: &str = "epoch_time_over_product";
+/// Factor that ratio may move: another machine has other products.
+pub const PRODUCT_FACTOR: f64 = 2.5;
 /// What rounding on another machine may do to the last epoch's task loss.
 const LOSS_TOLERANCE: f64 = 0.03;
 const REFERENCE: &str = "lora";
@@ -137,7 +142,21 @@ fn time_rows(timings: &[TimingRow]) -> Vec<BaselineRow> {
             tolerance: TIME_FACTOR,
         })
     };
-    methods.into_iter().filter_map(row).collect()
+    methods.into_iter().filter_map(row).chain(over_product(timings)).collect()
+}
+
+/// Median over the rounds of LoRA's time over that of the product measured before it.
+fn over_product(timings: &[TimingRow]) -> Option<BaselineRow> {
+    let own = timings.iter().filter(|row| row.method == REFERENCE);
+    let ratios: Vec<f64> = own.filter_map(|row| Some(row.seconds / row.product_seconds?)).collect();
+    Some(BaselineRow {
+        task: ALL_TASKS.into(),
+        method: REFERENCE.into(),
+        seed: None,
+        metric: OVER_PRODUCT.into(),
+        value: rounded(median(&ratios)?),
+        tolerance: PRODUCT_FACTOR,
+    })
 }
 
 /// Six decimals: a file that people read, and far below every tolerance.
@@ -192,11 +211,15 @@ pub fn compare(baseline: &[BaselineRow], current: &[BaselineRow]) -> GateReport 
 
 /// A value that is not a number is never within.
 fn within(metric: &str, was: f64, is: f64, tolerance: f64) -> bool {
-    if metric == TIME_RATIO {
+    if is_time(metric) {
         return is <= was * tolerance && is * tolerance >= was;
     }
     // The values were rounded to six decimals.
     (is - was).abs() <= tolerance + 1e-9
+}
+
+fn is_time(metric: &str) -> bool {
+    [TIME_RATIO, OVER_PRODUCT].contains(&metric)
 }
 
 impl fmt::Display for GateReport {
@@ -224,7 +247,7 @@ impl Moved {
         let (task, method, seed, metric) = &self.row;
         let seed = seed.map_or(String::new(), |seed| format!(" seed {seed}"));
         let tolerance = match metric.as_str() {
-            TIME_RATIO => format!("×{} either way", self.tolerance),
+            metric if is_time(metric) => format!("×{} either way", self.tolerance),
             _ if self.tolerance == 0.0 => "exact".to_string(),
             _ => format!("±{}", self.tolerance),
         };
@@ -258,4 +281,45 @@ pub fn bless(path: &Path, rows: &[BaselineRow]) -> Result<()> {
         BaselineRow { tolerance, ..row.clone() }
     };
     write_csv(path, &rows.iter().map(blessed).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three rounds of LoRA and SoRA, every epoch `slower` times as long.
+    fn timings(slower: f64) -> Vec<TimingRow> {
+        let row = |repeat: usize, method: &str, seconds: f64| TimingRow {
+            method: method.into(),
+            task: "stsb".into(),
+            repeat,
+            epoch: 1,
+            seconds: seconds * slower,
+            phase: String::new(),
+            recordings: 0,
+            product_seconds: Some(0.01),
+            steps: 4,
+            tokens: 100,
+            peak_allocated_mib: None,
+            peak_reserved_mib: None,
+            peak_resident_mib: Some(100.0),
+            allocated: 1,
+            effective: 1,
+            batch_size: 8,
+            length: 16,
+            device: "cpu".into(),
+            driver: String::new(),
+            precision: "fp32".into(),
+        };
+        (1..=3).flat_map(|repeat| [row(repeat, "lora", 0.2), row(repeat, "sora", 0.21)]).collect()
+    }
+
+    #[test]
+    fn a_slow_down_of_everything_moves_a_row() {
+        let rows = |slower: f64| baseline_rows(&[], &timings(slower));
+        assert!(compare(&rows(1.0), &rows(1.5)).passed);
+        let report = compare(&rows(1.0), &rows(3.0));
+        let moved: Vec<&str> = report.moved.iter().map(|moved| moved.row.3.as_str()).collect();
+        assert_eq!(moved, [OVER_PRODUCT], "the ratio of the methods to each other is as before");
+    }
 }

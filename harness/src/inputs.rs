@@ -1,9 +1,10 @@
 //! What a run reads: the frozen backbone with its tokenizer, and the rows of a task as ids.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Instant;
 
 use datasets::source::{self, Dataset};
 use datasets::split::{self, Policy};
@@ -20,9 +21,11 @@ use crate::spec::{BackboneSpec, RunSpec};
 /// The backbone on its device.
 pub struct Inputs {
     /// The encoder in the host's memory, float32: sites, head and start values of what trains the backbone itself.
-    pub encoder: Box<dyn Encoder>,
-    /// On the device, once a run asks for it: float32, and any other kind.
-    on_device: [OnceCell<Box<dyn Encoder>>; 2],
+    pub encoder: Rc<dyn Encoder>,
+    /// On the device, once a run asks for it: the kind asked for last. Another kind's would be part of a run's peak memory.
+    on_device: RefCell<Option<(Kind, Rc<dyn Encoder>)>>,
+    /// Seconds spent on reading, not yet counted in a run.
+    seconds: Cell<f64>,
     dir: PathBuf,
     /// Whether training steps on a GPU are recorded as CUDA graphs.
     pub graphs: bool,
@@ -42,6 +45,7 @@ impl Inputs {
     /// # Errors
     /// A missing or damaged file, an architecture or option that is not supported, a tokenizer of another model.
     pub fn load(place: &Place, behaviour: Behaviour, device: Device, graphs: bool) -> Result<Self> {
+        let started = Instant::now();
         let dir = &place.dir;
         let graphs = match device {
             Device::Cuda(index) if graphs => match torch_ext::graph::enter(index) {
@@ -54,7 +58,7 @@ impl Inputs {
             },
             _ => false,
         };
-        let encoder = encoders::load(dir, Device::Cpu, Kind::Float)?;
+        let encoder: Rc<dyn Encoder> = encoders::load(dir, Device::Cpu, Kind::Float)?.into();
         let tokenizer = Tokenizer::from_dir(dir, behaviour)?;
         if tokenizer.vocab_size() > encoder.vocab_size() {
             return Err(Error::Input(format!(
@@ -67,26 +71,53 @@ impl Inputs {
         let mut sums = encoders::checkpoint::checksums(dir)?;
         sums.push(("tokenizer".into(), tokenizer.sha256().to_string()));
         let digest = Sha256::digest(sums.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect::<String>());
-        let name = place.name.clone();
+        let weights_sha256 = weights_sum(&sums);
+        let known = datasets::backbones::find(&weights_sha256);
+        let name = known.map_or_else(|| place.name.clone(), |known| known.name.clone());
         let files = sums.into_iter().map(|(file, sum)| (format!("{name}/{file}"), sum)).collect();
-        let backbone = BackboneSpec { name, sha256: hex::encode(digest), tokenizer: tokenizer.behaviour() };
-        let (on_device, dir) = (Default::default(), dir.clone());
-        Ok(Inputs { encoder, on_device, dir, graphs, tokenizer, device, backbone, files })
+        let (sha256, tokenizer_behaviour) = (hex::encode(digest), tokenizer.behaviour());
+        let backbone = BackboneSpec { name, weights_sha256, sha256, tokenizer: tokenizer_behaviour };
+        let (on_device, dir, seconds) = (RefCell::default(), dir.clone(), started.elapsed().as_secs_f64().into());
+        Ok(Inputs { encoder, on_device, seconds, dir, graphs, tokenizer, device, backbone, files })
     }
 
-    /// The encoder on the device with its weights in a kind, read once.
+    /// The encoder on the device with its weights in a kind.
     ///
     /// # Errors
     /// As [`Inputs::load`].
-    pub fn encoder_in(&self, kind: Kind) -> Result<&dyn Encoder> {
+    pub fn encoder_in(&self, kind: Kind) -> Result<Rc<dyn Encoder>> {
         if (self.device, kind) == (Device::Cpu, Kind::Float) {
-            return Ok(self.encoder.as_ref());
+            return Ok(Rc::clone(&self.encoder));
         }
-        let place = &self.on_device[usize::from(kind != Kind::Float)];
-        if place.get().is_none() {
-            let _ = place.set(encoders::load(&self.dir, self.device, kind)?);
+        if let Some((known, encoder)) = &*self.on_device.borrow()
+            && *known == kind
+        {
+            return Ok(Rc::clone(encoder));
         }
-        place.get().map(AsRef::as_ref).ok_or_else(|| Error::Internal("the backbone was not kept".into()))
+        let started = Instant::now();
+        self.on_device.replace(None);
+        let encoder: Rc<dyn Encoder> = encoders::load(&self.dir, self.device, kind)?.into();
+        self.on_device.replace(Some((kind, Rc::clone(&encoder))));
+        self.seconds.set(self.seconds.get() + started.elapsed().as_secs_f64());
+        Ok(encoder)
+    }
+
+    /// Seconds of reading since the last call: the run that asks first counts them.
+    pub fn take_seconds(&self) -> f64 {
+        self.seconds.take()
+    }
+}
+
+/// sha256 of the weight file, the only one besides the configuration and the tokenizer; of the list of sums where the weights are in
+/// several.
+fn weights_sum(sums: &[(String, String)]) -> String {
+    let weights: Vec<&(String, String)> =
+        sums.iter().filter(|(name, _)| name != "config.json" && name != "tokenizer").collect();
+    match weights.as_slice() {
+        [(_, sum)] => sum.clone(),
+        several => {
+            hex::encode(Sha256::digest(several.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect::<String>()))
+        }
     }
 }
 
@@ -100,6 +131,8 @@ pub struct TaskData {
     pub dev_sets: Vec<DevData>,
     /// Files the rows came from, with their sha256.
     pub files: Vec<(String, String)>,
+    /// Seconds spent on reading and tokenising, not yet counted in a run.
+    pub seconds: Cell<f64>,
 }
 
 /// One development set.
@@ -177,7 +210,9 @@ impl Data {
         if let Some((_, known)) = self.encoded.borrow().iter().find(|(of, _)| *of == key) {
             return Ok(Rc::clone(known));
         }
+        let started = Instant::now();
         let data = Rc::new(encode(&*self.dataset(task)?, &key, tokenizer)?);
+        data.seconds.set(started.elapsed().as_secs_f64());
         self.encoded.borrow_mut().push((key, Rc::clone(&data)));
         Ok(data)
     }
@@ -203,5 +238,6 @@ fn encode(dataset: &Dataset, key: &EncodedKey, tokenizer: &Tokenizer) -> Result<
         train: encode(&split.train[..limit])?,
         dev_sets: split.dev_sets.iter().map(dev_set).collect::<Result<_>>()?,
         files: dataset.files.clone(),
+        seconds: Cell::new(0.0),
     })
 }

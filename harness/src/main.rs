@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use harness::cli::Cli;
 use harness::error::Error;
+use harness::panics;
 
 fn main() -> ExitCode {
-    // A panic inside a run is caught and told as the run's failure; its backtrace would only hide the message.
-    std::panic::set_hook(Box::new(|_| {}));
+    panics::install();
     let cli = Cli::parse();
     let result = std::panic::catch_unwind(|| cli.run()).unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref())));
     match result {

@@ -1,11 +1,17 @@
 //! Recipe → runs: every task × seed × method, fully resolved and checked before the first step is trained.
 
+use std::rc::Rc;
+
 use datasets::Task;
+use datasets::batch::Padding;
+use datasets::source::Dataset;
 use methods::registry::{self, Entry};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::manifest::Origin;
 use crate::recipe::{Override, Recipe};
-use crate::spec::{BackboneSpec, DataSpec, Precision, RunSpec, TrainSpec};
+use crate::spec::{BackboneSpec, DataSpec, EvaluateEvery, NUMERICS, Precision, RunSpec, TrainSpec};
 
 /// Flags that override a recipe.
 #[derive(Debug, Clone, Default)]
@@ -34,8 +40,8 @@ pub struct Facts<'a> {
     pub max_positions: usize,
     /// `cpu` or `cuda`.
     pub device: String,
-    /// sha256 of a task's rows.
-    pub rows_sha256: &'a dyn Fn(&'static Task) -> Result<String>,
+    /// A task's rows.
+    pub dataset: &'a dyn Fn(&'static Task) -> Result<Rc<Dataset>>,
 }
 
 /// The tasks of a recipe under the flags, checked.
@@ -66,15 +72,17 @@ pub fn plan(recipe: &Recipe, flags: &Overrides, facts: &Facts) -> Result<Vec<Run
     let seeds = flags.seeds.as_ref().unwrap_or(&recipe.seeds);
     let mut runs: Vec<RunSpec> = Vec::new();
     for task in tasks(recipe, flags)? {
+        let dataset = (facts.dataset)(task)?;
         let data = DataSpec {
-            source: recipe.data.source.name().into(),
-            sha256: (facts.rows_sha256)(task)?,
+            source: dataset.source.into(),
+            sha256: dataset.sha256.clone(),
             split: recipe.data.split,
             train_limit: flags.train_limit.or(recipe.data.train_limit),
         };
         for &seed in seeds {
             for method in methods(recipe, flags)? {
                 let run = RunSpec {
+                    numerics: NUMERICS,
                     task: task.name.into(),
                     method: method.name.into(),
                     seed,
@@ -94,6 +102,24 @@ pub fn plan(recipe: &Recipe, flags: &Overrides, facts: &Facts) -> Result<Vec<Run
         }
     }
     Ok(runs)
+}
+
+/// Recipe and rules of a plan's runs: what sets training and options of each method, on whatever task.
+///
+/// # Errors
+/// As [`methods`].
+pub fn origin(recipe: &Recipe, flags: &Overrides) -> Result<Origin> {
+    let rule = |method: &Entry| {
+        let of_method =
+            recipe.overrides.iter().filter(|o| o.methods.is_empty() || o.methods.iter().any(|n| n == method.name));
+        let overrides: Vec<_> = of_method.map(|o| (&o.tasks, &o.train, &o.options)).collect();
+        let flags = (flags.epochs, flags.batch_size, flags.precision.map(Precision::name), flags.train_limit);
+        let all = (&recipe.train, overrides, recipe.data.train_limit, flags);
+        let text = serde_json::to_string(&all).map_err(|e| Error::Internal(format!("rule: {e}")))?;
+        Ok((method.name.to_string(), hex::encode(Sha256::digest(text))[..10].to_string()))
+    };
+    let rules = methods(recipe, flags)?.into_iter().map(rule).collect::<Result<_>>()?;
+    Ok(Origin { recipe: recipe.name.clone(), rules })
 }
 
 fn applying<'a>(recipe: &'a Recipe, task: &'a Task, method: &'a Entry) -> impl Iterator<Item = &'a Override> {
@@ -147,14 +173,22 @@ fn train(recipe: &Recipe, flags: &Overrides, facts: &Facts, task: &Task, method:
 }
 
 fn check(train: &TrainSpec, facts: &Facts) -> std::result::Result<(), String> {
+    let or_more = |least: usize| format!("{least} or more");
     let bounds = [
-        ("epochs", train.epochs >= 1, "1 or more"),
-        ("batch_size", train.batch_size >= 1, "1 or more"),
-        ("lr", train.lr.is_finite() && train.lr > 0.0, "a number above 0"),
-        ("warmup_ratio", (0.0..=1.0).contains(&train.warmup_ratio), "0 to 1"),
-        ("weight_decay", train.weight_decay.is_finite() && train.weight_decay >= 0.0, "0 or more"),
-        ("max_grad_norm", train.max_grad_norm > 0.0, "above 0"),
-        ("max_length", train.max_length >= 4, "4 or more"),
+        ("epochs", train.epochs >= 1, or_more(1)),
+        ("batch_size", train.batch_size >= 1, or_more(1)),
+        ("lr", train.lr.is_finite() && train.lr > 0.0, "a finite number above 0".into()),
+        ("warmup_ratio", (0.0..=1.0).contains(&train.warmup_ratio), "0 to 1".into()),
+        (
+            "weight_decay",
+            train.weight_decay.is_finite() && train.weight_decay >= 0.0,
+            "a finite number, 0 or more".into(),
+        ),
+        ("max_grad_norm", train.max_grad_norm > 0.0, "a number above 0 (inf: no clipping)".into()),
+        ("max_length", train.max_length >= 4, or_more(4)),
+        ("padding.bucket", !matches!(train.padding, Padding::Bucket(0)), or_more(1)),
+        ("evaluate.epochs", !matches!(train.evaluate, EvaluateEvery::Epochs(0)), or_more(1)),
+        ("evaluate.steps", !matches!(train.evaluate, EvaluateEvery::Steps(0)), or_more(1)),
     ];
     if let Some((field, _, expected)) = bounds.iter().find(|(_, holds, _)| !holds) {
         return Err(format!("{field} is out of bounds, expected {expected}"));
@@ -164,4 +198,21 @@ fn check(train: &TrainSpec, facts: &Facts) -> std::result::Result<(), String> {
         return Err(format!("max_length is {length}, but the backbone has only {most} positions"));
     }
     Ok(())
+}
+
+/// Refuses a run whose learning-rate schedule has no step.
+///
+/// # Errors
+/// Fewer rows than a batch over all epochs.
+pub fn check_schedule(spec: &RunSpec, rows: usize) -> Result<()> {
+    let (_, scheduled) = crate::train::lengths(&spec.train, rows);
+    if scheduled > 0 {
+        return Ok(());
+    }
+    let TrainSpec { epochs, batch_size, .. } = spec.train;
+    Err(Error::Usage(format!(
+        "{} training rows in batches of {batch_size} over {epochs} epochs: the learning-rate schedule has no step \
+         (epochs × rows / batch, rounded down, as released); train longer or with a smaller batch_size",
+        rows
+    )))
 }

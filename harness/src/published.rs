@@ -14,6 +14,7 @@ const TABLES: [(&str, &str); 2] = [
     ("adalora_table1.csv", include_str!("../../results/published/adalora_table1.csv")),
 ];
 const SETTINGS: &str = include_str!("../../results/published/settings.csv");
+const TRAIN_SETTINGS: &str = include_str!("../../results/published/train_settings.csv");
 
 /// The eight tasks of the average, in the order of the SoRA paper's Table 1.
 pub const TABLE1_TASKS: [&str; 8] = ["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"];
@@ -88,10 +89,40 @@ pub struct Setting {
     pub data_source: String,
     /// Split policy: `sora`, `official`, or `unknown`.
     pub split: String,
+    /// Runs that each number is the mean of; absent where it is not stated.
+    pub runs: Option<usize>,
+    /// Number format; empty where it is not stated.
+    pub precision: String,
+    /// Whether the head was trained, `true` or `false`; empty where it is not stated.
+    pub train_head: String,
+    /// How the vocabulary was read; empty where it is not stated.
+    pub tokenizer: String,
     /// Options of the method that make it this row, `key=value` joined by blanks.
     pub options: String,
     /// Why the row cannot be compared, if so.
     pub caveat: String,
+}
+
+/// Training protocol of a published row on one task; what is not stated is absent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSetting {
+    /// Table.
+    pub table: String,
+    /// Row label.
+    pub label: String,
+    /// Task.
+    pub task: String,
+    /// Passes over the training rows.
+    pub epochs: Option<f64>,
+    /// Rows of one step.
+    pub batch_size: Option<f64>,
+    /// Peak learning rate.
+    pub lr: Option<f64>,
+    /// Options of the method, `key=value` joined by blanks.
+    pub options: String,
+    /// Where it was found.
+    pub source: String,
 }
 
 /// One row of a published table.
@@ -99,6 +130,8 @@ pub struct Setting {
 pub struct Row {
     /// Its setting; absent where it is not known.
     pub setting: Option<Setting>,
+    /// Its training protocol, task by task, as far as it is stated.
+    pub train: Vec<TrainSetting>,
     /// Its numbers, at least one.
     pub numbers: Vec<Number>,
 }
@@ -151,6 +184,7 @@ pub fn average(task_scores: &[Option<f64>]) -> Option<f64> {
 /// A bug only: the files are part of the binary and tested.
 pub fn load() -> Result<Vec<Row>> {
     let settings: Vec<Setting> = parse("settings.csv", SETTINGS)?;
+    let train_settings: Vec<TrainSetting> = parse("train_settings.csv", TRAIN_SETTINGS)?;
     let mut order: Vec<(String, String)> = Vec::new();
     let mut rows: BTreeMap<(String, String), Vec<Number>> = BTreeMap::new();
     for (file, text) in TABLES {
@@ -164,7 +198,8 @@ pub fn load() -> Result<Vec<Row>> {
     }
     let build = |key: (String, String)| {
         let setting = settings.iter().find(|s| s.table == key.0 && s.label == key.1).cloned();
-        Row { setting, numbers: rows.remove(&key).unwrap_or_default() }
+        let train = train_settings.iter().filter(|s| s.table == key.0 && s.label == key.1).cloned().collect();
+        Row { setting, train, numbers: rows.remove(&key).unwrap_or_default() }
     };
     Ok(order.into_iter().map(build).collect())
 }
@@ -185,7 +220,7 @@ pub fn is_official(split: &str) -> bool {
 }
 
 /// Whether `ours` (`key=value …`) holds every pair of `wanted`.
-pub fn has_options(ours: &str, wanted: &str) -> bool {
+fn has_options(ours: &str, wanted: &str) -> bool {
     wanted.split_whitespace().all(|pair| ours.split_whitespace().any(|own| own == pair))
 }
 

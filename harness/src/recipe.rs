@@ -74,16 +74,6 @@ pub enum Source {
     Glue,
 }
 
-impl Source {
-    /// As [`crate::spec::DataSpec`] records it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Source::Micro => "micro",
-            Source::Glue => "glue",
-        }
-    }
-}
-
 /// An exception for some tasks and methods.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,7 +99,7 @@ pub struct Timing {
     /// Task that is timed at the end of `quickstart`; the recipe's first when left out.
     #[serde(default)]
     pub task: Option<String>,
-    /// Rounds A B C A B C that count; one more goes before them as warm-up.
+    /// Rounds A B C A B C.
     pub rounds: usize,
     /// Steps of an epoch that are run and timed; the whole epoch when left out.
     #[serde(default)]
@@ -144,9 +134,17 @@ impl Recipe {
     fn check(self, name: &str) -> Result<Self> {
         let lists =
             [("tasks", self.tasks.is_empty()), ("methods", self.methods.is_empty()), ("seeds", self.seeds.is_empty())];
-        match lists.iter().find(|(_, empty)| *empty) {
-            Some((list, _)) => Err(Error::Usage(format!("recipe {name}: {list} is empty, so there is nothing to run"))),
-            None => Ok(self),
+        if let Some((list, _)) = lists.iter().find(|(_, empty)| *empty) {
+            return Err(Error::Usage(format!("recipe {name}: {list} is empty, so there is nothing to run")));
+        }
+        match &self.timing {
+            Some(Timing { rounds: 0, .. }) => {
+                Err(Error::Usage(format!("recipe {name}: timing.rounds is 0, expected 1 or more")))
+            }
+            Some(Timing { steps: Some(0), .. }) => {
+                Err(Error::Usage(format!("recipe {name}: timing.steps is 0, expected 1 or more")))
+            }
+            _ => Ok(self),
         }
     }
 }

@@ -3,6 +3,31 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Peak memory of one run alone in MiB, since its start: the allocator's cache is emptied before it. What the device does not have is
+/// empty. Runs side by side share one peak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PeakMiB {
+    /// Tensors on a GPU; a recorded step's are held as long as the recording.
+    pub peak_allocated_mib: Option<f64>,
+    /// Memory that the allocator held of a GPU.
+    pub peak_reserved_mib: Option<f64>,
+    /// Resident set of the process, on a CPU.
+    pub peak_resident_mib: Option<f64>,
+}
+
+impl PeakMiB {
+    /// In MiB.
+    pub fn of(peak: torch_ext::PeakMemory) -> Self {
+        let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / (1024.0 * 1024.0));
+        PeakMiB {
+            peak_allocated_mib: mib(peak.allocated),
+            peak_reserved_mib: mib(peak.reserved),
+            peak_resident_mib: mib(peak.resident),
+        }
+    }
+}
+
 /// One line of `epochs.csv`. Evaluation and checkpointing are outside `seconds`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
@@ -20,8 +45,21 @@ pub struct EpochRow {
     pub tokens: u64,
     /// Tokens with padding.
     pub padded_tokens: u64,
-    /// Peak memory in MiB: device allocator on a GPU, resident set on a CPU.
-    pub peak_memory_mib: f64,
+    /// Steps that were recorded in the epoch; 0 without CUDA graphs.
+    #[serde(default)]
+    pub recordings: usize,
+    /// Seconds of `seconds` that recording took.
+    #[serde(default)]
+    pub recording_seconds: f64,
+    /// Peak allocated memory in MiB, from the run's start to the epoch's end ([`PeakMiB`]).
+    #[serde(default)]
+    pub peak_allocated_mib: Option<f64>,
+    /// Peak reserved memory, likewise.
+    #[serde(default)]
+    pub peak_reserved_mib: Option<f64>,
+    /// Peak resident set, likewise.
+    #[serde(default)]
+    pub peak_resident_mib: Option<f64>,
 }
 
 /// One line of `evals.csv`: one metric of one evaluation.
@@ -86,10 +124,59 @@ pub struct Outcome {
     pub parameters: Parameters,
     /// Optimiser steps of the whole run.
     pub steps: usize,
-    /// Wall time of the whole run in seconds, evaluation included.
+    /// Wall time of the whole run in seconds, everything included; an equal share for each of runs side by side.
     pub wall_seconds: f64,
+    /// Parts of `wall_seconds`.
+    #[serde(default)]
+    pub seconds: Seconds,
+    /// Peak memory of the run, evaluation included.
+    #[serde(default)]
+    pub memory: PeakMiB,
     /// Signs of a collapsed run, in words; empty for a healthy one.
     pub collapse: Vec<String>,
+}
+
+/// Parts of a run's wall time in seconds. What several runs use is made once, and counted in the first of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Seconds {
+    /// Reading the backbone and its copy on the device.
+    pub loading: f64,
+    /// Reading and tokenising the task's rows.
+    pub tokenising: f64,
+    /// Recording steps as CUDA graphs.
+    pub recording: f64,
+    /// Training steps.
+    pub training: f64,
+    /// Evaluation.
+    pub evaluation: f64,
+    /// Writing the adapter, the predictions and the counts.
+    pub export: f64,
+    /// The rest: start values, files of every epoch.
+    pub other: f64,
+}
+
+impl Seconds {
+    /// Every part with its name, in the order of a run.
+    pub fn parts(&self) -> [(&'static str, f64); 7] {
+        [
+            ("loading", self.loading),
+            ("tokenising", self.tokenising),
+            ("recording", self.recording),
+            ("training", self.training),
+            ("evaluation", self.evaluation),
+            ("export", self.export),
+            ("other", self.other),
+        ]
+    }
+
+    /// With `other` as what is left of `wall`.
+    pub fn of_wall(mut self, wall: f64) -> Self {
+        self.other = 0.0;
+        let known: f64 = self.parts().iter().map(|(_, seconds)| seconds).sum();
+        self.other = wall - known;
+        self
+    }
 }
 
 /// Result on one development set.
@@ -137,12 +224,28 @@ pub struct TimingRow {
     pub epoch: usize,
     /// Training time of the epoch in seconds, device synchronised at both ends.
     pub seconds: f64,
+    /// Part of the method's schedule that the epoch's steps lie in; empty for a method without parts.
+    #[serde(default)]
+    pub phase: String,
+    /// Steps that were recorded in the epoch: with any, its time is left out of the statistics.
+    #[serde(default)]
+    pub recordings: usize,
+    /// Seconds of a fixed float32 product right before the epoch: how fast the machine was then.
+    #[serde(default)]
+    pub product_seconds: Option<f64>,
     /// Optimiser steps of the epoch.
     pub steps: usize,
     /// Tokens that are not padding.
     pub tokens: u64,
-    /// Peak memory in MiB.
-    pub peak_memory_mib: f64,
+    /// Peak allocated memory in MiB of the method alone ([`PeakMiB`]).
+    #[serde(default)]
+    pub peak_allocated_mib: Option<f64>,
+    /// Peak reserved memory, likewise.
+    #[serde(default)]
+    pub peak_reserved_mib: Option<f64>,
+    /// Peak resident set, likewise.
+    #[serde(default)]
+    pub peak_resident_mib: Option<f64>,
     /// Trained adapter values.
     pub allocated: i64,
     /// Adapter values left after pruning at the end of the epoch.
@@ -153,6 +256,30 @@ pub struct TimingRow {
     pub length: usize,
     /// Device in words.
     pub device: String,
+    /// GPU driver; empty on a CPU.
+    #[serde(default)]
+    pub driver: String,
     /// Number format: `fp32`, `tf32`, `bf16`.
     pub precision: String,
+}
+
+/// One line of `peer_rounds.csv`: one round of a peer's steps, as `just compare-peers` writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerRound {
+    /// Device in words.
+    pub device: String,
+    /// Number format.
+    pub precision: String,
+    /// Rows of one step.
+    pub batch: usize,
+    /// Tokens of one row.
+    pub length: usize,
+    /// How the peer was set up, e.g. `eager` (as released).
+    pub setup: String,
+    /// Method name.
+    pub method: String,
+    /// Round, from 1: peers take turns.
+    pub round: usize,
+    /// Seconds of one step.
+    pub seconds_per_step: f64,
 }

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+
 use crate::error::{Error, Result};
 use crate::figures::{self, FIGURES};
-use crate::frame::{self, Collected, collect};
-use crate::record::TimingRow;
-use crate::store::{RunRecord, write_atomically};
+use crate::frame::{self, Collected, Sources, collect};
+use crate::record::{PeerRound, TimingRow};
+use crate::store::write_atomically;
 use crate::tables::render::html;
 use crate::tables::{Needs, Rendered, TABLES, Table};
 
@@ -31,12 +33,12 @@ impl ReportPaths {
     }
 }
 
-/// Writes the report of `runs` and of the interleaved `timings` into `out`: `<table>.{md,csv,tex}`, `results.csv`, `figures/*.{svg,png}`, `report.html`.
+/// Writes the report of `sources` into `out`: `<table>.{md,csv,tex}`, `results.csv`, `figures/*.{svg,png}`, `report.html`.
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn write(runs: &[RunRecord], timings: &[TimingRow], out: &Path) -> Result<ReportPaths> {
-    let collected = collect(runs, timings)?;
+pub fn write(sources: Sources, out: &Path) -> Result<ReportPaths> {
+    let collected = collect(sources)?;
     let protocols =
         collected.protocols()?.iter().map(|p| Ok((p.slug(), collected.of(p)?))).collect::<Result<Vec<_>>>()?;
     let mut report = Writer { out, files: Vec::new() };
@@ -57,11 +59,21 @@ pub fn write(runs: &[RunRecord], timings: &[TimingRow], out: &Path) -> Result<Re
 /// # Errors
 /// The file is missing or damaged.
 pub fn read_timings(path: &Path) -> Result<Vec<TimingRow>> {
+    read_rows(path, "just efficiency")
+}
+
+/// Reads `peer_rounds.csv`, as `just compare-peers` writes it.
+///
+/// # Errors
+/// The file is missing or damaged.
+pub fn read_peers(path: &Path) -> Result<Vec<PeerRound>> {
+    read_rows(path, "just compare-peers")
+}
+
+fn read_rows<T: DeserializeOwned>(path: &Path, command: &str) -> Result<Vec<T>> {
     let mut reader = csv::Reader::from_path(path).map_err(|e| Error::input(path, e))?;
     let rows = reader.deserialize().collect::<std::result::Result<_, _>>();
-    rows.map_err(|e| {
-        Error::Input(format!("{} is damaged: {e}. Delete it and run `just efficiency` again", path.display()))
-    })
+    rows.map_err(|e| Error::Input(format!("{} is damaged: {e}. Delete it and run `{command}` again", path.display())))
 }
 
 fn build(table: &dyn Table, all: &Collected, protocols: &[(String, Collected)]) -> Result<Vec<Rendered>> {

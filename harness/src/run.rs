@@ -13,19 +13,21 @@ use crate::error::{Error, Result};
 use crate::forward::{Predicted, scores};
 use crate::health;
 use crate::inputs::{DevData, Inputs, TaskData};
-use crate::manifest::manifest;
+use crate::manifest::{Origin, manifest};
 use crate::progress::Progress;
-use crate::record::{DevSetResult, EpochRow, EvalRow, Outcome, Parameters, PredictionRow, RankRow};
+use crate::record::{DevSetResult, EpochRow, EvalRow, Outcome, Parameters, PeakMiB, PredictionRow, RankRow, Seconds};
 use crate::select::{Checkpoint, Scored, Track};
 use crate::spec::{EvaluateEvery, RunSpec};
-use crate::store::RunDir;
+use crate::store::{Manifest, RunDir};
 use crate::train::Trainer;
 
-/// What a run is done with.
+/// Context shared by all runs of a sweep.
 #[derive(Clone, Copy)]
 pub struct Bench<'a> {
     /// The backbone.
     pub inputs: &'a Inputs,
+    /// Recipe and rule of the runs, for their manifests.
+    pub origin: &'a Origin,
     /// Shown while it goes on.
     pub progress: &'a Progress,
     /// Set by Ctrl-C.
@@ -58,8 +60,12 @@ pub fn run(runs: &[Stored], data: &TaskData, bench: Bench) -> Result<Vec<Result<
 
 fn side_by_side(runs: &[Stored], data: &TaskData, bench: Bench) -> Result<Vec<Result<Outcome>>> {
     let started = Instant::now();
-    for (_, dir) in runs {
-        dir.write_json("manifest.json", &manifest(bench.inputs, data, runs.len(), dir.previous_manifest()))?;
+    let (loading, tokenising) = (bench.inputs.take_seconds(), data.seconds.take());
+    // The memory of this run alone: what ran before it is given back first.
+    torch_ext::reset_peak_memory(bench.inputs.device)?;
+    for (spec, dir) in runs {
+        let manifest = manifest(bench.inputs, data, runs.len(), dir.previous_manifest());
+        dir.write_json("manifest.json", &Manifest { origin: bench.origin.of(&spec.method), ..manifest })?;
     }
     let specs: Vec<&RunSpec> = runs.iter().map(|(spec, _)| *spec).collect();
     let mut trainer = Trainer::new(&specs, bench.inputs, data)?;
@@ -76,10 +82,46 @@ fn side_by_side(runs: &[Stored], data: &TaskData, bench: Bench) -> Result<Vec<Re
             break;
         }
     }
-    watches.into_iter().map(|watch| conclude(&trainer, watch, started)).map(separated).collect()
+    let cost = Cost {
+        runs: watches.len() as f64,
+        started,
+        before: loading + tokenising,
+        seconds: Seconds {
+            loading: loading + bench.inputs.take_seconds(),
+            tokenising,
+            evaluation: watches.iter().map(|watch| watch.evaluation_seconds).sum(),
+            ..Seconds::default()
+        },
+        memory: PeakMiB::of(torch_ext::peak_memory(bench.inputs.device)?),
+    };
+    watches.into_iter().map(|watch| conclude(&trainer, watch, &cost)).map(separated).collect()
 }
 
-/// What ends everything, and what only one run ends with.
+/// Cost that runs side by side have in common.
+struct Cost {
+    runs: f64,
+    started: Instant,
+    /// Seconds that reading took before `started`.
+    before: f64,
+    /// Loading, tokenising and evaluation, of all runs together.
+    seconds: Seconds,
+    memory: PeakMiB,
+}
+
+impl Cost {
+    /// Wall seconds and their parts of a run that ends now: an equal share of what is common.
+    fn of_run(&self, epochs: &[EpochRow], export: f64) -> (f64, Seconds) {
+        let recording: f64 = epochs.iter().map(|epoch| epoch.recording_seconds).sum();
+        let training = epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() - recording;
+        let wall = (self.before + self.started.elapsed().as_secs_f64()) / self.runs;
+        let Seconds { loading, tokenising, evaluation, .. } = self.seconds;
+        let [loading, tokenising, evaluation] = [loading, tokenising, evaluation].map(|seconds| seconds / self.runs);
+        let parts = Seconds { loading, tokenising, recording, training, evaluation, export, other: 0.0 };
+        (wall, parts.of_wall(wall))
+    }
+}
+
+/// Separates errors that end the sweep (outer `Err`) from those that end one run (inner `Err`).
 fn separated<T>(result: Result<T>) -> Result<Result<T>> {
     match result {
         Err(error) if error.ends_the_sweep() => Err(error),
@@ -98,7 +140,8 @@ struct Watch<'a> {
     epochs: Vec<EpochRow>,
     evals: Vec<EvalRow>,
     ranks: Vec<RankRow>,
-    /// What the run ended with before its last step.
+    evaluation_seconds: f64,
+    /// The error that ended the run before its last step.
     failed: Option<Error>,
 }
 
@@ -106,7 +149,8 @@ impl<'a> Watch<'a> {
     fn new(index: usize, (spec, dir): Stored<'a>, data: &'a TaskData, bench: Bench<'a>) -> Self {
         let tracks = data.dev_sets.iter().map(|set| Track::new(set.name)).collect();
         let (epochs, evals, ranks) = (Vec::new(), Vec::new(), Vec::new());
-        Watch { index, spec, data, dir, bench, tracks, epochs, evals, ranks, failed: None }
+        let (evaluation_seconds, failed) = (0.0, None);
+        Watch { index, spec, data, dir, bench, tracks, epochs, evals, ranks, evaluation_seconds, failed }
     }
 
     /// Goes on with the rest where only this run came to an end.
@@ -153,6 +197,7 @@ impl<'a> Watch<'a> {
 
     /// Metrics on validation and test of every development set, ranks of every site, and a place among the checkpoints.
     fn evaluate(&mut self, trainer: &Trainer) -> Result<()> {
+        let started = Instant::now();
         let trained = trainer.step(self.index);
         let step = trained.done();
         let effective = trained.method().counts(trained.params()).effective;
@@ -187,6 +232,7 @@ impl<'a> Watch<'a> {
         self.dir.write_rows("evals.csv", &self.evals)?;
         self.dir.write_rows("ranks.csv", &self.ranks)?;
         self.bench.progress.say(&format!("epoch {epoch:.2}: validation {}", said.join(", ")));
+        self.evaluation_seconds += started.elapsed().as_secs_f64();
         Ok(())
     }
 }
@@ -210,11 +256,13 @@ fn selection(data: &TaskData, scored: &[Scored]) -> Result<(String, f64)> {
 
 /// What was scored at the selected checkpoint of each development set; counts and export at the first one's, which
 /// stands for the run where a task has two.
-fn conclude(trainer: &Trainer, watch: Watch, started: Instant) -> Result<Outcome> {
+fn conclude(trainer: &Trainer, watch: Watch, cost: &Cost) -> Result<Outcome> {
+    let started = Instant::now();
     let Watch { index, data, dir, bench, tracks, epochs, failed, .. } = watch;
     if let Some(error) = failed {
         return Err(error);
     }
+    check_values(trainer.step(index))?;
     let steps = trainer.step(index).done();
     let mut results = Vec::new();
     let mut predictions: Vec<PredictionRow> = Vec::new();
@@ -238,9 +286,24 @@ fn conclude(trainer: &Trainer, watch: Watch, started: Instant) -> Result<Outcome
     export(trainer, index, bench.inputs, dir)?;
     dir.write_rows("predictions.csv", &predictions)?;
     let parameters = count(trainer.step(index), bench.inputs, data);
-    let outcome = Outcome { results, parameters, steps, wall_seconds: started.elapsed().as_secs_f64(), collapse };
+    let (wall_seconds, seconds) = cost.of_run(&epochs, started.elapsed().as_secs_f64());
+    let memory = cost.memory;
+    let outcome = Outcome { results, parameters, steps, wall_seconds, seconds, memory, collapse };
     dir.finish(&outcome)?;
     Ok(outcome)
+}
+
+/// Refuses trained values that are not finite: a gate that is no number would pass for one that is pruned.
+fn check_values(step: &Step) -> Result<()> {
+    for group in step.params().groups() {
+        if !group.flat.isfinite().all().int64_value(&[]).eq(&1) {
+            let name = group.kind.name();
+            return Err(Error::Diverged(format!(
+                "trained values of group '{name}' are not finite; a smaller lr may help"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn selected(track: &Track) -> Result<&Checkpoint> {

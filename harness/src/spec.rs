@@ -3,10 +3,17 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+/// Version of the arithmetic: raised with every change of which CHANGELOG says "numbers may change: yes", so that a run made before
+/// such a change is another run.
+pub const NUMERICS: u32 = 1;
+
 /// Everything that determines the result of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunSpec {
+    /// [`NUMERICS`] of the program that makes the run; 0 in what older ones stored.
+    #[serde(default)]
+    pub numerics: u32,
     /// Task name, e.g. `rte`.
     pub task: String,
     /// Method name, e.g. `sora`.
@@ -27,8 +34,11 @@ pub struct RunSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackboneSpec {
-    /// Name for tables, e.g. `MiniLM-L6-H384`.
+    /// Name for tables, e.g. `all-MiniLM-L6-v2`.
     pub name: String,
+    /// sha256 of the weight file; of the list of its parts' sums where there are several. Backbones are compared by it.
+    #[serde(default)]
+    pub weights_sha256: String,
     /// sha256 of the weights, configuration and tokenizer together.
     pub sha256: String,
     /// How the tokenizer reads: two behaviours give other ids (spec §4.2).
@@ -39,7 +49,7 @@ pub struct BackboneSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
-    /// `micro` (synthetic) or `glue` (real).
+    /// `micro` (synthetic), `glue` (real, every file as in the lock) or `glue-unlocked` (real, another file).
     pub source: String,
     /// sha256 over the task's rows in order.
     pub sha256: String,
@@ -137,9 +147,11 @@ impl Precision {
 }
 
 impl RunSpec {
-    /// Content id: `<task>-<method>-s<seed>-` and the first 10 hexadecimal digits of the sha256 of the canonical JSON.
+    /// Content id: `<task>-<method>-s<seed>-` and the first 10 hexadecimal digits of the sha256 of the canonical JSON, in which
+    /// the backbone has no name: the same weights are the same backbone.
     pub fn id(&self) -> String {
-        let canonical = serde_json::to_string(self).unwrap_or_default();
+        let backbone = BackboneSpec { name: String::new(), ..self.backbone.clone() };
+        let canonical = serde_json::to_string(&RunSpec { backbone, ..self.clone() }).unwrap_or_default();
         let digest = hex::encode(Sha256::digest(canonical.as_bytes()));
         format!("{}-{}-s{}-{}", self.task, self.method, self.seed, &digest[..10])
     }

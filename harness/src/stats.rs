@@ -151,10 +151,32 @@ fn student(freedom: usize) -> Option<StudentsT> {
     StudentsT::new(0.0, 1.0, freedom as f64).ok()
 }
 
+/// Quantile `q` of Student's t distribution; `None` without a degree of freedom.
+pub fn student_quantile(q: f64, freedom: usize) -> Option<f64> {
+    Some(student(freedom)?.inverse_cdf(q))
+}
+
+/// Probability that Student's t lies above `t`; `None` without a degree of freedom.
+pub fn student_sf(t: f64, freedom: usize) -> Option<f64> {
+    Some(student(freedom)?.sf(t))
+}
+
 /// SplitMix64 (Steele et al. 2014): small, seeded, the same everywhere.
-struct SplitMix(u64);
+pub struct SplitMix(u64);
 
 impl SplitMix {
+    /// A stream of numbers from a seed.
+    pub fn new(seed: u64) -> Self {
+        SplitMix(seed)
+    }
+
+    /// A standard normal number (Box and Muller 1958).
+    pub fn normal(&mut self) -> f64 {
+        let uniform = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+        let (radius, angle) = (uniform(self.next()), uniform(self.next()));
+        (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -164,7 +186,7 @@ impl SplitMix {
     }
 
     /// Uniform below `n` (n > 0): the high half of a 128-bit product, whose bias is below n / 2^64.
-    fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 }

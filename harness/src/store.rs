@@ -4,20 +4,26 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::fsck;
+use crate::manifest::RunOrigin;
 use crate::record::{EpochRow, EvalRow, Outcome, PredictionRow, RankRow};
 use crate::spec::RunSpec;
+
+/// Ending of a file that is being written.
+pub const PARTIAL: &str = ".partial";
 
 /// Where a run was made: what is not part of its identity but explains its numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of this program.
     pub rankbench: String,
-    /// Commit of the source tree, `unknown` outside a checkout.
+    /// Commit of the source tree the program was built from, `unknown` outside a checkout.
     pub git_commit: String,
     /// Whether the tree had uncommitted changes.
     pub git_dirty: bool,
@@ -34,6 +40,9 @@ pub struct Manifest {
     /// Runs that were trained side by side, this one among them.
     #[serde(default = "alone")]
     pub together: usize,
+    /// The recipe it was made for.
+    #[serde(default)]
+    pub origin: RunOrigin,
     /// Files read, with their sha256.
     pub files: Vec<(String, String)>,
     /// Start, seconds since 1970.
@@ -56,6 +65,23 @@ pub enum Status {
     Failed(String),
     /// It was cut off or has not been started.
     Unfinished,
+    /// Its files are not those that were written, or do not agree: with every finding.
+    Damaged(Vec<String>),
+}
+
+/// Predictions on one split of one development set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetPredictions {
+    /// `validation` or `test`.
+    pub split: String,
+    /// Development set.
+    pub dev_set: String,
+    /// Rows in the source file.
+    pub rows: Vec<usize>,
+    /// True class ids or scores.
+    pub labels: Vec<f64>,
+    /// Predicted ones.
+    pub predictions: Vec<f64>,
 }
 
 /// A run directory, read back.
@@ -75,6 +101,8 @@ pub struct RunRecord {
     pub evals: Vec<EvalRow>,
     /// `ranks.csv`.
     pub ranks: Vec<RankRow>,
+    /// `predictions.csv`, set by set.
+    pub predictions: Vec<SetPredictions>,
 }
 
 /// One run directory, open for writing.
@@ -121,11 +149,11 @@ impl RunDir {
         self.write(name, text.as_bytes())
     }
 
-    /// Marks the run as finished: `outcome.json`, then `DONE`.
+    /// Marks the run as finished: `outcome.json`, then `DONE` with the sha256 of every other file.
     pub fn finish(&self, outcome: &Outcome) -> Result<()> {
         self.write_json("outcome.json", outcome)?;
         let _ = fs::remove_file(self.path.join("FAILED"));
-        self.write("DONE", b"")
+        self.write("DONE", fsck::sums(&self.path)?.as_bytes())
     }
 
     /// Marks the run as failed with a reason; a later sweep tries it again.
@@ -153,13 +181,15 @@ pub fn write_csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
     write_atomically(path, &bytes)
 }
 
-/// Writes `bytes` to `path` so that a reader sees all of it or nothing.
+/// Writes `bytes` to `path` so that a reader sees all of it or nothing. The temporary name is this process's own: several may share
+/// a directory.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(|e| Error::output(parent, e))?;
     }
     let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
+    partial.push(format!(".{}-{}{PARTIAL}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     let partial = PathBuf::from(partial);
     let written = fs::File::create(&partial)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
@@ -170,43 +200,82 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Reads every run directory under `runs`, in the order of their names. A directory without `run.toml` is skipped.
-pub fn load_all(runs: &Path) -> Result<Vec<RunRecord>> {
+/// Reads every run directory under `runs`, in the order of their names, and what is no run: directories that cannot be read as one,
+/// with the reason.
+pub fn load_all(runs: &Path) -> Result<(Vec<RunRecord>, Vec<(PathBuf, String)>)> {
     let mut names: Vec<PathBuf> = fs::read_dir(runs)
         .map_err(|e| Error::input(runs, e))?
         .filter_map(|entry| entry.ok().map(|e| e.path()))
-        .filter(|path| path.join("run.toml").exists())
+        .filter(|path| path.is_dir())
         .collect();
     names.sort();
-    names.iter().map(|path| load(path)).collect()
+    let (mut records, mut others) = (Vec::new(), Vec::new());
+    for path in names {
+        match load(&path) {
+            Ok(record) => records.push(record),
+            Err(error) => others.push((path, error.to_string())),
+        }
+    }
+    Ok((records, others))
 }
 
-/// Reads one run directory.
+/// Reads one run directory and checks it. A finished run whose files do not agree is [`Status::Damaged`].
+///
+/// # Errors
+/// A directory without a `run.toml` that can be read.
 pub fn load(path: &Path) -> Result<RunRecord> {
     let toml_path = path.join("run.toml");
     let text = fs::read_to_string(&toml_path).map_err(|e| Error::input(&toml_path, e))?;
     let spec: RunSpec = toml::from_str(&text).map_err(|e| Error::damaged(&toml_path, e))?;
-    let status = if path.join("DONE").exists() {
-        Status::Done(Box::new(read_json(&path.join("outcome.json"))?))
-    } else if let Ok(reason) = fs::read_to_string(path.join("FAILED")) {
-        Status::Failed(reason)
-    } else {
-        Status::Unfinished
-    };
-    Ok(RunRecord {
+    let mut findings = Vec::new();
+    let mut record = RunRecord {
         id: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         spec,
         manifest: read_json(&path.join("manifest.json")).ok(),
-        status,
-        epochs: read_rows(&path.join("epochs.csv"))?,
-        evals: read_rows(&path.join("evals.csv"))?,
-        ranks: read_rows(&path.join("ranks.csv"))?,
+        status: Status::Unfinished,
+        epochs: found(read_rows(&path.join("epochs.csv")), &mut findings),
+        evals: found(read_rows(&path.join("evals.csv")), &mut findings),
+        ranks: found(read_rows(&path.join("ranks.csv")), &mut findings),
+        predictions: by_set(found(read_rows(&path.join("predictions.csv")), &mut findings)),
+    };
+    if path.join("DONE").exists() {
+        match read_json::<Outcome>(&path.join("outcome.json")) {
+            Ok(outcome) => {
+                findings.extend(fsck::check(path, &record, &outcome));
+                record.status = Status::Done(Box::new(outcome));
+            }
+            Err(error) => findings.push(error.to_string()),
+        }
+        if !findings.is_empty() {
+            record.status = Status::Damaged(findings);
+        }
+    } else if let Ok(reason) = fs::read_to_string(path.join("FAILED")) {
+        record.status = Status::Failed(reason);
+    }
+    Ok(record)
+}
+
+fn found<T>(rows: Result<Vec<T>>, findings: &mut Vec<String>) -> Vec<T> {
+    rows.unwrap_or_else(|error| {
+        findings.push(error.to_string());
+        Vec::new()
     })
 }
 
-/// Reads `predictions.csv` of a run (large, so not part of [`RunRecord`]).
-pub fn load_predictions(runs: &Path, id: &str) -> Result<Vec<PredictionRow>> {
-    read_rows(&runs.join(id).join("predictions.csv"))
+fn by_set(rows: Vec<PredictionRow>) -> Vec<SetPredictions> {
+    let mut sets: Vec<SetPredictions> = Vec::new();
+    for PredictionRow { split, dev_set, row, label, prediction } in rows {
+        let known = sets.iter().position(|set| set.split == split && set.dev_set == dev_set);
+        let index = known.unwrap_or_else(|| {
+            let (rows, labels, predictions) = Default::default();
+            sets.push(SetPredictions { split, dev_set, rows, labels, predictions });
+            sets.len() - 1
+        });
+        sets[index].rows.push(row);
+        sets[index].labels.push(label);
+        sets[index].predictions.push(prediction);
+    }
+    sets
 }
 
 /// Reads a CSV file; one that is not there yet is empty.

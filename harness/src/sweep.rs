@@ -1,7 +1,6 @@
 //! All runs of a plan: what is done stays done, what fails is stored as failed, the rest goes on.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
@@ -9,6 +8,9 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::inputs::{Data, Inputs, TaskData};
+use crate::manifest::Origin;
+use crate::panics;
+use crate::plan;
 use crate::progress::{Progress, spoken};
 use crate::record::Outcome;
 use crate::run::{Bench, Stored, run};
@@ -48,6 +50,7 @@ pub fn preflight(plan: &[RunSpec], inputs: &Inputs, data: &Data) -> Result<()> {
 }
 
 fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
+    plan::check_schedule(spec, task.train.len())?;
     let trainer = Trainer::new(&[spec], inputs, task)?;
     let step = trainer.step(0);
     let method = step.method();
@@ -80,6 +83,7 @@ pub fn sweep(
     plan: &[RunSpec],
     inputs: &Inputs,
     data: &Data,
+    origin: &Origin,
     runs: &Path,
     together: usize,
     stop: &AtomicBool,
@@ -100,7 +104,7 @@ pub fn sweep(
         planned += steps(spec, inputs, data)?;
     }
     let progress = Progress::new(open.len(), planned);
-    let bench = Bench { inputs, progress: &progress, stop };
+    let bench = Bench { inputs, origin, progress: &progress, stop };
     let mut failed = 0;
     for group in groups(&open, together)? {
         let (first, _) = group[0];
@@ -159,10 +163,7 @@ fn steps(spec: &RunSpec, inputs: &Inputs, data: &Data) -> Result<u64> {
 /// Runs whose libtorch call throws must not take the sweep with them.
 fn guarded(runs: &[Stored], task: &Rc<TaskData>, bench: Bench) -> Result<Vec<Result<Outcome>>> {
     torch_ext::allow_tf32(runs[0].0.train.precision == Precision::Tf32)?;
-    match catch_unwind(AssertUnwindSafe(|| run(runs, task, bench))) {
-        Ok(result) => result,
-        Err(panic) => Err(Error::from_panic(panic.as_ref())),
-    }
+    panics::guarded(|| run(runs, task, bench))
 }
 
 fn headline(outcome: &Outcome) -> String {

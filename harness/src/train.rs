@@ -1,7 +1,8 @@
 //! The training loop. It names no method: whatever differs between methods lies behind [`methods::Method`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
+use std::time::Instant;
 
 use datasets::batch::Batch;
 use datasets::random::torch_randperm;
@@ -20,7 +21,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::forward::{BATCHES_AHEAD, DeviceBatch, Forward, Predicted, Shape};
 use crate::inputs::{Inputs as RunInputs, TaskData};
-use crate::record::EpochRow;
+use crate::record::{EpochRow, PeakMiB};
 use crate::seeds::Seeds;
 use crate::spec::{Order, RunSpec, TrainSpec};
 
@@ -64,13 +65,17 @@ impl Run {
 /// Runs in training that differ in nothing but their seed: usually one; several share the passes through the backbone, each
 /// with its own adapters, data order, dropout and optimisers.
 pub struct Trainer<'a> {
-    forward: Forward<'a>,
+    forward: Forward,
     data: &'a TaskData,
     train: &'a TrainSpec,
     runs: Vec<Run>,
     random: Randomness,
     /// Recorded steps, where steps are recorded.
     captures: Option<BTreeMap<Recorded, Captured>>,
+    /// Whether a step was taken: the very first makes what every later one finds.
+    is_warm: bool,
+    /// Steps recorded so far, and the seconds that took.
+    recordings: (usize, f64),
 }
 
 /// What a recorded step serves: batches of a shape, and a phase of the method.
@@ -144,7 +149,9 @@ impl<'a> Trainer<'a> {
         let TrainSpec { precision, padding, max_length, .. } = spec.train;
         let forward = Forward::new(inputs, data.task, precision, padding, max_length)?;
         let random = Randomness::new(&seeds, inputs.device);
-        Ok(Trainer { forward, data, train: &spec.train, runs, random, captures: inputs.graphs.then(BTreeMap::new) })
+        let captures = inputs.graphs.then(BTreeMap::new);
+        let (is_warm, recordings) = (false, (0, 0.0));
+        Ok(Trainer { forward, data, train: &spec.train, runs, random, captures, is_warm, recordings })
     }
 
     /// Trained values, method and step count of a run.
@@ -195,8 +202,8 @@ impl<'a> Trainer<'a> {
         let (device, size) = (self.forward.device, self.train.batch_size);
         let orders: Vec<Vec<usize>> =
             self.runs.iter().map(|run| order(&self.data.train, self.train, run.seeds.order(epoch))).collect();
-        torch_ext::reset_peak_memory(device)?;
         let mut clock = Clock::start(device)?;
+        let before = self.recordings;
         let zero = || Tensor::zeros([], (Kind::Double, device));
         let mut sums: Vec<Sums> = self.runs.iter().map(|_| Sums { task: zero(), penalty: zero(), tokens: 0 }).collect();
         let (mut steps, mut padded_tokens) = (0, 0);
@@ -222,7 +229,10 @@ impl<'a> Trainer<'a> {
             }
         }
         let seconds = clock.stop()? / self.runs.len() as f64;
-        let peak_memory_mib = torch_ext::peak_memory(device)? as f64 / (1024.0 * 1024.0);
+        let PeakMiB { peak_allocated_mib, peak_reserved_mib, peak_resident_mib } =
+            PeakMiB::of(torch_ext::peak_memory(device)?);
+        let recordings = self.recordings.0 - before.0;
+        let recording_seconds = (self.recordings.1 - before.1) / self.runs.len() as f64;
         let mean = |sum: &Tensor| sum.double_value(&[]) / steps.max(1) as f64;
         let row = |sums: &Sums| {
             let (task_loss, penalty, tokens) = (mean(&sums.task), mean(&sums.penalty), sums.tokens);
@@ -232,9 +242,68 @@ impl<'a> Trainer<'a> {
                     "the loss is not finite in epoch {epoch}; a smaller lr than {lr} may help"
                 )));
             }
-            Ok(EpochRow { epoch, steps, seconds, task_loss, penalty, tokens, padded_tokens, peak_memory_mib })
+            Ok(EpochRow {
+                epoch,
+                steps,
+                seconds,
+                task_loss,
+                penalty,
+                tokens,
+                padded_tokens,
+                recordings,
+                recording_seconds,
+                peak_allocated_mib,
+                peak_reserved_mib,
+                peak_resident_mib,
+            })
         };
         Ok(sums.iter().map(row).collect())
+    }
+
+    /// Takes one step of every kind that the run will have (shapes of its batches, phases of its method) and takes it back: values,
+    /// optimisers and random numbers are as before, and what a first step makes (recordings, caches, memory) is there. Of one run.
+    ///
+    /// # Errors
+    /// As a step.
+    pub fn warm_up(&mut self) -> Result<()> {
+        let random = self.random.state();
+        let states: Vec<_> = self.runs.iter().map(|run| run.step.state()).collect();
+        let mut seen = BTreeSet::new();
+        let mut t = 0;
+        for epoch in 1..=self.train.epochs {
+            let order = order(&self.data.train, self.train, self.runs[0].seeds.order(epoch));
+            for batch in self.forward.layout(&self.data.train, &order, self.train.batch_size) {
+                if seen.insert((self.forward.shape(&batch), self.step(0).method().phase(t))) {
+                    // The very first step is not recorded, so its kind comes once more.
+                    for _ in 0..=usize::from(!self.is_warm) {
+                        self.go_to(t)?;
+                        for on_device in self.forward.upload(slice::from_ref(&batch)) {
+                            self.train_step(&on_device)?;
+                        }
+                    }
+                }
+                t += 1;
+            }
+        }
+        self.random.load(&random);
+        for (run, state) in self.runs.iter_mut().zip(states) {
+            run.step.load(&state)?;
+        }
+        Ok(())
+    }
+
+    fn go_to(&mut self, step: usize) -> Result<()> {
+        let number = ("done".to_string(), Tensor::from(step as i64));
+        self.runs.iter_mut().try_for_each(|run| Ok(run.step.load(slice::from_ref(&number))?))
+    }
+
+    /// Parts of the method's schedule that the steps of an epoch (from 1) lie in, e.g. `full budget → falling budget`.
+    pub fn schedule_parts(&self, epoch: usize) -> String {
+        let steps = self.data.train.len().div_ceil(self.train.batch_size);
+        let mut parts: Vec<&str> =
+            ((epoch - 1) * steps..epoch * steps).map(|t| self.step(0).method().schedule_part(t)).collect();
+        parts.dedup();
+        parts.join(" → ")
     }
 
     /// The runs' batches as one of each step.
@@ -248,7 +317,8 @@ impl<'a> Trainer<'a> {
     /// its kind; every other is recorded at its first occurrence and replayed.
     fn train_step(&mut self, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
         let key = (batch.shape(), self.step(0).phase());
-        let is_first = self.step(0).done() == 0;
+        let is_first = !self.is_warm;
+        self.is_warm = true;
         let known = self.captures.as_mut().filter(|_| !is_first).map(|captures| captures.remove(&key));
         let losses = match known {
             None => self.compute(batch)?,
@@ -272,11 +342,14 @@ impl<'a> Trainer<'a> {
 
     /// The step for batches of this shape.
     fn record(&mut self, batch: &DeviceBatch) -> Result<Captured> {
+        torch_ext::synchronize(self.forward.device)?;
+        let started = Instant::now();
         // What is made once a shape must not be made while recording; and what it took must not stay beside the recording.
         tch::no_grad(|| drop(self.forward_losses(batch, &self.views())));
         torch_ext::release_memory(self.forward.device)?;
         let batch = batch.copy();
         let (graph, losses) = Graph::capture(|| self.compute(&batch))?;
+        self.recordings = (self.recordings.0 + 1, self.recordings.1 + started.elapsed().as_secs_f64());
         Ok(Captured { graph, batch, losses })
     }
 

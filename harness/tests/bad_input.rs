@@ -122,7 +122,7 @@ fn missing_backbone() {
         3,
         &["microsoft/deberta-v3-base", "HF_HUB_OFFLINE", "models--microsoft--deberta-v3-base", "--backbone DIR"],
     );
-    fails(&world, &["--backbone", "nothing"], 3, &["'nothing' is not here", "owner/name", "MiniLM-L6-H384"]);
+    fails(&world, &["--backbone", "nothing"], 3, &["'nothing' is not here", "owner/name", "all-MiniLM-L6-v2"]);
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn unknown_names_come_with_the_nearest() {
     fails(&world, &["--tasks", "rtee"], 2, &["unknown task 'rtee'", "did you mean 'rte'?"]);
     world.recipe("epoch = 3\n");
     fails(&world, &[], 2, &["epoch", "did you mean `epochs`?"]);
-    world.recipe("[[override]]\nmethods = [\"sora\"]\noptions = { lamda = 1.0 }\n");
-    fails(&world, &[], 2, &["sora", "lamda", "did you mean `lambda`?"]);
+    world.recipe("[[override]]\nmethods = [\"sora\"]\noptions = { l1_wieght = 1.0 }\n");
+    fails(&world, &[], 2, &["sora", "l1_wieght", "did you mean `l1_weight`?"]);
     world.recipe("[[override]]\nmethods = [\"sorra\"]\n");
     fails(&world, &[], 2, &["override 1", "sorra"]);
 }

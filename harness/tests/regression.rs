@@ -28,7 +28,7 @@ fn regression(world: &World, extra: &[&str]) -> assert_cmd::Command {
 /// Time ratios of runs of a few milliseconds say nothing: their tolerance is opened by hand, which blessing keeps.
 fn open_the_time_rows(world: &World) {
     let text = world.read("baseline.csv");
-    let opened = text.lines().map(|line| match line.contains("epoch_time_ratio") {
+    let opened = text.lines().map(|line| match line.contains("epoch_time_") {
         true => format!("{},1000.0\n", line.rsplit_once(',').unwrap().0),
         false => format!("{line}\n"),
     });
@@ -57,7 +57,7 @@ fn the_gate_closes_when_a_method_is_broken() {
     assert!(world.read("baseline.csv").contains("all,sora,,epoch_time_ratio"));
     open_the_time_rows(&world);
     let broken = [
-        ("lora", "alpha = 0.0", "sst2 lora seed 0 "),
+        ("lora", "alpha = 1e-9", "sst2 lora seed 0 "),
         ("sora", "xi = 0.2", "sst2 sora seed 0 parameters/effective"),
         ("adalora", "target_r = 3", "sst2 adalora seed 0 parameters/effective"),
     ];
@@ -69,4 +69,13 @@ fn the_gate_closes_when_a_method_is_broken() {
         assert!(text.contains("the regression gate is closed") && text.contains(moved), "{method}: {text}");
         assert!(text.contains("just regression --bless"), "{text}");
     }
+}
+
+#[test]
+fn nothing_is_blessed_after_a_failed_run() {
+    let world = World::new();
+    world.recipe(&format!("[[override]]\nmethods = [\"sora\"]\ntrain = {{ lr = 1e30 }}\n{TIMING}"));
+    let (code, text) = failure(&mut regression(&world, &["--bless"]));
+    assert!(code == 5 && text.contains("1 of 3 runs failed"), "{text}");
+    assert!(!world.path("baseline.csv").exists());
 }

@@ -15,7 +15,7 @@ fn run(method: &str, seed: u64, status: Status) -> RunRecord {
         r#"task = "rte"
 method = "{method}"
 seed = {seed}
-backbone = {{ name = "MiniLM-L6-H384", sha256 = "ab", tokenizer = "fast" }}
+backbone = {{ name = "all-MiniLM-L6-v2", sha256 = "ab", tokenizer = "fast" }}
 data = {{ source = "micro", sha256 = "cd", split = "official" }}
 options = {{ r = 8 }}
 [train]

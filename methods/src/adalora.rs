@@ -9,13 +9,14 @@ use tch::{Device, Kind, Tensor};
 use torch_ext::importance;
 
 use crate::adapter::Adapters;
-use crate::budget::Budget;
+use crate::bounds::{Bound, Options};
+use crate::budget::{Budget, Phase};
 use crate::count::{self, Counts};
 use crate::error::{Error, Result};
 use crate::method::{Context, Method, StepNumber};
 use crate::params::{Builder, GroupKind, Params, Slot, Views};
 use crate::registry::{Entry, build_with, resolve_with};
-use crate::stack::{ShapeClass, SiteInit, Stacks, check_rank};
+use crate::stack::{ShapeClass, SiteInit, Stacks};
 
 /// A number of steps: absolute, or a share of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -23,7 +24,7 @@ use crate::stack::{ShapeClass, SiteInit, Stacks, check_rank};
 pub enum Span {
     /// Steps.
     Steps(usize),
-    /// Share of all steps, from 0 to 1, rounded down.
+    /// Share of all steps, from 0 to below 1, rounded down.
     Share(f64),
 }
 
@@ -31,7 +32,7 @@ impl Span {
     fn steps(self, total: usize) -> usize {
         match self {
             Span::Steps(steps) => steps,
-            Span::Share(share) => (share.max(0.0) * total as f64) as usize,
+            Span::Share(share) => (share * total as f64) as usize,
         }
     }
 }
@@ -91,6 +92,28 @@ impl Default for AdaLoraOptions {
     }
 }
 
+impl Options for AdaLoraOptions {
+    fn bounds(&self) -> Vec<Bound> {
+        let spans =
+            [("tinit", self.tinit), ("tfinal", self.tfinal)].into_iter().filter_map(|(option, span)| match span {
+                Span::Steps(_) => None,
+                Span::Share(share) => {
+                    Some(Bound::share(option, share).or("a number of steps is written without a point"))
+                }
+            });
+        let numbers = [
+            Bound::rank("init_r", self.init_r),
+            Bound::rank("target_r", self.target_r),
+            Bound::above_zero("alpha", self.alpha),
+            Bound::zero_or_more("gamma", self.gamma),
+            Bound::count("delta_t", self.delta_t),
+            Bound::share("beta1", self.beta1),
+            Bound::share("beta2", self.beta2),
+        ];
+        numbers.into_iter().chain(spans).collect()
+    }
+}
+
 /// AdaLoRA at every site.
 pub struct AdaLora {
     sites: Vec<Site>,
@@ -125,10 +148,9 @@ impl AdaLora {
     /// Adds the start values of every site to `params`: A and B ~ N(0, 0.02²), E = 0 (spec §2.1).
     ///
     /// # Errors
-    /// A rank out of bounds; a budget that does not fall; phases that do not fit into the run.
+    /// A budget that does not fall; phases that do not fit into the run.
     pub fn new(options: AdaLoraOptions, context: &Context, params: &mut Builder) -> Result<Self> {
         let r = options.init_r;
-        check_rank("adalora", r)?;
         let budget = budget(&options, context)?;
         let start = params.group_len(GroupKind::Decayed);
         let scale = options.alpha / (r as f64 + 1e-5);
@@ -240,9 +262,6 @@ fn budget(options: &AdaLoraOptions, context: &Context) -> Result<Budget> {
         let help = "train longer, or shorten the phases (a fraction is a share of the run)";
         return misfit("tinit + tfinal", "fewer than the steps of the run".into(), got, help);
     }
-    if options.delta_t == 0 {
-        return misfit("delta_t", "1 or more".into(), "0".into(), "mask at every step with 1");
-    }
     let n = context.sites.len() as i64;
     let (initial, target) = (n * options.init_r, n * options.target_r);
     Ok(Budget { initial, target, tinit, tfinal, delta_t: options.delta_t, total })
@@ -314,6 +333,14 @@ impl Method for AdaLora {
     fn phase(&self, t: usize) -> usize {
         let (scores, mask) = self.due(t);
         usize::from(scores) * 3 + mask as usize
+    }
+
+    fn schedule_part(&self, t: usize) -> &'static str {
+        match self.budget.phase(t) {
+            Phase::Init => "full budget",
+            Phase::Decrease => "falling budget",
+            Phase::Final => "final budget",
+        }
     }
 
     /// As published: the running counter of the released code, `sum(rank * (d_in + d_out))`, Λ and head excluded.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{Bound, Options};
 use crate::registry::{Entry, build_with, resolve_with};
 use crate::weights::TrainedWeights;
 
@@ -10,6 +11,12 @@ use crate::weights::TrainedWeights;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BitFitOptions {}
+
+impl Options for BitFitOptions {
+    fn bounds(&self) -> Vec<Bound> {
+        Vec::new()
+    }
+}
 
 /// Registry line.
 pub static ENTRY: Entry = Entry {

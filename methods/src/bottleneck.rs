@@ -6,12 +6,12 @@ use encoders::{Attach, Site, SiteKind};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use crate::bounds::{Bound, Options};
 use crate::count::Counts;
 use crate::error::Result;
 use crate::method::{Context, Method};
 use crate::params::{Builder, GroupKind, Params, Slot, Views};
 use crate::registry::{Entry, build_with, resolve_with};
-use crate::stack::check_rank;
 
 /// Where the adapters are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,12 @@ impl Default for BottleneckOptions {
     /// b = 16, twice a layer: the release's script (spec §4.5).
     fn default() -> Self {
         BottleneckOptions { width: 16, placement: Placement::Houlsby }
+    }
+}
+
+impl Options for BottleneckOptions {
+    fn bounds(&self) -> Vec<Bound> {
+        vec![Bound::rank("width", self.width)]
     }
 }
 
@@ -98,7 +104,6 @@ impl Bottleneck {
     /// A width out of bounds.
     pub fn new(options: BottleneckOptions, context: &Context, params: &mut Builder) -> Result<Self> {
         let BottleneckOptions { width, placement } = options;
-        check_rank("adapter", width)?;
         let is_adapted = |site: &&Site| match placement {
             Placement::Houlsby => matches!(site.kind, SiteKind::AttentionOutput | SiteKind::Output),
             Placement::Pfeiffer => site.kind == SiteKind::Output,

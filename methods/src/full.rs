@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{Bound, Options};
 use crate::registry::{Entry, build_with, resolve_with};
 use crate::weights::TrainedWeights;
 
@@ -9,6 +10,12 @@ use crate::weights::TrainedWeights;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FullOptions {}
+
+impl Options for FullOptions {
+    fn bounds(&self) -> Vec<Bound> {
+        Vec::new()
+    }
+}
 
 /// Registry line.
 pub static ENTRY: Entry = Entry {

@@ -7,6 +7,7 @@ pub mod adalora;
 pub mod adapter;
 pub mod bitfit;
 pub mod bottleneck;
+mod bounds;
 pub mod budget;
 pub mod count;
 pub mod error;

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::adapter::Adapters;
+use crate::bounds::{Bound, Options};
 use crate::count::Counts;
 use crate::error::Result;
 use crate::method::{Context, Method};
 use crate::params::{Builder, GroupKind, Params, Views};
 use crate::registry::{Entry, build_with, resolve_with};
-use crate::stack::{SiteInit, Stacks, check_rank};
+use crate::stack::{SiteInit, Stacks};
 
 /// Options of LoRA.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +27,12 @@ impl Default for LoraOptions {
     /// r = 8 and α = 16 (spec §1.1; 1.33M parameters on DeBERTaV3-base).
     fn default() -> Self {
         LoraOptions { r: 8, alpha: 16.0 }
+    }
+}
+
+impl Options for LoraOptions {
+    fn bounds(&self) -> Vec<Bound> {
+        vec![Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha)]
     }
 }
 
@@ -59,10 +66,9 @@ impl Lora {
     /// Adds the start values of every site to `params`.
     ///
     /// # Errors
-    /// A rank out of bounds.
+    /// None; the registry's builders may have some.
     pub fn new(options: LoraOptions, context: &Context, params: &mut Builder) -> Result<Self> {
         let LoraOptions { r, alpha } = options;
-        check_rank("lora", r)?;
         let stacks = Stacks::build(params, context.sites, r, alpha / r as f64, GroupKind::Decayed, |site| SiteInit {
             a: kaiming_a(r, site.d_in),
             b: zero_b(site.d_out, r),

@@ -134,6 +134,11 @@ pub trait Method {
         0
     }
 
+    /// Name of the part of the method's schedule that a step lies in; empty for a method without parts.
+    fn schedule_part(&self, _t: usize) -> &'static str {
+        ""
+    }
+
     /// After the optimisers' update of a step, while the clipped gradients of the step are still there. It may ask the host
     /// only for the step's phase.
     ///

@@ -1,8 +1,8 @@
 //! Every method, one line each. Options arrive as a TOML table; each method knows its own keys.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::bounds::{self, Options};
 use crate::error::{Error, Result};
 use crate::method::{Context, Method};
 use crate::params::Builder;
@@ -26,7 +26,7 @@ impl Entry {
     /// The options with every default filled in.
     ///
     /// # Errors
-    /// An unknown key or a value of the wrong type.
+    /// An unknown key, a value of the wrong type or out of its bounds.
     pub fn options(&self, given: &toml::Table) -> Result<toml::Table> {
         (self.resolve)(self.name, given)
     }
@@ -54,16 +54,14 @@ pub fn find(name: &str) -> Result<&'static Entry> {
 }
 
 /// Parses the options `O` of a method and writes every one of them out again.
-pub(crate) fn resolve_with<O: Serialize + DeserializeOwned>(
-    method: &'static str,
-    given: &toml::Table,
-) -> Result<toml::Table> {
+pub(crate) fn resolve_with<O: Options>(method: &'static str, given: &toml::Table) -> Result<toml::Table> {
     let options: O = parse(method, given)?;
+    bounds::check(method, &options)?;
     toml::Table::try_from(&options).map_err(|e| Error::Options { method, detail: e.to_string() })
 }
 
 /// Builds a method from its options, drawing its start values from the context's seed.
-pub(crate) fn build_with<O: DeserializeOwned, M: Method + 'static>(
+pub(crate) fn build_with<O: Options, M: Method + 'static>(
     method: &'static str,
     options: &toml::Table,
     context: &Context,
@@ -71,6 +69,7 @@ pub(crate) fn build_with<O: DeserializeOwned, M: Method + 'static>(
     new: fn(O, &Context, &mut Builder) -> Result<M>,
 ) -> Result<Box<dyn Method>> {
     let options = parse(method, options)?;
+    bounds::check(method, &options)?;
     tch::manual_seed(context.seed);
     Ok(Box::new(new(options, context, params)?))
 }

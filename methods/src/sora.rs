@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::adapter::Adapters;
+use crate::bounds::{Bound, Options};
 use crate::count::{self, Counts};
 use crate::error::{Error, Result};
 use crate::lora::{kaiming_a, zero_b};
@@ -14,7 +15,7 @@ use crate::optim::{AdamWOptions, DecayOrder, LinearSchedule};
 use crate::params::{Builder, GroupKind, Params, Views};
 use crate::prox;
 use crate::registry::{Entry, build_with, resolve_with};
-use crate::stack::{SiteInit, Stacks, check_rank};
+use crate::stack::{SiteInit, Stacks};
 use crate::step::Protocol;
 
 /// Which SoRA.
@@ -24,7 +25,7 @@ pub enum Variant {
     /// As the released code runs: L1 term in the loss, and the released threshold (dead zone 2ξ) with constant ξ.
     Released,
     /// The proximal form the paper describes, reconstructed (its text was not at hand): no L1 term, the proximal map with
-    /// threshold `lr_gate(t) * λ`.
+    /// threshold `lr_gate(t) * λ / N` of N gates: the map of the same term λ mean |g|.
     Paper,
 }
 
@@ -62,9 +63,11 @@ pub struct SoraOptions {
     pub alpha: f64,
     /// Released or paper form.
     pub variant: Variant,
-    /// λ: weight of the mean |g| in the loss (released, `sparse_lambda`); factor of the threshold (paper).
-    pub lambda: f64,
-    /// ξ: constant threshold (released, `sparse_lambda_2`); not used by the paper form.
+    /// λ of the released form (`sparse_lambda`): weight of the mean |g| in the loss. Not used by the paper form.
+    pub l1_weight: f64,
+    /// λ of the paper form: weight of the mean |g| whose proximal map is the threshold. Not used by the released form.
+    pub prox_weight: f64,
+    /// ξ of the released form (`sparse_lambda_2`): constant threshold. Not used by the paper form.
     pub xi: f64,
     /// Peak learning rate of the gates; the protocol's when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,17 +78,36 @@ pub struct SoraOptions {
 }
 
 impl Default for SoraOptions {
-    /// r_max 8, α 16, λ = 10 and ξ = 3e-4: the only fixed setting the authors published (spec §4.5).
+    /// r_max 8, α 16, λ = 10 and ξ = 3e-4: the only fixed setting the authors published (spec §4.5). The paper form has the
+    /// same λ, so that `variant` can be changed alone.
     fn default() -> Self {
         SoraOptions {
             r: 8,
             alpha: 16.0,
             variant: Variant::Released,
-            lambda: 10.0,
+            l1_weight: 10.0,
+            prox_weight: 10.0,
             xi: 3e-4,
             gate_lr: None,
             xi_schedule: None,
         }
+    }
+}
+
+impl Options for SoraOptions {
+    fn bounds(&self) -> Vec<Bound> {
+        let schedule = self.xi_schedule.map(|schedule| {
+            [Bound::zero_or_more("xi_schedule.max", schedule.max), Bound::count("xi_schedule.stages", schedule.stages)]
+        });
+        let numbers = [
+            Bound::rank("r", self.r),
+            Bound::above_zero("alpha", self.alpha),
+            Bound::zero_or_more("l1_weight", self.l1_weight),
+            Bound::zero_or_more("prox_weight", self.prox_weight),
+            Bound::zero_or_more("xi", self.xi),
+        ];
+        let gate_lr = self.gate_lr.map(|lr| Bound::above_zero("gate_lr", lr));
+        numbers.into_iter().chain(gate_lr).chain(schedule.into_iter().flatten()).collect()
     }
 }
 
@@ -116,10 +138,9 @@ impl Sora {
     /// Adds the start values of every site to `params`: g ~ N(0, 1), then A, drawn site by site (spec §6).
     ///
     /// # Errors
-    /// A rank out of bounds; a schedule whose list is not finite.
+    /// A schedule whose list is not finite.
     pub fn new(options: SoraOptions, context: &Context, params: &mut Builder) -> Result<Self> {
         let (r, scale) = (options.r, options.alpha / options.r as f64);
-        check_rank("sora", r)?;
         let stages = xi_list(&options)?;
         let stacks = Stacks::build(params, context.sites, r, scale, GroupKind::Gates, |site| {
             let gate = Tensor::randn([r], (Kind::Float, tch::Device::Cpu));
@@ -145,7 +166,10 @@ impl Sora {
     pub fn threshold(&self, t: usize) -> f64 {
         match self.options.variant {
             Variant::Released => self.stages[self.stage],
-            Variant::Paper => self.gate_lr * self.gate_schedule.factor(t) * self.options.lambda,
+            Variant::Paper => {
+                self.gate_lr * self.gate_schedule.factor(t) * self.options.prox_weight
+                    / self.stacks.component_count() as f64
+            }
         }
     }
 
@@ -169,7 +193,7 @@ impl Sora {
     fn is_thresholded(&self) -> bool {
         match self.options.variant {
             Variant::Released => self.stages[self.stage] > 0.0,
-            Variant::Paper => self.options.lambda > 0.0,
+            Variant::Paper => self.options.prox_weight > 0.0,
         }
     }
 }
@@ -226,7 +250,7 @@ impl Method for Sora {
 
     /// λ times the mean |g| over all gates (spec §3.5); the gradient at g = 0 is 0.
     fn penalty(&self, views: &Views) -> Option<Tensor> {
-        if self.options.variant == Variant::Paper || self.options.lambda == 0.0 {
+        if self.options.variant == Variant::Paper || self.options.l1_weight == 0.0 {
             return None;
         }
         let gates: Vec<Tensor> = self
@@ -235,7 +259,7 @@ impl Method for Sora {
             .iter()
             .filter_map(|class| class.gate.map(|slot| views.get(slot).abs().sum(None::<Kind>)))
             .collect();
-        let weight = self.options.lambda / self.stacks.component_count() as f64;
+        let weight = self.options.l1_weight / self.stacks.component_count() as f64;
         Some(Tensor::stack(&gates, 0).sum(None::<Kind>) * weight)
     }
 

@@ -4,7 +4,6 @@ use encoders::{Site, SiteKind};
 use tch::{Kind, Tensor};
 
 use crate::adapter::{Adapter, Adapters, folded};
-use crate::error::{Error, Result};
 use crate::params::{Builder, GroupKind, Slot, Views};
 
 /// Start values of one site's adapter.
@@ -192,16 +191,4 @@ impl Stacks {
     pub fn component_count(&self) -> i64 {
         self.site_count as i64 * self.r
     }
-}
-
-/// Largest rank of a site. A rank above a site's width is legal (it only wastes values); a slip of the keyboard is not.
-const MAX_RANK: i64 = 1024;
-
-/// Refuses a rank that makes no sense.
-pub fn check_rank(method: &'static str, r: i64) -> Result<()> {
-    if (1..=MAX_RANK).contains(&r) {
-        return Ok(());
-    }
-    let expected = format!("1 to {MAX_RANK}");
-    Err(Error::DoesNotFit { method, what: "rank r", expected, got: r.to_string(), help: "choose another r".into() })
 }

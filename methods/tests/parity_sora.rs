@@ -25,17 +25,24 @@ fn options(case: &Case) -> SoraOptions {
         "paper" => Variant::Paper,
         other => panic!("{}: unknown form {other}", case.name()),
     };
-    let lambda = if variant == Variant::Paper { "lambda_paper" } else { "sparse_lambda" };
+    let r = case.count("r") as i64;
+    // The case's threshold is lr * λ; ours is the map of λ times the mean |g|.
+    let gates = support::sites(&case.dims()).len() as f64 * r as f64;
+    let (l1_weight, prox_weight) = match variant {
+        Variant::Released => (case.number("sparse_lambda"), 0.0),
+        Variant::Paper => (0.0, case.number("lambda_paper") * gates),
+    };
     let xi_schedule = case.config("lambda_schedule").as_str().map(|name| XiSchedule {
         spacing: spacing(name),
         max: case.number("max_lambda"),
         stages: case.count("lambda_num"),
     });
     SoraOptions {
-        r: case.count("r") as i64,
+        r,
         alpha: case.number("alpha"),
         variant,
-        lambda: case.number(lambda),
+        l1_weight,
+        prox_weight,
         xi: case.number("sparse_lambda_2"),
         gate_lr: Some(case.number("sparse_lr")),
         xi_schedule,

@@ -3,7 +3,9 @@
 // the message in rb_cuda_error().
 
 #include <ATen/Context.h>
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 
 #include <memory>
@@ -85,6 +87,34 @@ int rb_graph_begin(void** graph) {
 
 int rb_graph_end(void* graph) {
   return guarded([=] { static_cast<at::cuda::CUDAGraph*>(graph)->capture_end(); });
+}
+
+// Ends a capture that came to nothing and frees its graph: the allocator's pool ends with it, and a fresh stream takes the place of
+// the one whose capture broke.
+int rb_graph_abort(void* graph) {
+  return guarded([=] {
+    std::unique_ptr<at::cuda::CUDAGraph> failed(static_cast<at::cuda::CUDAGraph*>(graph));
+    --alive;
+    auto device = at::cuda::getCurrentCUDAStream().device_index();
+    auto quietly = [](auto&& call) {
+      try {
+        call();
+        return true;
+      } catch (const std::exception&) {
+        return false;
+      }
+    };
+    if (!quietly([&] { failed->capture_end(); })) {
+      // What capture_end does after the call that failed.
+      quietly([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, pool); });
+      quietly([&] { at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool); });
+      quietly([&] { c10::cuda::CUDACachingAllocator::releasePool(device, pool); });
+    }
+    failed.reset();
+    c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(false, device));
+    c10::cuda::device_synchronize();
+    c10::cuda::CUDACachingAllocator::emptyCache();
+  });
 }
 
 int rb_graph_replay(void* graph) {

@@ -38,6 +38,16 @@ impl Randomness {
         self.state.size()[0]
     }
 
+    /// Seeds and step numbers, for [`Randomness::load`].
+    pub fn state(&self) -> Tensor {
+        self.state.copy()
+    }
+
+    /// Takes back what [`Randomness::state`] gave.
+    pub fn load(&self, state: &Tensor) {
+        self.state.shallow_clone().copy_(state);
+    }
+
     /// Goes on to the next step; can be recorded.
     pub fn advance(&self) {
         let _ = self.state.select(1, 1).g_add_scalar_(1);

@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::cuda::{checked, functions};
+use crate::cuda::{Functions, checked, functions};
 use crate::{Error, Result};
 
 /// Makes a stream that can be captured the current one of this thread. Everything that a capture depends on must be
@@ -14,6 +14,60 @@ pub fn enter(device: usize) -> Result<()> {
     let functions = functions()?;
     // SAFETY: plain integers cross.
     checked(functions, unsafe { (functions.enter)(device as c_int) })
+}
+
+/// Begins and ends a capture; what [`guarded`] needs of CUDA.
+trait Capture {
+    /// A capture under way.
+    type Handle: Copy;
+    fn begin(&self) -> Result<Self::Handle>;
+    fn end(&self, handle: Self::Handle) -> Result<()>;
+    /// Ends and frees a capture that came to nothing.
+    fn abort(&self, handle: Self::Handle);
+}
+
+impl Capture for Functions {
+    type Handle = *mut c_void;
+
+    fn begin(&self) -> Result<*mut c_void> {
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: `graph` outlives the call.
+        checked(self, unsafe { (self.begin)(&mut graph) })?;
+        Ok(graph)
+    }
+
+    fn end(&self, graph: *mut c_void) -> Result<()> {
+        // SAFETY: the graph was begun.
+        checked(self, unsafe { (self.end)(graph) })
+    }
+
+    fn abort(&self, graph: *mut c_void) {
+        // SAFETY: the graph was begun and is not used again. A failure of the device will show at the next call.
+        unsafe { (self.abort)(graph) };
+    }
+}
+
+/// Captures `work`. However it ends (an error, a panic, work that cannot be captured), no capture stays open: the next one on
+/// this thread begins as if this had not been.
+fn guarded<C: Capture, T, E: From<Error>>(
+    capture: &C,
+    work: impl FnOnce() -> std::result::Result<T, E>,
+) -> std::result::Result<(C::Handle, T), E> {
+    /// Aborts when dropped, as a panic in the work does.
+    struct Open<'a, C: Capture>(&'a C, C::Handle);
+
+    impl<C: Capture> Drop for Open<'_, C> {
+        fn drop(&mut self) {
+            self.0.abort(self.1);
+        }
+    }
+
+    let open = Open(capture, capture.begin()?);
+    let result = work()?;
+    capture.end(open.1)?;
+    let handle = open.1;
+    std::mem::forget(open);
+    Ok((handle, result))
 }
 
 /// Recorded work on the device.
@@ -28,17 +82,8 @@ impl Graph {
     pub fn capture<T, E: From<Error>>(
         work: impl FnOnce() -> std::result::Result<T, E>,
     ) -> std::result::Result<(Self, T), E> {
-        let functions = functions()?;
-        let mut graph = std::ptr::null_mut();
-        // SAFETY: `graph` outlives the call.
-        checked(functions, unsafe { (functions.begin)(&mut graph) })?;
-        let graph = Graph(graph);
-        let result = work();
-        // SAFETY: the graph was begun above. It must be ended whatever the work came to.
-        let ended = checked(functions, unsafe { (functions.end)(graph.0) });
-        let result = result?;
-        ended?;
-        Ok((graph, result))
+        let (graph, result) = guarded(functions()?, work)?;
+        Ok((Graph(graph), result))
     }
 
     /// Queues the recorded work.
@@ -58,5 +103,62 @@ impl Drop for Graph {
             // SAFETY: the graph is not used again.
             unsafe { (functions.free)(self.0) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Notes the calls; ending fails where it is told to.
+    #[derive(Default)]
+    struct Fake {
+        calls: RefCell<Vec<&'static str>>,
+        cannot_end: bool,
+    }
+
+    impl Capture for Fake {
+        type Handle = ();
+
+        fn begin(&self) -> Result<()> {
+            self.calls.borrow_mut().push("begin");
+            Ok(())
+        }
+
+        fn end(&self, (): ()) -> Result<()> {
+            self.calls.borrow_mut().push("end");
+            if self.cannot_end { Err(Error::Cuda("cannot be captured".into())) } else { Ok(()) }
+        }
+
+        fn abort(&self, (): ()) {
+            self.calls.borrow_mut().push("abort");
+        }
+    }
+
+    #[test]
+    fn a_capture_is_ended_once() {
+        let fake = Fake::default();
+        assert_eq!(guarded::<_, _, Error>(&fake, || Ok(7)).unwrap().1, 7);
+        assert_eq!(*fake.calls.borrow(), ["begin", "end"]);
+    }
+
+    #[test]
+    fn an_error_and_a_panic_in_the_work_abort_it() {
+        let fake = Fake::default();
+        let failed = guarded(&fake, || Err::<(), _>(Error::Memory("none left".into())));
+        assert!(failed.unwrap_err().to_string().contains("none left"));
+        let panicked = catch_unwind(AssertUnwindSafe(|| guarded::<_, (), Error>(&fake, || panic!("out of memory"))));
+        assert!(panicked.is_err());
+        assert_eq!(*fake.calls.borrow(), ["begin", "abort", "begin", "abort"]);
+    }
+
+    #[test]
+    fn work_that_cannot_be_captured_is_aborted() {
+        let fake = Fake { cannot_end: true, ..Fake::default() };
+        assert!(guarded::<_, _, Error>(&fake, || Ok(())).is_err());
+        assert_eq!(*fake.calls.borrow(), ["begin", "end", "abort"]);
     }
 }

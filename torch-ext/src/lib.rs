@@ -41,7 +41,7 @@ unsafe extern "C" {
     fn rb_version() -> *const c_char;
     fn rb_synchronize(device: c_int) -> c_int;
     fn rb_reset_peak_memory(device: c_int) -> c_int;
-    fn rb_peak_memory(device: c_int, bytes: *mut c_longlong) -> c_int;
+    fn rb_peak_memory(device: c_int, allocated: *mut c_longlong, reserved: *mut c_longlong) -> c_int;
     fn rb_let_segments_grow() -> c_int;
     fn rb_release_memory(device: c_int) -> c_int;
     fn rb_allow_tf32(allow: bool) -> c_int;
@@ -85,35 +85,50 @@ pub fn synchronize(device: Device) -> Result<()> {
     }
 }
 
-/// Starts a new peak: of what the device's allocator holds on a GPU (a recorded step's memory is held, not allocated
-/// anew), of the process's resident set on a CPU.
+/// Peak memory in bytes since [`reset_peak_memory`]; what a device does not have is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PeakMemory {
+    /// Bytes that tensors held on a GPU; a recorded step's are held as long as the recording.
+    pub allocated: Option<u64>,
+    /// Bytes that the allocator held of a GPU: tensors, and what it kept for later ones.
+    pub reserved: Option<u64>,
+    /// Resident set of the process, for work on a CPU.
+    pub resident: Option<u64>,
+}
+
+/// Empties the allocator's cache and starts new peaks, so that what ran before is not part of them: on a GPU of tensors and of what
+/// the allocator holds, on a CPU of the process's resident set.
 ///
 /// # Errors
 /// libtorch's; on a CPU a kernel that does not allow it is not an error (the peak is then that of the whole process).
 pub fn reset_peak_memory(device: Device) -> Result<()> {
+    release_memory(device)?;
     match device {
         // SAFETY: plain integers cross.
         Device::Cuda(index) => checked(unsafe { rb_reset_peak_memory(index as c_int) }),
         _ => {
+            // SAFETY: no pointers cross.
+            unsafe { libc::malloc_trim(0) };
             let _ = std::fs::write("/proc/self/clear_refs", "5");
             Ok(())
         }
     }
 }
 
-/// Peak memory in bytes since [`reset_peak_memory`].
+/// Peak memory since [`reset_peak_memory`].
 ///
 /// # Errors
 /// libtorch's, or that `/proc/self/status` cannot be read.
-pub fn peak_memory(device: Device) -> Result<u64> {
+pub fn peak_memory(device: Device) -> Result<PeakMemory> {
     match device {
         Device::Cuda(index) => {
-            let mut bytes: c_longlong = 0;
-            // SAFETY: `bytes` outlives the call.
-            checked(unsafe { rb_peak_memory(index as c_int, &mut bytes) })?;
-            Ok(bytes.max(0) as u64)
+            let (mut allocated, mut reserved): (c_longlong, c_longlong) = (0, 0);
+            // SAFETY: both numbers outlive the call.
+            checked(unsafe { rb_peak_memory(index as c_int, &mut allocated, &mut reserved) })?;
+            let [allocated, reserved] = [allocated, reserved].map(|bytes| Some(bytes.max(0) as u64));
+            Ok(PeakMemory { allocated, reserved, resident: None })
         }
-        _ => peak_resident(),
+        _ => Ok(PeakMemory { resident: Some(peak_resident()?), ..PeakMemory::default() }),
     }
 }
 
@@ -193,9 +208,13 @@ mod tests {
     #[test]
     fn peak_memory_sees_an_allocation() {
         reset_peak_memory(Device::Cpu).unwrap();
-        let before = peak_memory(Device::Cpu).unwrap();
+        let peak = || peak_memory(Device::Cpu).unwrap().resident.unwrap();
+        let before = peak();
         let big = Tensor::ones([64, 1024, 1024], (Kind::Float, Device::Cpu));
-        assert!(big.size()[0] == 64 && peak_memory(Device::Cpu).unwrap() > before + (200 << 20));
+        assert!(big.size()[0] == 64 && peak() > before + (200 << 20));
+        drop(big);
+        reset_peak_memory(Device::Cpu).unwrap();
+        assert!(peak() < before + (100 << 20), "the next peak does not hold what was given back");
     }
 
     #[test]

@@ -22,10 +22,13 @@ int rb_reset_peak_memory(int device) {
   return guarded([=] { at::accelerator::resetPeakStats(static_cast<c10::DeviceIndex>(device)); });
 }
 
-int rb_peak_memory(int device, long long* bytes) {
+// Peaks in bytes: of what tensors hold, and of what the allocator holds of the device.
+int rb_peak_memory(int device, long long* allocated, long long* reserved) {
   return guarded([=] {
     auto stats = at::accelerator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
-    *bytes = stats.reserved_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
+    auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    *allocated = stats.allocated_bytes[all].peak;
+    *reserved = stats.reserved_bytes[all].peak;
   });
 }
 

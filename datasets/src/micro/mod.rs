@@ -71,7 +71,7 @@ pub fn dataset(task: &'static Task) -> Dataset {
         })
         .collect();
     let sha256 = checksum(&train, &dev);
-    Dataset { task, train, dev, files: Vec::new(), sha256, source: "micro".into() }
+    Dataset { task, train, dev, files: Vec::new(), sha256, source: "micro" }
 }
 
 fn generator(task: &str) -> Generator {

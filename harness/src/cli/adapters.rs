@@ -118,7 +118,7 @@ impl Import {
         let data = Data::new(self.data.origin(Source::Glue, &[task], &hub)?);
         let inputs =
             Inputs::load(&home::backbone(&self.backbone, &hub)?, self.tokenizer, self.device.device()?, false)?;
-        let attached = exported.attach(inputs.encoder_in(Kind::Float)?)?;
+        let attached = exported.attach(inputs.encoder_in(Kind::Float)?.as_ref())?;
         let outputs = task.labels.outputs() as i64;
         let head = merge::head(&exported, inputs.encoder.as_ref(), outputs, &self.adapter)?;
         let head: Vec<Tensor> = head.into_iter().map(|(_, tensor)| tensor.to_device(inputs.device)).collect();

@@ -1,11 +1,14 @@
 //! `rankbench efficiency`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::report::ReportFlags;
 use super::shared::{RecipeFlags, recipe, width};
 use crate::error::{Error, Result};
+use crate::frame::Sources;
 use crate::sweep::preflight;
 use crate::{efficiency, report};
 
@@ -17,12 +20,14 @@ pub struct Efficiency {
     recipe: String,
     #[command(flatten)]
     flags: RecipeFlags,
-    /// Rounds A B C that count.
+    /// Rounds A B C.
     #[arg(long)]
-    rounds: Option<usize>,
+    rounds: Option<NonZeroUsize>,
     /// `timings.csv` goes to OUT, the table to OUT/report.
     #[arg(long, default_value = "results/efficiency", value_name = "OUT")]
     out: PathBuf,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 impl Efficiency {
@@ -32,13 +37,15 @@ impl Efficiency {
             .timing
             .clone()
             .ok_or_else(|| Error::Usage(format!("recipe {} has no [timing] section", recipe.name)))?;
-        timing.rounds = self.rounds.unwrap_or(timing.rounds).max(1);
+        timing.rounds = self.rounds.map_or(timing.rounds, NonZeroUsize::get);
         let job = self.flags.job(&recipe)?;
         let seed = job.plan.first().map(|run| run.seed);
         let plan: Vec<_> = job.plan.iter().filter(|run| Some(run.seed) == seed).cloned().collect();
         preflight(&plan, &job.inputs, &job.data)?;
         let timings = efficiency::measure(&plan, &timing, &job.inputs, &job.data, &self.out, &job.stop)?;
-        let paths = report::write(&[], &timings, &self.out.join("report"))?;
+        let peers = self.report.peers(&self.out)?;
+        let sources = Sources { timings: &timings, peers: &peers, ..Sources::of_runs(&[]) };
+        let paths = report::write(sources, &self.out.join("report"))?;
         println!("{}\nReport: {}", paths.text(&["efficiency"], width()), paths.html.display());
         Ok(())
     }

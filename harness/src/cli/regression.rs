@@ -1,6 +1,6 @@
 //! `rankbench regression`: the gate that CI runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -54,37 +54,26 @@ impl Regression {
 
     /// The recipe's runs and timing, always made anew: stored ones would hide what changed.
     fn fresh_rows(&self, recipe: &Recipe) -> Result<Vec<BaselineRow>> {
-        let Job { plan, inputs, data, stop } = self.flags.job(recipe)?;
+        let Job { plan, inputs, data, origin, stop } = self.flags.job(recipe)?;
         preflight(&plan, &inputs, &data)?;
-        let scratch = Scratch::new()?;
-        sweep(&plan, &inputs, &data, &scratch.0, 1, &stop)?;
-        let runs = plan.iter().map(|spec| store::load(&scratch.0.join(spec.id()))).collect::<Result<Vec<_>>>()?;
+        let scratch = tempfile::Builder::new().prefix("rankbench-regression-").tempdir();
+        let scratch = scratch.map_err(|e| Error::output(&std::env::temp_dir(), e))?;
+        let dir = scratch.path();
+        let swept = sweep(&plan, &inputs, &data, &origin, dir, 1, &stop)?;
+        let runs = plan.iter().map(|spec| store::load(&dir.join(spec.id()))).collect::<Result<Vec<_>>>()?;
         for run in &runs {
             if let Status::Failed(reason) = &run.status {
                 eprintln!("{} failed: {reason}", run.id);
             }
         }
+        // A baseline without the failed run would call its absence right.
+        if self.bless && swept.failed > 0 {
+            return Err(Error::RunsFailed { failed: swept.failed, total: swept.total });
+        }
         let timings = match &recipe.timing {
-            Some(timing) => measure(&timed(&plan, timing), timing, &inputs, &data, &scratch.0, &stop)?,
+            Some(timing) => measure(&timed(&plan, timing), timing, &inputs, &data, dir, &stop)?,
             None => Vec::new(),
         };
         Ok(gate::baseline_rows(&runs, &timings))
-    }
-}
-
-/// A directory that goes away with the value.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("rankbench-regression-{}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(|e| Error::output(Path::new(&path), e))?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

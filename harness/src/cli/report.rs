@@ -1,12 +1,46 @@
-//! `rankbench report`.
+//! `rankbench report` and `rankbench fsck`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::shared::width;
 use crate::error::{Error, Result};
-use crate::{report, store};
+use crate::frame::Sources;
+use crate::record::PeerRound;
+use crate::store::{self, RunRecord, Status};
+use crate::{report, verdict};
+
+/// Flags of every command that writes a report.
+#[derive(Debug, Clone, Args)]
+pub struct ReportFlags {
+    /// Least margin of equivalence of the verdicts, in points; a cell's is never below two test examples.
+    #[arg(long, value_name = "POINTS", default_value_t = verdict::MARGIN, value_parser = margin)]
+    pub margin: f64,
+    /// Rounds of the peers, as `just compare-peers` writes them; OUT/peer_rounds.csv where it is there.
+    #[arg(long, value_name = "CSV")]
+    pub peers: Option<PathBuf>,
+}
+
+fn margin(text: &str) -> std::result::Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "expected a number of points".to_string())?;
+    if value.is_finite() && value > 0.0 { Ok(value) } else { Err("expected a finite number above 0".into()) }
+}
+
+impl ReportFlags {
+    /// The peers' rounds that a flag names, or that lie in `out`.
+    ///
+    /// # Errors
+    /// A file that is named and missing, or damaged.
+    pub fn peers(&self, out: &Path) -> Result<Vec<PeerRound>> {
+        let usual = out.join("peer_rounds.csv");
+        match &self.peers {
+            Some(path) => report::read_peers(path),
+            None if usual.is_file() => report::read_peers(&usual),
+            None => Ok(Vec::new()),
+        }
+    }
+}
 
 /// `rankbench report`.
 #[derive(Debug, Args)]
@@ -14,18 +48,84 @@ pub struct Report {
     /// The directory of a sweep: its `runs` (and `timings.csv`, where there is one) are read.
     #[arg(long, default_value = "results", value_name = "OUT")]
     out: PathBuf,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 impl Report {
     pub(super) fn run(&self) -> Result<()> {
-        let runs = store::load_all(&self.out.join("runs"))?;
         let timings = self.out.join("timings.csv");
         let timings = if timings.exists() { report::read_timings(&timings)? } else { Vec::new() };
+        // A directory with timings alone has a report, too.
+        let runs = self.out.join("runs");
+        let (runs, others) =
+            if runs.is_dir() || timings.is_empty() { store::load_all(&runs)? } else { Default::default() };
         if runs.is_empty() && timings.is_empty() {
             return Err(Error::Input(format!("{} holds no run; `rankbench run` makes some", self.out.display())));
         }
-        let paths = report::write(&runs, &timings, &self.out.join("report"))?;
+        for (path, reason) in &others {
+            eprintln!("left out: {} is no run that can be read: {reason}", path.display());
+        }
+        say_damaged(&runs);
+        let peers = self.report.peers(&self.out)?;
+        let sources = Sources { runs: &runs, timings: &timings, peers: &peers, margin: self.report.margin };
+        let paths = report::write(sources, &self.out.join("report"))?;
         println!("{}\nReport: {}", paths.text(&[], width()), paths.html.display());
         Ok(())
+    }
+}
+
+/// Names the runs whose files do not agree; they are in no number of the report.
+pub fn say_damaged(runs: &[RunRecord]) {
+    for run in runs {
+        if let Status::Damaged(findings) = &run.status {
+            eprintln!("left out: {}: {}", run.id, findings.join("; "));
+        }
+    }
+}
+
+/// `rankbench fsck`.
+#[derive(Debug, Args)]
+pub struct Fsck {
+    /// The directory of a sweep: its `runs` are checked.
+    #[arg(long, default_value = "results", value_name = "OUT")]
+    out: PathBuf,
+}
+
+impl Fsck {
+    pub(super) fn run(&self) -> Result<()> {
+        let runs = self.out.join("runs");
+        let (records, others) = store::load_all(&runs)?;
+        let mut findings = 0;
+        for (path, reason) in &others {
+            println!(
+                "{}: no run that can be read: {reason}\n  move it away, or delete it to have the run made again",
+                path.display()
+            );
+            findings += 1;
+        }
+        let mut counts = [0; 3];
+        for run in &records {
+            match &run.status {
+                Status::Done(_) => counts[0] += 1,
+                Status::Failed(_) => counts[1] += 1,
+                Status::Unfinished => counts[2] += 1,
+                Status::Damaged(reasons) => {
+                    println!("{}", runs.join(&run.id).display());
+                    reasons.iter().for_each(|reason| println!("  {reason}"));
+                    println!("  take the files from a copy, or delete the directory to have the run made again");
+                    findings += 1;
+                }
+            }
+        }
+        let [done, failed, unfinished] = counts;
+        println!("{done} runs are whole, {failed} failed, {unfinished} are unfinished, {findings} do not agree");
+        match findings {
+            0 => Ok(()),
+            findings => Err(Error::Input(format!(
+                "{findings} of the directories in {} are not as they were written",
+                runs.display()
+            ))),
+        }
     }
 }

@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::report::ReportFlags;
 use super::shared::{Job, RecipeFlags, recipe, width};
 use crate::efficiency;
 use crate::error::{Error, Result};
+use crate::frame::Sources;
 use crate::progress::spoken;
 use crate::recipe::Recipe;
 use crate::record::TimingRow;
@@ -34,6 +36,8 @@ pub struct Run {
     /// Print the resolved runs and stop.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 /// `rankbench quickstart`.
@@ -54,7 +58,9 @@ impl Run {
             return print_plan(&job);
         }
         let swept = make_runs(&job, &self.out, self.together.get())?;
-        let paths = report::write(&records(&job, &self.out)?, &[], &self.out.join("report"))?;
+        let (runs, peers) = (records(&job, &self.out)?, self.report.peers(&self.out)?);
+        let sources = Sources { peers: &peers, margin: self.report.margin, ..Sources::of_runs(&runs) };
+        let paths = report::write(sources, &self.out.join("report"))?;
         print(&paths, &["table1"]);
         verdict(swept)
     }
@@ -67,7 +73,9 @@ impl Quickstart {
         let job = self.flags.job(&recipe)?;
         let swept = make_runs(&job, &self.out, 1)?;
         let timings = timings(&job, &recipe, &self.out)?;
-        let paths = report::write(&records(&job, &self.out)?, &timings, &self.out.join("report"))?;
+        let runs = records(&job, &self.out)?;
+        let sources = Sources { timings: &timings, ..Sources::of_runs(&runs) };
+        let paths = report::write(sources, &self.out.join("report"))?;
         print(&paths, &["table1", "efficiency"]);
         println!("Took {}.", spoken(started.elapsed()));
         verdict(swept)
@@ -76,7 +84,7 @@ impl Quickstart {
 
 fn make_runs(job: &Job, out: &Path, together: usize) -> Result<Swept> {
     preflight(&job.plan, &job.inputs, &job.data)?;
-    sweep(&job.plan, &job.inputs, &job.data, &out.join("runs"), together, &job.stop)
+    sweep(&job.plan, &job.inputs, &job.data, &job.origin, &out.join("runs"), together, &job.stop)
 }
 
 /// The interleaved timing of a recipe that asks for one, on its first task and seed; made once.

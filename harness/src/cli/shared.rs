@@ -19,7 +19,7 @@ use crate::inputs::{Data, Inputs, Origin};
 use crate::plan::{self, Facts, Overrides};
 use crate::recipe::{Recipe, Source};
 use crate::spec::{Precision, RunSpec};
-use crate::{home, recipe};
+use crate::{home, manifest, recipe};
 
 /// Flags that override a recipe.
 #[derive(Debug, Clone, Args)]
@@ -106,6 +106,8 @@ pub struct Job {
     pub inputs: Inputs,
     /// The rows.
     pub data: Data,
+    /// Recipe and rules of the runs.
+    pub origin: manifest::Origin,
     /// Set by Ctrl-C.
     pub stop: Arc<AtomicBool>,
 }
@@ -153,16 +155,15 @@ impl RecipeFlags {
         let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
         let inputs = Inputs::load(&place, behaviour, device, self.graphs == Graphs::On)?;
         eprintln!("backbone {} read in {:.1} s", inputs.backbone.name, started.elapsed().as_secs_f64());
-        let mut recipe = recipe.clone();
-        recipe.data.source = self.data.source(recipe.data.source);
         let facts = Facts {
             backbone: inputs.backbone.clone(),
             max_positions: inputs.encoder.max_positions(),
             device: device::kind(device).into(),
-            rows_sha256: &|task| Ok(data.dataset(task)?.sha256.clone()),
+            dataset: &|task| data.dataset(task),
         };
-        let plan = plan::plan(&recipe, &overrides, &facts)?;
-        Ok(Job { plan, inputs, data, stop: on_interrupt()? })
+        let plan = plan::plan(recipe, &overrides, &facts)?;
+        let origin = plan::origin(recipe, &overrides)?;
+        Ok(Job { plan, inputs, data, origin, stop: on_interrupt()? })
     }
 }
 

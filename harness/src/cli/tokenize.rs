@@ -88,7 +88,7 @@ fn sets(origin: &Origin, task: &'static Task) -> Result<Vec<(&'static str, Vec<E
     let mut found = Vec::new();
     for set in [Set::Train].into_iter().chain(task.dev_sets.iter().map(Set::Dev)) {
         match source::load_set(task, dir, set, *allow_unlocked) {
-            Ok((rows, _)) => found.push((set.name(), rows)),
+            Ok(loaded) => found.push((set.name(), loaded.rows)),
             Err(missing @ datasets::Error::Missing { .. }) => eprintln!("left out: {missing}"),
             Err(other) => return Err(other.into()),
         }

@@ -8,7 +8,6 @@ mod run_times;
 mod summary;
 mod table1;
 mod table1_data;
-mod verdict;
 
 use polars::prelude::DataFrame;
 
@@ -17,7 +16,6 @@ use crate::frame::Collected;
 
 pub use columns::{TaskColumn, task_columns};
 pub use summary::{MethodRow, Score, TaskCell, summarise};
-pub use verdict::{Verdict, compare};
 
 /// One table of the report.
 pub trait Table: Sync {

@@ -47,6 +47,8 @@ pub struct Score {
     pub parts: Vec<f64>,
     /// Examples of the test split behind each.
     pub examples: Vec<u64>,
+    /// Every metric in points of 100, by development set and name.
+    pub metrics: BTreeMap<(String, String), f64>,
     /// Signs of collapse; empty for a healthy run.
     pub collapse: String,
 }
@@ -92,6 +94,13 @@ impl MethodRow {
         seeds.into_iter().filter_map(of_seed).collect()
     }
 
+    /// Different values of a field over the runs that were started, joined.
+    pub fn distinct(&self, of: impl Fn(&ResultRow) -> &str) -> String {
+        let values: std::collections::BTreeSet<&str> =
+            self.runs.iter().map(of).filter(|text| !text.is_empty()).collect();
+        values.into_iter().collect::<Vec<_>>().join("; ")
+    }
+
     /// Mean of a count over the finished runs.
     pub fn mean_count(&self, of: impl Fn(&ResultRow) -> Option<i64>) -> Option<f64> {
         mean(&self.runs.iter().filter_map(|run| of(run).map(|n| n as f64)).collect::<Vec<_>>())
@@ -131,9 +140,13 @@ fn method_row(method: &str, variant: &str, runs: BTreeMap<&str, Vec<&ResultRow>>
     }
 }
 
+fn named(row: &ResultRow) -> (String, String) {
+    (row.dev_set.clone(), row.metric.clone())
+}
+
 fn add_run(cell: &mut TaskCell, first: &ResultRow, rows: &[&ResultRow], parts: &[(String, String)]) {
     match first.status.as_str() {
-        "failed" => cell.failed.push((first.run.clone(), first.failure.clone())),
+        "failed" | "damaged" => cell.failed.push((first.run.clone(), first.failure.clone())),
         "done" => {
             let found = |(set, metric): &(String, String)| {
                 let row = rows.iter().find(|row| row.dev_set == *set && row.metric == *metric)?;
@@ -145,6 +158,7 @@ fn add_run(cell: &mut TaskCell, first: &ResultRow, rows: &[&ResultRow], parts: &
                     seed: first.seed,
                     parts: values.iter().map(|v| v.0).collect(),
                     examples: values.iter().map(|v| v.1).collect(),
+                    metrics: rows.iter().filter_map(|row| Some((named(row), 100.0 * row.value?))).collect(),
                     collapse: first.collapse.clone(),
                 }),
                 _ => cell.failed.push((first.run.clone(), "a reported metric is missing or not a number".into())),

@@ -5,13 +5,18 @@ use std::collections::BTreeSet;
 use super::columns::{TaskColumn, task_columns};
 use super::summary::{MethodRow, TaskCell, summarise};
 use super::table1_data::{self, Line};
-use super::verdict::{Verdict, compare, obstacles};
 use super::{GridRow, Needs, Rendered, Table, count};
+use crate::comparability::trained_on;
+use crate::comparison::{PartComparison, RowComparison};
 use crate::error::Result;
 use crate::frame::label::Protocol;
 use crate::frame::{Collected, ResultRow};
-use crate::published::{self, Number};
+use crate::published;
 use crate::stats::{mean, noise_floor, sample_std};
+use crate::verdict::Verdict;
+
+/// Most reasons of some tasks only that a footnote spells out.
+const MOST_REASONS: usize = 4;
 
 /// Table 1 of the SoRA paper.
 pub struct Table1;
@@ -41,7 +46,7 @@ impl Table for Table1 {
         let mut lines: Vec<Line> = Vec::new();
         for row in &rows {
             let beside = published::beside(&published, &row.method, &protocol.split, &row.options);
-            let compared = Compared::new(row, beside, &columns);
+            let compared = RowComparison::new(row, beside, &columns, collected.margin);
             grid.push(page.ours(row, &compared));
             if let Some(beside) = beside {
                 grid.push(page.published(beside));
@@ -49,7 +54,7 @@ impl Table for Table1 {
             lines.extend(table1_data::lines(&protocol, row, &compared, &columns));
         }
         let title = format!("{}: {}, {}", self.title(), protocol.title(), page.seeds_in_words());
-        let notes = page.notes(&rows, &results);
+        let notes = page.notes(&rows, &results, collected);
         let data = crate::frame::frame(&lines)?;
         Ok(Some(Rendered { title, header: header(&columns), rows: grid, notes, data }))
     }
@@ -72,47 +77,7 @@ fn usual_seeds(rows: &[MethodRow]) -> usize {
     counts.iter().copied().filter(|&n| n > 0).max_by_key(|&n| (times(n), n)).unwrap_or(0)
 }
 
-/// One of our rows against the published one.
-pub struct Compared<'a> {
-    /// The published row.
-    pub beside: Option<&'a published::Row>,
-    /// Why they cannot be compared; empty when they can.
-    pub obstacles: Vec<String>,
-    /// Worst verdict of the cells.
-    pub verdict: Verdict,
-}
-
-impl<'a> Compared<'a> {
-    fn new(row: &MethodRow, beside: Option<&'a published::Row>, columns: &[TaskColumn]) -> Self {
-        let all: BTreeSet<String> = row.runs.iter().flat_map(|run| obstacles(run, beside)).collect();
-        let obstacles: Vec<String> = all.into_iter().collect();
-        let mut compared = Compared { beside, obstacles, verdict: Verdict::NotComparable };
-        let verdicts = columns.iter().filter_map(|column| {
-            let cell = row.cells.get(&column.name).filter(|cell| !cell.scores.is_empty())?;
-            (0..column.parts.len()).map(|i| compared.part(column, cell, i)).max()
-        });
-        compared.verdict = verdicts.max().unwrap_or(Verdict::NotComparable);
-        compared
-    }
-
-    /// Published number beside part `index` of a cell; a single published number stands beside every part.
-    pub fn number(&self, column: &TaskColumn, index: usize) -> Option<&'a Number> {
-        let numbers = self.beside?.task(&column.name);
-        if numbers.len() == column.parts.len() { numbers.get(index).copied() } else { numbers.first().copied() }
-    }
-
-    /// Verdict of one part of a cell.
-    pub fn part(&self, column: &TaskColumn, cell: &TaskCell, index: usize) -> Verdict {
-        let (Some(number), true) = (self.number(column, index), self.obstacles.is_empty()) else {
-            return Verdict::NotComparable;
-        };
-        let single = self.beside.is_some_and(|row| row.task(&column.name).len() != column.parts.len());
-        let ours: Vec<f64> = if single { cell.scores.iter().map(|s| s.score()).collect() } else { cell.part(index) };
-        compare(&ours, number.value, part_floor(cell, index).unwrap_or(0.0))
-    }
-}
-
-/// What one example is worth in a part of a cell, in points.
+/// Resolution of the split behind a part of a cell: what one example is worth, in points.
 pub fn part_floor(cell: &TaskCell, index: usize) -> Option<f64> {
     noise_floor(*cell.scores.first()?.examples.get(index)? as usize)
 }
@@ -132,13 +97,13 @@ impl Page<'_> {
         }
     }
 
-    fn ours(&mut self, row: &MethodRow, compared: &Compared) -> GridRow {
+    fn ours(&mut self, row: &MethodRow, compared: &RowComparison) -> GridRow {
         let counts: [fn(&ResultRow) -> Option<i64>; 3] = [|r| r.allocated, |r| r.effective, |r| r.as_published];
-        let mut cells = vec![row.title.clone()];
+        let mut cells = vec![row.title.clone() + &self.mixture(row)];
         cells.extend(counts.map(|of| row.mean_count(of).map_or("–".to_string(), count)));
         for column in self.columns {
             let text = row.cells.get(&column.name).map_or("–".to_string(), |cell| self.cell(column, cell));
-            cells.push(text);
+            cells.push(text + &self.seen_mark(row, column));
         }
         cells.push(average_text(row));
         cells.push(self.verdict_text(compared));
@@ -148,6 +113,7 @@ impl Page<'_> {
     fn cell(&mut self, column: &TaskColumn, cell: &TaskCell) -> String {
         let mut text = if cell.scores.is_empty() {
             match cell.failed.first() {
+                Some((_, reason)) if reason.starts_with("damaged") => "damaged".to_string(),
                 Some((_, reason)) => format!("failed: {}", shortened(reason)),
                 None => "unfinished".to_string(),
             }
@@ -164,7 +130,7 @@ impl Page<'_> {
         }
         if !cell.failed.is_empty() {
             let reasons = cell.failed.iter().map(|(run, reason)| format!("{run}: {reason}"));
-            text += &format!(" ✗{}", self.footnote(format!("✗ failed: {}", join(reasons, "; "))));
+            text += &format!(" ✗{}", self.footnote(format!("✗ failed or damaged: {}", join(reasons, "; "))));
         }
         if !cell.unfinished.is_empty() {
             text += &self.footnote(format!("unfinished: {}", cell.unfinished.join(", ")));
@@ -172,12 +138,93 @@ impl Page<'_> {
         text
     }
 
-    fn verdict_text(&mut self, compared: &Compared) -> String {
-        let name = compared.verdict.name().to_string();
-        if compared.obstacles.is_empty() {
-            return name;
+    /// Mark of a cell whose task the backbone was trained on.
+    fn seen_mark(&mut self, row: &MethodRow, column: &TaskColumn) -> String {
+        let run = row.runs.iter().find(|run| run.task == column.name);
+        let Some(run) = run.filter(|run| trained_on(run).is_some()) else { return String::new() };
+        let Some(known) = datasets::backbones::find(&run.weights_sha256) else { return String::new() };
+        let titles = self.columns.iter().filter(|c| known.seen.contains(&c.name)).map(|c| c.title.clone());
+        let note = format!("§ {} was trained on {}: {}", known.name, join(titles, ", "), known.remark);
+        format!(" §{}", self.footnote(note))
+    }
+
+    /// Mark of a row whose runs were made by programs of different numeric versions.
+    fn mixture(&mut self, row: &MethodRow) -> String {
+        let versions: BTreeSet<u64> = row.runs.iter().map(|run| run.numerics).collect();
+        if versions.len() < 2 {
+            return String::new();
         }
-        name + &self.footnote(format!("not comparable: {}", compared.obstacles.join("; ")))
+        let (versions, commits) = (join(versions.iter().map(u64::to_string), ", "), row.distinct(|run| &run.commit));
+        format!(
+            " ⚠{}",
+            self.footnote(format!(
+                "⚠ mixes numeric versions {versions} (commits {commits}): numbers may have changed between them"
+            ))
+        )
+    }
+
+    /// Verdict of the average and of the cells, with the reasons in footnotes.
+    fn verdict_text(&mut self, compared: &RowComparison) -> String {
+        let counts = compared.counts();
+        let cells = join(counts.iter().map(|(verdict, n)| format!("{n} {}", verdict.name())), ", ");
+        let only = counts.iter().all(|(verdict, _)| *verdict == Verdict::NotComparable);
+        let mut text = match only && compared.average.verdict == Verdict::NotComparable {
+            true => Verdict::NotComparable.name().to_string(),
+            false => format!("average {}; cells: {cells}", verdict_word(&compared.average)),
+        };
+        for note in self.reasons(compared) {
+            text += &self.footnote(note);
+        }
+        text
+    }
+
+    /// Reasons of what is not comparable, each with its tasks; what an undecided or differing number comes to; what is not stated.
+    fn reasons(&self, compared: &RowComparison) -> Vec<String> {
+        let mut notes = Vec::new();
+        let by_reason = self.by_reason(compared);
+        if !by_reason.is_empty() {
+            notes.push(format!("not comparable: {}", join(by_reason.into_iter(), "; ")));
+        }
+        let decided = self.columns.iter().flat_map(|column| {
+            let parts = compared.cells.get(&column.name).into_iter().flatten();
+            parts.filter_map(|part| Some(format!("{} {}", part_title(column, part), evidence(part)?)))
+        });
+        let average = evidence(&compared.average).map(|text| format!("average {text}"));
+        let decided = join(decided.chain(average), "; ");
+        if !decided.is_empty() {
+            notes.push(decided);
+            if !compared.not_stated.is_empty() {
+                let fields = join(compared.not_stated.iter().map(ToString::to_string), ", ");
+                notes.push(format!("not stated by the publication, and so not compared: {fields}"));
+            }
+        }
+        notes
+    }
+
+    fn by_reason(&self, compared: &RowComparison) -> Vec<String> {
+        let run: Vec<&TaskColumn> = self.columns.iter().filter(|c| compared.cells.contains_key(&c.name)).collect();
+        let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+        for column in &run {
+            for reason in compared.cells.get(&column.name).into_iter().flatten().flat_map(|part| &part.reasons) {
+                match reasons.iter_mut().find(|(known, _)| known == reason) {
+                    Some((_, titles)) if titles.contains(&column.title) => {}
+                    Some((_, titles)) => titles.push(column.title.clone()),
+                    None => reasons.push((reason.clone(), vec![column.title.clone()])),
+                }
+            }
+        }
+        let (of_all, of_some): (Vec<_>, Vec<_>) =
+            reasons.into_iter().partition(|(_, titles)| titles.len() == run.len());
+        let mut texts: Vec<String> = of_all.into_iter().map(|(reason, _)| reason).collect();
+        if of_some.len() <= MOST_REASONS {
+            texts.extend(of_some.into_iter().map(|(reason, titles)| format!("{reason} ({})", titles.join(", "))));
+        } else {
+            // A reason begins with the setting's name.
+            let names: BTreeSet<String> =
+                of_some.iter().filter_map(|(r, _)| r.split(' ').next()).map(str::to_string).collect();
+            texts.push(format!("on some tasks other {} (each in table1.csv)", join(names.into_iter(), ", ")));
+        }
+        texts
     }
 
     /// Mark of a footnote; one with the same text is used again.
@@ -205,29 +252,74 @@ impl Page<'_> {
         GridRow { cells, sub: true }
     }
 
-    fn notes(self, rows: &[MethodRow], results: &[ResultRow]) -> Vec<String> {
+    fn notes(self, rows: &[MethodRow], results: &[ResultRow], collected: &Collected) -> Vec<String> {
         let mut notes: Vec<String> =
             self.footnotes.iter().enumerate().map(|(i, text)| format!("[{}] {text}.", i + 1)).collect();
         notes.push(format!(
-            "Points of 100: mean ± sample standard deviation over seeds ({}; another number of seeds is given as n). \
-             Average: mean over the eight tasks after averaging Acc/F1 and m/mm inside QQP and MNLI.",
+            "Points of 100 on the test split: mean ± sample standard deviation over seeds ({}; another number of seeds is given as \
+             n). Average: mean over the eight tasks after averaging Acc/F1 and m/mm inside QQP and MNLI.",
             self.seeds_in_words()
         ));
         notes.push(
             "Published numbers: no mark, read in the paper; † second-hand; ‡ unverified (recalled, in no copy at hand)."
                 .into(),
         );
-        notes.push(
-            "Verdict, the worst of a row's cells: reproduced, the 95 % t interval over our seeds holds the published \
-             value (few seeds make a wide interval: read it with the ±); within noise, outside by at most one example of \
-             the split; differs, outside by more; not comparable, another setting, or a single seed outside the noise."
-                .into(),
-        );
+        notes.push(format!(
+            "Verdicts compare two means, so the published one has an error too (s·√(1/n + 1/m), m runs): reproduced, the 90 % interval \
+             of the difference lies within ±{} points (in a cell at least two test examples); differs, p < 0.05, in a cell after Holm's \
+             correction over the row; undecided, neither; not comparable, another setting or metric, or fewer than two seeds.",
+            collected.margin
+        ));
+        if !collected.superseded.is_empty() {
+            notes.push(format!(
+                "Left out, since a run of a later numeric version stands for each: {}.",
+                collected.superseded.join(", ")
+            ));
+        }
         notes.push(floors(self.columns, rows));
         notes.push(heads(results));
         notes.retain(|note| !note.is_empty());
         notes
     }
+}
+
+/// The verdict's word, with the direction of a difference.
+fn verdict_word(part: &PartComparison) -> String {
+    match (part.verdict, part.test) {
+        (Verdict::Differs, Some(test)) => {
+            format!("differs ({})", if test.difference < 0.0 { "lower" } else { "higher" })
+        }
+        (verdict, _) => verdict.name().into(),
+    }
+}
+
+fn part_title(column: &TaskColumn, part: &PartComparison) -> String {
+    if column.parts.len() < 2 {
+        column.title.clone()
+    } else {
+        format!("{} {}", column.title, part.number.map_or("", |n| &n.metric))
+    }
+}
+
+/// The numbers behind a verdict; none for what is not comparable.
+fn evidence(part: &PartComparison) -> Option<String> {
+    let test = part.test.filter(|_| part.verdict != Verdict::NotComparable)?;
+    let p = part.p_holm.unwrap_or(test.p);
+    let found = format!(
+        "{} {:+.2} [{:.2}, {:.2}], p {p:.3}",
+        verdict_word(part),
+        test.difference,
+        test.interval.low,
+        test.interval.high
+    );
+    if part.verdict != Verdict::Undecided {
+        return Some(found);
+    }
+    let seeds = match test.seeds_needed() {
+        Some(seeds) => format!("±{:.2} takes {seeds} seeds", test.margin),
+        None => format!("±{:.2} cannot be decided against a mean of {} runs", test.margin, test.published_runs),
+    };
+    Some(format!("{found} ({} seeds could have shown {:.2}; {seeds})", test.seeds, test.detectable))
 }
 
 fn spread(parts: impl Iterator<Item = Vec<f64>>) -> String {
