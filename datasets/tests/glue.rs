@@ -35,7 +35,7 @@ fn present(dir: &Path) -> Vec<(&'static Task, Set, Vec<Example>)> {
         for set in sets(task) {
             let required = LABELS.iter().any(|(name, part, _)| *name == task.name && *part == set.name());
             match load_set(task, dir, set, false) {
-                Ok((rows, _)) => present.push((task, set, rows)),
+                Ok(loaded) => present.push((task, set, loaded.rows)),
                 Err(error @ Error::Missing { .. }) if !required => eprintln!("skipped: {error}"),
                 Err(error) => panic!("{error}"),
             }
@@ -76,8 +76,8 @@ fn other_layouts_give_the_same_rows() {
         for form in [Form::Plain, Form::Gzip, Form::Zstd, Form::Parquet] {
             let copy = tempfile::tempdir().unwrap();
             write(copy.path(), task, set, form, &rows);
-            let (read, _) = load_set(task, copy.path(), set, true).unwrap();
-            assert!(read == rows, "{} {} {form:?}", task.name, set.name());
+            let read = load_set(task, copy.path(), set, true).unwrap();
+            assert!(read.rows == rows, "{} {} {form:?}", task.name, set.name());
         }
     }
 }

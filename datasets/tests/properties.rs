@@ -46,7 +46,7 @@ proptest! {
         for form in [Form::Plain, Form::Gzip, Form::Zstd, Form::Parquet] {
             let dir = tempfile::tempdir().unwrap();
             write(dir.path(), task, Set::Train, form, &examples);
-            prop_assert_eq!(&load_set(task, dir.path(), Set::Train, true).unwrap().0, &examples);
+            prop_assert_eq!(&load_set(task, dir.path(), Set::Train, true).unwrap().rows, &examples);
         }
     }
 

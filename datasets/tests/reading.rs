@@ -20,7 +20,7 @@ fn task(name: &str) -> &'static Task {
 fn read_train(dir: &Path, task: &'static Task, content: impl AsRef<[u8]>) -> datasets::Result<Vec<Example>> {
     fs::create_dir_all(dir.join(task.folder)).unwrap();
     fs::write(dir.join(task.folder).join("train.tsv"), content).unwrap();
-    load_set(task, dir, Set::Train, true).map(|(rows, _)| rows)
+    load_set(task, dir, Set::Train, true).map(|loaded| loaded.rows)
 }
 
 #[test]
@@ -158,13 +158,14 @@ fn what_is_not_everyones_file_needs_consent() {
     let load = |allow| load_set(task("rte"), dir.path(), Set::Train, allow);
     write(dir.path(), task("rte"), Set::Train, Form::Plain, &rows(task("rte"), 2489));
     insta::assert_snapshot!(message(&load(false).unwrap_err(), dir.path()), @"DIR/RTE/train.tsv: number of rows expected 2490, got 2489. Download it again, or pass --allow-unlocked to use it as it is");
-    assert_eq!(load(true).unwrap().0.len(), 2489);
+    assert_eq!(load(true).unwrap().rows.len(), 2489);
     write(dir.path(), task("rte"), Set::Train, Form::Plain, &rows(task("rte"), 2490));
     insta::assert_snapshot!(message(&load(false).unwrap_err(), dir.path()), @"DIR/RTE/train.tsv: sha256 expected 41e3a9b063433392343fad9e962cf2f58b681c78d8f71592f4186f0837246c5c, got d5d285ad5baf9b7411866d29c47c35c0abdc69620cc15777451a1da8e0e13e04. Download it again, or pass --allow-unlocked to use it as it is");
-    assert_eq!(load(true).unwrap().0.len(), 2490);
+    assert_eq!(load(true).unwrap().rows.len(), 2490);
     fs::remove_dir_all(dir.path().join("RTE")).unwrap();
     write(dir.path(), task("rte"), Set::Train, Form::Parquet, &rows(task("rte"), 2490));
     assert!(matches!(load(false), Err(Error::Lock { field: "sha256", .. })));
+    assert!(!load(true).unwrap().is_locked, "what was let in is known not to be the locked file");
     // The official file's own sum is not known, the rows' is.
     let Set::Dev(matched) = sets(task("mnli"))[1] else { unreachable!() };
     write(dir.path(), task("mnli"), Set::Dev(matched), Form::Plain, &rows(task("mnli"), matched.rows));

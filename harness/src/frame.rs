@@ -333,12 +333,21 @@ fn results_of(run: &RunRecord, variant: String) -> Vec<ResultRow> {
     let base = without_result(run, variant);
     match &run.status {
         Status::Done(outcome) => done_rows(&base, outcome),
-        Status::Failed(reason) => vec![ResultRow { status: "failed".into(), failure: reason.trim().into(), ..base }],
+        Status::Failed(reason) => vec![ResultRow { status: "failed".into(), failure: one_line(reason), ..base }],
         Status::Damaged(findings) => {
-            vec![ResultRow { status: "damaged".into(), failure: format!("damaged: {}", findings.join("; ")), ..base }]
+            vec![ResultRow {
+                status: "damaged".into(),
+                failure: one_line(&format!("damaged: {}", findings.join("; "))),
+                ..base
+            }]
         }
         Status::Unfinished => vec![base],
     }
+}
+
+/// A reason as it can stand in a cell: on one line, without backticks, which would be code.
+fn one_line(text: &str) -> String {
+    text.replace('`', "'").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn without_result(run: &RunRecord, variant: String) -> ResultRow {

@@ -38,7 +38,11 @@ mod tests {
             penalty: 0.0,
             tokens: 1,
             padded_tokens: 1,
-            peak_memory_mib: 1.0,
+            recordings: 0,
+            recording_seconds: 0.0,
+            peak_allocated_mib: None,
+            peak_reserved_mib: None,
+            peak_resident_mib: Some(1.0),
         }
     }
 

@@ -2,56 +2,21 @@
 
 mod support;
 
+use harness::frame::Sources;
 use harness::gate::{BaselineRow, compare};
-use harness::record::{DevSetResult, Outcome, Parameters};
 use harness::report;
-use harness::spec::RunSpec;
 use harness::store::{RunRecord, Status};
 use support::World;
+use support::runs::{Setting, made_up, scored};
 
-/// A run of RTE with MiniLM whose numbers are given.
+/// A run of RTE on synthetic data whose numbers are given.
 fn run(method: &str, seed: u64, status: Status) -> RunRecord {
-    let spec = format!(
-        r#"task = "rte"
-method = "{method}"
-seed = {seed}
-backbone = {{ name = "all-MiniLM-L6-v2", sha256 = "ab", tokenizer = "fast" }}
-data = {{ source = "micro", sha256 = "cd", split = "official" }}
-options = {{ r = 8 }}
-[train]
-epochs = 3
-batch_size = 8
-lr = 1e-3
-warmup_ratio = 0.06
-weight_decay = 0.01
-decay_order = "before"
-max_grad_norm = 1.0
-max_length = 64
-padding = {{ bucket = 4 }}
-order = "random"
-evaluate = {{ epochs = 1 }}
-train_head = true
-precision = "fp32"
-device = "cpu""#
-    );
-    let spec: RunSpec = toml::from_str(&spec).unwrap();
-    let (epochs, evals, ranks) = Default::default();
-    RunRecord { id: format!("rte-{method}-s{seed}-0123456789"), spec, manifest: None, status, epochs, evals, ranks }
+    let setting = Setting { source: "micro", weights: "ab", backbone: "tiny", ..Setting::default() };
+    made_up(&setting, "rte", method, seed, status)
 }
 
 fn done(accuracy: f64, effective: i64, collapse: &[&str]) -> Status {
-    let result = DevSetResult {
-        dev_set: "dev".into(),
-        selected_step: 96,
-        selection_metric: "accuracy".into(),
-        selection_value: accuracy,
-        test: vec![("accuracy".into(), accuracy)],
-        test_examples: 128,
-    };
-    let parameters =
-        Parameters { allocated: 332_064, effective, as_published: 250_000, head: 148_610, full: 22_713_986 };
-    let collapse = collapse.iter().map(ToString::to_string).collect();
-    Status::Done(Box::new(Outcome { results: vec![result], parameters, steps: 96, wall_seconds: 12.0, collapse }))
+    scored(&[("dev", "accuracy", accuracy)], effective, collapse)
 }
 
 fn runs() -> Vec<RunRecord> {
@@ -68,7 +33,7 @@ fn runs() -> Vec<RunRecord> {
 #[test]
 fn table1() {
     let dir = tempfile::tempdir().unwrap();
-    report::write(&runs(), &[], dir.path()).unwrap();
+    report::write(Sources::of_runs(&runs()), dir.path()).unwrap();
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     insta::assert_snapshot!("table1.md", read("table1.md"));
     insta::assert_snapshot!("table1.tex", read("table1.tex"));

@@ -8,7 +8,7 @@ const BLOCK_GAP: &str = "\n";
 impl Rendered {
     /// Markdown (GitHub tables).
     pub fn to_markdown(&self) -> String {
-        let line = |cells: &[String]| format!("| {} |\n", join(cells.iter().map(|c| c.replace('|', "\\|")), " | "));
+        let line = |cells: &[String]| format!("| {} |\n", join(cells.iter().map(|c| markdown(c)), " | "));
         let rule: Vec<String> = self.columns().map(|i| if i == 0 { "---".into() } else { "---:".into() }).collect();
         let mut text = format!("## {}\n\n{}{}", self.title, line(&self.header), line(&rule));
         for row in &self.rows {
@@ -16,7 +16,7 @@ impl Rendered {
         }
         text.push('\n');
         for note in &self.notes {
-            text += &format!("- {note}\n");
+            text += &format!("- {}\n", markdown(note));
         }
         text
     }
@@ -147,6 +147,15 @@ fn latex(text: &str) -> String {
             '†' => out += "$\\dagger$",
             '‡' => out += "$\\ddagger$",
             '⚑' => out += "$\\ast$",
+            '⚠' => out += "$\\triangle$",
+            '§' => out += "\\S{}",
+            '→' => out += "$\\to$",
+            '√' => out += "$\\surd$",
+            '·' => out += "$\\cdot$",
+            'α' => out += "$\\alpha$",
+            'γ' => out += "$\\gamma$",
+            // A bracket at the start of a line would be the argument of the line break before it.
+            '[' => out += "{[}",
             '✗' => out += "$\\otimes$",
             '↳' => out += "\\quad ",
             '–' => out += "--",
@@ -155,10 +164,26 @@ fn latex(text: &str) -> String {
             'λ' => out += "$\\lambda$",
             '<' => out += "$<$",
             '>' => out += "$>$",
+            '`' => out += "\\textasciigrave{}",
+            control if control.is_control() => out.push(' '),
             other => out.push(other),
         }
     }
     out
+}
+
+/// Text for Markdown: nothing in it ends a cell, a line or a paragraph, begins a tag or a link, or is emphasis. Backticks stay: our own
+/// notes have code, and those of a failure's reason were taken out ([`crate::frame`]).
+fn markdown(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars() {
+        match character {
+            '|' | '*' | '\\' | '~' | '&' | '<' | '>' => out.extend(['\\', character]),
+            control if control.is_control() => out.push(' '),
+            other => out.push(other),
+        }
+    }
+    out.replace("](", "]\\(").replace("__", "\\_\\_")
 }
 
 fn join(items: impl Iterator<Item = String>, by: &str) -> String {

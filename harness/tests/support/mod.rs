@@ -156,6 +156,8 @@ pub fn failure(command: &mut Command) -> (i32, String) {
     (code, joined)
 }
 
+pub mod runs;
+
 #[path = "../../../methods/tests/support/case.rs"]
 mod case;
 
