@@ -20,7 +20,7 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::utils::truncation::{TruncationParams, truncate_encodings};
 use tokenizers::{
-    AddedToken, ModelWrapper, PaddingDirection, PostProcessor, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
+    AddedToken, ModelWrapper, NormalizedString, Normalizer, PaddingDirection, PostProcessor, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
     TruncationDirection,
 };
 
@@ -75,17 +75,40 @@ pub fn apply(inner: &mut Tokenizer, settings: &Settings) -> std::result::Result<
     }
     match (settings.class.family, inner.get_normalizer()) {
         (Family::Bert, Some(NormalizerWrapper::BertNormalizer(stored))) => {
+            let stored = *stored;
             let wanted = BertNormalizer::new(
                 stored.clean_text,
                 settings.tokenize_chinese_chars,
                 settings.strip_accents,
                 settings.do_lower_case,
             );
+            same_tokens(inner, &stored, &wanted)?;
             inner.with_normalizer(Some(wanted)).map_err(|e| e.to_string())?;
         }
         (Family::Bert, None) => return Err("it has no normaliser, which BertTokenizer cannot do without".into()),
         (Family::Deberta, stored) => agrees(stored, inner.get_pre_tokenizer(), settings)?,
         _ => {}
+    }
+    Ok(())
+}
+
+/// transformers 4 looks for added tokens as the stored normaliser changes them, 5 as the new one does.
+fn same_tokens(
+    inner: &Tokenizer,
+    stored: &BertNormalizer,
+    wanted: &BertNormalizer,
+) -> std::result::Result<(), String> {
+    let normalized = |normalizer: &BertNormalizer, content: &str| {
+        let mut text = NormalizedString::from(content);
+        normalizer.normalize(&mut text).map(|()| text.get().to_string()).map_err(|e| e.to_string())
+    };
+    for token in inner.get_added_tokens_decoder().values().filter(|token| token.normalized) {
+        if normalized(stored, &token.content)? != normalized(wanted, &token.content)? {
+            return Err(format!(
+                "the added token {:?} is to be normalised, but {CONFIG} asks for another normaliser than the one stored here",
+                token.content
+            ));
+        }
     }
     Ok(())
 }
@@ -126,9 +149,25 @@ fn add_tokens(inner: &mut Tokenizer, settings: &Settings) -> std::result::Result
     for token in &mut open {
         token.special |= special.contains(token.content.as_str());
     }
-    inner.add_tokens(open).map_err(|e| e.to_string())?;
+    inner.add_tokens(as_matched(present.values(), open)).map_err(|e| e.to_string())?;
     inner.set_encode_special_tokens(settings.split_special_tokens);
     Ok(())
+}
+
+/// Tokens as they are looked for: one that is there already takes the new flags, but for `normalized`. A special one keeps
+/// what it had, any other is looked for in both ways.
+fn as_matched<'a>(present: impl Iterator<Item = &'a AddedToken>, open: Vec<AddedToken>) -> Vec<AddedToken> {
+    let mut known: HashMap<String, AddedToken> =
+        present.map(|token| (token.content.clone(), token.clone())).collect();
+    let merge = |mut token: AddedToken| {
+        if let Some(old) = known.get(&token.content) {
+            token.normalized = old.normalized || (token.normalized && !old.special);
+            token.special |= old.special;
+        }
+        known.insert(token.content.clone(), token.clone());
+        token
+    };
+    open.into_iter().map(merge).collect()
 }
 
 /// `vocab.txt` as a BERT WordPiece vocabulary.

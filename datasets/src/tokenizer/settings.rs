@@ -82,6 +82,8 @@ pub struct Settings {
     pub is_legacy: bool,
     /// Whether `tokenizer_file` is null: then the class's own vocabulary comes before `tokenizer.json`.
     pub is_json_unset: bool,
+    /// Ids that `tokenizer.json` gives; they come before those of the files.
+    pub json_ids: BTreeMap<String, u32>,
     explicit: Vec<String>,
 }
 
@@ -103,6 +105,7 @@ impl Settings {
             text: legacy_text(&Map::new()),
             is_legacy: true,
             is_json_unset: false,
+            json_ids: BTreeMap::new(),
             explicit: Vec::new(),
         };
         let own = ATTRIBUTES.iter().filter_map(|name| Some((name.to_string(), class.special(name)?)));
@@ -158,7 +161,9 @@ impl Settings {
         for entry in json.get("added_tokens").and_then(Value::as_array).into_iter().flatten() {
             let id = entry.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
             let id = id.ok_or_else(|| format!("an added token has no id: {entry}"))?;
-            self.added.insert(id, flagged(entry, false)?);
+            let token = flagged(entry, false)?;
+            self.json_ids.insert(token.content.clone(), id);
+            self.added.insert(id, token);
         }
         self.use_flags_of_added();
         Ok(())

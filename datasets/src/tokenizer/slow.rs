@@ -32,6 +32,7 @@ impl Added {
     pub fn new(settings: &Settings, vocabulary: &HashMap<&str, u32>) -> Self {
         let mut by_id = settings.added.clone();
         let mut ids: HashMap<String, u32> = by_id.iter().map(|(id, token)| (token.content.clone(), *id)).collect();
+        ids.extend(settings.json_ids.clone());
         let fresh = ids.keys().filter(|content| !vocabulary.contains_key(content.as_str())).count();
         let mut next = (vocabulary.len() + fresh) as u32;
         for token in settings.unique_special() {
