@@ -305,6 +305,28 @@ impl Tokenizer {
     }
 }
 
+/// Files that decide the ids of the checkpoint in `dir`, whether they are there or not, as far as the others tell.
+pub fn deciding_files(dir: &Path) -> Vec<&'static str> {
+    let config = std::fs::read(dir.join(CONFIG)).ok();
+    let config: serde_json::Value =
+        config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let mut files = vec![CONFIG];
+    if config.get("added_tokens_decoder").is_none() {
+        files.extend(OPTION_FILES.into_iter().filter(|file| *file != CONFIG));
+    }
+    files.push(JSON);
+    let family = settings::class_of(dir).map(|class| class.family);
+    let has_json = dir.join(JSON).is_file();
+    match family {
+        Some(Family::Deberta) => files.push(SPM),
+        Some(Family::Bert) if !has_json => files.push(WORDPIECE),
+        Some(Family::Roberta) if !has_json => files.extend(BPE),
+        Some(_) => {}
+        None => files.extend(FILES.into_iter().filter(|file| *file != JSON)),
+    }
+    files
+}
+
 /// The family whose vocabulary lies in `dir`; `None` where there is none.
 fn family_of_files(dir: &Path) -> Option<Family> {
     let has = |file: &str| dir.join(file).is_file();

@@ -13,6 +13,7 @@ use crate::{Error, Result};
 
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED_TOKENS: &str = "added_tokens.json";
+const MODEL_CONFIG: &str = "config.json";
 /// Files beside a vocabulary that decide ids.
 pub const OPTION_FILES: [&str; 3] = [CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS];
 /// transformers' SPECIAL_TOKENS_ATTRIBUTES, in their order.
@@ -371,18 +372,31 @@ fn list(object: &Map<String, Value>, name: &str) -> std::result::Result<Vec<Valu
 
 /// The class that the files name, else that of the model, else the vocabulary's.
 fn class(dir: &Path, config: Option<&Map<String, Value>>, fallback: Family) -> Result<Class> {
-    let named = config.and_then(|config| config.get("tokenizer_class")).and_then(Value::as_str);
-    if let Some(name) = named {
-        return Class::named(name).map_err(|detail| refused(dir, CONFIG, detail));
+    let class = named_class(dir, config).map_err(|(file, detail)| refused(dir, file, detail))?;
+    Ok(class.unwrap_or_else(|| Class::of_family(fallback)))
+}
+
+/// The class that the files of `dir` name, if they do and it is supported.
+pub fn class_of(dir: &Path) -> Option<Class> {
+    let config = object(dir, CONFIG).ok().flatten();
+    named_class(dir, config.as_ref()).ok().flatten()
+}
+
+fn named_class(
+    dir: &Path,
+    config: Option<&Map<String, Value>>,
+) -> std::result::Result<Option<Class>, (&'static str, String)> {
+    let named = |config: Option<&Value>| config.and_then(Value::as_str).map(str::to_string);
+    if let Some(name) = named(config.and_then(|config| config.get("tokenizer_class"))) {
+        return Class::named(&name).map(Some).map_err(|detail| (CONFIG, detail));
     }
     // Whoever reads the model says what is wrong with its configuration.
-    let model = std::fs::read(dir.join("config.json")).ok();
+    let model = std::fs::read(dir.join(MODEL_CONFIG)).ok();
     let model = model.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()).unwrap_or_default();
-    if let Some(name) = model.get("tokenizer_class").and_then(Value::as_str) {
-        return Class::named(name).map_err(|detail| refused(dir, "config.json", detail));
+    if let Some(name) = named(model.get("tokenizer_class")) {
+        return Class::named(&name).map(Some).map_err(|detail| (MODEL_CONFIG, detail));
     }
-    let of_model = model.get("model_type").and_then(Value::as_str).and_then(Class::of_model);
-    Ok(of_model.unwrap_or_else(|| Class::of_family(fallback)))
+    Ok(model.get("model_type").and_then(Value::as_str).and_then(Class::of_model))
 }
 
 fn object(dir: &Path, file: &str) -> Result<Option<Map<String, Value>>> {
