@@ -75,6 +75,18 @@ pub struct Tokenizer {
     side: Side,
     has_type_ids: bool,
     sha256: String,
+    /// Whether sentencepiece's own reading was asked for and there is no `spm.model`.
+    is_second_best: bool,
+    embeddings: Embeddings,
+}
+
+/// What the backbone has a row for: what a tokenizer gives beyond it is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Embeddings {
+    /// Token ids.
+    pub tokens: usize,
+    /// Segments.
+    pub segments: usize,
 }
 
 enum Engine {
@@ -231,6 +243,8 @@ impl Tokenizer {
             vocab_size: parts.vocab_size,
             side,
             has_type_ids: settings.has_type_ids,
+            is_second_best: is_slow && is_json,
+            embeddings: Embeddings { tokens: usize::MAX, segments: usize::MAX },
             sha256: hex::encode(hash.finalize()),
         })
     }
@@ -259,10 +273,11 @@ impl Tokenizer {
     /// [`Tokenizer::encode`] for every row, in their order, on every processor.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// As [`Tokenizer::encode`]; an id or a segment beyond [`Tokenizer::with_embeddings`].
     pub fn encode_all(&self, examples: &[Example], max_length: usize) -> Result<Vec<Encoded>> {
         let encode = |example: &Example| {
             let encoding = self.encode(&example.first, example.second.as_deref(), max_length)?;
+            self.check(&encoding, example.row)?;
             Ok(Encoded { encoding, label: example.label, row: example.row })
         };
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -294,7 +309,58 @@ impl Tokenizer {
         &self.sha256
     }
 
-    /// Number of tokens that the vocabulary's file holds: what the embedding must hold at least.
+    /// Holds rows against what the backbone has embeddings for.
+    pub fn with_embeddings(self, embeddings: Embeddings) -> Self {
+        Tokenizer { embeddings, ..self }
+    }
+
+    /// Whether a pair of texts can be laid out at all.
+    ///
+    /// # Errors
+    /// Its second segment has no embedding.
+    pub fn check_pairs(&self) -> Result<()> {
+        let pair = self.encode("a", Some("b"), usize::MAX)?;
+        self.check_segments(&pair, "a pair of texts")
+    }
+
+    fn check(&self, encoding: &Encoding, row: usize) -> Result<()> {
+        let Embeddings { tokens, .. } = self.embeddings;
+        if let Some(id) = encoding.ids.iter().find(|id| **id as usize >= tokens) {
+            let token = match &self.engine {
+                Engine::Fast(inner) => inner.id_to_token(*id).map(|token| format!(" ({token:?})")),
+                Engine::Sentencepiece { .. } => None,
+            };
+            let token = token.unwrap_or_default();
+            return Err(Error::Encode {
+                detail: format!("row {row} holds the id {id}{token} of {}, which has no embedding: the backbone has {tokens}",
+                    self.path.display()),
+                help: "Take the tokenizer that the backbone was saved with".into(),
+            });
+        }
+        self.check_segments(encoding, &format!("row {row}"))
+    }
+
+    fn check_segments(&self, encoding: &Encoding, what: &str) -> Result<()> {
+        let Embeddings { segments, .. } = self.embeddings;
+        match encoding.type_ids.iter().max() {
+            Some(&last) if usize::from(last) >= segments => Err(Error::Encode {
+                detail: format!(
+                    "{} gives {what} {} segments, and the backbone has {segments} segment embedding(s)",
+                    self.path.display(),
+                    usize::from(last) + 1
+                ),
+                help: "Take the tokenizer that the backbone was saved with, or a task of single texts".into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether sentencepiece's own reading was asked for and `tokenizer.json` was read, since there is no `spm.model`.
+    pub fn is_second_best(&self) -> bool {
+        self.is_second_best
+    }
+
+    /// The largest id that the files hold, and one: what the embedding must hold at least.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
@@ -346,18 +412,24 @@ fn family_of_files(dir: &Path) -> Option<Family> {
 /// `tokenizer.json`, changed as `settings` say.
 fn json_parts(path: &Path, bytes: &[u8], settings: Option<&Settings>) -> Result<Parts> {
     let (mut inner, stored) = fast::from_json(path, bytes)?;
-    let vocab_size = inner.get_vocab_size(true);
+    let vocab_size = size(&inner, true);
     let named = settings.and_then(|settings| settings.content("pad_token"));
     let pads = named.into_iter().chain(stored.pad.as_deref()).chain(["[PAD]", "<pad>"]);
     let pad_id = pads.clone().find_map(|token| inner.token_to_id(token));
     let mut pad_id = pad_id;
     if let Some(settings) = settings {
-        fast::apply(&mut inner, settings).map_err(|detail| corrupt(path, "a tokenizer", detail))?;
+        let help = format!("Correct {CONFIG}, or save the tokenizer again");
+        let disagrees = |detail| Error::Corrupt { path: path.into(), format: "a tokenizer", detail, help };
+        fast::apply(&mut inner, settings).map_err(disagrees)?;
         let added = named.filter(|pad| settings.added.values().any(|token| token.content == *pad));
         pad_id = added.and_then(|pad| inner.token_to_id(pad)).or(pad_id);
     }
     let engine = Engine::Fast(Box::new(inner));
     Ok(Parts { side: stored.truncation, pads_left: stored.pads_left, ..Parts::of(engine, pad_id, vocab_size) })
+}
+
+fn size(inner: &tokenizers::Tokenizer, with_added: bool) -> usize {
+    inner.get_vocab(with_added).values().max().map_or(0, |id| *id as usize + 1)
 }
 
 /// `vocab.txt`, or `vocab.json` with `merges`.
@@ -366,7 +438,7 @@ fn vocabulary_parts(path: &Path, bytes: &[u8], merges: &[u8], settings: &Setting
         Family::Roberta => fast::from_bpe(path, bytes, merges, settings)?,
         _ => fast::from_wordpiece(path, bytes, settings)?,
     };
-    let vocab_size = inner.get_vocab_size(false);
+    let vocab_size = size(&inner, false);
     let is_listed = |pad: &str| settings.added.values().any(|token| token.content == pad);
     let is_own = |pad: &&str| inner.get_model().token_to_id(pad).is_some() || is_listed(pad);
     let pad = settings.content("pad_token").filter(is_own).or(["[PAD]", "<pad>"].into_iter().find(is_own));

@@ -152,6 +152,7 @@ impl RecipeFlags {
         }
         let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
         let inputs = Inputs::load(&place, behaviour, device, self.graphs == Graphs::On)?;
+        inputs.check(&tasks, self.tokenizer)?;
         eprintln!("backbone {} read in {:.1} s", inputs.backbone.name, started.elapsed().as_secs_f64());
         let mut recipe = recipe.clone();
         recipe.data.source = self.data.source(recipe.data.source);
@@ -162,6 +163,7 @@ impl RecipeFlags {
             rows_sha256: &|task| Ok(data.dataset(task)?.sha256.clone()),
         };
         let plan = plan::plan(&recipe, &overrides, &facts)?;
+        plan.iter().try_for_each(|spec| data.check_split(spec))?;
         Ok(Job { plan, inputs, data, stop: on_interrupt()? })
     }
 }
