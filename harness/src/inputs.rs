@@ -69,10 +69,8 @@ impl Inputs {
         }
         let segments = encoder.weights().iter().find(|(name, _)| name.ends_with("token_type_embeddings.weight"));
         let segments = segments.and_then(|(_, table)| usize::try_from(*table.size().first()?).ok());
-        let tokenizer = tokenizer.with_embeddings(Embeddings {
-            tokens: encoder.vocab_size(),
-            segments: segments.unwrap_or(usize::MAX),
-        });
+        let tokenizer = tokenizer
+            .with_embeddings(Embeddings { tokens: encoder.vocab_size(), segments: segments.unwrap_or(usize::MAX) });
         let mut sums = encoders::checkpoint::checksums(dir)?;
         sums.push(("tokenizer".into(), tokenizer.sha256().to_string()));
         let digest = Sha256::digest(sums.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect::<String>());
@@ -213,7 +211,9 @@ impl Data {
         let set = |set: &'static datasets::DevSet| {
             let (rows, _) = source::load_set(task, dir, source::Set::Dev(set), *allow_unlocked)?;
             match rows.is_empty() {
-                true => Err(Error::Input(format!("the {} set of {} in {} is empty", set.name, task.title, dir.display()))),
+                true => {
+                    Err(Error::Input(format!("the {} set of {} in {} is empty", set.name, task.title, dir.display())))
+                }
                 false => Ok((set.name, rows)),
             }
         };

@@ -120,9 +120,8 @@ impl Place {
 
     /// Files that may decide ids and of which the cache does not know whether the revision has them.
     fn open(&self, dir: &Path) -> Vec<&'static str> {
-        let is_open = |file: &&str| {
-            !dir.join(file).is_file() && !self.absent(dir, file).is_some_and(|note| note.exists())
-        };
+        let is_open =
+            |file: &&str| !dir.join(file).is_file() && !self.absent(dir, file).is_some_and(|note| note.exists());
         tokenizer::deciding_files(dir).into_iter().filter(is_open).collect()
     }
 
@@ -143,9 +142,7 @@ pub fn is_repository(name: &str) -> bool {
 
 /// Whether a name is one part of a path and nothing else.
 pub fn is_plain(part: &str) -> bool {
-    !part.is_empty()
-        && !part.starts_with('.')
-        && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c))
+    !part.is_empty() && !part.starts_with('.') && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c))
 }
 
 impl Hub {

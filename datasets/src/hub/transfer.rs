@@ -138,9 +138,20 @@ impl Transfer<'_> {
             let reason = "it is not in the cache, and HF_HUB_OFFLINE is set".to_string();
             return Err(self.error(wanted.into(), reason, "Unset it"));
         }
-        if let Some(stranger) = self.settings.token.as_ref().and_then(|token| token.chars().find(|c| !c.is_ascii_graphic())) {
-            let reason = format!("the token (HF_TOKEN, or the file of it) holds {stranger:?}, which no header may carry");
+        if let Some(stranger) =
+            self.settings.token.as_ref().and_then(|token| token.chars().find(|c| !c.is_ascii_graphic()))
+        {
+            let reason =
+                format!("the token (HF_TOKEN, or the file of it) holds {stranger:?}, which no header may carry");
             return Err(self.error(wanted.into(), reason, "Set HF_TOKEN to the token alone"));
+        }
+        if let Err(error) = self.try_cache() {
+            let reason = format!("the cache {} cannot be written: {error}", self.settings.cache.display());
+            return Err(self.error(
+                wanted.into(),
+                reason,
+                "Make it writable, or set HF_HUB_CACHE to a directory that is",
+            ));
         }
         let (started, mut made) = (Instant::now(), 0);
         loop {
@@ -174,6 +185,15 @@ impl Transfer<'_> {
             (self.notify)(Event::Retrying { reason, wait });
             std::thread::sleep(wait);
         }
+    }
+
+    /// Writes and deletes a file where downloads go.
+    fn try_cache(&self) -> std::io::Result<()> {
+        let blobs = self.blobs();
+        std::fs::create_dir_all(&blobs)?;
+        let probe = blobs.join(format!(".probe-{}-{:?}", std::process::id(), std::thread::current().id()));
+        File::create(&probe)?;
+        std::fs::remove_file(&probe)
     }
 
     /// Runs a request in a thread of its own and gives up when it says nothing for too long: the library sets no time
@@ -235,6 +255,10 @@ impl Transfer<'_> {
                     Failure::Final(format!("the server answers {code}"), "Check HF_ENDPOINT")
                 }
                 ureq::Error::HostNotFound => Failure::Unreachable("the server's name is not known (DNS)".into()),
+                // The standard library gives a failed look-up no kind of its own.
+                ureq::Error::Io(error) if error.to_string().contains("lookup address") => {
+                    Failure::Unreachable(format!("the server's name is not known (DNS): {error}"))
+                }
                 ureq::Error::Io(error) if is_read_only(&error) => read_only(&error),
                 other => Failure::Passing(other.to_string()),
             },

@@ -20,8 +20,8 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::utils::truncation::{TruncationParams, truncate_encodings};
 use tokenizers::{
-    AddedToken, ModelWrapper, NormalizedString, Normalizer, PaddingDirection, PostProcessor, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
-    TruncationDirection,
+    AddedToken, ModelWrapper, NormalizedString, Normalizer, PaddingDirection, PostProcessor, PreTokenizerWrapper,
+    SplitDelimiterBehavior, Tokenizer, TruncationDirection,
 };
 
 use super::charsmap::Charsmap;
@@ -93,11 +93,7 @@ pub fn apply(inner: &mut Tokenizer, settings: &Settings) -> std::result::Result<
 }
 
 /// transformers 4 looks for added tokens as the stored normaliser changes them, 5 as the new one does.
-fn same_tokens(
-    inner: &Tokenizer,
-    stored: &BertNormalizer,
-    wanted: &BertNormalizer,
-) -> std::result::Result<(), String> {
+fn same_tokens(inner: &Tokenizer, stored: &BertNormalizer, wanted: &BertNormalizer) -> std::result::Result<(), String> {
     let normalized = |normalizer: &BertNormalizer, content: &str| {
         let mut text = NormalizedString::from(content);
         normalizer.normalize(&mut text).map(|()| text.get().to_string()).map_err(|e| e.to_string())
@@ -157,8 +153,7 @@ fn add_tokens(inner: &mut Tokenizer, settings: &Settings) -> std::result::Result
 /// Tokens as they are looked for: one that is there already takes the new flags, but for `normalized`. A special one keeps
 /// what it had, any other is looked for in both ways.
 fn as_matched<'a>(present: impl Iterator<Item = &'a AddedToken>, open: Vec<AddedToken>) -> Vec<AddedToken> {
-    let mut known: HashMap<String, AddedToken> =
-        present.map(|token| (token.content.clone(), token.clone())).collect();
+    let mut known: HashMap<String, AddedToken> = present.map(|token| (token.content.clone(), token.clone())).collect();
     let merge = |mut token: AddedToken| {
         if let Some(old) = known.get(&token.content) {
             token.normalized = old.normalized || (token.normalized && !old.special);
@@ -181,12 +176,8 @@ pub fn from_wordpiece(path: &Path, bytes: &[u8], settings: &Settings) -> Result<
     }
     let model = WordPiece::builder().unk_token(unk.0).vocab(vocabulary).build().map_err(|e| corrupt(e.to_string()))?;
     let mut inner = Tokenizer::new(model);
-    let normalizer = BertNormalizer::new(
-        true,
-        settings.tokenize_chinese_chars,
-        settings.strip_accents,
-        settings.do_lower_case,
-    );
+    let normalizer =
+        BertNormalizer::new(true, settings.tokenize_chinese_chars, settings.strip_accents, settings.do_lower_case);
     inner.with_normalizer(Some(normalizer)).map_err(|e| corrupt(e.to_string()))?;
     inner.with_pre_tokenizer(Some(BertPreTokenizer));
     inner.with_post_processor(Some(BertProcessing::new(sep, cls)));
@@ -203,11 +194,7 @@ fn wordpieces(bytes: &[u8]) -> std::result::Result<Vocab, String> {
 }
 
 /// A special token's text and id: the slow tokenizer's, which decides what stands around a row.
-fn special(
-    settings: &Settings,
-    vocabulary: &Vocab,
-    attribute: &str,
-) -> std::result::Result<(String, u32), String> {
+fn special(settings: &Settings, vocabulary: &Vocab, attribute: &str) -> std::result::Result<(String, u32), String> {
     let content = settings.content(attribute).ok_or_else(|| format!("{attribute} is null"))?;
     let listed = settings.added.iter().find(|(_, token)| token.content == content).map(|(id, _)| *id);
     let id = listed.or_else(|| vocabulary.get(content).copied());
@@ -224,7 +211,7 @@ pub fn from_bpe(path: &Path, vocabulary: &[u8], merges: &[u8], settings: &Settin
         .trim_offsets(true)
         .add_prefix_space(settings.add_prefix_space);
     let merges = pairs(merges).map_err(corrupt)?;
-        let model = BPE::builder().vocab_and_merges(vocabulary, merges).build().map_err(|e| corrupt(e.to_string()))?;
+    let model = BPE::builder().vocab_and_merges(vocabulary, merges).build().map_err(|e| corrupt(e.to_string()))?;
     let mut inner = Tokenizer::new(model);
     inner.with_pre_tokenizer(Some(ByteLevel::new(settings.add_prefix_space, true, true)));
     inner.with_post_processor(Some(processing));
@@ -242,7 +229,9 @@ fn pairs(merges: &[u8]) -> std::result::Result<Vec<(String, String)>, String> {
         && !last.trim().is_empty()
     {
         // transformers drops this merge without a word.
-        return Err("merges.txt: its last line has no line break: the file was cut, or was not written by a tokenizer".into());
+        return Err(
+            "merges.txt: its last line has no line break: the file was cut, or was not written by a tokenizer".into()
+        );
     }
     let mut seen = HashSet::new();
     let mut pairs = Vec::new();
@@ -333,13 +322,7 @@ pub fn effect(inner: &Tokenizer) -> serde_json::Result<String> {
 
 /// Ids of a row. A pair that is too long loses tokens by the fast tokenizer's `longest_first`; an empty second text
 /// counts as none, as there.
-pub fn encode(
-    inner: &Tokenizer,
-    first: &str,
-    second: Option<&str>,
-    max_length: usize,
-    side: Side,
-) -> Result<Encoding> {
+pub fn encode(inner: &Tokenizer, first: &str, second: Option<&str>, max_length: usize, side: Side) -> Result<Encoding> {
     let second = second.filter(|text| !text.is_empty());
     let special = inner.get_post_processor().map_or(0, |p| p.added_tokens(second.is_some()));
     let room = super::room(max_length, special)?;

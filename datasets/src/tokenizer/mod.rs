@@ -220,9 +220,7 @@ impl Tokenizer {
             let bare = match settings.class.family {
                 _ if is_json => json_parts(path, &bytes, None),
                 Family::Deberta => spm_parts(path, &bytes, &bare, is_slow),
-                Family::Roberta => {
-                    vocabulary_parts(path, &bytes, &read(&path.with_file_name(BPE[1]))?, &bare)
-                }
+                Family::Roberta => vocabulary_parts(path, &bytes, &read(&path.with_file_name(BPE[1]))?, &bare),
                 _ => vocabulary_parts(path, &bytes, &[], &bare),
             };
             let effect = parts.effect();
@@ -256,9 +254,9 @@ impl Tokenizer {
     /// [`Error::Encode`] where `max_length` leaves no room for the special tokens or the tokenizer refuses the text.
     pub fn encode(&self, first: &str, second: Option<&str>, max_length: usize) -> Result<Encoding> {
         let mut encoding = match &self.engine {
-            Engine::Fast(inner) => guarded(&self.path, "a tokenizer", || {
-                fast::encode(inner, first, second, max_length, self.side)
-            })?,
+            Engine::Fast(inner) => {
+                guarded(&self.path, "a tokenizer", || fast::encode(inner, first, second, max_length, self.side))?
+            }
             Engine::Sentencepiece { slow, cls, sep } => {
                 let second = second.map(|text| slow.encode(text));
                 lay_out(slow.encode(first), second, [*cls, *sep], max_length, self.side)?
@@ -332,8 +330,10 @@ impl Tokenizer {
             };
             let token = token.unwrap_or_default();
             return Err(Error::Encode {
-                detail: format!("row {row} holds the id {id}{token} of {}, which has no embedding: the backbone has {tokens}",
-                    self.path.display()),
+                detail: format!(
+                    "row {row} holds the id {id}{token} of {}, which has no embedding: the backbone has {tokens}",
+                    self.path.display()
+                ),
                 help: "Take the tokenizer that the backbone was saved with".into(),
             });
         }
@@ -374,8 +374,7 @@ impl Tokenizer {
 /// Files that decide the ids of the checkpoint in `dir`, whether they are there or not, as far as the others tell.
 pub fn deciding_files(dir: &Path) -> Vec<&'static str> {
     let config = std::fs::read(dir.join(CONFIG)).ok();
-    let config: serde_json::Value =
-        config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let config: serde_json::Value = config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let mut files = vec![CONFIG];
     if config.get("added_tokens_decoder").is_none() {
         files.extend(OPTION_FILES.into_iter().filter(|file| *file != CONFIG));

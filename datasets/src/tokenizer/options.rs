@@ -206,9 +206,9 @@ mod tests {
     #[test]
     fn an_option_has_one_row_a_family() {
         for (index, row) in TABLE.iter().enumerate() {
-            let hidden = TABLE[..index].iter().any(|earlier| {
-                earlier.name == row.name && (earlier.family.is_none() || earlier.family == row.family)
-            });
+            let hidden = TABLE[..index]
+                .iter()
+                .any(|earlier| earlier.name == row.name && (earlier.family.is_none() || earlier.family == row.family));
             assert!(!hidden, "{} is never reached", row.name);
         }
     }

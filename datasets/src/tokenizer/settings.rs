@@ -142,8 +142,7 @@ impl Settings {
             None => {
                 if let Some(added) = object(dir, ADDED_TOKENS)? {
                     let special = listed(&all, &from_map);
-                    settings.added =
-                        numbered(&added, &special).map_err(|detail| refused(dir, ADDED_TOKENS, detail))?;
+                    settings.added = numbered(&added, &special).map_err(|detail| refused(dir, ADDED_TOKENS, detail))?;
                 }
             }
         }
@@ -326,10 +325,7 @@ fn decoded(decoder: &Map<String, Value>) -> std::result::Result<BTreeMap<u32, Ad
 }
 
 /// `added_tokens.json`: ids by text.
-fn numbered(
-    added: &Map<String, Value>,
-    special: &[String],
-) -> std::result::Result<BTreeMap<u32, AddedToken>, String> {
+fn numbered(added: &Map<String, Value>, special: &[String]) -> std::result::Result<BTreeMap<u32, AddedToken>, String> {
     let entry = |(content, id): (&String, &Value)| {
         let number = id.as_u64().and_then(|id| u32::try_from(id).ok());
         let number = number.ok_or_else(|| format!("{content:?} has the id {id}"))?;

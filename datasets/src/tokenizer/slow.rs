@@ -72,10 +72,13 @@ impl Slow {
         added: &Added,
         vocabulary: &HashMap<String, u32>,
     ) -> Result<Self, String> {
-        let tokens: Vec<(AddedToken, u32)> =
-            added.ids.iter().filter_map(|(content, id)| {
+        let tokens: Vec<(AddedToken, u32)> = added
+            .ids
+            .iter()
+            .filter_map(|(content, id)| {
                 Some((added.by_id.get(id).filter(|token| token.content == *content)?.clone(), *id))
-            }).collect();
+            })
+            .collect();
         let kept = || {
             let special = settings.unique_special().into_iter().map(|token| token.content().to_string());
             let added = added.by_id.values().filter(|token| !token.special && token.normalized);
@@ -85,7 +88,11 @@ impl Slow {
         let aliases = tokens.iter().filter_map(|(token, id)| Some((*vocabulary.get(&token.content)?, *id)));
         Ok(Slow {
             lower: settings.do_lower_case.then(kept),
-            punctuation: settings.split_by_punct.then(|| Regex::new(punctuation)).transpose().map_err(|e| e.to_string())?,
+            punctuation: settings
+                .split_by_punct
+                .then(|| Regex::new(punctuation))
+                .transpose()
+                .map_err(|e| e.to_string())?,
             split_special_tokens: settings.split_special_tokens,
             aliases: aliases.filter(|(piece, id)| piece != id).collect(),
             added: tokens,
