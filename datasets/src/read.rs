@@ -287,9 +287,9 @@ fn lines<'a>(content: &'a [u8], path: &Path, may_be_cut: bool) -> Result<Vec<&'a
         lines.pop();
     }
     let ended = ended.min(lines.len());
-    let has_return = |line: &&[u8]| line.ends_with(b"\r");
-    let (with, without) =
-        (lines.iter().position(|line| has_return(&line)), lines[..ended].iter().position(|line| !has_return(&line)));
+    let has_return = |line: &[u8]| line.ends_with(b"\r");
+    let with = lines.iter().position(|line| has_return(line));
+    let without = lines[..ended].iter().position(|line| !has_return(line));
     if let (Some(with), Some(without), false) = (with, without, may_be_cut) {
         let line = with.max(without) + 1;
         let (expected, got) = if with > without { ("LF", "CR LF") } else { ("CR LF", "LF alone") };

@@ -58,8 +58,8 @@ pub fn backbone(name: &str, hub: &Hub) -> Result<Place> {
     }
     Err(Error::Input(format!(
         "backbone '{name}' is not here: neither {} nor {} is a directory, and it is no repository on the Hub \
-         (owner/name or owner/name@revision). Take MiniLM-L6-H384 (which `./justw setup` fetches), \
-         microsoft/deberta-v3-base, or a directory with config.json, model.safetensors or pytorch_model.bin, and a tokenizer",
+         (owner/name). Take MiniLM-L6-H384 (which `./justw setup` fetches), microsoft/deberta-v3-base, or a directory with \
+         config.json, model.safetensors or pytorch_model.bin, and a tokenizer",
         given.display(),
         backbones.join(name).display()
     )))

@@ -194,7 +194,11 @@ impl Slow {
 
     /// What decides ids besides the model, as one text.
     pub fn effect(&self) -> String {
-        let mut added: Vec<String> = self.added.iter().map(|(token, id)| format!("{id} {token:?}")).collect();
+        let text = |(token, id): &(AddedToken, u32)| {
+            let AddedToken { content, single_word, lstrip, rstrip, .. } = token;
+            format!("{id} {content:?} {single_word} {lstrip} {rstrip}")
+        };
+        let mut added: Vec<String> = self.added.iter().map(text).collect();
         added.sort_unstable();
         let Slow { lower, punctuation, split_special_tokens, .. } = self;
         format!("{added:?} {lower:?} {} {split_special_tokens}", punctuation.is_some())
