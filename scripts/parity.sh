@@ -3,6 +3,7 @@
 # checkpoints, and with real-size two models of the paper's size.
 #
 #   GLUE_DIR        directory with real GLUE (without it the rows are the synthetic ones)
+#   PARITY_PYTHON_5 a Python with transformers 5, to count the directories of the matrix in which it gives other ids
 #   TOKENIZER_DIR   a folder for every checkpoint's tokenizer files (without it only MiniLM's and a small DeBERTa's)
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -11,6 +11,7 @@ from transformers import (
     RobertaTokenizerFast,
 )
 
+import matrix
 from common import FIXTURES, MINILM, Failed, data_flags, rankbench, read_lines, tokenizer_dir
 
 TASKS = ["cola", "sst2", "mrpc", "stsb", "rte", "mnli", "qnli"]
@@ -50,7 +51,7 @@ def ids_of(tokenizer, rows):
 
 def check(out):
     """Compares everything; gives lines for the summary."""
-    lines, behaviours = [], {}
+    lines, behaviours = matrix.check(out), {}
     for name, directory, behaviour, make in references():
         path = out / f"{name}-{behaviour}.jsonl"
         flags = ["--backbone", directory, "--tokenizer", behaviour, "--tasks", ",".join(TASKS), *data_flags()]

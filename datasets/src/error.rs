@@ -1,6 +1,7 @@
 //! Errors of reading data: each says what, where, what was expected, what was found and what to do.
 
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -35,6 +36,16 @@ pub enum Error {
     /// A name that no registry holds.
     #[error("unknown {kind} '{name}'{}; known: {}", nearest_suffix(nearest), known.join(", "))]
     Unknown { kind: &'static str, name: String, nearest: Option<String>, known: Vec<String> },
+}
+
+/// Reads a file with a library that may panic at what stands in it: that is an error which names the file.
+pub(crate) fn guarded<T>(path: &Path, format: &'static str, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let detail = format!("its reader gave up: {}", text.unwrap_or("no reason was given"));
+        let help = "The file is damaged: get it again".into();
+        Err(Error::Corrupt { path: path.to_path_buf(), format, detail, help })
+    })
 }
 
 fn help_suffix(help: &str) -> String {

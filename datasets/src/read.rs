@@ -8,10 +8,13 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::error::guarded;
 use crate::task::Column;
 use crate::{Error, Example, Labels, Result, Task};
 
@@ -48,14 +51,15 @@ struct Layout {
 /// Reads an official TSV file, plain or compressed with gzip or zstd (told apart by content).
 ///
 /// Fields are split at tabs and nowhere else: GLUE's texts hold lone quote marks. A byte order mark, empty lines at the
-/// end and, where every line has one, a carriage return before the line break are not part of the text.
+/// end and a carriage return at the end of a line are not part of the text; a file that ends its lines in both ways is
+/// refused.
 ///
 /// # Errors
 /// [`Error::Io`] and [`Error::Corrupt`] where the bytes cannot be had or a column is missing, [`Error::Row`] where a
 /// line does not fit.
 pub fn tsv(task: &Task, path: &Path) -> Result<Rows> {
     let content = decompressed(path)?;
-    let lines = lines(&content);
+    let lines = lines(&content, path, task.tsv.skip_incomplete)?;
     let (layout, header_lines) = match task.tsv.columns {
         Some(columns) => (Layout::of_tsv(task, &[], columns, path)?, 0),
         None => {
@@ -81,19 +85,25 @@ pub fn tsv(task: &Task, path: &Path) -> Result<Rows> {
     Ok(Rows { examples, sha256: hex::encode(Sha256::digest(&content)) })
 }
 
-/// Reads a parquet file of the Hub's `nyu-mll/glue`.
+/// Reads a parquet file as the Hub's `nyu-mll/glue` has it. Labels are integers of any width, truth values, numbers or
+/// names; names in the file's own metadata decide what an integer means.
 ///
 /// # Errors
 /// [`Error::Io`] and [`Error::Corrupt`] where the file cannot be read or lacks a column, [`Error::Row`] where a row does
 /// not fit or `idx` does not grow: splits depend on the Hub's order.
 pub fn parquet(task: &Task, path: &Path) -> Result<Rows> {
+    guarded(path, "parquet", || parquet_rows(task, path))
+}
+
+fn parquet_rows(task: &Task, path: &Path) -> Result<Rows> {
     let sha256 = hex::encode(Sha256::digest(bytes(path)?));
     let file = File::open(path).map_err(|source| Error::Io { path: path.into(), source })?;
-    let damaged = |error: ParquetError| corrupt(path, "parquet", error.to_string());
+    let damaged = |error: ParquetError| unreadable(path, &error);
     let reader = SerializedFileReader::new(file).map_err(damaged)?;
-    let schema = reader.metadata().file_metadata().schema();
-    let columns: Vec<&str> = schema.get_fields().iter().map(|field| field.name()).collect();
+    let metadata = reader.metadata().file_metadata();
+    let columns: Vec<&str> = metadata.schema().get_fields().iter().map(|field| field.name()).collect();
     let layout = Layout::of_parquet(task, &columns, path)?;
+    let names = stored_names(task, metadata.key_value_metadata(), path)?;
     let index = columns.iter().position(|name| *name == INDEX);
     let (mut examples, mut last) = (Vec::new(), None);
     for row in reader.get_row_iter(None).map_err(damaged)? {
@@ -103,10 +113,58 @@ pub fn parquet(task: &Task, path: &Path) -> Result<Rows> {
             last = Some(growing(&fields[index], last, &place)?);
         }
         let text = layout.text.iter().map(|&at| text(&fields[at], &place)).collect::<Result<Vec<String>>>()?;
-        let label = label(&task.labels, &number(&fields[layout.label]), &place)?;
+        let label = label(&task.labels, &named(&fields[layout.label], names.as_deref()), &place)?;
         examples.push(example(text, label, examples.len()));
     }
     Ok(Rows { examples, sha256 })
+}
+
+fn unreadable(path: &Path, error: &ParquetError) -> Error {
+    let detail = error.to_string();
+    match error {
+        ParquetError::NYI(_) => {
+            let help = "Write the file with another compression or encoding, e.g. snappy".into();
+            Error::Corrupt { path: path.into(), format: "parquet", detail, help }
+        }
+        _ => corrupt(path, "parquet", detail),
+    }
+}
+
+/// The names of the classes that the file's own metadata gives, as the `datasets` library writes them, by id.
+fn stored_names(task: &Task, metadata: Option<&Vec<KeyValue>>, path: &Path) -> Result<Option<Vec<String>>> {
+    let Labels::Classes(ours) = task.labels else { return Ok(None) };
+    let stored = metadata.into_iter().flatten().find(|entry| entry.key == "huggingface");
+    let stored = stored.and_then(|entry| serde_json::from_str::<Value>(entry.value.as_deref()?).ok());
+    let Some(names) = stored.as_ref().and_then(|info| info["info"]["features"][LABEL]["names"].as_array()) else {
+        return Ok(None);
+    };
+    let names: Vec<String> = names.iter().map(|name| name.as_str().unwrap_or_default().to_string()).collect();
+    let is_number = names.iter().enumerate().all(|(id, name)| *name == id.to_string());
+    if is_number {
+        return Ok(None);
+    }
+    match names.iter().find(|name| !ours.contains(&name.as_str())) {
+        None => Ok(Some(names)),
+        Some(stranger) => Err(Error::Corrupt {
+            path: path.into(),
+            format: "parquet",
+            detail: format!("its metadata names the label '{stranger}', expected {}", ours.join(", ")),
+            help: "Check that it is this task's file".into(),
+        }),
+    }
+}
+
+/// A label as a TSV file would hold it; an integer by the name that the file gives it.
+fn named(field: &Field, names: Option<&[String]>) -> String {
+    let text = match field {
+        Field::Str(name) => return name.clone(),
+        Field::Bool(value) => u8::from(*value).to_string(),
+        Field::Float(score) => score.to_string(),
+        Field::Double(score) => score.to_string(),
+        other => other.to_string(),
+    };
+    let name = names.and_then(|names| names.get(text.parse::<usize>().ok()?));
+    name.cloned().unwrap_or(text)
 }
 
 impl Layout {
@@ -182,6 +240,10 @@ fn label_help(names: &[&str], text: &str) -> String {
     if text == "-1" {
         return "-1 hides the label: this is a test set, which cannot be scored".into();
     }
+    if text == "-" {
+        return "- says that the annotators did not agree: GLUE leaves such rows out. Take GLUE's own file, or remove them"
+            .into();
+    }
     match Error::unknown("label", text, names.iter().copied()) {
         Error::Unknown { nearest: Some(nearest), .. } => format!("Did you mean '{nearest}'?"),
         _ => GET_AGAIN.into(),
@@ -195,19 +257,16 @@ fn text(field: &Field, place: &Place) -> Result<String> {
     }
 }
 
-/// A number as a TSV file would hold it.
-fn number(field: &Field) -> String {
-    match field {
-        Field::Float(score) => score.to_string(),
-        Field::Double(score) => score.to_string(),
-        other => other.to_string(),
-    }
-}
-
 fn growing(index: &Field, last: Option<i64>, place: &Place) -> Result<i64> {
     let value = match index {
+        Field::Byte(value) => Some(i64::from(*value)),
+        Field::Short(value) => Some(i64::from(*value)),
         Field::Int(value) => Some(i64::from(*value)),
         Field::Long(value) => Some(*value),
+        Field::UByte(value) => Some(i64::from(*value)),
+        Field::UShort(value) => Some(i64::from(*value)),
+        Field::UInt(value) => Some(i64::from(*value)),
+        Field::ULong(value) => i64::try_from(*value).ok(),
         _ => None,
     };
     value.filter(|value| last.is_none_or(|last| *value > last)).ok_or_else(|| {
@@ -216,15 +275,28 @@ fn growing(index: &Field, last: Option<i64>, place: &Place) -> Result<i64> {
     })
 }
 
-/// The lines without their ends; empty ones at the end of the file are dropped.
-fn lines(content: &[u8]) -> Vec<&[u8]> {
+/// The lines without their ends; empty ones at the end of the file are dropped. Lines may end in LF or in CR LF, and the
+/// last one in nothing. `may_be_cut`: lines that a line break within a text cut short are left out anyway.
+fn lines<'a>(content: &'a [u8], path: &Path, may_be_cut: bool) -> Result<Vec<&'a [u8]>> {
     let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
     let mut lines: Vec<&[u8]> = content.split(|&byte| byte == b'\n').collect();
-    while lines.last().is_some_and(|line| line.is_empty()) {
+    let is_blank = |line: &&[u8]| line.is_empty() || *line == b"\r";
+    let has_last_end = lines.last().is_some_and(|line| line.is_empty());
+    let ended = if has_last_end || lines.len() == 1 { lines.len() } else { lines.len() - 1 };
+    while lines.last().is_some_and(is_blank) {
         lines.pop();
     }
-    let without_return: Option<Vec<&[u8]>> = lines.iter().map(|line| line.strip_suffix(b"\r")).collect();
-    without_return.unwrap_or(lines)
+    let ended = ended.min(lines.len());
+    let has_return = |line: &[u8]| line.ends_with(b"\r");
+    let with = lines.iter().position(|line| has_return(line));
+    let without = lines[..ended].iter().position(|line| !has_return(line));
+    if let (Some(with), Some(without), false) = (with, without, may_be_cut) {
+        let line = with.max(without) + 1;
+        let (expected, got) = if with > without { ("LF", "CR LF") } else { ("CR LF", "LF alone") };
+        let expected = format!("a line that ends in {expected} as the lines before it");
+        return Err(Place { path, line }.error(expected, got.into(), "Write all line ends in one way"));
+    }
+    Ok(lines.into_iter().map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect())
 }
 
 fn decompressed(path: &Path) -> Result<Vec<u8>> {

@@ -10,7 +10,7 @@ use crate::{DevSet, Error, Example, Result, Task};
 
 /// Endings of an official TSV file, in the order they are looked for.
 const TSV_ENDINGS: [&str; 3] = ["tsv", "tsv.zst", "tsv.gz"];
-/// The Hub's parquet files are in one piece for every task.
+/// The Hub's parquet files are in one piece for every task; others' may be in several.
 const PARQUET_ENDING: &str = "00000-of-00001.parquet";
 
 /// The labelled rows of a task and what they were read from.
@@ -81,7 +81,7 @@ impl Set {
 /// Reads the training and development sets of `task` from `dir`.
 ///
 /// Each set is looked for as an official TSV file (`CoLA/train.tsv`, also with `.zst` or `.gz`), then as the Hub's
-/// parquet file (`cola/train-00000-of-00001.parquet`); the first that is there counts. Rows are then held against the
+/// parquet file (`cola/train-00000-of-00001.parquet`, or all pieces of a larger number); the first that is there counts. Rows are then held against the
 /// lock, unless `allow_unlocked`.
 ///
 /// # Errors
@@ -121,7 +121,7 @@ pub fn load_set(task: &'static Task, dir: &Path, set: Set, allow_unlocked: bool)
     let path = dir.join(&name);
     let rows = match layout {
         Layout::Tsv => read::tsv(task, &path)?,
-        Layout::Parquet => read::parquet(task, &path)?,
+        Layout::Parquet => parquet(task, dir, &name)?,
     };
     let checked = lock::check(task, set, layout, &path, &rows);
     let is_locked = checked.is_ok();
@@ -130,6 +130,49 @@ pub fn load_set(task: &'static Task, dir: &Path, set: Set, allow_unlocked: bool)
     }
     let Rows { examples, sha256 } = rows;
     Ok(LoadedSet { rows: examples, file: (name, sha256), is_locked })
+}
+
+/// Reads a set that may lie in several pieces, of which `first` is the first.
+fn parquet(task: &Task, dir: &Path, first: &str) -> Result<Rows> {
+    let pieces = pieces(first);
+    if pieces.len() == 1 {
+        return read::parquet(task, &dir.join(first));
+    }
+    let (mut examples, mut hash) = (Vec::new(), Sha256::new());
+    for piece in pieces {
+        let path = dir.join(&piece);
+        if !path.is_file() {
+            let help = "Every piece of the set must be there".into();
+            return Err(Error::Missing { what: format!("a piece of a set of {}", task.title), path, help });
+        }
+        let rows = read::parquet(task, &path)?;
+        hash.update(format!("{}\n", rows.sha256));
+        let start = examples.len();
+        examples.extend(rows.examples.into_iter().map(|row| Example { row: start + row.row, ..row }));
+    }
+    Ok(Rows { examples, sha256: hex::encode(hash.finalize()) })
+}
+
+/// The names of all pieces of a set, by that of the first.
+fn pieces(first: &str) -> Vec<String> {
+    let stem = first.strip_suffix(".parquet").and_then(|stem| stem.rsplit_once("-00000-of-"));
+    match stem.and_then(|(stem, count)| Some((stem, count, count.parse::<usize>().ok()?))) {
+        Some((stem, digits, count)) => (0..count).map(|at| format!("{stem}-{at:05}-of-{digits}.parquet")).collect(),
+        None => vec![first.to_string()],
+    }
+}
+
+/// The first piece of a set that lies in several below `dir`.
+fn first_piece(task: &Task, dir: &Path, set: Set) -> Option<String> {
+    let whole = set.parquet_path(task);
+    let start = whole.strip_suffix("00001.parquet")?.strip_prefix(task.hub)?.strip_prefix('/')?.to_string();
+    let entries = std::fs::read_dir(dir.join(task.hub)).ok()?.flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_first = |name: &String| {
+        let digits = name.strip_prefix(&start).and_then(|rest| rest.strip_suffix(".parquet"));
+        digits.is_some_and(|digits| digits.len() == 5 && digits.parse::<usize>().is_ok_and(|count| count > 1))
+    };
+    names.filter(is_first).min().map(|name| format!("{}/{name}", task.hub))
 }
 
 fn find(task: &Task, dir: &Path, set: Set) -> Result<(Layout, String)> {
@@ -145,6 +188,7 @@ fn find(task: &Task, dir: &Path, set: Set) -> Result<(Layout, String)> {
     let mut paths = set.paths(task);
     match paths.iter().position(|(_, path)| dir.join(path).is_file()) {
         Some(found) => Ok(paths.swap_remove(found)),
+        None if let Some(first) = first_piece(task, dir, set) => Ok((Layout::Parquet, first)),
         None => {
             let tried: Vec<String> = paths.into_iter().map(|(_, path)| path).collect();
             let help = format!("Tried {}", tried.join(", "));

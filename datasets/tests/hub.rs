@@ -213,6 +213,82 @@ fn another_file_than_the_locked_one_is_refused() {
     assert!(error.contains("--glue DIR"), "{error}");
 }
 
+/// Another program fetched some files alone: what decides ids is fetched, or named where it cannot be.
+#[test]
+fn a_cache_that_may_lack_what_decides_ids_is_not_whole() {
+    let world = World::new();
+    world.server.put(REPOSITORY, "config.json", r#"{"model_type": "roberta"}"#);
+    world.server.put(REPOSITORY, "tokenizer_config.json", r#"{"add_prefix_space": true}"#);
+    let folder = world.cache.path().join("models--some--model");
+    let snapshot = folder.join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(folder.join("refs")).unwrap();
+    std::fs::write(folder.join("refs/main"), COMMIT).unwrap();
+    for (file, content) in
+        [("config.json", r#"{"model_type": "roberta"}"#), ("vocab.json", "{}"), ("merges.txt", ""), (WEIGHTS, "")]
+    {
+        std::fs::write(snapshot.join(file), content).unwrap();
+    }
+    let offline = Settings { is_offline: true, ..world.settings() };
+    let failure = world.failure(offline.clone());
+    for part in ["tokenizer_config.json, special_tokens_map.json, added_tokens.json, tokenizer.json", "HF_HUB_OFFLINE"]
+    {
+        assert!(failure.contains(part), "{failure}");
+    }
+    assert_eq!(world.hub().model(REPOSITORY).unwrap(), snapshot);
+    assert!(snapshot.join("tokenizer_config.json").is_file());
+    assert!(folder.join(".no_exist").join(COMMIT).join("added_tokens.json").is_file());
+    let requests = world.server.request_count();
+    assert_eq!(world.hub().model(REPOSITORY).unwrap(), snapshot);
+    assert_eq!(Hub::new(offline, |_| {}).model(REPOSITORY).unwrap(), snapshot);
+    assert_eq!(world.server.request_count(), requests);
+}
+
+#[test]
+fn sharded_weights_are_fetched_whole() {
+    let world = World::new();
+    let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let index = format!(r#"{{"weight_map": {{"a": "{}", "b": "{}"}}}}"#, shards[0], shards[1]);
+    world.server.put(REPOSITORY, "model.safetensors.index.json", index);
+    shards.iter().for_each(|shard| world.server.put(REPOSITORY, shard, "weights"));
+    let dir = world.hub().model(REPOSITORY).unwrap();
+    assert!(shards.iter().all(|shard| dir.join(shard).is_file()) && !dir.join(WEIGHTS).exists());
+    let requests = world.server.request_count();
+    world.hub().model(REPOSITORY).unwrap();
+    assert_eq!(world.server.request_count(), requests);
+    let outside = r#"{"weight_map": {"a": "../../outside"}}"#;
+    let world = World::new();
+    world.server.put(REPOSITORY, "model.safetensors.index.json", outside);
+    let error = world.hub().model(REPOSITORY).unwrap_err().to_string();
+    assert!(error.contains("../../outside"), "{error}");
+}
+
+#[test]
+fn what_no_attempt_can_mend_is_said_at_once() {
+    let world = World::new();
+    let failure = world.failure(Settings { token: Some("hf_\u{1}x".into()), ..world.settings() });
+    assert!(failure.contains("HF_TOKEN") && failure.contains("no header may carry"), "{failure}");
+    let file = world.cache.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = Hub::new(Settings { cache: file, ..world.settings() }, |_| {}).model(REPOSITORY).unwrap_err();
+    assert!(error.to_string().contains("cannot be written") && error.to_string().contains("HF_HUB_CACHE"), "{error}");
+    assert_eq!(world.server.request_count(), 0);
+    let nowhere = Settings { endpoint: Some("http://no.such.host.invalid".into()), ..world.settings() };
+    let failure = world.failure(nowhere);
+    assert!(failure.contains("HF_HUB_OFFLINE=1") && failure.contains("DNS"), "{failure}");
+}
+
+#[test]
+fn a_revision_does_not_lead_out_of_the_cache() {
+    let world = World::new();
+    for name in ["some/model@../../../x", "some/model@/etc", "some/model@a\\b", "some/model@", "some/..", "a/b/c"] {
+        assert!(!is_repository(name), "{name}");
+        let error = world.hub().model(name).unwrap_err().to_string();
+        assert!(error.contains("it is no owner/name@revision"), "{error}");
+    }
+    assert!(is_repository("some/model@refs/pr/1"));
+}
+
 #[test]
 fn a_repository_is_told_from_a_path() {
     for name in ["microsoft/deberta-v3-base", "a/b@main"] {

@@ -7,7 +7,10 @@ use std::path::Path;
 
 use datasets::source::{Set, load, load_set};
 use datasets::{Error, Example, Task, glue, micro, read};
-use support::{Form, compress, message, rows, sets, write, write_other_parquet, write_parquet};
+use support::{
+    Form, ParquetCodec as ParquetCompression, Written, compress, message, rows, sets, write, write_labels,
+    write_other_parquet, write_parquet,
+};
 use tempfile::tempdir;
 
 const FORMS: [Form; 4] = [Form::Plain, Form::Gzip, Form::Zstd, Form::Parquet];
@@ -64,6 +67,19 @@ fn text_is_taken_as_it_stands() {
     assert_eq!(first("\u{feff}sentence\tlabel\nmark dropped\t1\n"), "mark dropped");
     assert_eq!(first("sentence\tlabel\r\nreturn dropped\t1\r\n"), "return dropped");
     assert_eq!(first("sentence\tlabel\nreturn\rkept\t1\n\n"), "return\rkept");
+    assert_eq!(first("sentence\tlabel\r\nno last end\t1"), "no last end");
+    let cola = |content: &str| {
+        let dir = tempdir().unwrap();
+        read_train(dir.path(), task("cola"), content).unwrap().into_iter().map(|row| row.first).collect::<Vec<_>>()
+    };
+    for content in [
+        "a\t1\t\tone\na\t0\t\ttwo\n",
+        "a\t1\t\tone\r\na\t0\t\ttwo\r\n",
+        "a\t1\t\tone\r\na\t0\t\ttwo",
+        "a\t1\t\tone\na\t0\t\ttwo",
+    ] {
+        assert_eq!(cola(content), ["one", "two"], "{content:?}");
+    }
     let score = "sentence1\tsentence2\tscore\na\tb\t4.57142857142857\nc\td\t3.200000\n";
     let scores = read_train(dir.path(), task("stsb"), score).unwrap();
     assert_eq!([scores[0].label, scores[1].label], [4.571_429, 3.2], "as the Hub has it");
@@ -96,6 +112,8 @@ fn bad_lines_are_named() {
     insta::assert_snapshot!(bad("stsb", b"sentence1\tsentence2\tscore\na\tb\tNaN\n"), @"DIR/STS-B/train.tsv, line 2: expected a score from 0 to 5, got 'NaN'. Download the file again");
     insta::assert_snapshot!(bad("sst2", b"sentence\tlabel\nbad \xff byte\t1\n"), @"DIR/SST-2/train.tsv, line 2: expected UTF-8 text, got byte 0xff at 4. Download the file again");
     insta::assert_snapshot!(bad("sst2", b"sentence\tscore\nfine\t1\n"), @"DIR/SST-2/train.tsv is not readable as TSV: it has no column 'label', only sentence, score. Check that it is this task's file");
+    insta::assert_snapshot!(bad("cola", b"a\t1\t\tone\na\t0\t\ttwo\r\n"), @"DIR/CoLA/train.tsv, line 2: expected a line that ends in LF as the lines before it, got CR LF. Write all line ends in one way");
+    insta::assert_snapshot!(bad("mnli", b"sentence1\tsentence2\tgold_label\na\tb\t-\n"), @"DIR/MNLI/train.tsv, line 2: expected a label (entailment, neutral, contradiction, or 0 to 2), got '-'. - says that the annotators did not agree: GLUE leaves such rows out. Take GLUE's own file, or remove them");
     insta::assert_snapshot!(bad("sst2", b""), @"DIR/SST-2/train.tsv is not readable as TSV: it is empty. Download the file again");
 }
 
@@ -138,6 +156,51 @@ fn parquet_must_be_the_tasks_and_in_order() {
     assert_eq!(labels, [3.2, 0.333], "the decimals of the TSV file");
     write_parquet(&path, task("stsb"), &scores, |row| row as i32);
     assert!(matches!(read::parquet(task("stsb"), &path), Err(Error::Row { line: 3, .. })));
+}
+
+/// As pandas and the `datasets` library write it.
+#[test]
+fn parquet_is_read_as_others_write_it() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("file.parquet");
+    let read = || read::parquet(task("rte"), &path);
+    let labels = || read().unwrap().examples.iter().map(|row| row.label).collect::<Vec<_>>();
+    for compression in ParquetCompression::all() {
+        write_labels(&path, "INT32 label (INTEGER(16,true))", Written::Numbers(&[0, 1, 1]), compression, None);
+        assert_eq!(labels(), [0.0, 1.0, 1.0], "{compression:?}");
+    }
+    let plain = ParquetCompression::none();
+    write_labels(&path, "BOOLEAN label", Written::Truths(&[false, true]), plain, None);
+    assert_eq!(labels(), [0.0, 1.0]);
+    write_labels(&path, "BYTE_ARRAY label (UTF8)", Written::Texts(&["not_entailment", "entailment"]), plain, None);
+    assert_eq!(labels(), [1.0, 0.0]);
+    write_labels(&path, "BYTE_ARRAY label (UTF8)", Written::Texts(&["entailmnet"]), plain, None);
+    insta::assert_snapshot!(message(&read().unwrap_err(), dir.path()), @"DIR/file.parquet, line 1: expected a label (entailment, not_entailment, or 0 to 1), got 'entailmnet'. Did you mean 'entailment'?");
+    let names = |names: &str| {
+        format!(r#"{{"info": {{"features": {{"label": {{"names": {names}, "_type": "ClassLabel"}}}}}}}}"#)
+    };
+    let numbers = Written::Numbers(&[0, 1]);
+    write_labels(&path, "INT64 label", numbers, plain, Some(&names(r#"["entailment", "not_entailment"]"#)));
+    assert_eq!(labels(), [0.0, 1.0]);
+    write_labels(&path, "INT64 label", numbers, plain, Some(&names(r#"["not_entailment", "entailment"]"#)));
+    assert_eq!(labels(), [1.0, 0.0], "the names decide");
+    write_labels(&path, "INT64 label", numbers, plain, Some(&names(r#"["yes", "no"]"#)));
+    insta::assert_snapshot!(message(&read().unwrap_err(), dir.path()), @"DIR/file.parquet is not readable as parquet: its metadata names the label 'yes', expected entailment, not_entailment. Check that it is this task's file");
+}
+
+#[test]
+fn a_set_may_lie_in_several_pieces() {
+    let dir = tempdir().unwrap();
+    let whole = write(dir.path(), task("rte"), Set::Train, Form::Parquet, &rows(task("rte"), 3));
+    let piece = |at: usize| dir.path().join(format!("rte/train-0000{at}-of-00002.parquet"));
+    fs::rename(&whole, piece(0)).unwrap();
+    let lacking = load_set(task("rte"), dir.path(), Set::Train, true).unwrap_err();
+    insta::assert_snapshot!(message(&lacking, dir.path()), @"a piece of a set of RTE not found: DIR/rte/train-00001-of-00002.parquet. Every piece of the set must be there");
+    write_parquet(&piece(1), task("rte"), &rows(task("rte"), 2), |row| row as i32);
+    let (read, (name, _)) = load_set(task("rte"), dir.path(), Set::Train, true).unwrap();
+    assert_eq!(name, "rte/train-00000-of-00002.parquet");
+    assert_eq!(read.iter().map(|row| row.row).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    assert_eq!([&read[3].first, &read[4].first], ["first 0", "first 1"]);
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn a_vocabulary_is_a_bert_tokenizer() {
     let empty_second = tokenizer.encode("the cat", Some(""), 32).unwrap();
     assert_eq!((empty_second.ids, empty_second.type_ids), (vec![2, 4, 5, 3], vec![0; 4]));
     assert_eq!(tokenizer.encode("the cat sat .", None, 4).unwrap().ids, [2, 4, 5, 3]);
-    write(dir.path(), "tokenizer_config.json", r#"{"do_lower_case": false, "pad_token": "[PAD]", "other": 1}"#);
+    write(dir.path(), "tokenizer_config.json", r#"{"do_lower_case": false, "pad_token": "[PAD]", "other": null}"#);
     let cased = Tokenizer::from_dir(dir.path(), Behaviour::default()).unwrap();
     assert_eq!(cased.encode("The cat", None, 32).unwrap().ids, [2, 1, 5, 3]);
 }

@@ -36,6 +36,9 @@ impl Shown {
                     eprintln!("  {said} % of {}", mib(*size));
                 }
             }
+            (Event::Unpinned { file }, _) => {
+                eprintln!("{file}: no published sha256 of it is known here; it is held against the sum the Hub gives");
+            }
             (Event::Retrying { reason, wait }, shown) => {
                 shown.clear();
                 let wait =

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use datasets::hub::{Hub, is_repository};
+use datasets::hub::{Hub, is_plain, is_repository};
 
 use crate::error::{Error, Result};
 
@@ -30,8 +30,9 @@ pub struct Place {
     pub name: String,
 }
 
-/// A backbone by its directory, by the name of one below [`BACKBONES`], or by its repository on the Hub
-/// (`owner/name` or `owner/name@revision`), from which it is fetched.
+/// A backbone by its directory, by the bare name of one below [`BACKBONES`], or by its repository on the Hub
+/// (`owner/name` or `owner/name@revision`), from which it is fetched. A directory below [`BACKBONES`] stands for a
+/// repository only where the file NAME.repository beside it names that repository.
 ///
 /// # Errors
 /// Neither is there; the message says how to get one.
@@ -41,16 +42,18 @@ pub fn backbone(name: &str, hub: &Hub) -> Result<Place> {
     if given.is_dir() {
         return Ok(Place { name: last(name), dir: given });
     }
-    let (repository, revision) = name.split_once('@').map_or((name, None), |(id, revision)| (id, Some(revision)));
-    let short = last(repository);
-    let cached = dir().join(BACKBONES).join(&short);
-    if revision.is_none() && cached.is_dir() {
-        if is_repository(name) {
-            eprintln!("{name}: taken from {}; delete it to have it fetched", cached.display());
-        }
-        return Ok(Place { dir: cached, name: short });
+    let backbones = dir().join(BACKBONES);
+    if is_plain(name) && backbones.join(name).is_dir() {
+        return Ok(Place { dir: backbones.join(name), name: name.to_string() });
     }
     if is_repository(name) {
+        let short = last(name.split('@').next().unwrap_or(name));
+        let origin = std::fs::read_to_string(backbones.join(format!("{short}.repository"))).unwrap_or_default();
+        let cached = backbones.join(&short);
+        if origin.trim() == name && cached.is_dir() {
+            eprintln!("{name}: taken from {}; delete it to have it fetched", cached.display());
+            return Ok(Place { dir: cached, name: short });
+        }
         return Ok(Place { dir: hub.model(name)?, name: short });
     }
     Err(Error::Input(format!(
@@ -58,6 +61,6 @@ pub fn backbone(name: &str, hub: &Hub) -> Result<Place> {
          (owner/name). Take all-MiniLM-L6-v2 (which `./justw setup` fetches), microsoft/deberta-v3-base, or a directory with \
          config.json, model.safetensors or pytorch_model.bin, and a tokenizer",
         given.display(),
-        cached.display()
+        backbones.join(name).display()
     )))
 }

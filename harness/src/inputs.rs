@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use datasets::source::{self, Dataset};
 use datasets::split::{self, Policy};
-use datasets::tokenizer::{Behaviour, Encoded, Tokenizer};
+use datasets::tokenizer::{Behaviour, Embeddings, Encoded, Tokenizer};
 use datasets::{Example, Task, micro};
 use encoders::Encoder;
 use sha2::{Digest, Sha256};
@@ -62,12 +62,19 @@ impl Inputs {
         let tokenizer = Tokenizer::from_dir(dir, behaviour)?;
         if tokenizer.vocab_size() > encoder.vocab_size() {
             return Err(Error::Input(format!(
-                "the tokenizer in {} has {} tokens, but the encoder only {} embeddings: they are not of one model",
-                dir.display(),
-                tokenizer.vocab_size(),
+                "the tokenizer {} has the id {}, but the encoder only {} embeddings: they are not of one model",
+                tokenizer.path().display(),
+                tokenizer.vocab_size() - 1,
                 encoder.vocab_size()
             )));
         }
+        if tokenizer.is_second_best() {
+            eprintln!("{} has no spm.model: its tokenizer.json is read as --tokenizer fast", dir.display());
+        }
+        let segments = encoder.weights().iter().find(|(name, _)| name.ends_with("token_type_embeddings.weight"));
+        let segments = segments.and_then(|(_, table)| usize::try_from(*table.size().first()?).ok());
+        let tokenizer = tokenizer
+            .with_embeddings(Embeddings { tokens: encoder.vocab_size(), segments: segments.unwrap_or(usize::MAX) });
         let mut sums = encoders::checkpoint::checksums(dir)?;
         sums.push(("tokenizer".into(), tokenizer.sha256().to_string()));
         let digest = Sha256::digest(sums.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect::<String>());
@@ -79,6 +86,18 @@ impl Inputs {
         let backbone = BackboneSpec { name, weights_sha256, sha256, tokenizer: tokenizer_behaviour };
         let (on_device, dir, seconds) = (RefCell::default(), dir.clone(), started.elapsed().as_secs_f64().into());
         Ok(Inputs { encoder, on_device, seconds, dir, graphs, tokenizer, device, backbone, files })
+    }
+
+    /// Holds a task and the reading that was asked for by name against the tokenizer.
+    ///
+    /// # Errors
+    /// Pairs for a backbone with one segment; sentencepiece's own reading of a tokenizer that has another.
+    pub fn check(&self, tasks: &[&'static Task], asked: Option<Behaviour>) -> Result<()> {
+        honoured(&self.tokenizer, asked)?;
+        match tasks.iter().any(|task| task.parquet_text.len() == 2) {
+            true => Ok(self.tokenizer.check_pairs()?),
+            false => Ok(()),
+        }
     }
 
     /// The encoder on the device with its weights in a kind.
@@ -118,6 +137,23 @@ fn weights_sum(sums: &[(String, String)]) -> String {
         several => {
             hex::encode(Sha256::digest(several.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect::<String>()))
         }
+    }
+}
+
+/// Whether a tokenizer reads as `--tokenizer` asks.
+///
+/// # Errors
+/// It does not.
+pub fn honoured(tokenizer: &Tokenizer, asked: Option<Behaviour>) -> Result<()> {
+    match asked {
+        Some(asked) if asked == Behaviour::Sentencepiece && tokenizer.behaviour() != asked => {
+            Err(Error::Usage(format!(
+                "--tokenizer sentencepiece asks for DeBERTa's spm.model, but {} is read, in its one way. Add spm.model, or \
+                 leave the flag out",
+                tokenizer.path().display()
+            )))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -199,6 +235,38 @@ impl Data {
         Ok(dataset)
     }
 
+    /// The development sets of a task; its training set is not asked for.
+    ///
+    /// # Errors
+    /// As [`Data::dataset`].
+    pub fn dev(&self, task: &'static Task) -> Result<Vec<(&'static str, Vec<Example>)>> {
+        let Origin::Glue { dir, allow_unlocked } = &self.origin else { return Ok(micro::dataset(task).dev) };
+        let set = |set: &'static datasets::DevSet| {
+            let (rows, _) = source::load_set(task, dir, source::Set::Dev(set), *allow_unlocked)?;
+            match rows.is_empty() {
+                true => {
+                    Err(Error::Input(format!("the {} set of {} in {} is empty", set.name, task.title, dir.display())))
+                }
+                false => Ok((set.name, rows)),
+            }
+        };
+        task.dev_sets.iter().map(set).collect()
+    }
+
+    /// Refuses a split that leaves a set of a run empty.
+    ///
+    /// # Errors
+    /// As [`Data::dataset`]; an empty set.
+    pub fn check_split(&self, spec: &RunSpec) -> Result<()> {
+        let task = datasets::glue::find(&spec.task)?;
+        let dataset = self.dataset(task)?;
+        let is_small = dataset.train.len() < 10 || dataset.dev.iter().any(|(_, rows)| rows.len() < 2);
+        if is_small {
+            no_empty_set(&split::split(&dataset, spec.data.split), task)?;
+        }
+        Ok(())
+    }
+
     /// The rows of a run, split, limited and tokenised.
     ///
     /// # Errors
@@ -215,6 +283,19 @@ impl Data {
         data.seconds.set(started.elapsed().as_secs_f64());
         self.encoded.borrow_mut().push((key, Rc::clone(&data)));
         Ok(data)
+    }
+}
+
+fn no_empty_set(split: &split::Split, task: &Task) -> Result<()> {
+    let train = [("training", &split.train)];
+    let dev = split.dev_sets.iter().flat_map(|set| [("validation", &set.validation), ("test", &set.test)]);
+    match train.into_iter().chain(dev).find(|(_, rows)| rows.is_empty()) {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::Input(format!(
+            "task {}: the split leaves its {name} set empty. It needs more rows: with split = \"sora\" a small task halves \
+             its development set, and a large one gives a fifth of its training set to validation",
+            task.name
+        ))),
     }
 }
 

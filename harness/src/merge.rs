@@ -10,6 +10,9 @@ use tch::Tensor;
 use crate::error::{Error, Result};
 use crate::store::write_atomically;
 
+/// Files of a repository that change nothing of a checkpoint.
+const HARMLESS: [&str; 4] = ["README.md", "LICENSE", ".gitattributes", ".gitignore"];
+
 /// The head's tensors by their name, in the encoder's order: the adapter's, or the checkpoint's own pre-trained ones.
 ///
 /// # Errors
@@ -40,6 +43,7 @@ pub fn head(exported: &Exported, encoder: &dyn Encoder, outputs: i64, adapter: &
 }
 
 /// Writes `config.json`, `model.safetensors` and the tokenizer's files of the backbone to `out`; the weights come last.
+/// Tokenizer files of an earlier save are removed, and other files there are refused.
 /// `from` are the directories of backbone and adapter.
 ///
 /// # Errors
@@ -49,6 +53,7 @@ pub fn write(exported: &Exported, encoder: &dyn Encoder, from: (&Path, &Path), o
     if out.canonicalize().ok().is_some_and(|out| backbone.canonicalize().is_ok_and(|backbone| backbone == out)) {
         return Err(Error::Usage(format!("{} is the backbone itself; give another directory", out.display())));
     }
+    no_strangers(out)?;
     let classifier =
         exported.tensors.iter().filter(|(name, _)| name.starts_with("classifier.") && name.ends_with(".bias"));
     let outputs = classifier.filter_map(|(_, bias)| bias.size().first().copied()).min();
@@ -61,14 +66,37 @@ pub fn write(exported: &Exported, encoder: &dyn Encoder, from: (&Path, &Path), o
     let config: Map<String, Value> = serde_json::from_str(&text).map_err(|e| Error::damaged(&path, e))?;
     let config = format!("{:#}\n", Value::Object(with_head(config, outputs)));
     write_atomically(&out.join("config.json"), config.as_bytes())?;
-    for file in datasets::tokenizer::FILES.into_iter().chain(["tokenizer_config.json", "special_tokens_map.json"]) {
-        let path = backbone.join(file);
-        if path.is_file() {
-            let bytes = std::fs::read(&path).map_err(|e| Error::input(&path, e))?;
-            write_atomically(&out.join(file), &bytes)?;
+    for file in tokenizer_files() {
+        let (from, to) = (backbone.join(file), out.join(file));
+        if from.is_file() {
+            let bytes = std::fs::read(&from).map_err(|e| Error::input(&from, e))?;
+            write_atomically(&to, &bytes)?;
+        } else if to.is_file() {
+            // An earlier save's: it would decide the ids of this one.
+            std::fs::remove_file(&to).map_err(|e| Error::output(&to, e))?;
         }
     }
     write_atomically(&out.join("model.safetensors"), &safetensors_bytes(&merged)?)
+}
+
+fn tokenizer_files() -> impl Iterator<Item = &'static str> {
+    datasets::tokenizer::FILES.into_iter().chain(datasets::tokenizer::OPTION_FILES)
+}
+
+/// Refuses a directory that holds what no earlier merge wrote: it may change what the checkpoint is.
+fn no_strangers(out: &Path) -> Result<()> {
+    let known = |name: &str| tokenizer_files().chain(["config.json", "model.safetensors"]).any(|known| known == name);
+    for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !known(&name) && !HARMLESS.contains(&&*name) && !name.ends_with(".partial") {
+            return Err(Error::Usage(format!(
+                "{} holds {name}, which no merge wrote and which may change the checkpoint; give an empty directory",
+                out.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The configuration of the sequence classifier with so many outputs.

@@ -3,15 +3,17 @@
 //! Downloads are `hf-hub`'s; what it lacks is here: the environment's `HF_TOKEN`, `HF_HUB_CACHE` and `HF_HUB_OFFLINE`,
 //! pinned revisions, checksums, retries with back-off, and an end to a connection that no longer gives anything.
 
+mod env;
 mod pins;
 mod transfer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hf_hub::{Cache, Repo, RepoType};
 
+use self::env::Environment;
 pub use self::transfer::Event;
 use self::transfer::Transfer;
 use crate::source::Set;
@@ -22,6 +24,10 @@ use crate::{Error, Result, Task, lock};
 const GLUE: &str = "nyu-mll/glue";
 /// Files with weights, the better one first.
 const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+/// Which shards hold the weights where they lie in several files.
+const INDEX: &str = "model.safetensors.index.json";
+/// Where Python's client notes files that a revision does not have.
+const NO_EXIST: &str = ".no_exist";
 
 /// How the Hub is reached; [`Settings::from_env`] reads what Python's client reads.
 #[derive(Debug, Clone)]
@@ -30,9 +36,9 @@ pub struct Settings {
     pub endpoint: Option<String>,
     /// Cache in the layout Python shares (`HF_HUB_CACHE`, or `hub` below `HF_HOME`, or `~/.cache/huggingface/hub`).
     pub cache: PathBuf,
-    /// Token (`HF_TOKEN`, or the file `token` below `HF_HOME`).
+    /// Token (`HF_TOKEN`, or the file `HF_TOKEN_PATH`, or `token` below `HF_HOME`).
     pub token: Option<String>,
-    /// Whether only the cache is used (`HF_HUB_OFFLINE`).
+    /// Whether only the cache is used (`HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`).
     pub is_offline: bool,
     /// Attempts at one file.
     pub attempts: u32,
@@ -45,19 +51,12 @@ pub struct Settings {
 impl Settings {
     /// What the environment says.
     pub fn from_env() -> Self {
-        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let home = var("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
-            let cache = var("XDG_CACHE_HOME").map(PathBuf::from);
-            let cache = cache.or_else(|| Some(Path::new(&var("HOME")?).join(".cache")));
-            cache.unwrap_or_else(|| PathBuf::from(".cache")).join("huggingface")
-        });
-        let stored = || Some(std::fs::read_to_string(home.join("token")).ok()?.trim().to_string());
+        let environment = Environment(|name: &str| std::env::var(name).ok());
         Settings {
-            endpoint: var("HF_ENDPOINT").map(|endpoint| endpoint.trim_end_matches('/').to_string()),
-            cache: var("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
-            token: var("HF_TOKEN").or_else(stored).filter(|token| !token.is_empty()),
-            is_offline: var("HF_HUB_OFFLINE")
-                .is_some_and(|on| ["1", "on", "yes", "true"].contains(&on.to_lowercase().as_str())),
+            endpoint: environment.endpoint(),
+            cache: environment.cache(),
+            token: environment.token(),
+            is_offline: environment.is_offline(),
             attempts: 5,
             first_wait: Duration::from_secs(1),
             patience: Duration::from_secs(60),
@@ -97,7 +96,33 @@ impl Place {
             true => self.revision.clone(),
             false => std::fs::read_to_string(folder.join("refs").join(&self.revision)).ok()?.trim().to_string(),
         };
-        Some(folder.join("snapshots").join(commit))
+        is_plain(&commit).then(|| folder.join("snapshots").join(commit))
+    }
+
+    /// Where it is noted that the revision lacks a file.
+    fn absent(&self, dir: &Path, file: &str) -> Option<PathBuf> {
+        let (snapshots, commit) = (dir.parent()?, dir.file_name()?);
+        Some(snapshots.parent()?.join(NO_EXIST).join(commit).join(file))
+    }
+
+    /// Notes which of the files that decide ids the revision lacks, as Python's client does. Without the note the list is
+    /// asked for again.
+    fn remember_absent(&self, dir: &Path, there: &[String]) {
+        for file in tokenizer::FILES.into_iter().chain(tokenizer::OPTION_FILES) {
+            let note = self.absent(dir, file).filter(|_| !there.iter().any(|known| known == file));
+            if let Some(note) = note
+                && note.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok())
+            {
+                let _ = std::fs::File::create(note);
+            }
+        }
+    }
+
+    /// Files that may decide ids and of which the cache does not know whether the revision has them.
+    fn open(&self, dir: &Path) -> Vec<&'static str> {
+        let is_open =
+            |file: &&str| !dir.join(file).is_file() && !self.absent(dir, file).is_some_and(|note| note.exists());
+        tokenizer::deciding_files(dir).into_iter().filter(is_open).collect()
     }
 
     /// Notes the commit of a branch, as Python's client does. Without the note the branch is asked for again.
@@ -106,15 +131,18 @@ impl Place {
     }
 }
 
-/// Whether a backbone's name is one of a repository on the Hub: `owner/name` or `owner/name@revision`.
+/// Whether a backbone's name is one of a repository on the Hub: `owner/name` or `owner/name@revision`. What does not look
+/// like one, or has a revision that would lead out of the cache, is none.
 pub fn is_repository(name: &str) -> bool {
-    let (id, _) = name.split_once('@').unwrap_or((name, ""));
-    let is_plain = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    id.split_once('/').is_some_and(|(owner, name)| is_plain(owner) && is_plain(name))
+    let (id, revision) = name.split_once('@').map_or((name, None), |(id, revision)| (id, Some(revision)));
+    let is_name = |part: &str| is_plain(part) && !part.contains("..") && !part.contains("--");
+    id.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name))
+        && revision.is_none_or(|revision| revision.split('/').all(is_plain))
+}
+
+/// Whether a name is one part of a path and nothing else.
+pub fn is_plain(part: &str) -> bool {
+    !part.is_empty() && !part.starts_with('.') && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c))
 }
 
 impl Hub {
@@ -136,7 +164,19 @@ impl Hub {
         let sums = if place.revision == pins.revision { pins.files } else { BTreeMap::new() };
         let sum = |file: &str| sums.get(file).map(String::as_str);
         let transfer = Transfer { settings: &self.settings, place: &place, notify: self.notify.as_ref() };
-        if let Some(dir) = place.snapshot(&self.settings.cache).filter(|dir| is_whole(dir)) {
+        if !is_repository(&format!("{id}@{}", place.revision)) {
+            let reason = "it is no owner/name@revision".to_string();
+            return Err(transfer.error("a repository".into(), reason, "Correct the name"));
+        }
+        let cached = place.snapshot(&self.settings.cache).filter(|dir| is_whole(dir));
+        let open = cached.as_ref().map_or(Vec::new(), |dir| place.open(dir));
+        if !open.is_empty() && self.settings.is_offline {
+            let reason = "the cache does not say whether the repository has them, they decide token ids, and \
+                          HF_HUB_OFFLINE is set";
+            let help = "Unset it once, so that they are fetched or noted as absent";
+            return Err(transfer.error(open.join(", "), reason.into(), help));
+        }
+        if let Some(dir) = cached.filter(|_| open.is_empty()) {
             for file in sums.keys().filter(|file| dir.join(file).is_file()) {
                 transfer.fetch(file, sum(file))?;
             }
@@ -148,12 +188,19 @@ impl Hub {
                 format!("config.json, {} and a tokenizer ({})", WEIGHTS.join(" or "), tokenizer::FILES.join(", ")),
             )
         })?;
+        if !is_plain(&commit) {
+            let reason = format!("the server calls its commit {commit:?}");
+            return Err(transfer.error("the list of files".into(), reason, "Check HF_ENDPOINT"));
+        }
         let has = |file: &&str| there.iter().any(|known| known == file);
-        let weights = WEIGHTS.iter().copied().find(|file| has(file));
-        let weights = weights.ok_or_else(|| {
+        let weights = WEIGHTS.iter().copied().find(|file| has(file) && !(*file == WEIGHTS[1] && has(&INDEX)));
+        let weights = weights.or(Some(INDEX).filter(has)).ok_or_else(|| {
             transfer.error(WEIGHTS.join(" or "), "the repository has no such file".into(), "Choose another backbone")
         })?;
-        let small = ["config.json", "tokenizer_config.json"].into_iter().chain(tokenizer::FILES).filter(has);
+        if weights == WEIGHTS[1] && !sums.is_empty() && sum(weights).is_none() {
+            (self.notify)(Event::Unpinned { file: format!("{id}/{weights}") });
+        }
+        let small = ["config.json"].into_iter().chain(tokenizer::OPTION_FILES).chain(tokenizer::FILES).filter(has);
         // All files of one commit, also where a branch moves meanwhile. The weights come last, so that a snapshot that has
         // them is whole.
         let at_commit = Place::new(RepoType::Model, id, &commit);
@@ -163,6 +210,12 @@ impl Hub {
             let path = transfer.fetch(file, sum(file))?;
             dir = path.parent().map_or(dir, Path::to_path_buf);
         }
+        if weights == INDEX {
+            for shard in shards(&dir)? {
+                transfer.fetch(&shard, sum(&shard))?;
+            }
+        }
+        place.remember_absent(&dir, &there);
         place.remember(&self.settings.cache, &commit);
         Ok(dir)
     }
@@ -200,9 +253,29 @@ fn wanting(error: Error, all: String) -> Error {
     }
 }
 
+/// Names of the files that the index of sharded weights lists.
+fn shards(dir: &Path) -> Result<Vec<String>> {
+    let path = dir.join(INDEX);
+    let corrupt = |detail: String| Error::Corrupt {
+        path: path.clone(),
+        format: "an index of weights",
+        detail,
+        help: "Delete it, and it is fetched again".into(),
+    };
+    let bytes = std::fs::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    let index: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
+    let map = index["weight_map"].as_object().ok_or_else(|| corrupt("it has no weight_map".into()))?;
+    let names: BTreeSet<&str> = map.values().filter_map(serde_json::Value::as_str).collect();
+    match names.iter().find(|name| !is_plain(name)) {
+        Some(name) => Err(corrupt(format!("{name:?} is no file beside it"))),
+        None => Ok(names.into_iter().map(str::to_string).collect()),
+    }
+}
+
 fn is_whole(dir: &Path) -> bool {
     let has = |file: &str| dir.join(file).is_file();
     let [spm, json, wordpiece, vocabulary, merges] = tokenizer::FILES.map(has);
     let has_tokenizer = spm || json || wordpiece || (vocabulary && merges);
-    has("config.json") && WEIGHTS.into_iter().any(has) && has_tokenizer
+    let has_shards = || has(INDEX) && shards(dir).is_ok_and(|shards| shards.iter().all(|shard| has(shard)));
+    has("config.json") && (WEIGHTS.into_iter().any(has) || has_shards()) && has_tokenizer
 }

@@ -28,6 +28,11 @@ pub enum Event {
     Advanced(u64),
     /// The file is there.
     Finished,
+    /// A pinned repository's file of which no published sum is known.
+    Unpinned {
+        /// Its name, repository first.
+        file: String,
+    },
     /// An attempt failed; the next one comes after a wait.
     Retrying {
         /// What happened.
@@ -52,6 +57,8 @@ pub(super) struct Transfer<'a> {
 enum Failure {
     /// Another attempt may help.
     Passing(String),
+    /// The server's name leads nowhere; another attempt may help.
+    Unreachable(String),
     /// Another process is at the file.
     Locked,
     /// It will not.
@@ -131,9 +138,26 @@ impl Transfer<'_> {
             let reason = "it is not in the cache, and HF_HUB_OFFLINE is set".to_string();
             return Err(self.error(wanted.into(), reason, "Unset it"));
         }
+        if let Some(stranger) =
+            self.settings.token.as_ref().and_then(|token| token.chars().find(|c| !c.is_ascii_graphic()))
+        {
+            let reason =
+                format!("the token (HF_TOKEN, or the file of it) holds {stranger:?}, which no header may carry");
+            return Err(self.error(wanted.into(), reason, "Set HF_TOKEN to the token alone"));
+        }
+        if let Err(error) = self.try_cache() {
+            let reason = format!("the cache {} cannot be written: {error}", self.settings.cache.display());
+            return Err(self.error(
+                wanted.into(),
+                reason,
+                "Make it writable, or set HF_HUB_CACHE to a directory that is",
+            ));
+        }
         let (started, mut made) = (Instant::now(), 0);
         loop {
-            let (reason, wait) = match attempt() {
+            let attempted = attempt();
+            let is_unreachable = matches!(attempted, Err(Failure::Unreachable(_)));
+            let (reason, wait) = match attempted {
                 Ok(done) => return Ok(done),
                 Err(Failure::Final(reason, help)) => return Err(self.error(wanted.into(), reason, help)),
                 Err(Failure::Locked) if started.elapsed() < LONGEST_LOCK => {
@@ -143,8 +167,13 @@ impl Transfer<'_> {
                     let reason = "another process has been fetching it for an hour".to_string();
                     return Err(self.error(wanted.into(), reason, "End that process, and delete its lock file"));
                 }
-                Err(Failure::Passing(reason)) => {
+                Err(Failure::Passing(reason) | Failure::Unreachable(reason)) => {
                     made += 1;
+                    if made >= self.settings.attempts && is_unreachable {
+                        let help = "Without a network set HF_HUB_OFFLINE=1, which takes what is cached; else check the \
+                                    network (proxies are taken from HTTPS_PROXY)";
+                        return Err(self.error(wanted.into(), format!("{reason} ({made} attempts)"), help));
+                    }
                     if made >= self.settings.attempts {
                         let help = "Check the network (proxies are taken from HTTPS_PROXY), or try again later: what was \
                                     fetched is kept";
@@ -156,6 +185,15 @@ impl Transfer<'_> {
             (self.notify)(Event::Retrying { reason, wait });
             std::thread::sleep(wait);
         }
+    }
+
+    /// Writes and deletes a file where downloads go.
+    fn try_cache(&self) -> std::io::Result<()> {
+        let blobs = self.blobs();
+        std::fs::create_dir_all(&blobs)?;
+        let probe = blobs.join(format!(".probe-{}-{:?}", std::process::id(), std::thread::current().id()));
+        File::create(&probe)?;
+        std::fs::remove_file(&probe)
     }
 
     /// Runs a request in a thread of its own and gives up when it says nothing for too long: the library sets no time
@@ -216,12 +254,20 @@ impl Transfer<'_> {
                 ureq::Error::StatusCode(code) => {
                     Failure::Final(format!("the server answers {code}"), "Check HF_ENDPOINT")
                 }
+                ureq::Error::HostNotFound => Failure::Unreachable("the server's name is not known (DNS)".into()),
+                // The standard library gives a failed look-up no kind of its own.
+                ureq::Error::Io(error) if error.to_string().contains("lookup address") => {
+                    Failure::Unreachable(format!("the server's name is not known (DNS): {error}"))
+                }
+                ureq::Error::Io(error) if is_read_only(&error) => read_only(&error),
                 other => Failure::Passing(other.to_string()),
             },
             ApiError::IoError(error) if error.kind() == std::io::ErrorKind::StorageFull => {
                 Failure::Final(error.to_string(), "Make room, or set HF_HUB_CACHE to another disk")
             }
+            ApiError::IoError(error) if is_read_only(&error) => read_only(&error),
             ApiError::IoError(error) => Failure::Passing(error.to_string()),
+            ApiError::TooManyRetries(error) => self.failure(*error),
             other => Failure::Final(format!("the server's answer is not the Hub's: {other}"), "Check HF_ENDPOINT"),
         }
     }
@@ -265,6 +311,16 @@ impl Transfer<'_> {
         );
         Error::Hub { wanted, repository: self.place.id.clone(), revision: self.place.revision.clone(), reason, help }
     }
+}
+
+fn is_read_only(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | NotADirectory)
+}
+
+fn read_only(error: &std::io::Error) -> Failure {
+    let reason = format!("the cache cannot be written: {error}");
+    Failure::Final(reason, "Make it writable, or set HF_HUB_CACHE to a directory that is")
 }
 
 /// What is wrong with a cached file: its sum is not `sha256`, or else not the one its blob is named after (sha256 of a

@@ -1,30 +1,38 @@
 //! Text to ids, from the tokenizer files of a checkpoint.
 
 pub mod charsmap;
-mod config;
+mod class;
 mod fast;
+mod options;
 pub mod sentencepiece;
+mod settings;
+mod slow;
 pub mod spm;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokenizers::Model;
 
-use self::config::Config;
+use self::class::Family;
 use self::sentencepiece::SentencePiece;
+pub use self::settings::OPTION_FILES;
+use self::settings::{Settings, Side};
+use self::slow::{Added, Slow};
 use self::spm::SpmModel;
+use crate::error::guarded;
 use crate::{Error, Example, Result};
 
 const SPM: &str = "spm.model";
 const JSON: &str = "tokenizer.json";
 const WORDPIECE: &str = "vocab.txt";
 const BPE: [&str; 2] = ["vocab.json", "merges.txt"];
-/// Every file that may be a tokenizer's, the first found is the one that counts.
+const CONFIG: &str = "tokenizer_config.json";
+/// Every file that may hold a vocabulary.
 pub const FILES: [&str; 5] = [SPM, JSON, WORDPIECE, BPE[0], BPE[1]];
 const GET_AGAIN: &str = "Download the checkpoint's tokenizer files again";
-/// Special tokens of BERT and DeBERTa.
-const SPECIAL: [&str; 5] = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"];
 
 /// How a sentencepiece model is read; other tokenizers have one way only, which is `fast`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,13 +68,55 @@ impl std::str::FromStr for Behaviour {
 /// A tokenizer of one checkpoint.
 pub struct Tokenizer {
     engine: Engine,
+    /// The file with the vocabulary.
+    path: PathBuf,
     pad_id: u32,
+    vocab_size: usize,
+    side: Side,
+    has_type_ids: bool,
     sha256: String,
+    /// Whether sentencepiece's own reading was asked for and there is no `spm.model`.
+    is_second_best: bool,
+    embeddings: Embeddings,
+}
+
+/// What the backbone has a row for: what a tokenizer gives beyond it is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Embeddings {
+    /// Token ids.
+    pub tokens: usize,
+    /// Segments.
+    pub segments: usize,
 }
 
 enum Engine {
     Fast(Box<tokenizers::Tokenizer>),
-    Sentencepiece { model: SentencePiece, cls: u32, sep: u32, vocab_size: usize },
+    Sentencepiece { slow: Box<Slow>, cls: u32, sep: u32 },
+}
+
+/// What the vocabulary's file gives.
+struct Parts {
+    engine: Engine,
+    pad_id: Option<u32>,
+    vocab_size: usize,
+    side: Option<Side>,
+    /// Whether the file itself asks for padding on the left.
+    pads_left: bool,
+}
+
+impl Parts {
+    fn of(engine: Engine, pad_id: Option<u32>, vocab_size: usize) -> Self {
+        Parts { engine, pad_id, vocab_size, side: None, pads_left: false }
+    }
+
+    /// What decides ids besides the vocabulary, as one text.
+    fn effect(&self) -> String {
+        let of_engine = match &self.engine {
+            Engine::Fast(inner) => fast::effect(inner).unwrap_or_default(),
+            Engine::Sentencepiece { slow, cls, sep } => format!("{} {cls} {sep}", slow.effect()),
+        };
+        format!("{of_engine} {:?}", self.pad_id)
+    }
 }
 
 /// The ids of one row, special tokens included, without padding.
@@ -90,73 +140,111 @@ pub struct Encoded {
 }
 
 impl Tokenizer {
-    /// Reads the first of these that `dir` has: `spm.model` (DeBERTa, read as `behaviour` says), `tokenizer.json`,
-    /// `vocab.txt` (a BERT WordPiece vocabulary, lower case unless `tokenizer_config.json` says otherwise), `vocab.json`
-    /// with `merges.txt` (RoBERTa's byte-level BPE).
+    /// Reads a checkpoint's tokenizer as `AutoTokenizer` of transformers 4.57 does: the class is that of
+    /// `tokenizer_config.json`, else of `config.json`, else of the vocabulary that is there. `tokenizer.json` comes before
+    /// the class's own vocabulary: `vocab.txt` (BERT), `vocab.json` with `merges.txt` (RoBERTa), `spm.model` (DeBERTa). With
+    /// [`Behaviour::Sentencepiece`] a DeBERTa's `spm.model` comes first, and is read as the slow class does.
     ///
     /// # Errors
-    /// [`Error::Missing`] where none is there, [`Error::Corrupt`] where one is damaged.
+    /// [`Error::Missing`] where no vocabulary is there, [`Error::Corrupt`] where a file is damaged or holds an option that
+    /// is not supported.
     pub fn from_dir(dir: &Path, behaviour: Behaviour) -> Result<Self> {
-        let [spm, json, wordpiece, vocabulary, merges] = FILES.map(|file| dir.join(file));
-        if spm.is_file() {
-            return Self::from_spm(&spm, behaviour);
-        }
-        let config = Config::of(dir)?;
-        let (path, (inner, stored_pad), bytes) = if json.is_file() {
-            let bytes = read(&json)?;
-            (&json, fast::from_json(&json, &bytes)?, bytes)
-        } else if wordpiece.is_file() {
-            let bytes = read(&wordpiece)?;
-            (&wordpiece, (fast::from_wordpiece(&wordpiece, &bytes, &config)?, None), bytes)
-        } else if vocabulary.is_file() && merges.is_file() {
-            let (mut bytes, pairs) = (read(&vocabulary)?, read(&merges)?);
-            let inner = fast::from_bpe(&vocabulary, &bytes, &pairs)?;
-            bytes.extend(pairs);
-            (&vocabulary, (inner, None), bytes)
-        } else {
+        let has = |file: &str| dir.join(file).is_file();
+        let Some(fallback) = family_of_files(dir) else {
             return Err(Error::Missing {
                 what: format!("tokenizer ({SPM}, {JSON}, {WORDPIECE}, or {} with {})", BPE[0], BPE[1]),
                 path: dir.to_path_buf(),
                 help: "Point to a checkpoint directory that holds one of these".into(),
             });
         };
-        // What the configuration says changes ids, too.
-        let sum = Sha256::new().chain_update(&bytes).chain_update(config.text()).finalize();
-        let pads = config.pad_token().into_iter().chain(stored_pad);
-        let pad_id = pads
-            .chain(["[PAD]".to_string(), "<pad>".to_string()])
-            .find_map(|token| inner.token_to_id(&token))
-            .ok_or_else(|| corrupt(path, "a tokenizer", "it has no padding token".into()))?;
-        Ok(Tokenizer { engine: Engine::Fast(Box::new(inner)), pad_id, sha256: hex::encode(sum) })
-    }
-
-    fn from_spm(path: &Path, behaviour: Behaviour) -> Result<Self> {
-        let bytes = read(path)?;
-        let broken = |detail: String| corrupt(path, "a sentencepiece model", detail);
-        let model = SpmModel::parse(&bytes).map_err(broken)?;
-        let piece = |token: &str| model.pieces.iter().position(|piece| piece.text == token).map(|id| id as u32);
-        // [MASK] is no piece: transformers adds it after the last one.
-        let added = |token: &str| (token == "[MASK]").then_some(model.pieces.len() as u32);
-        let id = |token: &'static str| {
-            let id = piece(token).or_else(|| added(token));
-            Ok((token, id.ok_or_else(|| broken(format!("the piece {token} is not in it")))?))
+        let settings = Settings::read(dir, fallback)?;
+        let class = settings.class;
+        let own: &[&str] = match class.family {
+            Family::Bert => &[WORDPIECE],
+            Family::Roberta => &BPE,
+            Family::Deberta => &[SPM],
+            Family::Json => &[JSON],
         };
-        let special = SPECIAL.into_iter().map(id).collect::<Result<Vec<_>>>()?;
-        let [(_, pad_id), (_, cls), (_, sep), ..] = special[..] else { unreachable!("five special tokens") };
-        let engine = match behaviour {
-            Behaviour::Fast => Engine::Fast(Box::new(fast::from_spm(path, &model, &special)?)),
-            Behaviour::Sentencepiece => {
-                let vocab_size =
-                    model.pieces.len().max(1 + special.iter().map(|(_, id)| *id as usize).max().unwrap_or(0));
-                Engine::Sentencepiece {
-                    model: SentencePiece::new(model, special).map_err(broken)?,
-                    cls,
-                    sep,
-                    vocab_size,
-                }
+        let has_own = own.iter().all(|file| has(file));
+        let is_slow = class.family == Family::Deberta && behaviour == Behaviour::Sentencepiece;
+        let file = match has(JSON) && !(has_own && (is_slow || settings.is_json_unset)) {
+            true => JSON,
+            false if has_own => own[0],
+            false => {
+                return Err(Error::Missing {
+                    what: format!("tokenizer of the class {} ({JSON} or {})", class.name, own.join(" with ")),
+                    path: dir.to_path_buf(),
+                    help: format!("Add the file, or correct tokenizer_class in {CONFIG}"),
+                });
             }
         };
-        Ok(Tokenizer { engine, pad_id, sha256: hex::encode(Sha256::digest(&bytes)) })
+        let path = dir.join(file);
+        guarded(&path, "a tokenizer", || Self::read(dir, &path, settings, is_slow))
+    }
+
+    fn read(dir: &Path, path: &Path, mut settings: Settings, is_slow: bool) -> Result<Self> {
+        let bytes = read(path)?;
+        let broken = |detail: String| corrupt(path, "a tokenizer", detail);
+        let is_json = path.ends_with(JSON);
+        // What the same file gives where nothing else says anything: its checksum is that of the file alone.
+        let mut bare = Settings::of_class(settings.class);
+        if is_json {
+            let json = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
+            settings.take_json(&json).map_err(broken)?;
+        } else if dir.join(JSON).is_file() {
+            let (other, bytes) = (dir.join(JSON), read(&dir.join(JSON))?);
+            let json = serde_json::from_slice(&bytes).map_err(|e| corrupt(&other, "a tokenizer", e.to_string()))?;
+            settings.take_json(&json).map_err(|detail| corrupt(&other, "a tokenizer", detail))?;
+        }
+        let mut hash = Sha256::new().chain_update(&bytes);
+        let parts = match settings.class.family {
+            _ if is_json => json_parts(path, &bytes, Some(&settings))?,
+            Family::Deberta => spm_parts(path, &bytes, &settings, is_slow)?,
+            _ => {
+                let merges = path.with_file_name(BPE[1]);
+                let merges = if path.ends_with(BPE[0]) { read(&merges)? } else { Vec::new() };
+                hash.update(&merges);
+                bare.do_lower_case = settings.do_lower_case;
+                bare.strip_accents = settings.strip_accents;
+                bare.tokenize_chinese_chars = settings.tokenize_chinese_chars;
+                vocabulary_parts(path, &bytes, &merges, &settings)?
+            }
+        };
+        if parts.pads_left {
+            return Err(broken("it pads rows on the left, and positions would move".into()));
+        }
+        if is_json || settings.class.family != Family::Deberta {
+            hash.update(&settings.text);
+        }
+        if OPTION_FILES.iter().chain([&JSON, &"config.json"]).any(|file| dir.join(file).is_file()) {
+            let bare = match settings.class.family {
+                _ if is_json => json_parts(path, &bytes, None),
+                Family::Deberta => spm_parts(path, &bytes, &bare, is_slow),
+                Family::Roberta => vocabulary_parts(path, &bytes, &read(&path.with_file_name(BPE[1]))?, &bare),
+                _ => vocabulary_parts(path, &bytes, &[], &bare),
+            };
+            let effect = parts.effect();
+            if !bare.is_ok_and(|bare| bare.effect() == effect) {
+                hash.update(effect);
+            }
+        }
+        let side = settings.truncation_side.or(parts.side).unwrap_or(Side::Right);
+        let knows_segments = matches!(settings.class.family, Family::Bert | Family::Deberta);
+        if side == Side::Left || (knows_segments && !settings.has_type_ids) {
+            hash.update(format!("{side:?} {}", settings.has_type_ids));
+        }
+        let pad_id = parts.pad_id.ok_or_else(|| broken("it has no padding token".into()))?;
+        Ok(Tokenizer {
+            engine: parts.engine,
+            path: path.to_path_buf(),
+            pad_id,
+            vocab_size: parts.vocab_size,
+            side,
+            has_type_ids: settings.has_type_ids,
+            is_second_best: is_slow && is_json,
+            embeddings: Embeddings { tokens: usize::MAX, segments: usize::MAX },
+            sha256: hex::encode(hash.finalize()),
+        })
     }
 
     /// Ids of one text or a pair, special tokens included, at most `max_length` of them. A pair that is too long loses
@@ -165,22 +253,29 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Encode`] where `max_length` leaves no room for the special tokens or the tokenizer refuses the text.
     pub fn encode(&self, first: &str, second: Option<&str>, max_length: usize) -> Result<Encoding> {
-        match &self.engine {
-            Engine::Fast(inner) => fast::encode(inner, first, second, max_length),
-            Engine::Sentencepiece { model, cls, sep, .. } => {
-                let second = second.map(|text| model.encode(text));
-                lay_out(model.encode(first), second, [*cls, *sep], max_length)
+        let mut encoding = match &self.engine {
+            Engine::Fast(inner) => {
+                guarded(&self.path, "a tokenizer", || fast::encode(inner, first, second, max_length, self.side))?
             }
+            Engine::Sentencepiece { slow, cls, sep } => {
+                let second = second.map(|text| slow.encode(text));
+                lay_out(slow.encode(first), second, [*cls, *sep], max_length, self.side)?
+            }
+        };
+        if !self.has_type_ids {
+            encoding.type_ids.fill(0);
         }
+        Ok(encoding)
     }
 
     /// [`Tokenizer::encode`] for every row, in their order, on every processor.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// As [`Tokenizer::encode`]; an id or a segment beyond [`Tokenizer::with_embeddings`].
     pub fn encode_all(&self, examples: &[Example], max_length: usize) -> Result<Vec<Encoded>> {
         let encode = |example: &Example| {
             let encoding = self.encode(&example.first, example.second.as_deref(), max_length)?;
+            self.check(&encoding, example.row)?;
             Ok(Encoded { encoding, label: example.label, row: example.row })
         };
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -206,32 +301,205 @@ impl Tokenizer {
         self.pad_id
     }
 
-    /// SHA-256 of the file it was read from (of `vocab.json` followed by `merges.txt`) and of what is heeded of
-    /// `tokenizer_config.json`, in hexadecimal.
+    /// SHA-256 of the file it was read from (of `vocab.json` followed by `merges.txt`) and of what the files beside it
+    /// change, in hexadecimal.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// Number of tokens, added ones included: what the embedding must hold at least.
-    pub fn vocab_size(&self) -> usize {
-        match &self.engine {
-            Engine::Fast(inner) => inner.get_vocab_size(true),
-            Engine::Sentencepiece { vocab_size, .. } => *vocab_size,
+    /// Holds rows against what the backbone has embeddings for.
+    pub fn with_embeddings(self, embeddings: Embeddings) -> Self {
+        Tokenizer { embeddings, ..self }
+    }
+
+    /// Whether a pair of texts can be laid out at all.
+    ///
+    /// # Errors
+    /// Its second segment has no embedding.
+    pub fn check_pairs(&self) -> Result<()> {
+        let pair = self.encode("a", Some("b"), usize::MAX)?;
+        self.check_segments(&pair, "a pair of texts")
+    }
+
+    fn check(&self, encoding: &Encoding, row: usize) -> Result<()> {
+        let Embeddings { tokens, .. } = self.embeddings;
+        if let Some(id) = encoding.ids.iter().find(|id| **id as usize >= tokens) {
+            let token = match &self.engine {
+                Engine::Fast(inner) => inner.id_to_token(*id).map(|token| format!(" ({token:?})")),
+                Engine::Sentencepiece { .. } => None,
+            };
+            let token = token.unwrap_or_default();
+            return Err(Error::Encode {
+                detail: format!(
+                    "row {row} holds the id {id}{token} of {}, which has no embedding: the backbone has {tokens}",
+                    self.path.display()
+                ),
+                help: "Take the tokenizer that the backbone was saved with".into(),
+            });
+        }
+        self.check_segments(encoding, &format!("row {row}"))
+    }
+
+    fn check_segments(&self, encoding: &Encoding, what: &str) -> Result<()> {
+        let Embeddings { segments, .. } = self.embeddings;
+        match encoding.type_ids.iter().max() {
+            Some(&last) if usize::from(last) >= segments => Err(Error::Encode {
+                detail: format!(
+                    "{} gives {what} {} segments, and the backbone has {segments} segment embedding(s)",
+                    self.path.display(),
+                    usize::from(last) + 1
+                ),
+                help: "Take the tokenizer that the backbone was saved with, or a task of single texts".into(),
+            }),
+            _ => Ok(()),
         }
     }
+
+    /// Whether sentencepiece's own reading was asked for and `tokenizer.json` was read, since there is no `spm.model`.
+    pub fn is_second_best(&self) -> bool {
+        self.is_second_best
+    }
+
+    /// The largest id that the files hold, and one: what the embedding must hold at least.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The file with the vocabulary.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Files that decide the ids of the checkpoint in `dir`, whether they are there or not, as far as the others tell.
+pub fn deciding_files(dir: &Path) -> Vec<&'static str> {
+    let config = std::fs::read(dir.join(CONFIG)).ok();
+    let config: serde_json::Value = config.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let mut files = vec![CONFIG];
+    if config.get("added_tokens_decoder").is_none() {
+        files.extend(OPTION_FILES.into_iter().filter(|file| *file != CONFIG));
+    }
+    files.push(JSON);
+    let family = settings::class_of(dir).map(|class| class.family);
+    let has_json = dir.join(JSON).is_file();
+    match family {
+        Some(Family::Deberta) => files.push(SPM),
+        Some(Family::Bert) if !has_json => files.push(WORDPIECE),
+        Some(Family::Roberta) if !has_json => files.extend(BPE),
+        Some(_) => {}
+        None => files.extend(FILES.into_iter().filter(|file| *file != JSON)),
+    }
+    files
+}
+
+/// The family whose vocabulary lies in `dir`; `None` where there is none.
+fn family_of_files(dir: &Path) -> Option<Family> {
+    let has = |file: &str| dir.join(file).is_file();
+    match () {
+        () if has(SPM) => Some(Family::Deberta),
+        () if has(JSON) => {
+            let json = std::fs::read(dir.join(JSON)).unwrap_or_default();
+            let json: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
+            Some(if json["normalizer"]["type"] == "BertNormalizer" { Family::Bert } else { Family::Json })
+        }
+        () if has(WORDPIECE) => Some(Family::Bert),
+        () if BPE.into_iter().all(has) => Some(Family::Roberta),
+        () => None,
+    }
+}
+
+/// `tokenizer.json`, changed as `settings` say.
+fn json_parts(path: &Path, bytes: &[u8], settings: Option<&Settings>) -> Result<Parts> {
+    let (mut inner, stored) = fast::from_json(path, bytes)?;
+    let vocab_size = size(&inner, true);
+    let named = settings.and_then(|settings| settings.content("pad_token"));
+    let pads = named.into_iter().chain(stored.pad.as_deref()).chain(["[PAD]", "<pad>"]);
+    let pad_id = pads.clone().find_map(|token| inner.token_to_id(token));
+    let mut pad_id = pad_id;
+    if let Some(settings) = settings {
+        let help = format!("Correct {CONFIG}, or save the tokenizer again");
+        let disagrees = |detail| Error::Corrupt { path: path.into(), format: "a tokenizer", detail, help };
+        fast::apply(&mut inner, settings).map_err(disagrees)?;
+        let added = named.filter(|pad| settings.added.values().any(|token| token.content == *pad));
+        pad_id = added.and_then(|pad| inner.token_to_id(pad)).or(pad_id);
+    }
+    let engine = Engine::Fast(Box::new(inner));
+    Ok(Parts { side: stored.truncation, pads_left: stored.pads_left, ..Parts::of(engine, pad_id, vocab_size) })
+}
+
+fn size(inner: &tokenizers::Tokenizer, with_added: bool) -> usize {
+    inner.get_vocab(with_added).values().max().map_or(0, |id| *id as usize + 1)
+}
+
+/// `vocab.txt`, or `vocab.json` with `merges`.
+fn vocabulary_parts(path: &Path, bytes: &[u8], merges: &[u8], settings: &Settings) -> Result<Parts> {
+    let inner = match settings.class.family {
+        Family::Roberta => fast::from_bpe(path, bytes, merges, settings)?,
+        _ => fast::from_wordpiece(path, bytes, settings)?,
+    };
+    let vocab_size = size(&inner, false);
+    let is_listed = |pad: &str| settings.added.values().any(|token| token.content == pad);
+    let is_own = |pad: &&str| inner.get_model().token_to_id(pad).is_some() || is_listed(pad);
+    let pad = settings.content("pad_token").filter(is_own).or(["[PAD]", "<pad>"].into_iter().find(is_own));
+    let pad_id = pad.and_then(|pad| inner.token_to_id(pad));
+    Ok(Parts::of(Engine::Fast(Box::new(inner)), pad_id, vocab_size))
+}
+
+/// `spm.model`.
+fn spm_parts(path: &Path, bytes: &[u8], settings: &Settings, is_slow: bool) -> Result<Parts> {
+    let broken = |detail: String| corrupt(path, "a sentencepiece model", detail);
+    let model = SpmModel::parse(bytes).map_err(broken)?;
+    let pieces: HashMap<&str, u32> = model.pieces.iter().map(|piece| piece.text.as_str()).zip(0..).collect();
+    let added = Added::new(settings, &pieces);
+    let listed = |token: &str| settings.added.values().any(|added| added.content == token);
+    // A special token that no file holds would get an id that no embedding has; only [MASK] is no piece.
+    let own = |token: &str| match added.id(token).or_else(|| pieces.get(token).copied()) {
+        Some(id) if pieces.contains_key(token) || listed(token) => Ok(id),
+        _ => Err(broken(format!("the piece {token} is not in it"))),
+    };
+    let named = |attribute: &str| {
+        let content = settings.content(attribute).ok_or_else(|| broken(format!("{attribute} is null")))?;
+        own(content)
+    };
+    let (pad_id, cls, sep) = (named("pad_token")?, named("cls_token")?, named("sep_token")?);
+    named("unk_token")?;
+    let mask = settings.content("mask_token").and_then(|mask| added.id(mask)).map_or(0, |id| id as usize + 1);
+    let vocab_size = model.pieces.len().max(mask);
+    let engine = if is_slow {
+        let pieces: HashMap<String, u32> = pieces.iter().map(|(text, id)| (text.to_string(), *id)).collect();
+        let model = SentencePiece::new(model).map_err(broken)?;
+        let slow = Slow::new(model, settings, &added, &pieces).map_err(broken)?;
+        Engine::Sentencepiece { slow: Box::new(slow), cls, sep }
+    } else {
+        let around = [own("[CLS]")?, own("[SEP]")?];
+        Engine::Fast(Box::new(fast::from_spm(path, &model, around, settings)?))
+    };
+    Ok(Parts::of(engine, Some(pad_id), vocab_size))
 }
 
 /// `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` as the slow tokenizers of transformers do it: token by token the longer
 /// text is cut, the second on a tie; an empty second text still has its separator.
-fn lay_out(mut first: Vec<u32>, second: Option<Vec<u32>>, [cls, sep]: [u32; 2], max_length: usize) -> Result<Encoding> {
+fn lay_out(
+    mut first: Vec<u32>,
+    second: Option<Vec<u32>>,
+    [cls, sep]: [u32; 2],
+    max_length: usize,
+    side: Side,
+) -> Result<Encoding> {
     let room = room(max_length, if second.is_some() { 3 } else { 2 })?;
     let mut second = second;
-    let mut other = second.as_mut();
-    while first.len() + other.as_ref().map_or(0, |ids| ids.len()) > room {
-        match &mut other {
-            Some(ids) if ids.len() >= first.len() => ids.truncate(ids.len() - 1),
-            _ => first.truncate(first.len() - 1),
-        }
+    let (mut kept, mut other) = (first.len(), second.as_ref().map_or(0, Vec::len));
+    while kept + other > room {
+        let from = if other >= kept { &mut other } else { &mut kept };
+        *from -= 1;
+    }
+    let cut = |ids: &mut Vec<u32>, kept: usize| match side {
+        Side::Right => ids.truncate(kept),
+        Side::Left => drop(ids.drain(..ids.len() - kept)),
+    };
+    cut(&mut first, kept);
+    if let Some(second) = &mut second {
+        cut(second, other);
     }
     let mut ids = vec![cls];
     ids.append(&mut first);

@@ -21,7 +21,6 @@ pub struct SentencePiece {
     unknown_score: f32,
     /// Id of each byte's piece, where there is byte fallback.
     bytes: Option<Vec<u32>>,
-    special: Vec<(&'static str, u32)>,
 }
 
 /// The best segmentation that ends at one place.
@@ -33,11 +32,11 @@ struct Best {
 }
 
 impl SentencePiece {
-    /// Prepares the model. `special` are the tokens that are found in a text as they are, with their ids.
+    /// Prepares the model.
     ///
     /// # Errors
     /// A damaged table of the normaliser, a piece that is there twice.
-    pub fn new(model: SpmModel, special: Vec<(&'static str, u32)>) -> Result<Self, String> {
+    pub fn new(model: SpmModel) -> Result<Self, String> {
         let charsmap = Charsmap::parse(&model.charsmap)?;
         let in_text = model.pieces.iter().zip(0u32..).filter(|(piece, _)| piece.kind == PieceKind::Normal);
         let mut keys: Vec<(&str, u32)> = in_text.clone().map(|(piece, id)| (piece.text.as_str(), id)).collect();
@@ -50,27 +49,11 @@ impl SentencePiece {
         let byte_ids = model.pieces.iter().zip(0u32..).filter(|(piece, _)| piece.kind == PieceKind::Byte);
         let bytes = model.byte_fallback.then(|| byte_ids.map(|(_, id)| id).collect());
         let unknown_score = least - UNKNOWN_PENALTY;
-        Ok(SentencePiece { charsmap, trie: DoubleArray::new(trie), unknown_score, bytes, special, model })
+        Ok(SentencePiece { charsmap, trie: DoubleArray::new(trie), unknown_score, bytes, model })
     }
 
-    /// Ids of a text, special tokens of a row not included; those that stand in the text are kept.
-    pub fn encode(&self, text: &str) -> Vec<u32> {
-        let mut ids = Vec::new();
-        let mut rest = text;
-        while let Some((start, token, id)) = self.first_special(rest) {
-            self.encode_plain(&rest[..start], &mut ids);
-            ids.push(id);
-            rest = &rest[start + token.len()..];
-        }
-        self.encode_plain(rest, &mut ids);
-        ids
-    }
-
-    fn first_special(&self, text: &str) -> Option<(usize, &'static str, u32)> {
-        self.special.iter().filter_map(|&(token, id)| Some((text.find(token)?, token, id))).min()
-    }
-
-    fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) {
+    /// Adds the ids of a text.
+    pub fn encode(&self, text: &str, ids: &mut Vec<u32>) {
         let normalized = self.normalize(text);
         let mut was_unknown = false;
         for (piece, id) in self.segment(&normalized) {

@@ -11,7 +11,8 @@ use datasets::{Error, Example, Labels, Task};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use parquet::basic::Compression as ParquetCompression;
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type, Int64Type};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type, Int64Type};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
@@ -221,6 +222,77 @@ pub fn write_parquet(path: &Path, task: &Task, rows: &[Example], index: impl Fn(
         column::<Int32Type>(&mut group, &rows.iter().map(|row| index(row.row)).collect::<Vec<_>>(), &levels);
         group.close().unwrap();
     }
+    writer.close().unwrap();
+}
+
+/// The codecs pandas writes.
+#[derive(Debug, Clone, Copy)]
+pub struct ParquetCodec(ParquetCompression);
+
+impl ParquetCodec {
+    pub fn none() -> Self {
+        ParquetCodec(ParquetCompression::UNCOMPRESSED)
+    }
+
+    pub fn all() -> Vec<Self> {
+        let levels = (Default::default(), Default::default(), Default::default());
+        let codecs = [
+            ParquetCompression::UNCOMPRESSED,
+            ParquetCompression::SNAPPY,
+            ParquetCompression::GZIP(levels.0),
+            ParquetCompression::BROTLI(levels.1),
+            ParquetCompression::ZSTD(levels.2),
+            ParquetCompression::LZ4_RAW,
+        ];
+        codecs.into_iter().map(ParquetCodec).collect()
+    }
+}
+
+/// Labels as a column may hold them.
+#[derive(Debug, Clone, Copy)]
+pub enum Written<'a> {
+    Numbers(&'a [i64]),
+    Truths(&'a [bool]),
+    Texts(&'a [&'a str]),
+}
+
+/// A file of RTE's columns with labels of another type, and the metadata of the `datasets` library.
+pub fn write_labels(path: &Path, column: &str, labels: Written, codec: ParquetCodec, metadata: Option<&str>) {
+    let schema =
+        "message schema { REQUIRED BYTE_ARRAY sentence1 (UTF8); REQUIRED BYTE_ARRAY sentence2 (UTF8); REQUIRED";
+    let schema = Arc::new(parse_message_type(&format!("{schema} {column}; }}")).unwrap());
+    let metadata = metadata.map(|text| vec![KeyValue::new("huggingface".to_string(), text.to_string())]);
+    let properties = WriterProperties::builder().set_compression(codec.0).set_key_value_metadata(metadata).build();
+    let mut writer = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Arc::new(properties)).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let count = match labels {
+        Written::Numbers(labels) => labels.len(),
+        Written::Truths(labels) => labels.len(),
+        Written::Texts(labels) => labels.len(),
+    };
+    for _ in 0..2 {
+        required::<ByteArrayType>(&mut group, &vec![ByteArray::from("text"); count]);
+    }
+    match labels {
+        Written::Numbers(labels) if column.starts_with("INT32") => {
+            required::<Int32Type>(&mut group, &labels.iter().map(|label| *label as i32).collect::<Vec<_>>());
+        }
+        Written::Numbers(labels) => required::<Int64Type>(&mut group, labels),
+        Written::Truths(labels) => required::<BoolType>(&mut group, labels),
+        Written::Texts(labels) => {
+            required::<ByteArrayType>(
+                &mut group,
+                &labels.iter().map(|label| ByteArray::from(*label)).collect::<Vec<_>>(),
+            );
+        }
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+fn required<T: parquet::data_type::DataType>(group: &mut SerializedRowGroupWriter<'_, fs::File>, values: &[T::T]) {
+    let mut writer = group.next_column().unwrap().unwrap();
+    writer.typed::<T>().write_batch(values, None, None).unwrap();
     writer.close().unwrap();
 }
 

@@ -45,9 +45,9 @@ pub struct Import {
     /// The backbone it was trained on: a directory, the name of one below .cache/backbones, or a repository on the Hub.
     #[arg(long)]
     backbone: String,
-    /// How a sentencepiece vocabulary is read.
-    #[arg(long, default_value = "sentencepiece")]
-    tokenizer: Behaviour,
+    /// How a sentencepiece vocabulary is read; sentencepiece where it is left out.
+    #[arg(long)]
+    tokenizer: Option<Behaviour>,
     /// Task whose development sets it is evaluated on.
     #[arg(long)]
     task: String,
@@ -116,8 +116,9 @@ impl Import {
         let hub = download::hub();
         let exported = Exported::read(&self.adapter)?;
         let data = Data::new(self.data.origin(Source::Glue, &[task], &hub)?);
-        let inputs =
-            Inputs::load(&home::backbone(&self.backbone, &hub)?, self.tokenizer, self.device.device()?, false)?;
+        let place = home::backbone(&self.backbone, &hub)?;
+        let inputs = Inputs::load(&place, self.tokenizer.unwrap_or_default(), self.device.device()?, false)?;
+        inputs.check(&[task], self.tokenizer)?;
         let attached = exported.attach(inputs.encoder_in(Kind::Float)?.as_ref())?;
         let outputs = task.labels.outputs() as i64;
         let head = merge::head(&exported, inputs.encoder.as_ref(), outputs, &self.adapter)?;
@@ -125,8 +126,8 @@ impl Import {
         let max_length = self.max_length.unwrap_or(task.max_length).min(inputs.encoder.max_positions());
         let forward = Forward::new(&inputs, task, Precision::Fp32, Padding::Bucket(8), max_length)?;
         let mut rows = Vec::new();
-        for (name, examples) in &data.dataset(task)?.dev {
-            let encoded = inputs.tokenizer.encode_all(examples, max_length)?;
+        for (name, examples) in data.dev(task)? {
+            let encoded = inputs.tokenizer.encode_all(&examples, max_length)?;
             let predicted = forward.predict(&head, attached.as_ref(), &encoded, 1)?;
             for (metric, value) in scores(task, &encoded, &predicted.values)? {
                 println!("{} {name} {metric} {:.2}", task.title, 100.0 * value);

@@ -154,6 +154,7 @@ impl RecipeFlags {
         }
         let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
         let inputs = Inputs::load(&place, behaviour, device, self.graphs == Graphs::On)?;
+        inputs.check(&tasks, self.tokenizer)?;
         eprintln!("backbone {} read in {:.1} s", inputs.backbone.name, started.elapsed().as_secs_f64());
         let facts = Facts {
             backbone: inputs.backbone.clone(),
@@ -162,6 +163,7 @@ impl RecipeFlags {
             dataset: &|task| data.dataset(task),
         };
         let plan = plan::plan(recipe, &overrides, &facts)?;
+        plan.iter().try_for_each(|spec| data.check_split(spec))?;
         let origin = plan::origin(recipe, &overrides)?;
         Ok(Job { plan, inputs, data, origin, stop: on_interrupt()? })
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::shared::DataFlags;
 use crate::error::{Error, Result};
-use crate::inputs::Origin;
+use crate::inputs::{Origin, honoured};
 use crate::recipe::Source;
 use crate::store::write_atomically;
 use crate::{download, home};
@@ -22,9 +22,9 @@ pub struct Tokenize {
     /// Backbone whose tokenizer is taken: a directory, the name of one below .cache/backbones, or a repository on the Hub.
     #[arg(long)]
     backbone: String,
-    /// How a sentencepiece vocabulary is read.
-    #[arg(long, default_value = "sentencepiece")]
-    tokenizer: Behaviour,
+    /// How a sentencepiece vocabulary is read; sentencepiece where it is left out.
+    #[arg(long)]
+    tokenizer: Option<Behaviour>,
     /// Tasks, separated by commas.
     #[arg(long, value_delimiter = ',', required = true)]
     tasks: Vec<String>,
@@ -53,7 +53,12 @@ impl Tokenize {
         let hub = download::hub();
         let tasks = self.tasks.iter().map(|name| Ok(datasets::glue::find(name)?)).collect::<Result<Vec<_>>>()?;
         let origin = self.data.origin(Source::Glue, &tasks, &hub)?;
-        let tokenizer = Tokenizer::from_dir(&home::backbone(&self.backbone, &hub)?.dir, self.tokenizer)?;
+        let dir = home::backbone(&self.backbone, &hub)?.dir;
+        let tokenizer = Tokenizer::from_dir(&dir, self.tokenizer.unwrap_or_default())?;
+        honoured(&tokenizer, self.tokenizer)?;
+        if tokenizer.is_second_best() {
+            eprintln!("{} has no spm.model: its tokenizer.json is read as --tokenizer fast", dir.display());
+        }
         let max_length = self.max_length.unwrap_or(usize::MAX);
         let mut lines = String::new();
         let (mut rows, mut tokens, mut spent) = (0, 0, Duration::ZERO);
@@ -79,19 +84,25 @@ impl Tokenize {
     }
 }
 
-/// The labelled sets of a task; one that is not there is left out and said.
+/// The labelled sets of a task; one that is not there is left out and said, but not all of them.
 fn sets(origin: &Origin, task: &'static Task) -> Result<Vec<(&'static str, Vec<Example>)>> {
     let Origin::Glue { dir, allow_unlocked } = origin else {
         let dataset = datasets::micro::dataset(task);
         return Ok([("train", dataset.train)].into_iter().chain(dataset.dev).collect());
     };
-    let mut found = Vec::new();
+    let (mut found, mut lacking) = (Vec::new(), Vec::new());
     for set in [Set::Train].into_iter().chain(task.dev_sets.iter().map(Set::Dev)) {
         match source::load_set(task, dir, set, *allow_unlocked) {
             Ok(loaded) => found.push((set.name(), loaded.rows)),
-            Err(missing @ datasets::Error::Missing { .. }) => eprintln!("left out: {missing}"),
+            Err(missing @ datasets::Error::Missing { .. }) => lacking.push(missing),
             Err(other) => return Err(other.into()),
         }
     }
+    if found.is_empty()
+        && let Some(missing) = lacking.pop()
+    {
+        return Err(missing.into());
+    }
+    lacking.iter().for_each(|missing| eprintln!("left out: {missing}"));
     Ok(found)
 }

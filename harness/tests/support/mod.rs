@@ -95,7 +95,7 @@ precision = "fp32"
         let mut command = Command::cargo_bin("rankbench").unwrap();
         command.current_dir(self.dir.path()).env("OMP_NUM_THREADS", "1").env("NO_COLOR", "1").env("COLUMNS", "200");
         command.env("HF_HOME", self.path("hf")).env("HF_HUB_OFFLINE", "1");
-        for name in ["GLUE_DIR", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_TOKEN"] {
+        for name in ["GLUE_DIR", "HF_ENDPOINT", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH"] {
             command.env_remove(name);
         }
         command.env("RANKBENCH_HOME", self.dir.path()).args(arguments);
