@@ -39,8 +39,8 @@ fn protocol() -> Protocol {
     }
 }
 
-fn model(encoder: &encoders::registry::Entry, method: &Entry, seed: i64) -> Model {
-    let config = Config::parse(encoder.tiny, Path::new("tiny config")).unwrap();
+fn model(architecture: &encoders::registry::Entry, method: &Entry, seed: i64) -> Model {
+    let config = Config::parse(architecture.tiny, Path::new("tiny config")).unwrap();
     let encoder = encoders::random(&config, 7, Device::Cpu, Kind::Float).unwrap();
     let mut params = Builder::new(Device::Cpu, Kind::Float);
     let protocol = protocol();
@@ -51,7 +51,7 @@ fn model(encoder: &encoders::registry::Entry, method: &Entry, seed: i64) -> Mode
     let head = encoder.head(2, 3).params;
     let group = |decayed| if decayed { GroupKind::Decayed } else { GroupKind::Undecayed };
     let head = head.iter().map(|p| params.add(group(p.decayed), p.name.as_str(), &p.init)).collect();
-    let title = format!("{} on {}", method.name, config.text("model_type").unwrap());
+    let title = format!("{} on {}", method.name, architecture.model_type);
     Model { encoder, step: Step::new(params.finish(), built, &protocol), head, title }
 }
 
