@@ -156,6 +156,57 @@ fn gradients_reach_what_is_declared_and_nothing_else() {
     });
 }
 
+/// Adds up |gradient| by parameter over a few steps: every value that the inputs reach moves the loss.
+#[test]
+fn every_trained_value_receives_a_gradient() {
+    everywhere(|mut model| {
+        let zeros = |group: &methods::params::Group| group.flat.detach().zeros_like();
+        let mut moved: Vec<Tensor> = model.step.params().groups().iter().map(zeros).collect();
+        for _ in 0..4 {
+            let views = model.step.params().views();
+            let logits = model.logits(&views, model.attached(&views).as_ref());
+            let labels = Tensor::from_slice(&[0i64, 1, 0, 1, 1, 0]);
+            let loss = logits.cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
+            let (total, _) = model.step.loss(&loss, &views);
+            total.backward();
+            for (sum, group) in moved.iter_mut().zip(model.step.params().groups()) {
+                let _ = sum.g_add_(&group.flat.grad().abs());
+            }
+            let _norm = model.step.update().unwrap();
+            model.step.advance();
+        }
+        // Embeddings of ids, positions and distances that no row has stand still, and softmax cancels a key's bias.
+        let is_partly = |name: &str| {
+            let is_table = name.contains("_embeddings") || name.contains("embeddings.weight");
+            is_table || name.ends_with("key.bias") || name.ends_with("key_proj.bias")
+        };
+        for (name, kind, range) in model.step.params().places() {
+            let at = model.step.params().groups().iter().position(|group| group.kind == kind).unwrap();
+            let values = moved[at].narrow(0, range.start, range.end - range.start);
+            let least = if is_partly(name) { values.max() } else { values.min() };
+            assert!(least.double_value(&[]) > 0.0, "{}: {name} has a value without gradient", model.title);
+        }
+    });
+}
+
+#[test]
+fn a_parameter_without_gradient_is_an_error_at_the_first_step() {
+    everywhere(|mut model| {
+        let views = model.step.params().views();
+        // The head's last bias is left out of the loss.
+        let mut head: Vec<Tensor> = model.head.iter().map(|slot| views.get(*slot).shallow_clone()).collect();
+        let last = head.len() - 1;
+        head[last] = head[last].detach();
+        let attached = model.attached(&views);
+        let pass = Pass { attach: attached.as_ref(), dropout: None };
+        let states = model.encoder.hidden_states(&inputs(model.encoder.as_ref()), pass);
+        let logits = model.encoder.logits(states.last().unwrap(), &head, None);
+        let message = model.step.apply(&logits.square().sum(Kind::Float), &views).err().unwrap().to_string();
+        let name = model.step.params().name(model.head[last]);
+        assert!(message.contains(name) && message.contains("no gradient at step 0"), "{}: {message}", model.title);
+    });
+}
+
 #[test]
 fn a_branch_is_the_product_with_delta() {
     everywhere(|mut model| {
@@ -271,7 +322,7 @@ fn an_export_reads_back_the_same() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("adapter_model.safetensors"), exported.weights().unwrap()).unwrap();
         std::fs::write(dir.path().join("adapter_config.json"), exported.config("tiny").to_string()).unwrap();
-        let read = Exported::read(dir.path()).unwrap();
+        let read = Exported::read(dir.path(), model.encoder.as_ref()).unwrap();
         let again = model.logits(&views, read.attach(model.encoder.as_ref()).unwrap().as_ref());
         let logits = model.logits(&views, model.attached(&views).as_ref());
         assert!(error(&again, &logits) <= TOLERANCE, "{}", model.title);
