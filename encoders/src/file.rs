@@ -115,6 +115,15 @@ pub fn is_finite(tensor: &Tensor) -> bool {
     [least, most].iter().all(|bound| bound.double_value(&[]).is_finite())
 }
 
+/// What a file is and what to do, where it was to be a JSON object and is something else by its content.
+pub fn foreign(data: &[u8]) -> Option<String> {
+    let is_object = |text: &str| text.trim_start_matches('\u{feff}').trim_start().starts_with('{');
+    if std::str::from_utf8(data).is_ok_and(is_object) {
+        return None;
+    }
+    content::recognise(data).map(|found| format!("{}; {}", found.what, found.help))
+}
+
 /// Refuses tensors that hold far more values than the file has.
 fn fitting(index: BTreeMap<String, Entry>, file: usize) -> std::result::Result<BTreeMap<String, Entry>, String> {
     let bytes = |entry: &Entry| {
