@@ -32,15 +32,17 @@ impl Exported {
     /// A missing or damaged file, a kind of adapter or a field that is not supported; a tensor that is missing, surplus, doubled,
     /// of another shape, or not finite.
     pub fn read(dir: &Path, encoder: &dyn Encoder) -> Result<Self> {
-        let config = read_config(&dir.join(CONFIG))?;
+        let config_path = dir.join(CONFIG);
+        let config = read_config(&config_path)?;
+        let kind = config["peft_type"].as_str().unwrap_or_default();
+        let model_type = encoder.trunk().prefix().trim_end_matches('.');
+        // The configuration first: what it names is not to be guessed from the tensors.
+        let settings = Settings::read(&config, model_type).map_err(|e| damaged(&config_path, e))?;
         let path = weights_file(dir)?;
         let (stored, is_bare) = read_tensors(&path, encoder)?;
-        let kind = config["peft_type"].as_str().unwrap_or_default();
         let read = if matches!(kind, "LORA" | "ADALORA") {
-            let model_type = encoder.trunk().prefix().trim_end_matches('.');
-            let settings = Settings::read(&config, model_type).map_err(|e| damaged(&dir.join(CONFIG), e))?;
             let notes = Vec::new();
-            LowRank { encoder, settings, is_bare, path: &path, config: dir.join(CONFIG), stored, notes }.read()?
+            LowRank { encoder, settings, is_bare, path: &path, config: config_path, stored, notes }.read()?
         } else {
             own(kind, stored, &path)?
         };
@@ -269,20 +271,7 @@ impl LowRank<'_> {
             let detail = format!("rank_pattern names {module}, which is none of the adapted modules");
             return Err(damaged(&self.config, detail));
         }
-        let factors = self.stored.keys().find(|(_, part)| !matches!(part, Part::Base(_) | Part::Plain));
-        if let Some((module, part)) = factors {
-            let known = self.encoder.weights().iter().map(|(name, _)| name.clone());
-            let known = known.chain(self.encoder.head(1, 0).params.into_iter().map(|param| param.name));
-            let is_known = known.into_iter().any(|name| name.strip_suffix(".weight") == Some(module));
-            return Err(if is_known {
-                self.damaged(format!(
-                    "surplus: {module} has lora tensors ({part:?}), but target_modules does not name it, or LoRA at this module is \
-                     not supported"
-                ))
-            } else {
-                Error::OtherBackbone { name: module.clone() }
-            });
-        }
+        self.leave_out()?;
         let Some(first) = targets.first() else {
             let detail = "target_modules names no module of this backbone that can be adapted; give the backbone it was trained on";
             return Err(damaged(&self.config, detail));
@@ -302,6 +291,34 @@ impl LowRank<'_> {
                 return Err(self.damaged(detail));
             }
             self.notes.push(format!("{}: {line}; the others add nothing ({first}, …)", self.path.display()));
+        }
+        Ok(())
+    }
+
+    /// Leaves out, as PEFT does, factors of modules that the configuration does not adapt, and says so.
+    fn leave_out(&mut self) -> Result<()> {
+        let is_factor = |(_, part): &&(String, Part)| !matches!(part, Part::Base(_) | Part::Plain);
+        let surplus: Vec<(String, Part)> = self.stored.keys().filter(is_factor).cloned().collect();
+        let head = self.encoder.head(1, 0).params.into_iter().map(|param| param.name);
+        let known: Vec<String> = self.encoder.weights().iter().map(|(name, _)| name.clone()).chain(head).collect();
+        for key in &surplus {
+            let module = &key.0;
+            if !known.iter().any(|name| name.strip_suffix(".weight") == Some(module)) {
+                return Err(Error::OtherBackbone { name: module.clone() });
+            }
+            if self.in_config(self.settings.is_target(self.peft_name(module), true))? {
+                return Err(
+                    self.damaged(format!("{module} has the tensor {:?} of LoRA, which is not supported there", key.1))
+                );
+            }
+            self.stored.remove(key);
+        }
+        if let Some((module, _)) = surplus.first() {
+            let count = surplus.len();
+            let line = format!(
+                "surplus: {count} tensors of LoRA at modules that the configuration does not adapt ({module}, …)"
+            );
+            self.notes.push(format!("{}: {line}; they are left out, as PEFT leaves them out", self.path.display()));
         }
         Ok(())
     }

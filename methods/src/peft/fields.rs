@@ -88,7 +88,8 @@ pub(crate) fn check(config: &Map<String, Value>, is_adalora: bool) -> Result<(),
         let known = FIELDS.iter().find(|(field, ..)| field == name);
         match known.map(|&(_, lora, adalora)| if is_adalora { adalora } else { lora }) {
             Some(Honoured | Irrelevant) => {}
-            _ if is_off(value) => {}
+            Some(Refused) if is_left_out(name, value) => {}
+            None if is_off(value) => {}
             Some(Refused) => {
                 return Err(format!("{name} is {value}, which is not supported; use an adapter without it"));
             }
@@ -102,7 +103,15 @@ pub(crate) fn check(config: &Map<String, Value>, is_adalora: bool) -> Result<(),
     Ok(())
 }
 
-/// Whether a value switches a field off.
+/// Whether a value is that of a field that is not used. An empty object is one with every default, and so is used.
+fn is_left_out(name: &str, value: &Value) -> bool {
+    let may_be_empty = ["loftq_config", "megatron_config"].contains(&name);
+    matches!(value, Value::Null | Value::Bool(false))
+        || value.as_array().is_some_and(Vec::is_empty)
+        || may_be_empty && is_off(value)
+}
+
+/// Whether a value switches an unknown field off.
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -126,10 +135,11 @@ mod tests {
     fn what_is_not_supported_must_be_switched_off() {
         for &(name, lora, adalora) in FIELDS {
             for (use_, is_adalora) in [(lora, false), (adalora, true)] {
-                for off in ["null", "false", "[]", "{}", "\"\""] {
+                for off in ["null", "false", "[]"] {
                     checked(name, off, is_adalora).unwrap();
                 }
-                for on in ["true", "[1]", r#"{"a": 1}"#, "\"x\"", "3"] {
+                let empty = if ["loftq_config", "megatron_config"].contains(&name) { "true" } else { "{}" };
+                for on in ["true", "[1]", r#"{"a": 1}"#, "\"x\"", "3", empty] {
                     let found = checked(name, on, is_adalora);
                     assert_eq!(found.is_err(), use_ == Refused, "{name} {on}: {found:?}");
                 }

@@ -9,8 +9,8 @@ use super::pattern::Pattern;
 
 type Result<T> = std::result::Result<T, String>;
 
-/// Values of `task_type`.
-const TASKS: [&str; 6] = ["SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"];
+/// Values of `task_type` that PEFT takes for an encoder.
+const TASKS: [&str; 4] = ["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"];
 /// What PEFT adds to `modules_to_save` for a classifier.
 const CLASSIFIERS: [&str; 2] = ["classifier", "score"];
 
@@ -142,8 +142,9 @@ impl Settings {
         } else {
             fields.patterns("rank_pattern", "a rank from 1 on", |rank| rank.as_i64().filter(|rank| *rank > 0))?
         };
-        let alphas =
-            if is_adalora { Vec::new() } else { fields.patterns("alpha_pattern", "a number", Value::as_f64)? };
+        // AdaLoRA looks them up, and goes on without them.
+        let alpha = |alpha: &Value| if is_adalora { Some(0.0) } else { alpha.as_f64() };
+        let alphas = fields.patterns("alpha_pattern", "a number", alpha)?;
         Ok(Settings {
             is_adalora,
             lora_bias: !is_adalora && fields.flag("lora_bias")?,
