@@ -332,6 +332,25 @@ fn an_export_reads_back_the_same() {
 }
 
 #[test]
+fn an_adapter_whose_gates_are_all_pruned_is_still_one_that_peft_loads() {
+    everywhere(|mut model| {
+        model.train(2);
+        let Some(gates) = model.step.params().group(GroupKind::Gates) else { return };
+        tch::no_grad(|| drop(gates.flat.shallow_clone().zero_()));
+        let views = model.step.params().views();
+        let exported = model.exported(&views);
+        let config = exported.config("tiny");
+        assert_eq!(config["target_modules"].as_array().unwrap().len(), 1, "{}: {config}", model.title);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("adapter_model.safetensors"), exported.weights().unwrap()).unwrap();
+        std::fs::write(dir.path().join("adapter_config.json"), config.to_string()).unwrap();
+        let read = Exported::read(dir.path(), model.encoder.as_ref()).unwrap();
+        let logits = model.logits(&views, read.attach(model.encoder.as_ref()).unwrap().as_ref());
+        assert!(error(&logits, &model.logits(&views, &Frozen)) <= ROUNDING, "{}", model.title);
+    });
+}
+
+#[test]
 fn rank_0_is_legal_everywhere() {
     everywhere(|mut model| {
         model.train(3);
