@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    for file in ["shim.cpp", "dropout.cpp", "linear.cpp", "autograd.h", "branch.h", "guarded.h"] {
+    for file in ["shim.cpp", "dropout.cpp", "linear.cpp", "grad.cpp", "autograd.h", "branch.h", "guarded.h"] {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     println!("cargo:rerun-if-env-changed=LIBTORCH");
@@ -24,7 +24,7 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .opt_level(3)
-        .files(["src/shim.cpp", "src/dropout.cpp", "src/linear.cpp"])
+        .files(["src/shim.cpp", "src/dropout.cpp", "src/linear.cpp", "src/grad.cpp"])
         .compile("rankbench_torch_ext");
     build_cuda_library(Path::new(&libtorch));
 }

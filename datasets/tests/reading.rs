@@ -197,8 +197,9 @@ fn a_set_may_lie_in_several_pieces() {
     let lacking = load_set(task("rte"), dir.path(), Set::Train, true).unwrap_err();
     insta::assert_snapshot!(message(&lacking, dir.path()), @"a piece of a set of RTE not found: DIR/rte/train-00001-of-00002.parquet. Every piece of the set must be there");
     write_parquet(&piece(1), task("rte"), &rows(task("rte"), 2), |row| row as i32);
-    let (read, (name, _)) = load_set(task("rte"), dir.path(), Set::Train, true).unwrap();
-    assert_eq!(name, "rte/train-00000-of-00002.parquet");
+    let loaded = load_set(task("rte"), dir.path(), Set::Train, true).unwrap();
+    let read = loaded.rows;
+    assert_eq!(loaded.file.0, "rte/train-00000-of-00002.parquet");
     assert_eq!(read.iter().map(|row| row.row).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
     assert_eq!([&read[3].first, &read[4].first], ["first 0", "first 1"]);
 }

@@ -9,15 +9,16 @@ use crate::config::Config;
 use crate::encoder::{Each, Encoder, Inputs};
 use crate::error::Result;
 use crate::head::{Head, linear};
-use crate::parts::{BERT_SITES, Dims, Norm, Table, Trunk};
+use crate::parts::{BERT_SITES, Defaults, Dims, Norm, Table, Trunk};
 use crate::registry::Entry;
 use crate::site::{Pass, place};
 
 /// Registry line.
 pub static ENTRY: Entry = Entry {
     model_type: "bert",
+    class: "Bert",
     prefix: PREFIX,
-    ignored: &["embeddings.position_ids", "cls.", "classifier."],
+    ignored: &[],
     tiny: r#"{"model_type": "bert", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2,
         "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 64, "max_position_embeddings": 40,
         "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}"#,
@@ -25,6 +26,9 @@ pub static ENTRY: Entry = Entry {
 };
 
 const PREFIX: &str = "bert.";
+/// Those of `BertConfig`.
+const DEFAULTS: Defaults =
+    Defaults { hidden: 768, layer_count: 12, heads: 12, intermediate: 3072, vocab: 30522, eps: 1e-12 };
 
 /// The frozen encoder.
 pub struct Bert {
@@ -44,7 +48,6 @@ impl Bert {
     /// An option that is not supported.
     pub fn new(config: &Config, reader: &Reader) -> Result<Self> {
         let fixed = [
-            ("hidden_act", json!("gelu")),
             ("position_embedding_type", json!("absolute")),
             ("is_decoder", json!(false)),
             ("is_encoder_decoder", json!(false)),
@@ -52,17 +55,20 @@ impl Bert {
             ("pruned_heads", json!({})),
         ];
         config.check(&[Dims::USED, &["classifier_dropout", "type_vocab_size"]].concat(), &fixed)?;
-        let dims = Dims::read(config)?;
+        let dims = Dims::read(config, &DEFAULTS)?;
         let hidden = dims.hidden;
+        let types = config.count_or("type_vocab_size", 2)?;
+        let sizes = [
+            ("max_position_embeddings", dims.positions, "embeddings.position_embeddings.weight", 0),
+            ("type_vocab_size", types, "embeddings.token_type_embeddings.weight", 0),
+        ];
+        dims.hold(config, reader, &sizes)?;
         Ok(Bert {
-            classifier_dropout: config.number_or_none("classifier_dropout")?.unwrap_or(dims.dropout),
+            classifier_dropout: config.rate_or_none("classifier_dropout")?.unwrap_or(dims.dropout),
             pooler: reader.take_linear_of_head("pooler.dense", hidden),
             word: Table::read(reader, "embeddings.word_embeddings", [dims.vocab, hidden]),
             position: Table::read(reader, "embeddings.position_embeddings", [dims.positions, hidden]),
-            token_type: {
-                let types = config.count("type_vocab_size")?;
-                Table::read(reader, "embeddings.token_type_embeddings", [types, hidden])
-            },
+            token_type: Table::read(reader, "embeddings.token_type_embeddings", [types, hidden]),
             norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
             trunk: Trunk::read(reader, dims, PREFIX, &BERT_SITES),
         })

@@ -1,91 +1,124 @@
-//! Weights of a checkpoint directory: `model.safetensors`, memory-mapped, or else `pytorch_model.bin`; every tensor is
-//! asked for by name and shape.
+//! Weights of a checkpoint directory: `model.safetensors` or its shards, or else `pytorch_model.bin` or its shards; every
+//! tensor is asked for by name and shape.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use memmap2::{Mmap, UncheckedAdvice};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::pickle;
+use crate::file::{Entry, TensorFile};
 
-const SAFETENSORS: &str = "model.safetensors";
-const PICKLED: &str = "pytorch_model.bin";
+/// Files with all weights and indices of their shards, the first that is there counts, as in transformers.
+const WEIGHTS: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// Endings of weights in formats that are not read.
+const OTHERS: [&str; 6] = [".h5", ".msgpack", ".gguf", ".onnx", ".ckpt", ".ot"];
 const HELP: &str = "download the checkpoint again (a backbone is a directory with config.json, model.safetensors or \
                     pytorch_model.bin, and a tokenizer)";
-/// Bytes copied from the map before its pages are given back.
-const CHUNK: usize = 16 << 20;
+const HELP_OTHER: &str = "weights are read from model.safetensors or pytorch_model.bin, whole or in shards with their index; \
+                          transformers writes them with save_pretrained(directory)";
 
 /// The opened weights.
 pub struct Checkpoint {
     path: PathBuf,
-    map: Mmap,
-    index: BTreeMap<String, Entry>,
-}
-
-/// A stored tensor.
-pub(crate) struct Entry {
-    pub kind: Kind,
-    pub shape: Vec<i64>,
-    /// First byte in the file.
-    pub start: usize,
-    /// Bytes.
-    pub length: usize,
+    files: Vec<TensorFile>,
+    /// The file of each tensor.
+    places: BTreeMap<String, usize>,
 }
 
 impl Checkpoint {
-    /// Maps `model.safetensors` of `dir`, or else `pytorch_model.bin`.
+    /// Maps the weights of `dir`, whole or in shards.
     ///
     /// # Errors
-    /// Neither is there; it is truncated, damaged or of another format.
+    /// There are none; a file is missing, truncated, damaged or of another format than its name says.
     pub fn open(dir: &Path) -> Result<Self> {
-        let path = weights_file(dir);
-        let unreadable = |reason: String| Error::Unreadable { path: path.clone(), reason, help: HELP };
-        let file = File::open(&path).map_err(|e| unreadable(e.to_string()))?;
-        // SAFETY: the file is only read; a backbone is not expected to change while it is loaded.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| unreadable(e.to_string()))?;
-        let index = if path.ends_with(PICKLED) { pickle::index(&map) } else { safetensors_index(&map) };
-        Ok(Checkpoint { index: index.map_err(unreadable)?, path: path.clone(), map })
+        let (path, shards) = weights(dir)?;
+        let mut places = BTreeMap::new();
+        let mut files = Vec::new();
+        for shard in &shards {
+            let file = TensorFile::open(shard)?;
+            places.extend(file.names().map(|name| (name.to_string(), files.len())));
+            files.push(file);
+        }
+        Ok(Checkpoint { path, files, places })
     }
 
     /// A reader whose names may carry `prefix` (e.g. `bert.`) or not: base models are saved without it.
     pub fn reader<'a>(&'a self, prefix: &'a str, device: Device, kind: Kind) -> Reader<'a> {
-        let is_prefixed = self.index.keys().any(|name| name.starts_with(prefix));
+        let is_prefixed = self.places.keys().any(|name| name.starts_with(prefix));
         Reader::new(Source::File(Stored { checkpoint: self, prefix, is_prefixed }), device, kind)
+    }
+
+    fn entry(&self, name: &str) -> Option<(&TensorFile, &Entry)> {
+        let file = self.files.get(*self.places.get(name)?)?;
+        Some((file, file.index().get(name)?))
     }
 }
 
-fn safetensors_index(map: &Mmap) -> std::result::Result<BTreeMap<String, Entry>, String> {
-    let tensors = SafeTensors::deserialize(map).map_err(|e| format!("it is truncated or no safetensors file ({e})"))?;
-    let entry = |(name, view): (String, TensorView)| {
-        let kind = match view.dtype() {
-            Dtype::F64 => Kind::Double,
-            Dtype::F32 => Kind::Float,
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            Dtype::I64 => Kind::Int64,
-            Dtype::I32 => Kind::Int,
-            Dtype::BOOL => Kind::Bool,
-            Dtype::U8 => Kind::Uint8,
-            other => return Err(format!("{name} has the unknown type {other:?}")),
-        };
-        let shape = view.shape().iter().map(|&n| n as i64).collect();
-        let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
-        Ok((name, Entry { kind, shape, start, length: view.data().len() }))
+/// The file with the weights, or the index of their shards; and the files with the tensors.
+fn weights(dir: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
+    let unreadable = |path: &Path, reason: String, help| Error::Unreadable { path: path.to_path_buf(), reason, help };
+    let Some(name) = WEIGHTS.into_iter().find(|name| dir.join(name).exists()) else {
+        return Err(match another(dir) {
+            Some(what) => unreadable(dir, what, HELP_OTHER),
+            None => unreadable(&dir.join(WEIGHTS[0]), "No such file or directory".into(), HELP),
+        });
     };
-    tensors.tensors().into_iter().map(entry).collect()
+    let path = dir.join(name);
+    if !name.ends_with(".json") {
+        return Ok((path.clone(), vec![path]));
+    }
+    let text = std::fs::read(&path).map_err(|e| unreadable(&path, e.to_string(), HELP))?;
+    let index: Value =
+        serde_json::from_slice(&text).map_err(|e| unreadable(&path, format!("it is no index of shards: {e}"), HELP))?;
+    let map = index["weight_map"].as_object().filter(|map| !map.is_empty());
+    let map = map.ok_or_else(|| unreadable(&path, "it has no weight_map with tensors and their files".into(), HELP))?;
+    let mut shards = BTreeSet::new();
+    for (tensor, shard) in map {
+        let shard = shard.as_str().filter(|shard| is_plain(shard)).ok_or_else(|| {
+            unreadable(
+                &path,
+                format!("weight_map gives {tensor} to {shard}, expected the name of a file beside it"),
+                HELP,
+            )
+        })?;
+        shards.insert(dir.join(shard));
+    }
+    match shards.iter().find(|shard| !shard.exists()) {
+        Some(missing) => {
+            let reason = format!("No such file or directory; {name} names it as one of {} shards", shards.len());
+            Err(unreadable(missing, reason, "download the missing shard"))
+        }
+        None => Ok((path, shards.into_iter().collect())),
+    }
 }
 
-/// The file with the weights: `pytorch_model.bin` only where there is nothing better.
-fn weights_file(dir: &Path) -> PathBuf {
-    let [safetensors, pickled] = [SAFETENSORS, PICKLED].map(|name| dir.join(name));
-    if !safetensors.exists() && pickled.exists() { pickled } else { safetensors }
+/// One name, without folders.
+fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+}
+
+/// What lies in a directory in place of weights that are read.
+fn another(dir: &Path) -> Option<String> {
+    let names = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    let is_shard = |name: &&String| {
+        name.contains("-of-") && ["model-", "pytorch_model-"].iter().any(|start| name.starts_with(start))
+    };
+    if let Some(shard) = names.iter().find(is_shard) {
+        return Some(format!(
+            "it has shards of the weights ({shard}), but not their index (model.safetensors.index.json)"
+        ));
+    }
+    let other = names.iter().find(|name| OTHERS.iter().any(|ending| name.ends_with(ending)))?;
+    Some(format!("its weights are in a format that is not read ({other})"))
 }
 
 /// Hands out tensors and remembers what was missing, surplus or of another shape, so that all of it is reported at once.
@@ -134,6 +167,23 @@ impl<'a> Reader<'a> {
         let mut taken = self.taken.borrow_mut();
         taken.push((name.to_string(), tensor.shallow_clone()));
         (taken.len() - 1, tensor)
+    }
+
+    /// Shape of the backbone's tensor `name` (without prefix) in the file; `None` where it is not there or nothing is read.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[i64]> {
+        let Source::File(stored) = &self.source else { return None };
+        let (_, entry) = stored.checkpoint.entry(&stored.name_of(name)?)?;
+        Some(&entry.shape)
+    }
+
+    /// Names of the file without prefix and values of all its tensors; `None` where nothing is read.
+    pub(crate) fn contents(&self) -> Option<(Vec<&str>, f64)> {
+        let Source::File(stored) = &self.source else { return None };
+        let bare = |name: &'a String| name.strip_prefix(stored.prefix).unwrap_or(name);
+        let names = stored.checkpoint.places.keys().map(bare).collect();
+        let entries = stored.checkpoint.files.iter().flat_map(|file| file.index().values());
+        let values = entries.map(|entry| entry.shape.iter().map(|&n| n as f64).product::<f64>()).sum();
+        Some((names, values))
     }
 
     /// Device and kind of the tensors.
@@ -193,7 +243,7 @@ impl<'a> Reader<'a> {
         let Source::File(stored) = &self.source else { return Ok(()) };
         let mut problems = self.problems.into_inner();
         let used = self.used.into_inner();
-        let surplus = stored.checkpoint.index.keys().filter(|name| {
+        let surplus = stored.checkpoint.places.keys().filter(|name| {
             let bare = name.strip_prefix(stored.prefix).unwrap_or(name);
             !used.contains(*name) && !ignored.iter().any(|start| bare.starts_with(start))
         });
@@ -225,62 +275,36 @@ impl Stored<'_> {
         let prefixes = if self.is_prefixed { [self.prefix, ""] } else { ["", ""] };
         let old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
         let names = prefixes.into_iter().flat_map(|prefix| [name, old.as_str()].map(|name| format!("{prefix}{name}")));
-        names.into_iter().find(|name| self.checkpoint.index.contains_key(name))
+        names.into_iter().find(|name| self.checkpoint.places.contains_key(name))
     }
 
     fn tensor(&self, name: &str, shape: &[i64], device: Device, kind: Kind) -> std::result::Result<Tensor, String> {
-        let Some(entry) = self.checkpoint.index.get(name) else { return Err(format!("unreadable: {name}")) };
+        let (file, entry) = self.checkpoint.entry(name).ok_or_else(|| format!("unreadable: {name}"))?;
         if entry.shape != shape {
             return Err(format!("wrong shape: {name} is {:?}, expected {shape:?}", entry.shape));
         }
-        if !matches!(entry.kind, Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16) {
-            return Err(format!("wrong type: {name} is {:?}, expected floating point", entry.kind));
-        }
-        let tensor = copied(&self.checkpoint.map, entry);
-        let tensor = tensor.and_then(|t| t.f_to_device(device)).and_then(|t| t.f_to_kind(kind));
-        let tensor = tensor.map_err(|e| format!("unreadable: {name} ({e})"))?;
-        let (least, most) = tensor.aminmax(None, false);
-        let is_finite = [least, most].iter().all(|bound| bound.double_value(&[]).is_finite());
-        if is_finite { Ok(tensor) } else { Err(format!("not finite: {name} holds NaN or infinity")) }
+        file.values(name, entry, device, kind)
     }
-}
-
-/// Copies a tensor out of the map chunk by chunk and gives the map's pages back as it goes, so that a checkpoint is in
-/// memory once, not twice.
-fn copied(map: &Mmap, entry: &Entry) -> std::result::Result<Tensor, tch::TchError> {
-    let tensor = Tensor::f_empty(&entry.shape, (entry.kind, Device::Cpu))?;
-    let data = &map[entry.start..entry.start + entry.length];
-    for (index, chunk) in data.chunks(CHUNK).enumerate() {
-        // SAFETY: the new tensor is contiguous and, as its index entry was checked, has as many bytes as `data`.
-        unsafe {
-            let target = tensor.data_ptr().cast::<u8>().add(index * CHUNK);
-            std::ptr::copy_nonoverlapping(chunk.as_ptr(), target, chunk.len());
-        }
-        let start = entry.start + index * CHUNK;
-        // SAFETY: the map is read-only and backed by the file, so a page that is given back is read again when needed.
-        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, chunk.len()) };
-    }
-    Ok(tensor)
 }
 
 /// sha256 of the files of a checkpoint directory that determine what an encoder computes: (name, sha256) of
-/// `config.json` and the file with the weights.
+/// `config.json` and the file with the weights, or the index of their shards and each of these.
 ///
 /// # Errors
 /// A file that cannot be read.
 pub fn checksums(dir: &Path) -> Result<Vec<(String, String)>> {
     let sum =
-        |name: &str| {
-            let path = dir.join(name);
+        |path: PathBuf| {
             let mut hash = Sha256::new();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             File::open(&path)
                 .and_then(|mut file| std::io::copy(&mut file, &mut hash))
                 .map_err(|e| Error::Unreadable { path, reason: e.to_string(), help: HELP })?;
-            Ok((name.to_string(), hex::encode(hash.finalize())))
+            Ok((name, hex::encode(hash.finalize())))
         };
-    let weights = weights_file(dir);
-    let weights = weights.file_name().map_or(SAFETENSORS.into(), |name| name.to_string_lossy());
-    ["config.json", &weights].into_iter().map(sum).collect()
+    let (first, shards) = weights(dir)?;
+    let shards = shards.into_iter().filter(|shard| *shard != first);
+    [dir.join("config.json"), first.clone()].into_iter().chain(shards).map(sum).collect()
 }
 
 #[cfg(test)]

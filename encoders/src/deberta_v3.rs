@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::encoder::{Each, Encoder, Inputs};
 use crate::error::Result;
 use crate::head::{Head, linear};
-use crate::parts::{Dims, Norm, SiteNames, Table, Trunk};
+use crate::parts::{Defaults, Dims, Norm, SiteNames, Table, Trunk};
 use crate::registry::Entry;
 use crate::site::Pass;
 use crate::site::place::{self, InLayer};
@@ -26,15 +26,9 @@ use crate::site::place::{self, InLayer};
 /// Registry line.
 pub static ENTRY: Entry = Entry {
     model_type: "deberta-v2",
+    class: "DebertaV2",
     prefix: PREFIX,
-    ignored: &[
-        "embeddings.position_ids",
-        "embeddings.position_embeddings.",
-        "lm_predictions.",
-        "mask_predictions.",
-        "cls.",
-        "classifier.",
-    ],
+    ignored: &["embeddings.position_embeddings."],
     tiny: r#"{"model_type": "deberta-v2", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2,
         "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 64, "max_position_embeddings": 40,
         "type_vocab_size": 0, "layer_norm_eps": 1e-7, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
@@ -44,6 +38,9 @@ pub static ENTRY: Entry = Entry {
 };
 
 const PREFIX: &str = "deberta.";
+/// Those of `DebertaV2Config`.
+const DEFAULTS: Defaults =
+    Defaults { hidden: 1536, layer_count: 24, heads: 24, intermediate: 6144, vocab: 128100, eps: 1e-7 };
 const SITES: SiteNames = [
     "attention.self.query_proj",
     "attention.self.key_proj",
@@ -89,7 +86,13 @@ impl Buckets {
     fn read(config: &Config, dims: &Dims) -> Result<Self> {
         let given = config.integer_or_none("max_relative_positions")?.filter(|&given| given >= 1);
         let max_position = given.unwrap_or(dims.positions);
-        Ok(Buckets { span: config.count("position_buckets")?, max_position })
+        let span = config.count("position_buckets")?;
+        // The logarithmic buckets lie between half the span and the longest distance.
+        if span < 2 || max_position - 1 <= span / 2 {
+            let expected = format!("at least 2 and at most about twice the longest distance {max_position}");
+            return Err(config.wrong("position_buckets", expected, &json!(span)));
+        }
+        Ok(Buckets { span, max_position })
     }
 
     /// Buckets of the distances `-reach ..= reach`, `[2 reach + 1]`: exact up to half the span, then logarithmic. The
@@ -122,16 +125,18 @@ impl DebertaV3 {
     /// # Errors
     /// An option that is not supported.
     pub fn new(config: &Config, reader: &Reader) -> Result<Self> {
-        check(config)?;
-        let dims = Dims::read(config)?;
+        let dims = Dims::read(config, &DEFAULTS)?;
+        check(config, &dims)?;
         let buckets = Buckets::read(config, &dims)?;
+        let rows = buckets.span.saturating_mul(2);
+        dims.hold(config, reader, &[("twice position_buckets", rows, "encoder.rel_embeddings.weight", 0)])?;
         Ok(DebertaV3 {
-            pooler_dropout: config.number_or_none("pooler_dropout")?.unwrap_or(0.0),
-            classifier_dropout: config.number_or_none("cls_dropout")?.unwrap_or(dims.dropout),
+            pooler_dropout: config.rate_or_none("pooler_dropout")?.unwrap_or(0.0),
+            classifier_dropout: config.rate_or_none("cls_dropout")?.unwrap_or(dims.dropout),
             pooler: reader.take_linear_of_head("pooler.dense", dims.hidden),
             word: Table::read(reader, "embeddings.word_embeddings", [dims.vocab, dims.hidden]),
             norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
-            relative: Table::read(reader, "encoder.rel_embeddings", [2 * buckets.span, dims.hidden]),
+            relative: Table::read(reader, "encoder.rel_embeddings", [rows, dims.hidden]),
             relative_norm: Norm::read(reader, "encoder.LayerNorm", &dims),
             trunk: Trunk::read(reader, dims, PREFIX, &SITES),
             buckets,
@@ -164,16 +169,23 @@ impl DebertaV3 {
     }
 }
 
-fn check(config: &Config) -> Result<()> {
+fn check(config: &Config, dims: &Dims) -> Result<()> {
+    config.check_activation("pooler_hidden_act")?;
     let fixed = [
-        ("hidden_act", json!("gelu")),
         ("relative_attention", json!(true)),
         ("position_biased_input", json!(false)),
         ("norm_rel_ebd", json!("layer_norm")),
         ("share_att_key", json!(true)),
         ("type_vocab_size", json!(0)),
         ("conv_kernel_size", json!(0)),
-        ("pooler_hidden_act", json!("gelu")),
+        ("pooler_hidden_size", json!(dims.hidden)),
+        ("embedding_size", json!(dims.hidden)),
+        ("attention_head_size", json!(dims.hidden / dims.heads)),
+        ("conv_act", json!("tanh")),
+        ("conv_groups", json!(1)),
+        ("z_steps", json!(0)),
+        ("is_decoder", json!(false)),
+        ("add_cross_attention", json!(false)),
         ("is_encoder_decoder", json!(false)),
         ("pruned_heads", json!({})),
     ];
@@ -182,7 +194,7 @@ fn check(config: &Config) -> Result<()> {
         "legacy",
         "max_relative_positions",
         "pooler_dropout",
-        "pooler_hidden_size",
+        "pooler_hidden_act",
         "pos_att_type",
         "position_buckets",
     ];

@@ -12,9 +12,41 @@ use torch_ext::norm::drop_add_norm;
 use crate::checkpoint::Reader;
 use crate::config::Config;
 use crate::encoder::{Each, Inputs};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::site::place::{self, InLayer};
 use crate::site::{Pass, Site, SiteKind};
+
+/// Values that a configuration may claim for each one of the checkpoint.
+const CLAIM: f64 = 4.0;
+/// Values that a configuration of a small checkpoint may claim.
+const CLAIM_OF_SMALL: f64 = 1e6;
+/// Layers that a configuration may claim beyond those of the checkpoint.
+const CLAIMED_LAYERS: i64 = 64;
+
+/// What transformers takes where an option is absent.
+pub(crate) struct Defaults {
+    pub hidden: i64,
+    pub layer_count: i64,
+    pub heads: i64,
+    pub intermediate: i64,
+    pub vocab: i64,
+    pub eps: f64,
+}
+
+/// Tensors of heads and buffers that a checkpoint may hold beside the encoder's, by the start of their name without prefix.
+pub(crate) const OF_OTHERS: &[&str] = &[
+    "cls.",
+    "classifier.",
+    "embeddings.position_ids",
+    "embeddings.token_type_ids",
+    "lm_head.",
+    "lm_predictions.",
+    "mask_predictions.",
+    "predictions.",
+    "qa_outputs.",
+    "score.",
+    "seq_relationship.",
+];
 
 /// Sizes and rates that every architecture has.
 pub(crate) struct Dims {
@@ -34,6 +66,7 @@ impl Dims {
     /// Options [`Dims::read`] reads.
     pub const USED: &[&str] = &[
         "attention_probs_dropout_prob",
+        "hidden_act",
         "hidden_dropout_prob",
         "hidden_size",
         "intermediate_size",
@@ -44,17 +77,18 @@ impl Dims {
         "vocab_size",
     ];
 
-    pub fn read(config: &Config) -> Result<Self> {
+    pub fn read(config: &Config, defaults: &Defaults) -> Result<Self> {
+        config.check_activation("hidden_act")?;
         let dims = Dims {
-            hidden: config.count("hidden_size")?,
-            layer_count: config.count("num_hidden_layers")?,
-            heads: config.count("num_attention_heads")?,
-            intermediate: config.count("intermediate_size")?,
-            vocab: config.count("vocab_size")?,
-            positions: config.count("max_position_embeddings")?,
-            eps: config.number("layer_norm_eps")?,
-            dropout: config.number("hidden_dropout_prob")?,
-            attention_dropout: config.number("attention_probs_dropout_prob")?,
+            hidden: config.count_or("hidden_size", defaults.hidden)?,
+            layer_count: config.count_or("num_hidden_layers", defaults.layer_count)?,
+            heads: config.count_or("num_attention_heads", defaults.heads)?,
+            intermediate: config.count_or("intermediate_size", defaults.intermediate)?,
+            vocab: config.count_or("vocab_size", defaults.vocab)?,
+            positions: config.count_or("max_position_embeddings", 512)?,
+            eps: config.number_or("layer_norm_eps", defaults.eps)?,
+            dropout: config.rate_or("hidden_dropout_prob", 0.1)?,
+            attention_dropout: config.rate_or("attention_probs_dropout_prob", 0.1)?,
             initializer_range: config.number_or_none("initializer_range")?.unwrap_or(0.02),
         };
         if dims.hidden % dims.heads != 0 {
@@ -62,6 +96,40 @@ impl Dims {
             return Err(config.wrong("num_attention_heads", expected, &json!(dims.heads)));
         }
         Ok(dims)
+    }
+
+    /// Refuses sizes that ask for far more than the checkpoint holds, before anything is made of them: the shapes of its tensors
+    /// decide. What is merely of another shape is reported with all the rest ([`Reader::finish`]). `others` are further options
+    /// with their value, a tensor, and which of its dimensions it is.
+    ///
+    /// # Errors
+    /// The first option that is not what the tensors say.
+    pub fn hold(&self, config: &Config, reader: &Reader, others: &[(&'static str, i64, &str, usize)]) -> Result<()> {
+        let Some((names, values)) = reader.contents() else { return Ok(()) };
+        let layer = |name: &&str| name.strip_prefix("encoder.layer.")?.split('.').next()?.parse::<i64>().ok();
+        let layers = names.iter().filter_map(layer).max().map_or(0, |last| last.saturating_add(1));
+        let size = |n: i64| n as f64;
+        let a_layer = size(self.hidden) * (4.0 * size(self.hidden) + 2.0 * size(self.intermediate));
+        let others_claimed = others.iter().map(|(_, n, ..)| size(*n) * size(self.hidden)).sum::<f64>();
+        let claimed = size(self.vocab) * size(self.hidden) + size(self.layer_count) * a_layer + others_claimed;
+        if claimed <= CLAIM * values + CLAIM_OF_SMALL && self.layer_count <= layers.saturating_add(CLAIMED_LAYERS) {
+            return Ok(());
+        }
+        let word = "embeddings.word_embeddings.weight";
+        let sizes = [
+            ("vocab_size", self.vocab, word, 0),
+            ("hidden_size", self.hidden, word, 1),
+            ("intermediate_size", self.intermediate, "encoder.layer.0.intermediate.dense.weight", 0),
+        ];
+        let wrong = |option, value, found| Err(Error::Size { path: config.path().to_path_buf(), option, value, found });
+        for (option, value, tensor, dimension) in sizes.into_iter().chain(others.iter().copied()) {
+            match reader.shape(tensor) {
+                Some(shape) if shape.get(dimension) == Some(&value) => {}
+                Some(shape) => return wrong(option, value, format!("{tensor} is {shape:?}")),
+                None => return wrong(option, value, format!("the checkpoint has no {tensor}")),
+            }
+        }
+        wrong("num_hidden_layers", self.layer_count, format!("the checkpoint has {layers} layers"))
     }
 
     fn width(&self, kind: SiteKind) -> (i64, i64) {
@@ -239,6 +307,7 @@ impl Layer {
 /// The layers of an encoder with their sites, and every tensor of the backbone.
 pub struct Trunk {
     pub(crate) dims: Dims,
+    prefix: String,
     sites: Vec<Site>,
     layers: Vec<Layer>,
     weights: Vec<(String, Tensor)>,
@@ -259,7 +328,12 @@ impl Trunk {
         let sites = (0..count).flat_map(of_layer).collect();
         let layers = (0..count).map(|index| Layer::read(reader, &dims, names, index)).collect();
         let weights = reader.taken().into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect();
-        Trunk { dims, sites, layers, weights }
+        Trunk { dims, prefix: prefix.into(), sites, layers, weights }
+    }
+
+    /// Start of the names of its modules in a model with a head, e.g. `bert.`.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// Every site, layer by layer.

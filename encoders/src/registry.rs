@@ -7,16 +7,19 @@ use tch::{Device, Kind};
 use crate::checkpoint::{Checkpoint, Reader};
 use crate::config::Config;
 use crate::encoder::Encoder;
-use crate::error::Result;
+use crate::error::{Result, caught};
+use crate::parts::OF_OTHERS;
 use crate::{bert, deberta_v3, roberta};
 
 /// One architecture.
 pub struct Entry {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
+    /// What the names of its classes start with, in `architectures`.
+    pub(crate) class: &'static str,
     /// What tensor names may start with; a base model is saved without it.
     pub(crate) prefix: &'static str,
-    /// Starts of names, without prefix, of tensors that a checkpoint may hold and the encoder has no use for.
+    /// Starts of names, without prefix, of further tensors that a checkpoint may hold and the encoder has no use for.
     pub(crate) ignored: &'static [&'static str],
     /// `config.json` of a tiny model for the conformance tests.
     pub tiny: &'static str,
@@ -27,7 +30,8 @@ pub struct Entry {
 /// The registered architectures.
 pub static ENCODERS: &[&Entry] = &[&bert::ENTRY, &roberta::ENTRY, &deberta_v3::ENTRY];
 
-/// Reads the checkpoint directory `dir` (Hugging Face layout: `config.json`, `model.safetensors`) onto `device`, its
+/// Reads the checkpoint directory `dir` (Hugging Face layout: `config.json`, `model.safetensors` or
+/// `pytorch_model.bin`, whole or in shards) onto `device`, its
 /// weights as `kind`.
 ///
 /// # Errors
@@ -36,10 +40,12 @@ pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<Box<dyn Encoder>> 
     let config = Config::read(&dir.join("config.json"))?;
     let entry = entry(&config)?;
     let checkpoint = Checkpoint::open(dir)?;
-    let reader = checkpoint.reader(entry.prefix, device, kind);
-    let encoder = (entry.build)(&config, &reader)?;
-    reader.finish(entry.ignored)?;
-    Ok(encoder)
+    caught(config.path(), || {
+        let reader = checkpoint.reader(entry.prefix, device, kind);
+        let encoder = (entry.build)(&config, &reader)?;
+        reader.finish(&[OF_OTHERS, entry.ignored].concat())?;
+        Ok(encoder)
+    })
 }
 
 /// An encoder with random weights, the same for the same seed: for tests and for timing where the real weights are not
@@ -52,7 +58,8 @@ pub fn random(config: &Config, seed: i64, device: Device, kind: Kind) -> Result<
 }
 
 fn entry(config: &Config) -> Result<&'static Entry> {
-    let model_type = config.text("model_type")?;
+    let known: Vec<_> = ENCODERS.iter().map(|entry| (entry.model_type, entry.class)).collect();
+    let model_type = config.model_type(&known)?;
     ENCODERS.iter().copied().find(|entry| entry.model_type == model_type).ok_or_else(|| {
         let known = ENCODERS.iter().map(|entry| entry.model_type).collect::<Vec<_>>().join(", ");
         config.wrong("model_type", format!("one of the architectures built here ({known})"), &model_type.into())

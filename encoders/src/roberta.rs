@@ -9,15 +9,16 @@ use crate::config::Config;
 use crate::encoder::{Each, Encoder, Inputs};
 use crate::error::Result;
 use crate::head::{Head, linear};
-use crate::parts::{BERT_SITES, Dims, Norm, Table, Trunk};
+use crate::parts::{BERT_SITES, Defaults, Dims, Norm, Table, Trunk};
 use crate::registry::Entry;
 use crate::site::{Pass, place};
 
 /// Registry line.
 pub static ENTRY: Entry = Entry {
     model_type: "roberta",
+    class: "Roberta",
     prefix: PREFIX,
-    ignored: &["embeddings.position_ids", "pooler.", "lm_head.", "classifier."],
+    ignored: &["pooler."],
     tiny: r#"{"model_type": "roberta", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2,
         "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 64, "max_position_embeddings": 42,
         "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5, "hidden_dropout_prob": 0.1,
@@ -26,6 +27,9 @@ pub static ENTRY: Entry = Entry {
 };
 
 const PREFIX: &str = "roberta.";
+/// Those of `RobertaConfig`.
+const DEFAULTS: Defaults =
+    Defaults { hidden: 768, layer_count: 12, heads: 12, intermediate: 3072, vocab: 50265, eps: 1e-12 };
 
 /// The frozen encoder.
 pub struct Roberta {
@@ -45,31 +49,45 @@ impl Roberta {
     /// An option that is not supported.
     pub fn new(config: &Config, reader: &Reader) -> Result<Self> {
         let fixed = [
-            ("hidden_act", json!("gelu")),
             ("position_embedding_type", json!("absolute")),
-            ("type_vocab_size", json!(1)),
             ("is_decoder", json!(false)),
             ("is_encoder_decoder", json!(false)),
             ("add_cross_attention", json!(false)),
             ("pruned_heads", json!({})),
         ];
-        config.check(&[Dims::USED, &["classifier_dropout"]].concat(), &fixed)?;
-        config.require("type_vocab_size")?;
-        let dims = Dims::read(config)?;
-        let pad_id = config.count("pad_token_id")?;
+        config.check(&[Dims::USED, &["classifier_dropout", "type_vocab_size"]].concat(), &fixed)?;
+        let dims = Dims::read(config, &DEFAULTS)?;
+        let types = config.count_or("type_vocab_size", 2)?;
+        let pad_id = config.integer_or("pad_token_id", 1)?;
+        if !(0..dims.vocab).contains(&pad_id) {
+            return Err(config.wrong("pad_token_id", format!("an id below vocab_size {}", dims.vocab), &json!(pad_id)));
+        }
+        let sizes = [
+            ("max_position_embeddings", dims.positions, "embeddings.position_embeddings.weight", 0),
+            ("type_vocab_size", types, "embeddings.token_type_embeddings.weight", 0),
+        ];
+        dims.hold(config, reader, &sizes)?;
         if dims.positions <= pad_id + 1 {
             let expected = format!("more than pad_token_id + 1 = {}", pad_id + 1);
             return Err(config.wrong("max_position_embeddings", expected, &json!(dims.positions)));
         }
         Ok(Roberta {
-            classifier_dropout: config.number_or_none("classifier_dropout")?.unwrap_or(dims.dropout),
+            classifier_dropout: config.rate_or_none("classifier_dropout")?.unwrap_or(dims.dropout),
             pad_id,
             word: Table::read(reader, "embeddings.word_embeddings", [dims.vocab, dims.hidden]),
             position: Table::read(reader, "embeddings.position_embeddings", [dims.positions, dims.hidden]),
-            token_type: Table::read(reader, "embeddings.token_type_embeddings", [1, dims.hidden]),
+            token_type: Table::read(reader, "embeddings.token_type_embeddings", [types, dims.hidden]),
             norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
             trunk: Trunk::read(reader, dims, PREFIX, &BERT_SITES),
         })
+    }
+}
+
+impl Roberta {
+    /// Its tokenizer knows one segment, the first.
+    fn first_type(&self, pass: Pass) -> Tensor {
+        let types = self.token_type.0.of(pass);
+        if types.size()[0] == 1 { types.shallow_clone() } else { types.narrow(0, 0, 1) }
     }
 }
 
@@ -86,8 +104,7 @@ impl Encoder for Roberta {
     fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor {
         let is_token = inputs.ids.ne(self.pad_id).to_kind(Kind::Int64);
         let positions = is_token.cumsum(1, Kind::Int64) * &is_token + self.pad_id;
-        let sum =
-            self.word.lookup(&inputs.ids, pass) + self.token_type.0.of(pass) + self.position.lookup(&positions, pass);
+        let sum = self.word.lookup(&inputs.ids, pass) + self.first_type(pass) + self.position.lookup(&positions, pass);
         self.trunk.drop_embeddings(&self.norm.forward(&sum, pass), pass)
     }
 

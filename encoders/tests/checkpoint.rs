@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use encoders::Encoder;
+use encoders::{Encoder, TensorFile};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
+
+#[path = "support/pickled.rs"]
+mod handmade;
 
 /// `pytorch_model.bin` as torch 2.11's `torch.save` wrote it of an ordered dictionary with `_metadata`, and its values.
 fn pickled() -> PathBuf {
@@ -76,6 +79,208 @@ proptest! {
             bytes[place % length] = byte;
         }
         let _ = load(with_weights(&bytes).path());
+    }
+}
+
+const BERT: &str = r#"{"model_type": "bert", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 64, "max_position_embeddings": 40, "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}"#;
+
+fn drawn(config: &str) -> Vec<(String, Tensor)> {
+    let config = encoders::Config::parse(config, Path::new("config.json")).unwrap();
+    let encoder = encoders::random(&config, 1, Device::Cpu, Kind::Float).unwrap();
+    encoder.weights().iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect()
+}
+
+fn safetensors(tensors: &[(String, Tensor)]) -> Vec<u8> {
+    let bytes = |tensor: &Tensor| -> Vec<u8> {
+        Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap().iter().flat_map(|value| value.to_le_bytes()).collect()
+    };
+    let stored: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.size(), bytes(tensor))).collect();
+    let views = stored.iter().map(|(name, size, bytes)| {
+        let shape = size.iter().map(|&n| n as usize).collect();
+        (name.as_str(), safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, bytes).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+/// A directory with a configuration and files.
+fn directory(config: &str, files: &[(&str, Vec<u8>)]) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("config.json"), config).unwrap();
+    for (name, bytes) in files {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    dir
+}
+
+fn same(encoder: &dyn Encoder, tensors: &[(String, Tensor)]) {
+    for ((name, got), (_, want)) in encoder.weights().iter().zip(tensors) {
+        assert_eq!(got, want, "{name}");
+    }
+}
+
+#[test]
+fn strides_and_a_nested_state_are_honoured() {
+    let tensors = drawn(BERT);
+    for (is_transposed, nested) in
+        [(false, None), (true, None), (true, Some("state_dict")), (false, Some("model_state_dict"))]
+    {
+        let stored: Vec<_> =
+            tensors.iter().map(|(name, tensor)| handmade::stored(name, tensor, is_transposed)).collect();
+        let dir = directory(BERT, &[("pytorch_model.bin", handmade::bytes(&stored, nested))]);
+        same(load(dir.path()).unwrap().as_ref(), &tensors);
+    }
+    // A tensor that is one value, told again: what torch's expand saves.
+    let value =
+        handmade::Stored { name: "x".into(), values: vec![2.0], shape: vec![3, 2], strides: vec![0, 0], offset: 0 };
+    let dir = directory(BERT, &[("x.bin", handmade::bytes(&[value], None))]);
+    let read = TensorFile::open(&dir.path().join("x.bin")).unwrap().read("x").unwrap();
+    assert_eq!(read, Tensor::ones([3, 2], (Kind::Float, Device::Cpu)) * 2.0);
+}
+
+#[test]
+fn a_tensor_without_end_on_one_value_is_an_error() {
+    let shape = vec![1 << 20, 1 << 20];
+    let value = handmade::Stored { name: "x".into(), values: vec![2.0], shape, strides: vec![0, 0], offset: 0 };
+    let message = message(directory(BERT, &[("pytorch_model.bin", handmade::bytes(&[value], None))]).path());
+    assert!(message.contains("far more values"), "{message}");
+}
+
+#[test]
+fn shards_are_one_checkpoint() {
+    let tensors = drawn(BERT);
+    let (first, second) = tensors.split_at(9);
+    let index = |of: &dyn Fn(usize) -> String| {
+        let map = tensors.iter().enumerate().map(|(i, (name, _))| format!("{name:?}: {:?}", of(i))).collect::<Vec<_>>();
+        format!(r#"{{"metadata": {{"total_size": 1}}, "weight_map": {{{}}}}}"#, map.join(", ")).into_bytes()
+    };
+    let name = |ending: &'static str, start: &'static str| {
+        move |i: usize| format!("{start}-0000{}-of-00002.{ending}", if i < 9 { 1 } else { 2 })
+    };
+    let safe = name("safetensors", "model");
+    let files = [
+        ("model.safetensors.index.json", index(&safe)),
+        ("model-00001-of-00002.safetensors", safetensors(first)),
+        ("model-00002-of-00002.safetensors", safetensors(second)),
+    ];
+    let dir = directory(BERT, &files);
+    same(load(dir.path()).unwrap().as_ref(), &tensors);
+    let sums = encoders::checkpoint::checksums(dir.path()).unwrap();
+    assert_eq!(sums.len(), 4, "configuration, index and two shards: {sums:?}");
+    std::fs::remove_file(dir.path().join("model-00002-of-00002.safetensors")).unwrap();
+    let text = message(dir.path());
+    assert!(text.contains("model-00002-of-00002.safetensors") && text.contains("missing shard"), "{text}");
+    std::fs::remove_file(dir.path().join("model.safetensors.index.json")).unwrap();
+    let text = message(dir.path());
+    assert!(text.contains("not their index"), "{text}");
+
+    let pickled = name("bin", "pytorch_model");
+    let part = |tensors: &[(String, Tensor)]| {
+        let stored: Vec<_> = tensors.iter().map(|(name, tensor)| handmade::stored(name, tensor, true)).collect();
+        handmade::bytes(&stored, None)
+    };
+    let files = [
+        ("pytorch_model.bin.index.json", index(&pickled)),
+        ("pytorch_model-00001-of-00002.bin", part(first)),
+        ("pytorch_model-00002-of-00002.bin", part(second)),
+    ];
+    same(load(directory(BERT, &files).path()).unwrap().as_ref(), &tensors);
+
+    let outside = index(&|_| "../model.safetensors".into());
+    let text = message(directory(BERT, &[("model.safetensors.index.json", outside)]).path());
+    assert!(text.contains("expected the name of a file beside it"), "{text}");
+}
+
+#[test]
+fn a_file_says_what_it_is_by_its_content() {
+    let tensors = drawn(BERT);
+    let stored: Vec<_> = tensors.iter().map(|(name, tensor)| handmade::stored(name, tensor, false)).collect();
+    let module = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.\x80\x02cmodels.bert\nBertModel\n)\x81}b.\x80\x02].";
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 440\n".to_vec();
+    for (name, bytes, part) in [
+        ("model.safetensors", pointer.clone(), "git lfs pull"),
+        ("model.safetensors", b"<!DOCTYPE html><html>Sign in</html>".to_vec(), "web page"),
+        ("model.safetensors", Vec::new(), "empty"),
+        ("model.safetensors", handmade::bytes(&stored, None), "torch.save"),
+        ("model.safetensors", b"GGUF\x03\x00\x00\x00".to_vec(), "GGUF"),
+        ("pytorch_model.bin", safetensors(&tensors), "safetensors"),
+        ("pytorch_model.bin", pointer, "git lfs pull"),
+        ("pytorch_model.bin", module.to_vec(), "models.bert.BertModel"),
+        ("tf_model.h5", b"\x89HDF\r\n\x1a\n".to_vec(), "tf_model.h5"),
+    ] {
+        let text = message(directory(BERT, &[(name, bytes)]).path());
+        assert!(text.contains(part), "{name}: {text}");
+    }
+    let text = message(directory("version https://git-lfs.github.com/spec/v1\n", &[]).path());
+    assert!(text.contains("config.json") && text.contains("git lfs pull"), "{text}");
+}
+
+/// An archive as torch 2.11 wrote it, one byte of a value changed.
+#[test]
+fn a_damaged_archive_does_not_pass() {
+    let mut bytes = std::fs::read(pickled().join("pytorch_model.bin")).unwrap();
+    // Values are aligned to 64 bytes after the name of their part.
+    let place = bytes.windows(7).position(|window| window == b"/data/0").unwrap() + 7 + 128;
+    bytes[place] ^= 1;
+    let text = message(with_weights(&bytes).path());
+    assert!(text.contains("CRC-32"), "{text}");
+}
+
+#[test]
+fn sizes_are_held_against_the_checkpoint_first() {
+    let files = [("model.safetensors", safetensors(&drawn(BERT)))];
+    for (from, to, option) in [
+        (r#""hidden_size": 16"#, r#""hidden_size": 1600000"#, "hidden_size"),
+        (r#""num_hidden_layers": 2"#, r#""num_hidden_layers": 1000000000000"#, "num_hidden_layers"),
+        (r#""vocab_size": 64"#, r#""vocab_size": 9000000000000000000"#, "vocab_size"),
+        (r#""intermediate_size": 24"#, r#""intermediate_size": 2400000000"#, "intermediate_size"),
+        (r#""max_position_embeddings": 40"#, r#""max_position_embeddings": 400000000000"#, "max_position_embeddings"),
+        (r#""type_vocab_size": 2"#, r#""type_vocab_size": 2000000000000"#, "type_vocab_size"),
+    ] {
+        let config = BERT.replace(from, to);
+        assert_ne!(config, BERT);
+        let text = message(directory(&config, &files).path());
+        assert!(text.contains(option), "{option}: {text}");
+    }
+}
+
+#[test]
+fn options_that_change_nothing_are_taken_and_absent_ones_have_their_defaults() {
+    let tensors = drawn(BERT);
+    let mut with_head: Vec<_> = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+    for name in [
+        "qa_outputs.weight",
+        "cls.predictions.bias",
+        "classifier.weight",
+        "lm_head.bias",
+        "bert.embeddings.position_ids",
+    ] {
+        with_head.push((name.into(), Tensor::ones([2], (Kind::Float, Device::Cpu))));
+    }
+    let files = [("model.safetensors", safetensors(&with_head))];
+    let with = |more: &str| BERT.replacen('{', &format!("{{{more}, "), 1);
+    for config in [
+        with(r#""_attn_implementation_autoset": true"#),
+        with(r#""directionality": "bidi", "pooler_fc_size": 768, "pooler_type": "first_token_transform""#),
+        with(
+            r#""output_past": true, "auto_map": {"AutoModel": "m.X"}, "is_decoder": null, "quantization_config": null"#,
+        ),
+        with(r#""architectures": ["BertForQuestionAnswering"]"#).replace(r#""model_type": "bert","#, ""),
+        BERT.replace(r#""layer_norm_eps": 1e-12,"#, "").replace(r#""type_vocab_size": 2,"#, ""),
+        BERT.replace(r#""hidden_act": "gelu""#, r#""hidden_act": "gelu_python""#),
+    ] {
+        same(load(directory(&config, &files).path()).unwrap().as_ref(), &tensors);
+    }
+    for (config, part) in [
+        (with(r#""quantization_config": {"bits": 4}"#), "quantization_config"),
+        (BERT.replace(r#""hidden_act": "gelu""#, r#""hidden_act": "gelu_new""#), "gelu_new"),
+        (BERT.replace(r#""model_type": "bert","#, ""), "add \"model_type\""),
+        (BERT.replace(r#""hidden_dropout_prob": 0.1"#, r#""hidden_dropout_prob": 1.5"#), "hidden_dropout_prob"),
+        (with(r#""is_decoder": true"#), "is_decoder"),
+    ] {
+        let text = message(directory(&config, &files).path());
+        assert!(text.contains(part), "{part}: {text}");
     }
 }
 

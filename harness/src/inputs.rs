@@ -242,7 +242,7 @@ impl Data {
     pub fn dev(&self, task: &'static Task) -> Result<Vec<(&'static str, Vec<Example>)>> {
         let Origin::Glue { dir, allow_unlocked } = &self.origin else { return Ok(micro::dataset(task).dev) };
         let set = |set: &'static datasets::DevSet| {
-            let (rows, _) = source::load_set(task, dir, source::Set::Dev(set), *allow_unlocked)?;
+            let rows = source::load_set(task, dir, source::Set::Dev(set), *allow_unlocked)?.rows;
             match rows.is_empty() {
                 true => {
                     Err(Error::Input(format!("the {} set of {} in {} is empty", set.name, task.title, dir.display())))

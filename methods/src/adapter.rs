@@ -2,7 +2,7 @@
 //! AdaLoRA's gate is Λ, SoRA's is g. One type serves the three (docs/adr/0004).
 
 use encoders::{Attach, Site};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// `x -> scale * B (gate ⊙ (A x))` at one site.
 pub struct Adapter {
@@ -70,6 +70,12 @@ impl Adapter {
 }
 
 impl LoraFactors {
+    /// One component of zeros.
+    pub(crate) fn zeros(site: &Site) -> Self {
+        let zeros = |shape: [i64; 2]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+        LoraFactors { a: zeros([1, site.d_in]), b: zeros([site.d_out, 1]), scale: 1.0 }
+    }
+
     /// The same map as an [`Adapter`] without a gate.
     pub fn adapter(&self) -> Adapter {
         Adapter::new(self.a.shallow_clone(), self.b.shallow_clone(), None, self.scale)

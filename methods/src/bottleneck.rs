@@ -74,6 +74,31 @@ impl Bottlenecks {
         name.strip_prefix(&site.path).and_then(|rest| rest.strip_prefix('.')).is_some_and(|part| PARTS.contains(&part))
     }
 
+    /// Holds the tensors of a file against the sites: where a site has one part it has all four, of one width.
+    ///
+    /// # Errors
+    /// The first part that is missing or of another shape; no part at all.
+    pub fn check_whole(sites: &[Site], stored: &BTreeMap<String, Tensor>) -> std::result::Result<(), String> {
+        let mut found = false;
+        for site in sites {
+            let part = |part: &str| stored.get(&format!("{}.{part}", site.path)).map(Tensor::size);
+            let parts = PARTS.map(part);
+            if parts.iter().all(Option::is_none) {
+                continue;
+            }
+            found = true;
+            let width = parts[1].as_ref().and_then(|size| size.first().copied()).unwrap_or(0);
+            let expected = [vec![width, site.d_out], vec![width], vec![site.d_out, width], vec![site.d_out]];
+            for ((part, size), expected) in PARTS.iter().zip(parts).zip(expected) {
+                if size.as_ref() != Some(&expected) {
+                    let size = size.map_or("missing".into(), |size| format!("{size:?}"));
+                    return Err(format!("{}.{part} is {size}, expected {expected:?}", site.path));
+                }
+            }
+        }
+        if found { Ok(()) } else { Err("it has no bottleneck of any site; save the adapter again".into()) }
+    }
+
     /// From the tensors of a file, by name; a site without all four gets none.
     pub fn read(sites: &[Site], stored: &BTreeMap<String, Tensor>) -> Self {
         let at = |site: &Site| {

@@ -17,9 +17,9 @@ pub enum Error {
     /// The options parse but do not fit the run.
     #[error("method '{method}': {what}: expected {expected}, got {got}. {help}")]
     DoesNotFit { method: &'static str, what: &'static str, expected: String, got: String, help: String },
-    /// A declared parameter group never received a gradient.
-    #[error("parameter group '{group}' received no gradient at step {step}: nothing in the loss depends on it")]
-    NoGradient { group: &'static str, step: usize },
+    /// A declared parameter never received a gradient.
+    #[error("parameter '{name}' received no gradient at step {step}: nothing in the loss depends on it")]
+    NoGradient { name: String, step: usize },
     /// More steps than the schedule was built for.
     #[error("step {step} is past the {planned} steps this run was planned for")]
     PastTheEnd { step: usize, planned: usize },

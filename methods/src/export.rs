@@ -20,12 +20,14 @@ pub(crate) const PREFIX: &str = "base_model.model.";
 
 /// An adapter as files hold it.
 pub struct Exported {
-    /// Factors by module path; a site of rank 0 is not there.
+    /// Factors by module path; a site of rank 0 is not there, unless all are.
     pub factors: BTreeMap<String, LoraFactors>,
     /// Every other tensor by its Hugging Face name: the head, and what a method trains that is no low-rank factor.
     pub tensors: BTreeMap<String, Tensor>,
     /// `peft_type`: LORA, or a kind that PEFT does not know.
     pub kind: String,
+    /// What is to be said of an adapter that was read: a line each.
+    pub notes: Vec<String>,
 }
 
 impl Exported {
@@ -33,12 +35,16 @@ impl Exported {
     pub fn new(method: &dyn Method, views: &Views, head: BTreeMap<String, Tensor>) -> Self {
         let (sites, adapters) = (method.sites(), method.adapters(views));
         let attached = sites.iter().zip(&adapters.sites).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
-        let factors = attached
+        let mut factors: BTreeMap<String, LoraFactors> = attached
             .map(|(site, adapter)| (site.path.clone(), adapter.to_lora()))
             .filter(|(_, factors)| factors.rank() > 0)
             .collect();
+        // PEFT takes no adapter without a module: where everything is pruned, one module has a component of zeros.
+        if let Some(site) = sites.first().filter(|_| factors.is_empty()) {
+            factors.insert(site.path.clone(), LoraFactors::zeros(site));
+        }
         let tensors = method.tensors(views).into_iter().chain(head).collect();
-        Exported { factors, tensors, kind: method.file_kind().into() }
+        Exported { factors, tensors, kind: method.file_kind().into(), notes: Vec::new() }
     }
 
     /// The adapters at `sites`; sites without factors get none.

@@ -19,6 +19,7 @@ pub mod merge;
 pub mod method;
 pub mod optim;
 pub mod params;
+mod peft;
 pub mod prox;
 pub mod registry;
 pub mod sora;

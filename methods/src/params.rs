@@ -1,6 +1,7 @@
 //! Flat parameters (DESIGN "the step is static"): all trained values of a group are one contiguous leaf tensor, and what
 //! adapters and head use are views made by one split per group and step.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
@@ -61,6 +62,8 @@ pub struct Builder {
 pub struct Params {
     groups: Vec<Group>,
     entries: Vec<Entry>,
+    /// Until the first step was taken: the views whose gradients tell whether each parameter gets one.
+    watched: RefCell<Option<Vec<Views>>>,
 }
 
 /// The parameters of one step, as views of the flat groups in the graph.
@@ -102,7 +105,7 @@ impl Builder {
                 Some(Group { kind, flat: flat.set_requires_grad(true) })
             })
             .collect();
-        Params { groups, entries: self.entries }
+        Params { groups, entries: self.entries, watched: RefCell::new(Some(Vec::new())) }
     }
 }
 
@@ -127,7 +130,29 @@ impl Params {
                 views[i] = Some(part.view(self.entries[i].shape.as_slice()));
             }
         }
-        Views(views.into_iter().flatten().collect())
+        let views = Views(views.into_iter().flatten().collect());
+        self.watch(&views);
+        views
+    }
+
+    /// Lets views that are in the graph keep their gradients, up to the first step.
+    fn watch(&self, views: &Views) {
+        let is_in_graph = |view: &Tensor| view.requires_grad();
+        let mut watched = self.watched.borrow_mut();
+        let Some(watched) = watched.as_mut().filter(|_| views.0.iter().any(is_in_graph)) else { return };
+        // A view that cannot keep its gradient would look like one that gets none: the gradient then tells it as an error.
+        views.0.iter().filter(|view| is_in_graph(view)).for_each(|view| drop(torch_ext::grad::retain(view)));
+        watched.push(Views(views.0.iter().map(Tensor::shallow_clone).collect()));
+    }
+
+    /// The first parameter that no gradient reached in the first backward pass, in any of the views made for it. The views are
+    /// let go: later steps are the same functions of the parameters.
+    pub fn first_without_gradient(&self) -> Option<&str> {
+        let watched = self.watched.take()?;
+        let is_reached = |index: usize| watched.iter().any(|views| views.0[index].grad().defined());
+        let missed = |(index, entry): (usize, &Entry)| (entry.len > 0 && !is_reached(index)).then_some(index);
+        let missed = self.entries.iter().enumerate().find_map(missed)?;
+        Some(&self.entries[missed].name)
     }
 
     /// The groups that hold something.
@@ -144,6 +169,11 @@ impl Params {
     pub fn range(&self, slot: Slot) -> Range<i64> {
         let entry = &self.entries[slot.0];
         entry.offset..entry.offset + entry.len
+    }
+
+    /// Name, group and place in it of every parameter.
+    pub fn places(&self) -> impl Iterator<Item = (&str, GroupKind, Range<i64>)> {
+        self.entries.iter().map(|entry| (entry.name.as_str(), entry.group, entry.offset..entry.offset + entry.len))
     }
 
     /// Shape of a parameter.

@@ -120,11 +120,14 @@ impl Step {
     /// gradients. Gives the gradient norm before clipping, `[]`.
     ///
     /// # Errors
-    /// A group the loss does not depend on; more steps than planned.
+    /// A parameter that the loss does not depend on, at the first step; more steps than planned.
     pub fn update(&mut self) -> Result<Tensor> {
         let step = self.step.number;
+        if let Some(name) = self.params.first_without_gradient() {
+            return Err(Error::NoGradient { name: name.to_string(), step });
+        }
         if let Some(group) = self.params.groups().iter().find(|group| !group.flat.grad().defined()) {
-            return Err(Error::NoGradient { group: group.kind.name(), step });
+            return Err(Error::NoGradient { name: format!("all of group {}", group.kind.name()), step });
         }
         let [norm, factor] = clip_factor(&self.params, self.max_grad_norm);
         for (group, optimizer) in self.params.groups().iter().zip(&mut self.optimizers) {

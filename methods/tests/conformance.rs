@@ -39,8 +39,8 @@ fn protocol() -> Protocol {
     }
 }
 
-fn model(encoder: &encoders::registry::Entry, method: &Entry, seed: i64) -> Model {
-    let config = Config::parse(encoder.tiny, Path::new("tiny config")).unwrap();
+fn model(architecture: &encoders::registry::Entry, method: &Entry, seed: i64) -> Model {
+    let config = Config::parse(architecture.tiny, Path::new("tiny config")).unwrap();
     let encoder = encoders::random(&config, 7, Device::Cpu, Kind::Float).unwrap();
     let mut params = Builder::new(Device::Cpu, Kind::Float);
     let protocol = protocol();
@@ -51,7 +51,7 @@ fn model(encoder: &encoders::registry::Entry, method: &Entry, seed: i64) -> Mode
     let head = encoder.head(2, 3).params;
     let group = |decayed| if decayed { GroupKind::Decayed } else { GroupKind::Undecayed };
     let head = head.iter().map(|p| params.add(group(p.decayed), p.name.as_str(), &p.init)).collect();
-    let title = format!("{} on {}", method.name, config.text("model_type").unwrap());
+    let title = format!("{} on {}", method.name, architecture.model_type);
     Model { encoder, step: Step::new(params.finish(), built, &protocol), head, title }
 }
 
@@ -153,6 +153,57 @@ fn gradients_reach_what_is_declared_and_nothing_else() {
         for (group, was) in model.step.params().groups().iter().zip(groups) {
             assert!(error(&group.flat.detach(), &was) > 0.0, "{}: {} stood still", model.title, group.kind.name());
         }
+    });
+}
+
+/// Adds up |gradient| by parameter over a few steps: every value that the inputs reach moves the loss.
+#[test]
+fn every_trained_value_receives_a_gradient() {
+    everywhere(|mut model| {
+        let zeros = |group: &methods::params::Group| group.flat.detach().zeros_like();
+        let mut moved: Vec<Tensor> = model.step.params().groups().iter().map(zeros).collect();
+        for _ in 0..4 {
+            let views = model.step.params().views();
+            let logits = model.logits(&views, model.attached(&views).as_ref());
+            let labels = Tensor::from_slice(&[0i64, 1, 0, 1, 1, 0]);
+            let loss = logits.cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
+            let (total, _) = model.step.loss(&loss, &views);
+            total.backward();
+            for (sum, group) in moved.iter_mut().zip(model.step.params().groups()) {
+                let _ = sum.g_add_(&group.flat.grad().abs());
+            }
+            let _norm = model.step.update().unwrap();
+            model.step.advance();
+        }
+        // Embeddings of ids, positions and distances that no row has stand still, and softmax cancels a key's bias.
+        let is_partly = |name: &str| {
+            let is_table = name.contains("_embeddings") || name.contains("embeddings.weight");
+            is_table || name.ends_with("key.bias") || name.ends_with("key_proj.bias")
+        };
+        for (name, kind, range) in model.step.params().places() {
+            let at = model.step.params().groups().iter().position(|group| group.kind == kind).unwrap();
+            let values = moved[at].narrow(0, range.start, range.end - range.start);
+            let least = if is_partly(name) { values.max() } else { values.min() };
+            assert!(least.double_value(&[]) > 0.0, "{}: {name} has a value without gradient", model.title);
+        }
+    });
+}
+
+#[test]
+fn a_parameter_without_gradient_is_an_error_at_the_first_step() {
+    everywhere(|mut model| {
+        let views = model.step.params().views();
+        // The head's last bias is left out of the loss.
+        let mut head: Vec<Tensor> = model.head.iter().map(|slot| views.get(*slot).shallow_clone()).collect();
+        let last = head.len() - 1;
+        head[last] = head[last].detach();
+        let attached = model.attached(&views);
+        let pass = Pass { attach: attached.as_ref(), dropout: None };
+        let states = model.encoder.hidden_states(&inputs(model.encoder.as_ref()), pass);
+        let logits = model.encoder.logits(states.last().unwrap(), &head, None);
+        let message = model.step.apply(&logits.square().sum(Kind::Float), &views).err().unwrap().to_string();
+        let name = model.step.params().name(model.head[last]);
+        assert!(message.contains(name) && message.contains("no gradient at step 0"), "{}: {message}", model.title);
     });
 }
 
@@ -271,12 +322,31 @@ fn an_export_reads_back_the_same() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("adapter_model.safetensors"), exported.weights().unwrap()).unwrap();
         std::fs::write(dir.path().join("adapter_config.json"), exported.config("tiny").to_string()).unwrap();
-        let read = Exported::read(dir.path()).unwrap();
+        let read = Exported::read(dir.path(), model.encoder.as_ref()).unwrap();
         let again = model.logits(&views, read.attach(model.encoder.as_ref()).unwrap().as_ref());
         let logits = model.logits(&views, model.attached(&views).as_ref());
         assert!(error(&again, &logits) <= TOLERANCE, "{}", model.title);
         assert!(error(&again, &model.logits(&views, &Frozen)) > TOLERANCE, "{}: nothing was trained", model.title);
         assert_eq!(read.tensors.keys().collect::<Vec<_>>(), exported.tensors.keys().collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn an_adapter_whose_gates_are_all_pruned_is_still_one_that_peft_loads() {
+    everywhere(|mut model| {
+        model.train(2);
+        let Some(gates) = model.step.params().group(GroupKind::Gates) else { return };
+        tch::no_grad(|| drop(gates.flat.shallow_clone().zero_()));
+        let views = model.step.params().views();
+        let exported = model.exported(&views);
+        let config = exported.config("tiny");
+        assert_eq!(config["target_modules"].as_array().unwrap().len(), 1, "{}: {config}", model.title);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("adapter_model.safetensors"), exported.weights().unwrap()).unwrap();
+        std::fs::write(dir.path().join("adapter_config.json"), config.to_string()).unwrap();
+        let read = Exported::read(dir.path(), model.encoder.as_ref()).unwrap();
+        let logits = model.logits(&views, read.attach(model.encoder.as_ref()).unwrap().as_ref());
+        assert!(error(&logits, &model.logits(&views, &Frozen)) <= ROUNDING, "{}", model.title);
     });
 }
 

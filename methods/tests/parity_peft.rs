@@ -19,7 +19,7 @@ fn follow(case: &Case) {
     let dir = tempfile::tempdir().unwrap();
     write_checkpoint(&base, dir.path());
     let encoder = encoders::load(dir.path(), Device::Cpu, Kind::Float).unwrap();
-    let exported = Exported::read(&case.dir).unwrap();
+    let exported = Exported::read(&case.dir, encoder.as_ref()).unwrap();
     let adapters = exported.adapters(encoder.sites());
     for (site, adapter) in encoder.sites().iter().zip(&adapters.sites) {
         let recorded = format!("delta.{}", site.path);

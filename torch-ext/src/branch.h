@@ -20,8 +20,8 @@ void add_product(at::Tensor& y, const at::Tensor& left, const at::Tensor& right)
   }
 }
 
-// A frozen linear with a low-rank branch, as one differentiable function: what would be a sum of two gradients is one product,
-// and nothing but the branch's narrow middle is kept. How the wide products are made is the device's own:
+// A linear with a low-rank branch, as one differentiable function: what would be a sum of two gradients is one product, and
+// nothing but the branch's narrow middle is kept. The linear is frozen in most uses; where it is not, its gradients are made. How the wide products are made is the device's own:
 // Products::output is x weight^T + bias + low up^T, and Products::input is grad weight + d_low a.
 template <typename Products>
 struct AdaptedLinear : torch::autograd::Function<AdaptedLinear<Products>> {
@@ -43,7 +43,10 @@ struct AdaptedLinear : torch::autograd::Function<AdaptedLinear<Products>> {
     auto d_a = at::matmul(d_low.transpose(-1, -2), stacked(x, a));
     at::Tensor d_x;
     if (context->needs_input_grad(0)) d_x = Products::input(grad, weight, d_low, a);
-    return {d_x, at::Tensor(), at::Tensor(), d_a, d_up};
+    at::Tensor d_weight, d_bias;
+    if (context->needs_input_grad(1)) d_weight = at::matmul(grad.t(), x);
+    if (context->needs_input_grad(2)) d_bias = grad.sum(0);
+    return {d_x, d_weight, d_bias, d_a, d_up};
   }
 };
 }  // namespace

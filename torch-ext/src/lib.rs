@@ -5,6 +5,7 @@ pub mod adamw;
 pub mod attention;
 pub mod cuda;
 pub mod dropout;
+pub mod grad;
 pub mod graph;
 pub mod importance;
 pub mod kernels;

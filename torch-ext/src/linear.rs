@@ -1,4 +1,4 @@
-//! A frozen linear with a low-rank branch.
+//! A linear with a low-rank branch.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// `x W^T + b + (x A^T) U^T`, `[rows, d_out]`, for `x` `[rows, d_in]` and a frozen linear; A is `[r, d_in]` and U `[d_out, r]`.
+/// `x W^T + b + (x A^T) U^T`, `[rows, d_out]`, for `x` `[rows, d_in]`; A is `[r, d_in]` and U `[d_out, r]`.
 /// For several runs side by side A is `[runs, r, d_in]`, U `[runs, d_out, r]`, and `x` holds their rows run by run.
 pub fn adapted(x: &Tensor, [weight, bias]: [&Tensor; 2], [a, up]: [&Tensor; 2]) -> Tensor {
     let [x_, weight_, bias_, a_, up_] = [x, weight, bias, a, up].map(pointer);
@@ -51,7 +51,7 @@ mod tests {
     fn values_and_gradients_are_those_of_the_plain_tensors() {
         for (runs, kind, bound) in [(1, Kind::Double, 1e-12), (3, Kind::Double, 1e-12), (1, Kind::Float, 1e-5)] {
             let random = |shape: &[i64]| Tensor::randn(shape, (kind, Device::Cpu));
-            let (weight, bias) = (random(&[7, 5]), random(&[7]));
+            let (weight, bias) = (random(&[7, 5]).set_requires_grad(true), random(&[7]).set_requires_grad(true));
             let x = random(&[runs * 4, 5]).set_requires_grad(true);
             let leading: &[i64] = if runs == 1 { &[] } else { &[3] };
             let a = random(&[leading, &[2, 5]].concat()).set_requires_grad(true);
@@ -62,8 +62,8 @@ mod tests {
                 let branch = stack.matmul(&a.transpose(-1, -2)).matmul(&up.transpose(-1, -2)).reshape([runs * 4, 7]);
                 x.linear(&weight, Some(&bias)) + branch
             };
-            let gradients =
-                |y: Tensor| Tensor::run_backward(&[(y * &factor).sum(None::<Kind>)], &[&x, &a, &up], false, false);
+            let inputs = [&x, &a, &up, &weight, &bias];
+            let gradients = |y: Tensor| Tensor::run_backward(&[(y * &factor).sum(None::<Kind>)], &inputs, false, false);
             let y = adapted(&x, [&weight, &bias], [&a, &up]);
             assert!((&y - plain()).abs().max().double_value(&[]) < bound);
             for (got, want) in gradients(y).iter().zip(gradients(plain())) {

@@ -89,6 +89,11 @@ struct Row {
     logits: String,
 }
 
+/// What is to be said of an adapter that was read.
+fn tell(exported: &Exported) {
+    exported.notes.iter().for_each(|note| eprintln!("{note}"));
+}
+
 impl Export {
     pub(super) fn run(&self) -> Result<()> {
         let adapter = self.run.join("adapter");
@@ -114,11 +119,12 @@ impl Import {
     pub(super) fn run(&self) -> Result<()> {
         let task = datasets::glue::find(&self.task)?;
         let hub = download::hub();
-        let exported = Exported::read(&self.adapter)?;
         let data = Data::new(self.data.origin(Source::Glue, &[task], &hub)?);
         let place = home::backbone(&self.backbone, &hub)?;
         let inputs = Inputs::load(&place, self.tokenizer.unwrap_or_default(), self.device.device()?, false)?;
         inputs.check(&[task], self.tokenizer)?;
+        let exported = Exported::read(&self.adapter, inputs.encoder.as_ref())?;
+        tell(&exported);
         let attached = exported.attach(inputs.encoder_in(Kind::Float)?.as_ref())?;
         let outputs = task.labels.outputs() as i64;
         let head = merge::head(&exported, inputs.encoder.as_ref(), outputs, &self.adapter)?;
@@ -145,9 +151,10 @@ impl Import {
 
 impl Merge {
     pub(super) fn run(&self) -> Result<()> {
-        let exported = Exported::read(&self.adapter)?;
         let place = home::backbone(&self.backbone, &download::hub())?;
         let encoder = encoders::load(&place.dir, Device::Cpu, Kind::Float)?;
+        let exported = Exported::read(&self.adapter, encoder.as_ref())?;
+        tell(&exported);
         merge::write(&exported, encoder.as_ref(), (&place.dir, &self.adapter), &self.out)?;
         println!("{}: {} with the adapter of {} folded in", self.out.display(), place.name, self.adapter.display());
         Ok(())

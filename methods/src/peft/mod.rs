@@ -1,0 +1,6 @@
+//! What PEFT's files mean: the fields of a configuration, the modules it adapts, and the names of tensors.
+
+pub(crate) mod fields;
+pub(crate) mod names;
+mod pattern;
+pub(crate) mod settings;

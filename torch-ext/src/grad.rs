@@ -1,0 +1,39 @@
+//! Gradients of tensors that are no leaves.
+
+use std::ffi::{c_int, c_void};
+
+use tch::Tensor;
+
+use crate::{Result, checked, pointer};
+
+unsafe extern "C" {
+    fn rb_retain_grad(tensor: *const c_void) -> c_int;
+}
+
+/// Lets a tensor keep the gradient of the next backward pass, as PyTorch's `retain_grad`; it stays undefined where none reaches
+/// the tensor.
+///
+/// # Errors
+/// A tensor outside the graph.
+pub fn retain(tensor: &Tensor) -> Result<()> {
+    // SAFETY: the tensor outlives the call.
+    checked(unsafe { rb_retain_grad(pointer(tensor)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    #[test]
+    fn a_view_keeps_its_gradient_where_one_reaches_it() {
+        let flat = Tensor::ones([4], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let views = flat.split_with_sizes([2, 2], 0);
+        views.iter().for_each(|view| retain(view).unwrap());
+        (&views[0] * 3.0).sum(None::<Kind>).backward();
+        assert_eq!(Vec::<f32>::try_from(views[0].grad()).unwrap(), [3.0, 3.0]);
+        assert!(!views[1].grad().defined());
+        assert!(retain(&Tensor::ones([1], (Kind::Float, Device::Cpu))).is_err());
+    }
+}
