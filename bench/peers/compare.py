@@ -7,8 +7,10 @@ over their number.
 
 A process is made for each set-up and method; then they take turns, round by round, while the others wait. OUT gets, as it goes,
 
-peers.csv        a row for each precision, batch, length and method: ours, each set-up (its time or why it has none), the
-                 strongest of them, and how often our step goes into its (ratio)
+peers.csv        a row for each precision, batch, length and method: ours, each set-up (its time or why it has none: _error),
+                 the strongest of them, and how often our step goes into its (ratio). _mib is what the allocator reserved at
+                 most, _allocated_mib what was in use, of one run alone (of `processes`: of one of them); on a CPU _mib is
+                 resident memory
 peer_rounds.csv  device,precision,batch,length,setup,method,round,seconds_per_step: one set-up's mean step of one round. In a
                  round every set-up and method has had its turn, so that ratios within a round can be compared
 floor.csv        the frozen products alone, forward and to the input, by tokens
@@ -60,6 +62,8 @@ def main():
     given = parser.parse_args()
     if given.plot:
         return plot("peers", given.plot)
+    if unknown := set(given.setups or []) - set(names(SETUPS["cuda"])):
+        parser.error(f"unknown set-ups: {', '.join(sorted(unknown))}; known: {SETUPS['cuda']}")
     given.shapes = given.shapes or shapes(SHAPES[given.device])
     given.setups = given.setups or names(SETUPS[given.device])
     given.variants = given.variants or (list(VARIANTS) if given.device == "cuda" else ["ours"])
@@ -70,6 +74,9 @@ def main():
         floor = floors(model, given)
         for precision, (batch, length) in itertools.product(given.precisions, given.shapes):
             setting = {"precision": precision, "batch": batch, "length": length}
+            if time.monotonic() > given.until:
+                say(f"{setting}: not measured, the time is up")
+                continue
             for row in compared(model, setting, floor.get((precision, batch * length), {}), rounds, given):
                 rows.append(row)
                 print(json.dumps(row), flush=True)
@@ -97,9 +104,11 @@ def floors(model, given):
             say(f"floor, {precision}: {error}: {str(error.stderr)[-600:]}")
             found |= {(precision, n): {"floor_error": f"{error}"} for n in tokens}
             continue
-        for n, ms in json.loads(done.stdout).items():
+        answer = json.loads(done.stdout)
+        for n, ms in answer["ms"].items():
             found[precision, int(n)] = {"floor_ms": round(ms, 3)}
-            rows.append({"backbone": model.name, "precision": precision, "tokens": n, "ms": round(ms, 3)})
+            row = {"backbone": model.name, "device": answer["device"], "precision": precision}
+            rows.append(row | {"tokens": n, "ms": round(ms, 3)})
             say(f"floor, {precision}, {n} tokens: {ms:.3f} ms")
         write(given.out / "floor.csv", rows)
     return found
@@ -142,14 +151,18 @@ class Peers:
         cores = max(1, (os.cpu_count() or 1) // max(1, len(compiled)))
         # All are started at once: importing takes long. The group waits until the others are gone.
         group = range(self.given.processes if "processes" in self.given.setups else 0)
-        with team(group) as others:
-            with team(alone, cores) as workers:
-                self.prepare(workers, compiled)
-                for number in self.numbers():
-                    for key, worker in workers.items():
-                        self.keep(key, number, worker.ask(self.round, self.soon()))
-            if others:
-                self.at_once(list(others.values()))
+        try:
+            with team(group) as others:
+                with team(alone, cores) as workers:
+                    self.prepare(workers, compiled)
+                    for number in self.numbers():
+                        for key, worker in workers.items():
+                            self.keep(key, number, worker.ask(self.round, self.soon()))
+                if others:
+                    self.at_once(list(others.values()))
+        except KeyboardInterrupt:
+            say(f"{self.setting}: interrupted; what was measured is kept")
+            self.given.until = 0
         return self
 
     def prepare(self, workers, compiled):

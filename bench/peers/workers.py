@@ -19,7 +19,10 @@ class Worker:
 
     def __init__(self, cores=None):
         self.error, self.answers, self.log = None, b"", tempfile.TemporaryFile()
-        environment = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": str(cores)} if cores else None
+        # Without notes of loading: what a process writes at its end is read.
+        environment = os.environ | {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        if cores:
+            environment["TORCHINDUCTOR_COMPILE_THREADS"] = str(cores)
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
         self.process = subprocess.Popen([sys.executable, PEER], env=environment, start_new_session=True, **pipes)
 
@@ -39,7 +42,7 @@ class Worker:
             is_ready, _, _ = select.select([self.process.stdout], [], [], wait)
             part = os.read(self.process.stdout.fileno(), 65536) if is_ready else b""
             if not part:
-                return self.fail("the process ended" if is_ready else "no answer in time")
+                return self.fail("the process ended") if is_ready else self.fail("no answer in time", with_log=False)
             self.answers += part
         line, _, self.answers = self.answers.partition(b"\n")
         answer = json.loads(line)
