@@ -52,7 +52,7 @@ check: setup
 parity *args: build
     @scripts/parity.sh {{args}}
 
-# A training step of ours beside transformers with peft (LoRA, AdaLoRA) and SoRA's authors' form, taking turns
+# A training step of ours beside the strongest set-ups of transformers with peft, SoRA's authors' form, and the products' floor
 compare-peers *args: build
     "$(scripts/peers-venv.sh)" bench/peers/compare.py {{args}}
 

@@ -3,13 +3,14 @@
 import contextlib
 import csv
 import json
+import os
 import statistics
 import subprocess
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-RANKBENCH = ROOT / "target/release/rankbench"
+RANKBENCH = Path(os.environ.get("RANKBENCH", ROOT / "target/release/rankbench"))
 METHODS = ["lora", "adalora", "sora"]
 # Training rows of the synthetic RTE.
 ROWS = 384
@@ -107,7 +108,10 @@ def ours(model, device, precision, batch, length, given, extra=(), methods=METHO
         recipe.write_text(text)
         flags = ["--recipe", recipe, "--backbone", model, "--micro", "--device", device, "--out", Path(out) / "t"]
         command = [RANKBENCH, "efficiency", *flags, "--methods", ",".join(methods), *extra]
-        done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+        try:
+            done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=given.timeout)
+        except subprocess.TimeoutExpired:
+            return {"error": f"no end within {given.timeout:g} s"}
         if done.returncode != 0:
             return {"error": done.stderr.strip()[-600:]}
         timings = read(Path(out) / "t/timings.csv")
@@ -115,11 +119,14 @@ def ours(model, device, precision, batch, length, given, extra=(), methods=METHO
 
 
 def summary(timings):
-    return {
+    found = {
         "seconds": statistics.median(float(row["seconds"]) / int(row["steps"]) for row in timings),
-        "peak_mib": max(float(row["peak_memory_mib"]) for row in timings),
+        "peak_mib": max(float(row.get("peak_reserved_mib") or row["peak_resident_mib"]) for row in timings),
         "device": timings[0]["device"],
     }
+    if timings[0].get("peak_allocated_mib"):
+        found["allocated_mib"] = max(float(row["peak_allocated_mib"]) for row in timings)
+    return found
 
 
 def both_precisions(row):

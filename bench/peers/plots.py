@@ -19,25 +19,32 @@ OURS, PEER = "#1f5fa8", "#c2703d"
 COLORS = [OURS, PEER, "#3f8f5b", "#7a5ba8"]
 
 
+# The peers' bars: the columns' name, the colour and the legend's text.
+SERIES = [
+    ("ours", OURS, "ours"),
+    ("strongest", PEER, "the strongest of the peers (named)"),
+    ("eager", "#b9b4ac", "eager: transformers with PEFT; SoRA in its authors' form"),
+]
+
+
 def peers(rows, path):
-    """Step time of ours and the peer's: a pair of bars a setting, and how many times the peer's takes."""
-    series = [("ours", OURS, -0.2), ("peer", PEER, 0.2)]
-    times = [ms for row in rows for who, *_ in series if (ms := number(row, f"{who}_ms"))]
+    """Step time of ours, the strongest peer and the eager one a setting, and how often ours goes into the strongest's."""
+    times = [ms for row in rows for who, *_ in SERIES if (ms := number(row, f"{who}_ms"))]
     if not times:
         raise SystemExit("no figure: nothing was measured")
     places = positions(rows)
-    figure, ax = pyplot.subplots(figsize=(9, 1.6 + 0.42 * places[-1]), layout="constrained")
-    for who, color, shift in series:
-        bars = [(place + shift, number(row, f"{who}_ms")) for place, row in zip(places, rows)]
+    figure, ax = pyplot.subplots(figsize=(9, 1.8 + 0.5 * places[-1]), layout="constrained")
+    for at, (who, color, _) in enumerate(SERIES):
+        bars = [(place + 0.27 * (at - 1), number(row, f"{who}_ms")) for place, row in zip(places, rows)]
         bars = [(place, ms) for place, ms in bars if ms]
-        ax.barh([place for place, _ in bars], [ms for _, ms in bars], height=0.38, color=color)
+        ax.barh([place for place, _ in bars], [ms for _, ms in bars], height=0.26, color=color)
     for place, row in zip(places, rows):
         if ratio := number(row, "ratio"):
-            end = max(number(row, "ours_ms"), number(row, "peer_ms"))
-            ax.annotate(f"{ratio:.3g} ×", (end, place), (4, 0), textcoords="offset points", va="center")
+            text = f"{ratio:.3g} × ({row['strongest']})"
+            ax.annotate(text, (number(row, "strongest_ms"), place), (4, 0), textcoords="offset points", va="center")
     ax.set_xscale("log")
     # From a power of ten, and with room for the ratios.
-    ax.set_xlim(10 ** math.floor(math.log10(min(times))), 1.6 * max(times))
+    ax.set_xlim(10 ** math.floor(math.log10(min(times))), 2.5 * max(times))
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:,g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -46,9 +53,8 @@ def peers(rows, path):
     ax.set_ylim(places[-1] + 0.6, places[0] - 0.6)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right"]].set_visible(False)
-    handles = [matplotlib.patches.Patch(color=color) for _, color, _ in series]
-    labels = ["ours", "transformers with PEFT; SoRA in its authors' form"]
-    legend = figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, alignment="left")
+    handles = [matplotlib.patches.Patch(color=color, label=text) for _, color, text in SERIES]
+    legend = figure.legend(handles=handles, loc="outside upper left", ncols=3, frameon=False, alignment="left")
     legend.set_title(where(rows))
     save(figure, path)
 

@@ -26,6 +26,7 @@ def main():
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--methods", type=names, default="lora")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds until a run is ended")
     parser.add_argument("--out", type=Path, default=ROOT / "results/scaling")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="only draw OUT/scaling.csv")
     given = parser.parse_args()
