@@ -34,6 +34,8 @@ for backbone in "${backbones[@]}"; do
     [ -d "$from" ] || fail "backbone $backbone is not here" "give a directory, or the name of one below .cache/backbones"
     to=$out/.cache/backbones/$(basename "$backbone")
     mkdir -p "$to"
+    # A directory vouches for owner/name only where it says so.
+    [ ! -f "$from.repository" ] || cp "$from.repository" "$to.repository"
     for file in config.json spm.model tokenizer.json tokenizer_config.json vocab.txt vocab.json merges.txt; do
         [ ! -f "$from/$file" ] || cp -L "$from/$file" "$to/"
     done

@@ -88,7 +88,7 @@ def ours(name, directory, size, out):
     for method in ("lora", "adalora", "sora"):
         rows = [row for row in read_csv(results / "timings.csv") if row["method"] == method]
         step = statistics.median(float(row["seconds"]) / int(row["steps"]) for row in rows)
-        peak = max(float(row["peak_memory_mib"]) for row in rows)
+        peak = max(float(row["peak_resident_mib"]) for row in rows)
         lines.append(say(f"{name} {method}: ours {step:.2f} s a step, peak {peak:.0f} MiB"))
     return lines
 

@@ -171,3 +171,10 @@ pub fn recorded(case: &Case, prefix: &str) -> Vec<usize> {
     steps.dedup();
     steps
 }
+
+/// Text of the panic that `work` must end in.
+pub fn panic_text(work: impl FnOnce()) -> String {
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).expect_err("it passes");
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).expect("the panic has a text")
+}
