@@ -19,7 +19,7 @@ const CHUNK: usize = 16 << 20;
 const MOST: usize = 4;
 /// Bytes that the tensors of a small file may hold.
 const LEAST: usize = 1 << 20;
-const HELP: &str = "download the file again";
+const HELP: &str = "where it was downloaded, download it again";
 
 /// Where a tensor lies in a file.
 pub(crate) struct Entry {

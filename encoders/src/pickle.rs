@@ -109,6 +109,15 @@ fn entry(stored: &Stored, start: usize, length: usize) -> Result<Entry> {
 fn zipped(data: &[u8]) -> Result<Pickled> {
     let mut archive =
         zip::ZipArchive::new(Cursor::new(data)).map_err(|e| format!("it is truncated or no archive ({e})"))?;
+    if archive.file_names().any(|name| name.ends_with("/constants.pkl")) {
+        let what =
+            "it is a TorchScript archive (torch.jit.save), which is a program; save the model with save_pretrained";
+        return Err(what.into());
+    }
+    if !archive.file_names().any(|name| name == "data.pkl" || name.ends_with("/data.pkl")) {
+        let names = archive.file_names().take(3).collect::<Vec<_>>().join(", ");
+        return Err(format!("it is a zip archive without data.pkl, not one of torch.save (it has {names}); unpack it"));
+    }
     let mut sums = Vec::new();
     for number in 0..archive.len() {
         let file = archive.by_index(number).map_err(|e| e.to_string())?;
@@ -122,12 +131,6 @@ fn zipped(data: &[u8]) -> Result<Pickled> {
         }
         sums.push(Sum { name: file.name().into(), start, length, crc32: file.crc32() });
     }
-    if sums.iter().any(|sum| sum.name.ends_with("/constants.pkl")) {
-        return Err(
-            "it is a TorchScript archive (torch.jit.save), which is a program; save the model with save_pretrained"
-                .into(),
-        );
-    }
     let (mut pickle, mut storages) = (None, Storages::new());
     for sum in &sums {
         if sum.name == "data.pkl" || sum.name.ends_with("/data.pkl") {
@@ -136,13 +139,14 @@ fn zipped(data: &[u8]) -> Result<Pickled> {
             storages.insert(key, (sum.start, sum.length));
         }
     }
-    let Some(pickle) = pickle else {
-        let names = sums.iter().take(3).map(|sum| sum.name.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(format!("it is a zip archive without data.pkl, not one of torch.save (it has {names}); unpack it"));
-    };
-    let mut machine = Machine::new(pickle, data.len());
+    let mut machine = Machine::new(pickle.ok_or("it has no data.pkl")?, data.len());
     let state = machine.run()?;
-    Ok(Pickled { index: machine.tensors_of(state, &storages)?, sums })
+    let index = machine.tensors_of(state, &storages)?;
+    // torch.serialization.set_crc32_options(False) leaves every checksum out.
+    if sums.iter().all(|sum| sum.crc32 == 0) {
+        sums.clear();
+    }
+    Ok(Pickled { index, sums })
 }
 
 /// Before torch 1.6: pickles of a magic number, a version, facts about the system, the state and the storages' keys, then
@@ -216,7 +220,7 @@ impl<'a> Machine<'a> {
                 [Value::Text(name), Value::Dict(dict)] if name == key => Some(&self.containers[*dict]),
                 _ => None,
             });
-            at.last().filter(|items| has_tensors(items))
+            at.rev().find(|items| has_tensors(items))
         };
         let items =
             if has_tensors(items) { items } else { NESTED.iter().find_map(nested).map_or(items, Vec::as_slice) };

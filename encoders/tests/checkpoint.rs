@@ -192,6 +192,16 @@ fn shards_are_one_checkpoint() {
     assert!(text.contains("expected the name of a file beside it"), "{text}");
 }
 
+/// A zip archive of files of these names.
+fn archive(names: &[&str]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::FileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for name in names {
+        writer.start_file(*name, options).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
 #[test]
 fn a_file_says_what_it_is_by_its_content() {
     let tensors = drawn(BERT);
@@ -207,6 +217,8 @@ fn a_file_says_what_it_is_by_its_content() {
         ("pytorch_model.bin", safetensors(&tensors), "safetensors"),
         ("pytorch_model.bin", pointer, "git lfs pull"),
         ("pytorch_model.bin", module.to_vec(), "models.bert.BertModel"),
+        ("pytorch_model.bin", archive(&["m/code/a.py", "m/constants.pkl", "m/data.pkl"]), "TorchScript"),
+        ("pytorch_model.bin", archive(&["model/config.json"]), "without data.pkl"),
         ("tf_model.h5", b"\x89HDF\r\n\x1a\n".to_vec(), "tf_model.h5"),
     ] {
         let text = message(directory(BERT, &[(name, bytes)]).path());
@@ -225,6 +237,12 @@ fn a_damaged_archive_does_not_pass() {
     bytes[place] ^= 1;
     let text = message(with_weights(&bytes).path());
     assert!(text.contains("CRC-32"), "{text}");
+    // Where torch was told to leave all checksums out, they are 0: behind each signature of a part and of the directory.
+    for (signature, field) in [(b"PK\x03\x04", 14), (b"PK\x01\x02", 16), (b"PK\x07\x08", 4)] {
+        let places: Vec<usize> = (0..bytes.len() - 4).filter(|&at| bytes[at..].starts_with(signature)).collect();
+        places.into_iter().for_each(|at| bytes[at + field..at + field + 4].fill(0));
+    }
+    load(with_weights(&bytes).path()).unwrap();
 }
 
 #[test]

@@ -278,7 +278,7 @@ impl LowRank<'_> {
         };
         if missing.len() == targets.len() {
             return Err(self.damaged(format!(
-                "it has no LoRA tensor for any of the {} modules that target_modules names ({first}, …); save the adapter again \
+                "it has no LoRA tensor for any of the {} modules that target_modules names (the first: {first}); save the adapter again \
                  after training",
                 targets.len()
             )));
@@ -290,7 +290,7 @@ impl LowRank<'_> {
                 let detail = format!("missing: {line}; {first} has none, and init_lora_weights gives it random values");
                 return Err(self.damaged(detail));
             }
-            self.notes.push(format!("{}: {line}; the others add nothing ({first}, …)", self.path.display()));
+            self.notes.push(format!("{}: {line}; the others add nothing (the first: {first})", self.path.display()));
         }
         Ok(())
     }
@@ -316,7 +316,7 @@ impl LowRank<'_> {
         if let Some((module, _)) = surplus.first() {
             let count = surplus.len();
             let line = format!(
-                "surplus: {count} tensors of LoRA at modules that the configuration does not adapt ({module}, …)"
+                "surplus: {count} tensors of LoRA at modules that the configuration does not adapt (the first: {module})"
             );
             self.notes.push(format!("{}: {line}; they are left out, as PEFT leaves them out", self.path.display()));
         }
