@@ -36,7 +36,7 @@ for backbone in "${backbones[@]}"; do
     mkdir -p "$to"
     # A directory vouches for owner/name only where it says so.
     [ ! -f "$from.repository" ] || cp "$from.repository" "$to.repository"
-    for file in config.json spm.model tokenizer.json tokenizer_config.json vocab.txt vocab.json merges.txt; do
+    for file in config.json spm.model tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.txt vocab.json merges.txt; do
         [ ! -f "$from/$file" ] || cp -L "$from/$file" "$to/"
     done
     if [ -f "$from/model.safetensors" ]; then

@@ -143,6 +143,7 @@ fn product_seconds(device: Device) -> Result<f64> {
 
 /// Peak memory of a method by itself: nothing of another is there.
 fn peak_alone(contestant: &(RunSpec, TaskData), inputs: &Inputs) -> Result<PeakMiB> {
+    inputs.encoder_in(contestant.0.train.precision.kind())?;
     torch_ext::reset_peak_memory(inputs.device)?;
     let trainer = warm(contestant, inputs)?;
     torch_ext::synchronize(inputs.device)?;

@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 use torch_ext::adamw::{Decay, Update, norm_and_factor};
 use torch_ext::attention::Attention;
 use torch_ext::dropout::{Dropout, Randomness};
+use torch_ext::graph::Graph;
 use torch_ext::layer::{Adapted, Layer};
 use torch_ext::layout::Layout;
 use torch_ext::norm::drop_add_norm;
@@ -366,6 +367,43 @@ fn one_layer(shape: &Shape) {
     });
 }
 
+/// A sum of ones recorded and replayed.
+fn recorded_sum(length: i64) -> f64 {
+    let x = Tensor::ones([length], (Kind::Float, GPU));
+    let capture = Graph::capture(|| Ok::<_, torch_ext::Error>((&x * 2.0).sum(Kind::Float)));
+    let (graph, sum) = capture.unwrap();
+    graph.replay().unwrap();
+    sum.double_value(&[])
+}
+
+/// What breaks while a step is recorded (an error, a read-back, no memory) must not reach what is recorded after it.
+fn a_broken_capture_leaves_the_next_one_whole() {
+    torch_ext::graph::enter(0).unwrap();
+    assert_eq!(recorded_sum(8), 16.0);
+    torch_ext::reset_peak_memory(GPU).unwrap();
+    let before = torch_ext::peak_memory(GPU).unwrap();
+    let x = Tensor::ones([1 << 20], (Kind::Float, GPU));
+    for round in 0..3 {
+        let error = Graph::capture(|| {
+            let _lost = &x * 3.0;
+            Err::<(), _>(torch_ext::Error::Memory("injected".into()))
+        });
+        assert!(error.err().unwrap().to_string().contains("injected"));
+        assert_eq!(recorded_sum(8 + round), 16.0 + 2.0 * round as f64, "after an error");
+        let read_back = || Graph::capture(|| Ok::<_, torch_ext::Error>((&x * 3.0).sum(Kind::Float).double_value(&[])));
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read_back));
+        assert!(broken.is_err() || broken.is_ok_and(|capture| capture.is_err()), "a read-back cannot be recorded");
+        assert_eq!(recorded_sum(8 + round), 16.0 + 2.0 * round as f64, "after a read-back");
+        let too_much = || Graph::capture(|| Ok::<_, torch_ext::Error>(Tensor::zeros([1 << 42], (Kind::Float, GPU))));
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(too_much));
+        assert!(broken.is_err() || broken.is_ok_and(|capture| capture.is_err()), "there is not that much memory");
+        assert_eq!(recorded_sum(8 + round), 16.0 + 2.0 * round as f64, "after running out of memory");
+    }
+    drop(x);
+    torch_ext::reset_peak_memory(GPU).unwrap();
+    assert_eq!(torch_ext::peak_memory(GPU).unwrap(), before, "something of the broken captures is still held");
+}
+
 /// One test: the kernels are loaded once, into the context of one thread.
 #[test]
 fn kernels_compute_what_plain_tensors_compute() {
@@ -377,5 +415,6 @@ fn kernels_compute_what_plain_tensors_compute() {
         attention();
         clipping_adamw_and_importance();
         layer();
+        a_broken_capture_leaves_the_next_one_whole();
     }
 }

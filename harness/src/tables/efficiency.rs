@@ -340,7 +340,8 @@ fn notes(own: &[&Line]) -> Vec<String> {
         notes.push(format!("{recorded} epochs in which a step was recorded are left out."));
     }
     for line in own.iter().filter(|line| !line.by_phase.is_empty()) {
-        notes.push(format!("{}, median s/epoch by phase: {}.", method_title(&line.method), line.by_phase));
+        let (method, setting) = (method_title(&line.method), setting(line));
+        notes.push(format!("{method}, median s/epoch by phase ({setting}): {}.", line.by_phase));
     }
     notes
 }
