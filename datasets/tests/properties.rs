@@ -32,7 +32,7 @@ fn examples() -> impl Strategy<Value = Vec<Example>> {
 
 fn dataset(task: &'static datasets::Task, train: usize, dev: usize) -> Dataset {
     let dev = task.dev_sets.iter().enumerate().map(|(more, set)| (set.name, rows(task, dev + more))).collect();
-    Dataset { task, train: rows(task, train), dev, files: Vec::new(), sha256: String::new(), source: "test".into() }
+    Dataset { task, train: rows(task, train), dev, files: Vec::new(), sha256: String::new(), source: "test" }
 }
 
 fn numbers(rows: &[Example]) -> Vec<usize> {
@@ -153,7 +153,7 @@ fn splits_have_the_published_sizes() {
         let task = glue::find(task).unwrap();
         let dev = task.dev_sets.iter().map(|set| (set.name, rows(task, set.rows))).collect();
         let train = rows(task, task.train_rows);
-        let data = Dataset { task, train, dev, files: Vec::new(), sha256: String::new(), source: "test".into() };
+        let data = Dataset { task, train, dev, files: Vec::new(), sha256: String::new(), source: "test" };
         let divided = split(&data, Policy::Sora);
         let dev = divided.dev_sets.iter().map(|part| (part.validation.len(), part.test.len()));
         (divided.train.len(), dev.collect::<Vec<_>>())

@@ -200,9 +200,14 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Reads every run directory under `runs`, in the order of their names, and what is no run: directories that cannot be read as one,
-/// with the reason.
-pub fn load_all(runs: &Path) -> Result<(Vec<RunRecord>, Vec<(PathBuf, String)>)> {
+/// A directory that cannot be read as a run, and why.
+pub type Unreadable = (PathBuf, String);
+
+/// Reads every run directory under `runs`, in the order of their names, and names what is no run.
+///
+/// # Errors
+/// The folder itself cannot be read.
+pub fn load_all(runs: &Path) -> Result<(Vec<RunRecord>, Vec<Unreadable>)> {
     let mut names: Vec<PathBuf> = fs::read_dir(runs)
         .map_err(|e| Error::input(runs, e))?
         .filter_map(|entry| entry.ok().map(|e| e.path()))
