@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::record::Outcome;
 use crate::spec::NUMERICS;
-use crate::store::{PARTIAL, RunRecord, SetPredictions};
+use crate::store::{LOCK, PARTIAL, RunRecord, SetPredictions};
 
 /// Files that a finished run holds, whatever its method.
 const FILES: [&str; 8] = [
@@ -34,7 +34,7 @@ pub fn sums(dir: &Path) -> Result<String> {
     for folder in ["", "adapter"] {
         for entry in fs::read_dir(dir.join(folder)).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.path().is_file() && name != "DONE" && !name.ends_with(PARTIAL) {
+            if entry.path().is_file() && !["DONE", LOCK].contains(&name.as_str()) && !name.ends_with(PARTIAL) {
                 names.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
             }
         }

@@ -15,6 +15,9 @@ use crate::manifest::RunOrigin;
 use crate::record::{EpochRow, EvalRow, Outcome, PredictionRow, RankRow};
 use crate::spec::RunSpec;
 
+/// File whose lock the process that makes a run holds.
+pub const LOCK: &str = "LOCK";
+
 /// Ending of a file that is being written.
 pub const PARTIAL: &str = ".partial";
 
@@ -131,6 +134,20 @@ impl RunDir {
     /// Whether the run is finished.
     pub fn is_done(&self) -> bool {
         self.path.join("DONE").exists()
+    }
+
+    /// The run's lock, held until the file is dropped or the process ends; none while another process has it.
+    ///
+    /// # Errors
+    /// The file cannot be made, or its file system knows no locks.
+    pub fn try_lock(&self) -> Result<Option<fs::File>> {
+        let path = self.path.join(LOCK);
+        let file = fs::File::create(&path).map_err(|e| Error::output(&path, e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(Error::output(&path, e)),
+        }
     }
 
     /// Writes one file under a temporary name, syncs it and renames it.

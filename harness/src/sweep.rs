@@ -1,10 +1,11 @@
 //! All runs of a plan: what is done stays done, what fails is stored as failed, the rest goes on.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::inputs::{Data, Inputs, TaskData};
@@ -17,6 +18,9 @@ use crate::run::{Bench, Stored, run};
 use crate::spec::{Precision, RunSpec};
 use crate::store::RunDir;
 use crate::train::{Trainer, lengths};
+
+/// Time between two looks at a run that another process makes.
+const WAIT: Duration = Duration::from_millis(200);
 
 /// What a sweep came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,9 +109,54 @@ pub fn sweep(
     }
     let progress = Progress::new(open.len(), planned);
     let bench = Bench { inputs, origin, progress: &progress, stop };
+    let made = make_all(groups(&open, together)?, data, bench);
+    progress.finish();
+    Ok(Swept { total: plan.len(), known, failed: made? })
+}
+
+/// Makes groups of runs, those of another process last, and counts the failed ones. What another process makes is waited for, and made
+/// here where it comes to no end.
+fn make_all(groups: Vec<Vec<Stored>>, data: &Data, bench: Bench) -> Result<usize> {
     let mut failed = 0;
-    for group in groups(&open, together)? {
-        let (first, _) = group[0];
+    let mut others = Vec::new();
+    for group in groups {
+        match locks(&group)? {
+            Some(_locks) => failed += make(&group, data, bench)?,
+            None => others.push(group),
+        }
+    }
+    for group in others {
+        bench.progress.say(&format!("{} {} is made by another process; waiting", group[0].0.task, group[0].0.method));
+        let _locks = wait_for_locks(&group, bench.stop)?;
+        failed += make(&group, data, bench)?;
+    }
+    Ok(failed)
+}
+
+/// The locks of all runs of a group; none where another process has one of them.
+fn locks(group: &[Stored]) -> Result<Option<Vec<File>>> {
+    group.iter().map(|(_, dir)| dir.try_lock()).collect()
+}
+
+fn wait_for_locks(group: &[Stored], stop: &AtomicBool) -> Result<Vec<File>> {
+    loop {
+        if let Some(locks) = locks(group)? {
+            return Ok(locks);
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        std::thread::sleep(WAIT);
+    }
+}
+
+/// Makes the runs of a group that are not finished, and counts the failed ones.
+fn make(group: &[Stored], data: &Data, bench: Bench) -> Result<usize> {
+    // Another process may have finished them since the sweep began.
+    let group: Vec<Stored> = group.iter().copied().filter(|(_, dir)| !dir.is_done()).collect();
+    let (inputs, progress) = (bench.inputs, bench.progress);
+    let mut failed = 0;
+    if let Some(&(first, _)) = group.first() {
         let task = data.of_run(first, &inputs.tokenizer)?;
         let steps = steps(first, inputs, data)?;
         let seeds: Vec<String> = group.iter().map(|(spec, _)| spec.seed.to_string()).collect();
@@ -115,10 +164,7 @@ pub fn sweep(
         progress.begin(&label, group.len(), steps * group.len() as u64);
         let started = Instant::now();
         let outcomes = match guarded(&group, &task, bench) {
-            Err(error) if error.ends_the_sweep() => {
-                progress.finish();
-                return Err(error);
-            }
+            Err(error) if error.ends_the_sweep() => return Err(error),
             Err(error) => group.iter().map(|_| Err(error.to_string())).collect::<Vec<_>>(),
             Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(|e| e.to_string())).collect(),
         };
@@ -137,8 +183,7 @@ pub fn sweep(
             }
         }
     }
-    progress.finish();
-    Ok(Swept { total: plan.len(), known, failed })
+    Ok(failed)
 }
 
 /// The open runs, those that can be trained side by side in groups of at most `together`, each group where its first run is.

@@ -280,3 +280,45 @@ fn full_disk() {
     let done: usize = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
     assert!(done > 0, "nothing was kept: {stderr}");
 }
+
+/// Every number of a recipe's protocol, with values it must not take.
+#[test]
+fn every_number_of_the_protocol_has_bounds() {
+    let not_finite = ["nan", "inf", "-inf"];
+    let cases: [(&str, &[&str]); 10] = [
+        ("epochs", &["0", "-1"]),
+        ("batch_size", &["0", "-8"]),
+        ("lr", &["0.0", "-1e-3"]),
+        ("warmup_ratio", &["-0.1", "1.1"]),
+        ("weight_decay", &["-0.01"]),
+        ("max_grad_norm", &["0.0", "-1.0"]),
+        ("max_length", &["0", "3", "100000"]),
+        ("padding", &["{ bucket = 0 }"]),
+        ("evaluate", &["{ epochs = 0 }", "{ steps = 0 }"]),
+        ("seeds", &["[-1]"]),
+    ];
+    let world = World::new();
+    let text = std::fs::read_to_string(world.recipe("")).unwrap();
+    for (key, values) in cases {
+        let is_float = ["lr", "warmup_ratio", "weight_decay"].contains(&key);
+        let more: &[&str] = if is_float { &not_finite } else { &[] };
+        for value in values.iter().chain(more) {
+            let line =
+                |old: &str| if old.starts_with(&format!("{key} =")) { format!("{key} = {value}") } else { old.into() };
+            let changed: Vec<String> = text.lines().map(line).collect();
+            assert!(changed.join("\n") != text, "{key} is not in the recipe");
+            world.write("tiny.toml", changed.join("\n"));
+            fails(&world, &[], 2, &[key]);
+        }
+    }
+    for (extra, part) in
+        [("[timing]\nrounds = 0\n", "timing.rounds"), ("[timing]\nrounds = 1\nsteps = 0\n", "timing.steps")]
+    {
+        world.recipe(extra);
+        fails(&world, &[], 2, &[part]);
+    }
+    world.recipe("");
+    fails(&world, &["--batch-size", "100", "--epochs", "1"], 2, &["the learning-rate schedule has no step"]);
+    fails(&world, &["--train-limit", "0"], 2, &["no training row"]);
+    fails(&world, &["--margin=-1"], 2, &["expected a finite number above 0"]);
+}

@@ -78,7 +78,8 @@ pub fn svg(scene: &Scene) -> Result<String> {
 pub fn png(scene: &Scene, path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(|e| Error::output(parent, e))?;
-    let partial = path.with_extension("partial.png");
+    // A name of this process: another may write the same report.
+    let partial = path.with_extension(format!("{}.partial.png", std::process::id()));
     let size = ((scene.size.0 * PNG_SCALE).ceil() as u32, (scene.size.1 * PNG_SCALE).ceil() as u32);
     let drawn = {
         let area = BitMapBackend::new(&partial, size).into_drawing_area();

@@ -273,9 +273,10 @@ fn claim_sentence(line: &Line) -> Option<String> {
         return Some(format!("The claim is undecided for {place}: ratio {ratio:.2}, too few rounds for an interval."));
     };
     let (least, most) = (PUBLISHED_RATIO - ABOUT, PUBLISHED_RATIO + ABOUT);
-    let word = match (low >= least && high <= most, high < least || low > most) {
-        (true, _) => "holds",
-        (_, true) => "fails",
+    let word = match (low, high) {
+        (low, high) if low >= least && high <= most => "holds",
+        (_, high) if high < least => "fails, on the faster side,",
+        (low, _) if low > most => "fails, on the slower side,",
         _ => "is undecided",
     };
     Some(format!("The claim {word} for {place}: ratio {ratio:.2}, 95 % interval {low:.2} to {high:.2}."))
