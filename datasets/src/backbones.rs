@@ -1,4 +1,4 @@
-//! What is known of backbones, from `backbones.toml` beside this crate's sources: a backbone that was trained on a task says little
+//! Known backbones, from `backbones.toml` beside this crate's sources: a backbone that was trained on a task says little
 //! about a method on that task.
 
 use std::sync::LazyLock;

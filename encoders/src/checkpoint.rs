@@ -104,7 +104,7 @@ fn is_plain(name: &str) -> bool {
     matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
 }
 
-/// What lies in a directory in place of weights that are read.
+/// Files that lie in a directory in place of weights that are read.
 fn another(dir: &Path) -> Option<String> {
     let names = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<String> = names.collect();

@@ -1,6 +1,6 @@
-//! What a file is by its content, where it is not what its name says: what to say of it, and what to do.
+//! Recognition of files by their content, where they are not what their name says, with what to do about each.
 
-/// What a file turned out to be, and what to do about it.
+/// Content found in a file, and what to do about it.
 pub(crate) struct Content {
     pub format: Format,
     pub what: &'static str,

@@ -28,7 +28,7 @@ pub enum Error {
         option: String,
         /// What is supported.
         expected: String,
-        /// What it says.
+        /// Value in the configuration.
         got: String,
     },
     /// A size in the configuration that is not the checkpoint's.
@@ -41,9 +41,9 @@ pub enum Error {
         path: PathBuf,
         /// The option.
         option: &'static str,
-        /// What it says.
+        /// Value in the configuration.
         value: i64,
-        /// What the checkpoint says.
+        /// Value in the checkpoint.
         found: String,
     },
     /// A checkpoint whose tensors are not the architecture's.

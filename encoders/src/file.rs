@@ -115,7 +115,7 @@ pub fn is_finite(tensor: &Tensor) -> bool {
     [least, most].iter().all(|bound| bound.double_value(&[]).is_finite())
 }
 
-/// What a file is and what to do, where it was to be a JSON object and is something else by its content.
+/// Content of a file that was to be a JSON object and is something else, and what to do.
 pub fn foreign(data: &[u8]) -> Option<String> {
     let is_object = |text: &str| text.trim_start_matches('\u{feff}').trim_start().starts_with('{');
     if std::str::from_utf8(data).is_ok_and(is_object) {

@@ -23,7 +23,7 @@ const CLAIM_OF_SMALL: f64 = 1e6;
 /// Layers that a configuration may claim beyond those of the checkpoint.
 const CLAIMED_LAYERS: i64 = 64;
 
-/// What transformers takes where an option is absent.
+/// Defaults of transformers for absent options.
 pub(crate) struct Defaults {
     pub hidden: i64,
     pub layer_count: i64,

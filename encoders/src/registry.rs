@@ -15,7 +15,7 @@ use crate::{bert, deberta_v3, roberta};
 pub struct Entry {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// What the names of its classes start with, in `architectures`.
+    /// Prefix of its classes' names, in `architectures`.
     pub(crate) class: &'static str,
     /// What tensor names may start with; a base model is saved without it.
     pub(crate) prefix: &'static str,

@@ -5,7 +5,7 @@ use datasets::backbones;
 use crate::frame::ResultRow;
 use crate::published::{Row, Setting, TrainSetting, is_official};
 
-/// What stands between a run and a published number.
+/// Settings that keep a run from being compared with a published number.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mismatches {
     /// Settings the publication states and the run has otherwise; any of them blocks the comparison.

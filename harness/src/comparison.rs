@@ -24,7 +24,7 @@ pub struct PartComparison<'a> {
     pub test: Option<Test>,
     /// Its p after Holm's correction over the compared cells of the row.
     pub p_holm: Option<f64>,
-    /// What it comes to.
+    /// Outcome.
     pub verdict: Verdict,
     /// Why it is not comparable.
     pub reasons: Vec<String>,

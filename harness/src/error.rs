@@ -125,7 +125,7 @@ impl From<torch_ext::Error> for Error {
     }
 }
 
-/// What to change, behind a text that speaks of memory.
+/// Adds advice to a text that speaks of memory.
 fn with_advice(text: String) -> String {
     if is_out_of_memory(&text) { text + "; a smaller --batch-size needs less" } else { text }
 }

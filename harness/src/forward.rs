@@ -117,7 +117,7 @@ impl Forward {
         (self.may_pack && lines < batch.rows * batch.length).then_some(lines as i64)
     }
 
-    /// What a recorded step for this batch must have been recorded for.
+    /// Shape that a recorded step for this batch must have.
     pub fn shape(&self, batch: &Batch) -> Shape {
         (vec![batch.rows as i64, batch.length as i64], self.lines(batch))
     }

@@ -22,7 +22,7 @@ const FILES: [&str; 8] = [
     "outcome.json",
     "adapter/adapter_config.json",
 ];
-/// What printing and reading a metric may do to it.
+/// Rounding of a metric that was printed and read.
 const ROUNDING: f64 = 1e-12;
 
 /// sha256 and name of every file of a run but `DONE`, a line each, as sha256sum prints them.

@@ -1,4 +1,4 @@
-//! What explains a run's numbers besides its specification: source tree, recipe, libraries, device, files.
+//! Origin of a run's numbers besides its specification: source tree, recipe, libraries, device, files.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};

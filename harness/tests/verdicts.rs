@@ -1,4 +1,4 @@
-//! What a reader concludes from a report: verdicts with their reasons, rows that stay, runs that are left out.
+//! Conclusions of a report: verdicts with their reasons, rows that stay, runs that are left out.
 
 mod support;
 

@@ -26,7 +26,7 @@ pub struct Exported {
     pub tensors: BTreeMap<String, Tensor>,
     /// `peft_type`: LORA, or a kind that PEFT does not know.
     pub kind: String,
-    /// What is to be said of an adapter that was read: a line each.
+    /// Notes on an adapter that was read, a line each.
     pub notes: Vec<String>,
 }
 

@@ -376,7 +376,7 @@ fn recorded_sum(length: i64) -> f64 {
     sum.double_value(&[])
 }
 
-/// What breaks while a step is recorded (an error, a read-back, no memory) must not reach what is recorded after it.
+/// A capture that breaks (an error, a read-back, no memory) must not reach the next one.
 fn a_broken_capture_leaves_the_next_one_whole() {
     torch_ext::graph::enter(0).unwrap();
     assert_eq!(recorded_sum(8), 16.0);

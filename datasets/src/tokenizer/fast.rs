@@ -31,7 +31,7 @@ use super::spm::{PieceKind, SpmModel};
 use super::{CONFIG, Encoding, corrupt};
 use crate::{Error, Result};
 
-/// What `tokenizer.json` stores besides the tokenizer.
+/// Settings that `tokenizer.json` stores besides the tokenizer.
 pub struct Stored {
     /// The padding token.
     pub pad: Option<String>,
@@ -302,7 +302,7 @@ pub fn from_spm(path: &Path, model: &SpmModel, around: [u32; 2], settings: &Sett
     Ok(inner)
 }
 
-/// What decides ids besides the vocabulary, as one text.
+/// Everything that decides ids besides the vocabulary, as one text.
 pub fn effect(inner: &Tokenizer) -> serde_json::Result<String> {
     let mut added: Vec<(u32, AddedToken)> = inner.get_added_tokens_decoder().into_iter().collect();
     added.sort_unstable_by_key(|(id, _)| *id);

@@ -80,7 +80,7 @@ pub struct Tokenizer {
     embeddings: Embeddings,
 }
 
-/// What the backbone has a row for: what a tokenizer gives beyond it is refused.
+/// Rows of the backbone's embeddings: an id beyond them is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Embeddings {
     /// Token ids.
@@ -94,7 +94,7 @@ enum Engine {
     Sentencepiece { slow: Box<Slow>, cls: u32, sep: u32 },
 }
 
-/// What the vocabulary's file gives.
+/// Content of the vocabulary's file.
 struct Parts {
     engine: Engine,
     pad_id: Option<u32>,
@@ -109,7 +109,7 @@ impl Parts {
         Parts { engine, pad_id, vocab_size, side: None, pads_left: false }
     }
 
-    /// What decides ids besides the vocabulary, as one text.
+    /// Everything that decides ids besides the vocabulary, as one text.
     fn effect(&self) -> String {
         let of_engine = match &self.engine {
             Engine::Fast(inner) => fast::effect(inner).unwrap_or_default(),

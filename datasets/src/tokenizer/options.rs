@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::class::Family;
 
-/// What an option does to ids.
+/// Effect of an option on ids.
 enum Rule {
     /// It is read by `settings.rs`.
     Honoured,

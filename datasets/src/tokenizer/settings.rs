@@ -1,4 +1,4 @@
-//! What the files beside a vocabulary say: `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json` and the
+//! Settings in the files beside a vocabulary: `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json` and the
 //! class that `config.json` names. They are put together as `from_pretrained` of transformers 4.57 does.
 
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ pub struct Settings {
     pub special: Vec<(String, Token)>,
     /// Added tokens by the id their file gives.
     pub added: BTreeMap<u32, AddedToken>,
-    /// What the checksum of a tokenizer has held of `tokenizer_config.json` from the beginning.
+    /// Options of `tokenizer_config.json` that the checksum of a tokenizer has held from the beginning.
     pub text: String,
     /// Whether added tokens of `tokenizer.json` count as if a file of their own held them: no file has a decoder of them.
     pub is_legacy: bool,
@@ -89,7 +89,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What a class reads where no file says anything.
+    /// Defaults of a class where no file says anything.
     pub fn of_class(class: Class) -> Self {
         let mut settings = Settings {
             class,

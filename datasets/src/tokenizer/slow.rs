@@ -17,7 +17,7 @@ pub struct Slow {
     lower: Option<Vec<String>>,
     punctuation: Option<Regex>,
     split_special_tokens: bool,
-    /// What pieces are read as whose text is an added token's.
+    /// Reading of pieces whose text is an added token's.
     aliases: HashMap<u32, u32>,
 }
 
@@ -192,7 +192,7 @@ impl Slow {
         }
     }
 
-    /// What decides ids besides the model, as one text.
+    /// Everything that decides ids besides the model, as one text.
     pub fn effect(&self) -> String {
         let text = |(token, id): &(AddedToken, u32)| {
             let AddedToken { content, single_word, lstrip, rstrip, .. } = token;

@@ -89,7 +89,7 @@ struct Row {
     logits: String,
 }
 
-/// What is to be said of an adapter that was read.
+/// Tells the notes of an adapter that was read.
 fn tell(exported: &Exported) {
     exported.notes.iter().for_each(|note| eprintln!("{note}"));
 }

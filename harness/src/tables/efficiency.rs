@@ -248,7 +248,7 @@ fn peer_ratios(rounds: &[&PeerRound], reference: &[&PeerRound]) -> Vec<f64> {
     rounds.iter().filter_map(|round| Some(round.seconds_per_step / partner(round)?.seconds_per_step)).collect()
 }
 
-/// What the measurements say of the published claim, a sentence for each implementation and setting: it depends on the implementation.
+/// Sentences on the published claim, one for each implementation and setting measured: it depends on the implementation.
 pub fn claim(timings: &[TimingRow], peers: &[PeerRound]) -> Vec<String> {
     let mut notes = vec![
         "Published claim: SoRA needs about 70 % of AdaLoRA's time per epoch (SoRA abstract, second-hand †; the paper's Table 4 was not at \

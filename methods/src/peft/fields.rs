@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// What becomes of a field.
+/// Treatment of a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
     /// It decides what the adapter computes, and does so here.

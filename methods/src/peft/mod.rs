@@ -1,4 +1,4 @@
-//! What PEFT's files mean: the fields of a configuration, the modules it adapts, and the names of tensors.
+//! Meaning of PEFT's files: the fields of a configuration, the modules it adapts, and the names of tensors.
 
 pub(crate) mod fields;
 pub(crate) mod names;

@@ -1,7 +1,7 @@
 //! Names of tensors in an adapter's file: as PEFT saves them, and as they stand in a raw state dictionary, where the adapter's
 //! own name ("default") is among them.
 
-/// What a tensor is to the module it belongs to.
+/// Part of a module that a tensor is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     A,

@@ -45,7 +45,7 @@ impl Pattern {
     }
 }
 
-/// What Python reads otherwise: sets of sets within brackets, and escapes that it does not have.
+/// Syntax that Python reads otherwise: sets of sets within brackets, and escapes that it does not have.
 fn odd(expression: &str) -> Option<String> {
     if let Some(found) = ["&&", "~~", "[[", "[^["].iter().find(|part| expression.contains(**part)) {
         return Some((*found).into());

@@ -11,7 +11,7 @@ type Result<T> = std::result::Result<T, String>;
 
 /// Values of `task_type` that PEFT takes for an encoder.
 const TASKS: [&str; 4] = ["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"];
-/// What PEFT adds to `modules_to_save` for a classifier.
+/// Names that PEFT adds to `modules_to_save` for a classifier.
 const CLASSIFIERS: [&str; 2] = ["classifier", "score"];
 
 /// Names of modules, or an expression for them.
@@ -210,7 +210,7 @@ impl Settings {
         Ok(first(&self.ranks, name)?.unwrap_or(self.r))
     }
 
-    /// What `B A` is multiplied by: `α/r`, `α/sqrt(r)` with `use_rslora`; for AdaLoRA `α/(init_r + 1e-5)`, whose rank in the file
+    /// Factor of `B A`: `α/r`, `α/sqrt(r)` with `use_rslora`; for AdaLoRA `α/(init_r + 1e-5)`, whose rank in the file
     /// can be smaller, and whose α is the rank where it is not above 0 (spec §2.1, §2.9).
     ///
     /// # Errors
