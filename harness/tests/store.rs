@@ -163,3 +163,19 @@ fn an_empty_directory_is_said() {
     let (code, text) = failure(&mut world.rankbench(&["fsck", "--out", "nothing"]));
     assert!(code == 3 && text.contains("nothing/runs"), "{text}");
 }
+
+#[test]
+fn a_runs_peak_memory_is_the_same_whatever_ran_before_it() {
+    let peak = |methods: &str| {
+        let world = World::new();
+        world.run(&["--methods", methods]).assert().success();
+        let mut runs = std::fs::read_dir(world.path("out/runs")).unwrap().map(|run| run.unwrap().path());
+        let lora = runs.find(|run| run.to_string_lossy().contains("-lora-")).unwrap();
+        let outcome: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(lora.join("outcome.json")).unwrap()).unwrap();
+        outcome["memory"]["peak_resident_mib"].as_f64().unwrap()
+    };
+    let (alone, after) = (peak("lora"), peak("full,adalora,lora"));
+    // A resident set holds what the process has loaded, too; on a GPU allocated memory agrees to the byte.
+    assert!((after / alone - 1.0).abs() < 0.2, "{alone} MiB alone, {after} MiB after others");
+}
