@@ -383,7 +383,7 @@ def random_adapter(model, config):
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for name, value in model.named_parameters():
-            is_trained = "lora_" in name or "modules_to_save" in name or name.endswith("base_layer.bias")
-            if is_trained and "ranknum" not in name:
+            # Biases are trained, and saved, only where the configuration says so.
+            if value.requires_grad and "ranknum" not in name:
                 value.copy_(0.05 * torch.randn(value.shape, generator=generator))
     return model
