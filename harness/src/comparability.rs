@@ -1,6 +1,6 @@
 //! Whether one of our runs was made in the setting of a published number.
 
-use datasets::backbones;
+use datasets::backbones::{self, Backbone};
 
 use crate::frame::ResultRow;
 use crate::published::{Row, Setting, TrainSetting, is_official};
@@ -23,8 +23,8 @@ pub fn mismatches(ours: &ResultRow, published: Option<&Row>) -> Mismatches {
     let Some(published) = published else { return none("no published row") };
     let Some(setting) = &published.setting else { return none("the published row's setting is not known") };
     let mut found = Mismatches::default();
-    if let Some(seen) = trained_on(ours) {
-        found.differing.push(seen);
+    if trained_on(ours).is_some() {
+        found.differing.push("the backbone was trained on this task".into());
     }
     found.differing.extend(backbone(ours, setting));
     found.differing.extend(data(ours, setting));
@@ -46,10 +46,9 @@ pub fn mismatches(ours: &ResultRow, published: Option<&Row>) -> Mismatches {
     found
 }
 
-/// Why a score on this task says little: the backbone has seen its labels.
-pub fn trained_on(ours: &ResultRow) -> Option<String> {
-    let known = backbones::find(&ours.weights_sha256)?;
-    known.seen.contains(&ours.task).then(|| "the backbone was trained on this task".to_string())
+/// The backbone of a run on a task whose labels it has seen: a score there says little.
+pub fn trained_on(ours: &ResultRow) -> Option<&'static Backbone> {
+    backbones::find(&ours.weights_sha256).filter(|known| known.seen.contains(&ours.task))
 }
 
 fn backbone(ours: &ResultRow, setting: &Setting) -> Option<String> {

@@ -61,6 +61,11 @@ pub fn gpu_models() -> Vec<String> {
     cards.iter().filter_map(model).collect()
 }
 
+/// Version of a GPU's driver; empty for a CPU.
+pub fn driver_of(device: Device) -> String {
+    if device.is_cuda() { driver().unwrap_or_default() } else { String::new() }
+}
+
 /// Version of the GPU driver, where one is loaded.
 pub fn driver() -> Option<String> {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;

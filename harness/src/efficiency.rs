@@ -111,7 +111,7 @@ fn rounds(
                 batch_size: spec.train.batch_size,
                 length: trainer.longest(),
                 device: device::name(inputs.device),
-                driver: if inputs.device.is_cuda() { device::driver().unwrap_or_default() } else { String::new() },
+                driver: device::driver_of(inputs.device),
                 precision: spec.train.precision.name().into(),
             })?;
         }

@@ -22,14 +22,14 @@ pub fn is_dirty() -> bool {
 
 /// Where the runs of a sweep come from: the recipe, and by method the rule it gives.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Origin {
+pub struct RecipeRules {
     /// Name of the recipe.
     pub recipe: String,
     /// Rule by method: see [`RunOrigin::rule`].
     pub rules: BTreeMap<String, String>,
 }
 
-impl Origin {
+impl RecipeRules {
     /// Of one method's runs.
     pub fn of(&self, method: &str) -> RunOrigin {
         RunOrigin { recipe: self.recipe.clone(), rule: self.rules.get(method).cloned().unwrap_or_default() }
@@ -56,7 +56,7 @@ pub fn manifest(inputs: &Inputs, data: &TaskData, together: usize, previous: Opt
         cargo_lock_sha256: hex::encode(Sha256::digest(CARGO_LOCK)),
         libtorch: torch_ext::version(),
         device: device::name(inputs.device),
-        driver: if inputs.device.is_cuda() { device::driver().unwrap_or_default() } else { String::new() },
+        driver: device::driver_of(inputs.device),
         threads: i64::from(tch::get_num_threads()),
         together,
         origin: RunOrigin::default(),

@@ -9,7 +9,7 @@ use methods::registry::{self, Entry};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::manifest::Origin;
+use crate::manifest::RecipeRules;
 use crate::recipe::{Override, Recipe};
 use crate::spec::{BackboneSpec, DataSpec, EvaluateEvery, NUMERICS, Precision, RunSpec, TrainSpec};
 
@@ -108,7 +108,7 @@ pub fn plan(recipe: &Recipe, flags: &Overrides, facts: &Facts) -> Result<Vec<Run
 ///
 /// # Errors
 /// As [`methods`].
-pub fn origin(recipe: &Recipe, flags: &Overrides) -> Result<Origin> {
+pub fn origin(recipe: &Recipe, flags: &Overrides) -> Result<RecipeRules> {
     let rule = |method: &Entry| {
         let of_method =
             recipe.overrides.iter().filter(|o| o.methods.is_empty() || o.methods.iter().any(|n| n == method.name));
@@ -119,7 +119,7 @@ pub fn origin(recipe: &Recipe, flags: &Overrides) -> Result<Origin> {
         Ok((method.name.to_string(), hex::encode(Sha256::digest(text))[..10].to_string()))
     };
     let rules = methods(recipe, flags)?.into_iter().map(rule).collect::<Result<_>>()?;
-    Ok(Origin { recipe: recipe.name.clone(), rules })
+    Ok(RecipeRules { recipe: recipe.name.clone(), rules })
 }
 
 fn applying<'a>(recipe: &'a Recipe, task: &'a Task, method: &'a Entry) -> impl Iterator<Item = &'a Override> {

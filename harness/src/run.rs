@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::forward::{Predicted, scores};
 use crate::health;
 use crate::inputs::{DevData, Inputs, TaskData};
-use crate::manifest::{Origin, manifest};
+use crate::manifest::{RecipeRules, manifest};
 use crate::progress::Progress;
 use crate::record::{DevSetResult, EpochRow, EvalRow, Outcome, Parameters, PeakMiB, PredictionRow, RankRow, Seconds};
 use crate::select::{Checkpoint, Scored, Track};
@@ -27,7 +27,7 @@ pub struct Bench<'a> {
     /// The backbone.
     pub inputs: &'a Inputs,
     /// Recipe and rule of the runs, for their manifests.
-    pub origin: &'a Origin,
+    pub origin: &'a RecipeRules,
     /// Shown while it goes on.
     pub progress: &'a Progress,
     /// Set by Ctrl-C.

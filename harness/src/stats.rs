@@ -49,18 +49,11 @@ pub struct Interval {
     pub high: f64,
 }
 
-impl Interval {
-    /// Whether `value` lies inside or on an end.
-    pub fn contains(&self, value: f64) -> bool {
-        self.low <= value && value <= self.high
-    }
-}
-
 /// Student t interval of the mean at `level` (e.g. 0.95); `None` below two values.
 pub fn t_interval(values: &[f64], level: f64) -> Option<Interval> {
     let centre = mean(values)?;
     let error = sample_std(values)? / (values.len() as f64).sqrt();
-    let half = student(values.len() - 1)?.inverse_cdf(0.5 + level / 2.0) * error;
+    let half = student_quantile(0.5 + level / 2.0, values.len() - 1)? * error;
     Some(Interval { low: centre - half, high: centre + half })
 }
 
@@ -80,7 +73,7 @@ pub fn paired_t(differences: &[f64]) -> Option<PairedT> {
         return None;
     }
     let t = mean(differences)? / error;
-    Some(PairedT { t, p: 2.0 * student(differences.len() - 1)?.sf(t.abs()) })
+    Some(PairedT { t, p: 2.0 * student_sf(t.abs(), differences.len() - 1)? })
 }
 
 /// Paired sign-flip permutation test of the mean, two-sided: the share of sign patterns whose mean is at least as far

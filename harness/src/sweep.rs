@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::inputs::{Data, Inputs, TaskData};
-use crate::manifest::Origin;
+use crate::manifest::RecipeRules;
 use crate::panics;
 use crate::plan;
 use crate::progress::{Progress, spoken};
@@ -87,7 +87,7 @@ pub fn sweep(
     plan: &[RunSpec],
     inputs: &Inputs,
     data: &Data,
-    origin: &Origin,
+    origin: &RecipeRules,
     runs: &Path,
     together: usize,
     stop: &AtomicBool,

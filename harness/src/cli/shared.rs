@@ -107,7 +107,7 @@ pub struct Job {
     /// The rows.
     pub data: Data,
     /// Recipe and rules of the runs.
-    pub origin: manifest::Origin,
+    pub origin: manifest::RecipeRules,
     /// Set by Ctrl-C.
     pub stop: Arc<AtomicBool>,
 }

@@ -96,7 +96,7 @@ impl Table for Efficiency {
         lines.extend(peer_lines(&collected.peers));
         let own: Vec<&Line> = lines.iter().filter(|line| line.implementation == OWN).collect();
         let mut notes = notes(&own);
-        notes.extend(claim(&collected.timings, &collected.peers));
+        notes.extend(claim_of(&lines));
         let is_several = several(&lines);
         Ok(Some(Rendered {
             title: self.title().to_string(),
@@ -250,14 +250,17 @@ fn peer_ratios(rounds: &[&PeerRound], reference: &[&PeerRound]) -> Vec<f64> {
 
 /// Sentences on the published claim, one for each implementation and setting measured: it depends on the implementation.
 pub fn claim(timings: &[TimingRow], peers: &[PeerRound]) -> Vec<String> {
+    claim_of(&[lines(timings), peer_lines(peers)].concat())
+}
+
+fn claim_of(lines: &[Line]) -> Vec<String> {
     let mut notes = vec![
         "Published claim: SoRA needs about 70 % of AdaLoRA's time per epoch (SoRA abstract, second-hand †; the paper's Table 4 was not at \
          hand); \"about\" is taken as ±5 points."
             .to_string(),
     ];
-    let lines = lines(timings).into_iter().chain(peer_lines(peers));
-    notes.extend(lines.filter(|line| line.method == "sora").filter_map(|line| claim_sentence(&line)));
-    if !peers.iter().any(|round| round.setup == RELEASED_SETUP) {
+    notes.extend(lines.iter().filter(|line| line.method == "sora").filter_map(claim_sentence));
+    if lines.iter().all(|line| line.implementation == OWN) {
         notes.push(
             "The claim, as released and unfused (SoRA in its authors' form, PEFT's AdaLoRA): not measured here; `just compare-peers` does \
              it, and a report reads its peer_rounds.csv."

@@ -141,8 +141,7 @@ impl Page<'_> {
     /// Mark of a cell whose task the backbone was trained on.
     fn seen_mark(&mut self, row: &MethodRow, column: &TaskColumn) -> String {
         let run = row.runs.iter().find(|run| run.task == column.name);
-        let Some(run) = run.filter(|run| trained_on(run).is_some()) else { return String::new() };
-        let Some(known) = datasets::backbones::find(&run.weights_sha256) else { return String::new() };
+        let Some(known) = run.and_then(trained_on) else { return String::new() };
         let titles = self.columns.iter().filter(|c| known.seen.contains(&c.name)).map(|c| c.title.clone());
         let note = format!("§ {} was trained on {}: {}", known.name, join(titles, ", "), known.remark);
         format!(" §{}", self.footnote(note))
