@@ -6,14 +6,16 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use datasets::Example;
+use datasets::micro;
+use datasets::tasks;
 use datasets::tokenizer::{Behaviour, Tokenizer};
-use datasets::{Example, glue, micro};
 
 /// Longest row in tokens; the synthetic rows are shorter.
 const MAX_LENGTH: usize = 128;
 
 fn tokenize(criterion: &mut Criterion) {
-    let rows: Vec<Example> = glue::TASKS.iter().flat_map(|task| micro::dataset(task).train).collect();
+    let rows: Vec<Example> = tasks::TASKS.iter().flat_map(|task| micro::dataset(task).train).collect();
     let backbone = backbone();
     let made_up = tempfile::tempdir().unwrap();
     let (name, dir) = match &backbone {

@@ -54,7 +54,7 @@ pub fn named(name: &str) -> Option<&'static Backbone> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::glue::TASKS;
+    use crate::tasks::TASKS;
 
     #[test]
     fn every_sum_is_one_and_every_task_is_known() {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// How predictions are scored. Greater is better for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Example;
-use crate::random::{numpy_permutation, torch_randperm};
-use crate::source::Dataset;
+use crate::dataset::Dataset;
+use crate::dataset::Example;
+use crate::permutation::{numpy_permutation, torch_randperm};
 use crate::task::SizeClass;
 
 /// Seed of every split: the SoRA release never passes another one on (spec §4.1).

@@ -1,4 +1,4 @@
-//! What a task is, as plain data. One file a task lies in [`crate::glue`]; the registry is [`crate::glue::TASKS`].
+//! What a task is, as plain data. One file a task lies in [`crate::tasks`]; the registry is [`crate::tasks::TASKS`].
 
 use crate::metrics::Metric;
 
@@ -96,19 +96,6 @@ pub enum SizeClass {
     Small,
     /// 1,000 training rows become validation, the whole development set is the test set.
     Large,
-}
-
-/// One row: its text, its label and its position in the file it came from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Example {
-    /// First (or only) text.
-    pub first: String,
-    /// Second text of a pair task.
-    pub second: Option<String>,
-    /// Class id, or the score.
-    pub label: f64,
-    /// Row in its source file, from 0, header not counted.
-    pub row: usize,
 }
 
 impl Task {

@@ -4,9 +4,11 @@ mod support;
 
 use std::path::Path;
 
-use datasets::source::{Set, load, load_set};
+use datasets::dataset::Set;
+use datasets::sources::load::{load, load_set};
 use datasets::split::{Policy, split};
-use datasets::{Error, Example, Labels, Task, glue};
+use datasets::tasks;
+use datasets::{Error, Example, Labels, Task};
 use support::{Form, directory, sets, write};
 
 const WHAT: &str = "the real GLUE files";
@@ -31,7 +33,7 @@ const LABELS: &[(&str, &str, &[usize])] = &[
 /// Reads every set under the lock; one that [`LABELS`] does not name may be missing.
 fn present(dir: &Path) -> Vec<(&'static Task, Set, Vec<Example>)> {
     let mut present = Vec::new();
-    for &task in glue::TASKS {
+    for &task in tasks::TASKS {
         for set in sets(task) {
             let required = LABELS.iter().any(|(name, part, _)| *name == task.name && *part == set.name());
             match load_set(task, dir, set, false) {
@@ -94,7 +96,7 @@ fn splits_are_the_published_ones() {
         ("sst2", [6677, 49_712, 38_268, 32_909, 23_395]),
     ];
     for (name, start) in starts {
-        let divided = split(&load(glue::find(name).unwrap(), &dir, false).unwrap(), Policy::Sora);
+        let divided = split(&load(tasks::find(name).unwrap(), &dir, false).unwrap(), Policy::Sora);
         let rows: Vec<usize> = divided.dev_sets[0].validation.iter().map(|row| row.row).collect();
         assert_eq!(rows[..5], start, "{name}");
     }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use datasets::glue;
 use datasets::hub::{Event, Hub, Settings, is_repository};
+use datasets::tasks;
 use hub_server::{COMMIT, Fault, HubServer};
 use tempfile::TempDir;
 
@@ -206,7 +206,7 @@ fn two_processes_share_a_cache() {
 #[test]
 fn another_file_than_the_locked_one_is_refused() {
     let world = World::new();
-    let task = glue::find("rte").unwrap();
+    let task = tasks::find("rte").unwrap();
     world.server.put("datasets/nyu-mll/glue", "rte/train-00000-of-00001.parquet", "not these rows");
     let error = world.hub().glue(&[task]).unwrap_err().to_string();
     assert!(error.contains("rte/train-00000-of-00001.parquet") && error.contains("checksum"), "{error}");

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use datasets::source::checksum;
-use datasets::{Example, Labels, glue, micro};
+use datasets::dataset::checksum;
+use datasets::micro;
+use datasets::tasks;
+use datasets::{Example, Labels};
 
 /// Training rows, and the share of the largest class in percent (none for a score).
 const SHAPE: &[(&str, usize, Option<usize>)] = &[
@@ -22,7 +24,7 @@ const SHAPE: &[(&str, usize, Option<usize>)] = &[
 #[test]
 fn rows_have_not_changed() {
     let mut sums = format!("version {}\n", micro::VERSION);
-    for &task in glue::TASKS {
+    for &task in tasks::TASKS {
         writeln!(sums, "{} {}", task.name, micro::dataset(task).sha256).unwrap();
     }
     insta::assert_snapshot!(sums, @r"
@@ -41,7 +43,7 @@ fn rows_have_not_changed() {
 #[test]
 fn rows_look_like_this() {
     let mut text = String::new();
-    for &task in glue::TASKS {
+    for &task in tasks::TASKS {
         for row in micro::dataset(task).train.into_iter().take(3) {
             let second = row.second.map(|second| format!(" | {second}")).unwrap_or_default();
             writeln!(text, "{} {}: {}{second}", task.name, row.label, row.first).unwrap();
@@ -77,7 +79,7 @@ fn rows_look_like_this() {
 
 #[test]
 fn rows_are_the_same_every_time() {
-    for &task in glue::TASKS {
+    for &task in tasks::TASKS {
         let (one, two) = (micro::dataset(task), micro::dataset(task));
         assert_eq!((&one.train, &one.dev, &one.sha256), (&two.train, &two.dev, &two.sha256), "{}", task.name);
         assert_eq!(one.sha256, checksum(&one.train, &one.dev), "{}", task.name);
@@ -87,7 +89,7 @@ fn rows_are_the_same_every_time() {
 #[test]
 fn sets_are_disjoint_and_of_the_declared_shape() {
     for (name, train, majority) in SHAPE {
-        let data = micro::dataset(glue::find(name).unwrap());
+        let data = micro::dataset(tasks::find(name).unwrap());
         assert_eq!(data.train.len(), *train, "{name}");
         let mut texts = HashSet::new();
         for rows in [&data.train].into_iter().chain(data.dev.iter().map(|(_, rows)| rows)) {

@@ -11,9 +11,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use datasets::source::Set;
+use datasets::dataset::Set;
+use datasets::sources::read;
+use datasets::tasks;
 use datasets::tokenizer::{Behaviour, Tokenizer};
-use datasets::{glue, read};
 use support::{Form, fixtures, rows, write};
 use tempfile::tempdir;
 use tokenizers::normalizers::Precompiled;
@@ -229,7 +230,7 @@ fn a_damaged_sentencepiece_model_takes_no_memory() {
 
 #[test]
 fn damaged_rows_do_no_harm() {
-    let task = glue::find("rte").unwrap();
+    let task = tasks::find("rte").unwrap();
     for form in [Form::Plain, Form::Gzip, Form::Zstd, Form::Parquet] {
         let dir = tempdir().unwrap();
         let path = write(dir.path(), task, Set::Train, form, &rows(task, 40));

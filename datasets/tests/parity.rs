@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use datasets::Error;
 use datasets::batch::{Padding, batches};
 use datasets::metrics::Metric;
-use datasets::random::{numpy_permutation, torch_randperm};
+use datasets::permutation::{numpy_permutation, torch_randperm};
 use datasets::tokenizer::{Behaviour, Encoded, Tokenizer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -4,14 +4,16 @@ mod support;
 
 use std::collections::HashSet;
 
+use datasets::Example;
 use datasets::batch::{Padding, batches};
+use datasets::dataset::{Dataset, Set};
 use datasets::metrics::Metric;
-use datasets::random::{numpy_permutation, torch_randperm};
-use datasets::source::{Dataset, Set, load_set};
+use datasets::permutation::{numpy_permutation, torch_randperm};
+use datasets::sources::load::load_set;
 use datasets::split::{Policy, split, train_probe};
 use datasets::task::SizeClass;
+use datasets::tasks;
 use datasets::tokenizer::{Encoded, Encoding};
-use datasets::{Example, glue};
 use proptest::prelude::*;
 use support::{Form, rows, write};
 
@@ -42,7 +44,7 @@ fn numbers(rows: &[Example]) -> Vec<usize> {
 proptest! {
     #[test]
     fn rows_survive_their_file(examples in examples()) {
-        let task = glue::find("sst2").unwrap();
+        let task = tasks::find("sst2").unwrap();
         for form in [Form::Plain, Form::Gzip, Form::Zstd, Form::Parquet] {
             let dir = tempfile::tempdir().unwrap();
             write(dir.path(), task, Set::Train, form, &examples);
@@ -61,7 +63,7 @@ proptest! {
 
     #[test]
     fn splits_are_disjoint_and_lose_nothing(task in 0..8usize, train in 0..4000usize, dev in 0..300usize) {
-        let dataset = dataset(glue::TASKS[task], train, dev);
+        let dataset = dataset(tasks::TASKS[task], train, dev);
         let divided = split(&dataset, Policy::Sora);
         prop_assert_eq!(divided.dev_sets.len(), dataset.dev.len());
         for (part, (name, rows)) in divided.dev_sets.iter().zip(&dataset.dev) {
@@ -150,7 +152,7 @@ proptest! {
 #[test]
 fn splits_have_the_published_sizes() {
     let sizes = |task: &str| {
-        let task = glue::find(task).unwrap();
+        let task = tasks::find(task).unwrap();
         let dev = task.dev_sets.iter().map(|set| (set.name, rows(task, set.rows))).collect();
         let train = rows(task, task.train_rows);
         let data = Dataset { task, train, dev, files: Vec::new(), sha256: String::new(), source: "test" };
@@ -170,10 +172,10 @@ fn splits_have_the_published_sizes() {
 
 #[test]
 fn rows_come_in_the_permuted_order() {
-    let small = split(&dataset(glue::find("rte").unwrap(), 10, 277), Policy::Sora);
+    let small = split(&dataset(tasks::find("rte").unwrap(), 10, 277), Policy::Sora);
     assert_eq!(numbers(&small.dev_sets[0].validation)[..5], [207, 84, 253, 243, 190]);
     assert_eq!(numbers(&small.train), (0..10).collect::<Vec<_>>());
-    let task = glue::find("sst2").unwrap();
+    let task = tasks::find("sst2").unwrap();
     let large = split(&dataset(task, 67_349, 9), Policy::Sora);
     assert_eq!(numbers(&large.dev_sets[0].validation)[..5], [6677, 49_712, 38_268, 32_909, 23_395]);
     assert_eq!(numbers(&large.dev_sets[0].test), (0..9).collect::<Vec<_>>());

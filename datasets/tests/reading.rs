@@ -5,8 +5,12 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use datasets::source::{Set, load, load_set};
-use datasets::{Error, Example, Task, glue, micro, read};
+use datasets::dataset::Set;
+use datasets::micro;
+use datasets::sources::load::{load, load_set};
+use datasets::sources::read;
+use datasets::tasks;
+use datasets::{Error, Example, Task};
 use support::{
     Form, ParquetCodec as ParquetCompression, Written, compress, message, rows, sets, write, write_labels,
     write_other_parquet, write_parquet,
@@ -16,7 +20,7 @@ use tempfile::tempdir;
 const FORMS: [Form; 4] = [Form::Plain, Form::Gzip, Form::Zstd, Form::Parquet];
 
 fn task(name: &str) -> &'static Task {
-    glue::find(name).unwrap()
+    tasks::find(name).unwrap()
 }
 
 /// Writes bytes as the training file of a task and reads it.
@@ -28,7 +32,7 @@ fn read_train(dir: &Path, task: &'static Task, content: impl AsRef<[u8]>) -> dat
 
 #[test]
 fn every_layout_gives_the_same_rows() {
-    for &task in glue::TASKS {
+    for &task in tasks::TASKS {
         let expected = micro::dataset(task);
         for form in FORMS {
             let dir = tempdir().unwrap();
@@ -240,5 +244,5 @@ fn what_is_not_everyones_file_needs_consent() {
 #[test]
 fn tasks_are_found_by_name() {
     assert_eq!(task("mrpc").title, "MRPC");
-    insta::assert_snapshot!(glue::find("rtee").unwrap_err(), @"unknown task 'rtee' (did you mean 'rte'?); known: cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte");
+    insta::assert_snapshot!(tasks::find("rtee").unwrap_err(), @"unknown task 'rtee' (did you mean 'rte'?); known: cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::content;
+use crate::checkpoint::content;
 use crate::error::{Error, Result};
 
 /// Options that transformers and common training code write and that do not change what a frozen encoder computes: names and

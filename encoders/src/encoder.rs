@@ -3,24 +3,13 @@
 use tch::Tensor;
 use torch_ext::dropout::Randomness;
 
-use crate::head::Head;
-use crate::parts::Trunk;
-use crate::site::{Pass, Site};
-
-/// One padded batch on the encoder's device.
-pub struct Inputs {
-    /// Token ids, `[rows, length]`, int64.
-    pub ids: Tensor,
-    /// 1 for a token, 0 for padding, which is at the end of a row, `[rows, length]`, int64.
-    pub mask: Tensor,
-    /// Segment ids, `[rows, length]`, int64.
-    pub type_ids: Tensor,
-    /// Lines for the tokens of all rows, as many as there are or more, where padding need not be computed.
-    pub lines: Option<i64>,
-}
-
-/// Whoever looks at every layer's output, `[rows, length, hidden]`.
-pub type Each<'a> = Option<&'a mut dyn FnMut(&Tensor)>;
+use crate::checkpoint::reader::Reader;
+use crate::config::Config;
+use crate::error::Result;
+use crate::nn::head::Head;
+use crate::nn::parts::Trunk;
+use crate::pass::{Each, Inputs, Pass};
+use crate::target::Site;
 
 /// A frozen encoder with named sites.
 pub trait Encoder {
@@ -32,7 +21,7 @@ pub trait Encoder {
         self.trunk().sites()
     }
 
-    /// The frozen tensors by their Hugging Face name, head excluded; [`crate::Attach::weight`] counts them in this order.
+    /// The frozen tensors by their Hugging Face name, head excluded; [`crate::pass::Attach::weight`] counts them in this order.
     fn weights(&self) -> &[(String, Tensor)] {
         self.trunk().weights()
     }
@@ -87,4 +76,20 @@ pub trait Encoder {
         let backbone: usize = self.weights().iter().map(|(_, tensor)| tensor.numel()).sum();
         backbone as i64 + self.head_len(outputs)
     }
+}
+
+/// One architecture.
+pub struct Entry {
+    /// `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// Prefix of its classes' names, in `architectures`.
+    pub(crate) class: &'static str,
+    /// What tensor names may start with; a base model is saved without it.
+    pub(crate) prefix: &'static str,
+    /// Starts of names, without prefix, of further tensors that a checkpoint may hold and the encoder has no use for.
+    pub(crate) ignored: &'static [&'static str],
+    /// `config.json` of a tiny model for the conformance tests.
+    pub tiny: &'static str,
+    /// Builds the encoder from its configuration and its tensors.
+    pub(crate) build: fn(&Config, &Reader) -> Result<Box<dyn Encoder>>,
 }

@@ -1,25 +1,21 @@
 //! Frozen pre-trained encoders. An encoder publishes [`Site`]s; what is attached there it does not know.
 
-pub mod bert;
 pub mod checkpoint;
 pub mod config;
-mod content;
-pub mod deberta_v3;
 pub mod encoder;
 pub mod error;
-pub mod file;
-pub mod head;
-pub mod parts;
-mod pickle;
+pub mod models;
+pub mod nn;
+pub mod pass;
 pub mod registry;
-pub mod roberta;
-pub mod site;
+pub mod target;
 
+pub use checkpoint::file::TensorFile;
 pub use config::Config;
-pub use encoder::{Each, Encoder, Inputs};
+pub use encoder::Encoder;
 pub use error::{Error, Result};
-pub use file::TensorFile;
-pub use head::{Head, HeadParam};
-pub use parts::Trunk;
+pub use nn::head::{Head, HeadParam};
+pub use nn::parts::Trunk;
+pub use pass::{Attach, Each, Frozen, Inputs, Pass};
 pub use registry::{ENCODERS, load, random};
-pub use site::{Attach, Frozen, Pass, Site, SiteKind};
+pub use target::{Site, SiteKind};

@@ -4,28 +4,14 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
-use crate::checkpoint::{Checkpoint, Reader};
+use crate::checkpoint::reader::{Checkpoint, Reader};
 use crate::config::Config;
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, Entry};
 use crate::error::{Result, caught};
-use crate::parts::OF_OTHERS;
-use crate::{bert, deberta_v3, roberta};
-
-/// One architecture.
-pub struct Entry {
-    /// `model_type` in `config.json`.
-    pub model_type: &'static str,
-    /// Prefix of its classes' names, in `architectures`.
-    pub(crate) class: &'static str,
-    /// What tensor names may start with; a base model is saved without it.
-    pub(crate) prefix: &'static str,
-    /// Starts of names, without prefix, of further tensors that a checkpoint may hold and the encoder has no use for.
-    pub(crate) ignored: &'static [&'static str],
-    /// `config.json` of a tiny model for the conformance tests.
-    pub tiny: &'static str,
-    /// Builds the encoder from its configuration and its tensors.
-    pub(crate) build: fn(&Config, &Reader) -> Result<Box<dyn Encoder>>,
-}
+use crate::models::bert;
+use crate::models::deberta_v3;
+use crate::models::roberta;
+use crate::nn::parts::OF_OTHERS;
 
 /// The registered architectures.
 pub static ENCODERS: &[&Entry] = &[&bert::ENTRY, &roberta::ENTRY, &deberta_v3::ENTRY];

@@ -166,7 +166,7 @@ fn shards_are_one_checkpoint() {
     ];
     let dir = directory(BERT, &files);
     same(load(dir.path()).unwrap().as_ref(), &tensors);
-    let sums = encoders::checkpoint::checksums(dir.path()).unwrap();
+    let sums = encoders::checkpoint::reader::checksums(dir.path()).unwrap();
     assert_eq!(sums.len(), 4, "configuration, index and two shards: {sums:?}");
     std::fs::remove_file(dir.path().join("model-00002-of-00002.safetensors")).unwrap();
     let text = message(dir.path());
@@ -310,7 +310,7 @@ fn without_weights_the_better_file_is_asked_for() {
 
 #[test]
 fn options_of_deberta_that_are_not_v3_are_refused() {
-    let tiny = encoders::deberta_v3::ENTRY.tiny;
+    let tiny = encoders::models::deberta_v3::ENTRY.tiny;
     let random = |config: &str| {
         let config = encoders::Config::parse(config, Path::new("config.json")).unwrap();
         encoders::random(&config, 1, Device::Cpu, Kind::Float).map(|_| ()).map_err(|e| e.to_string())

@@ -1,39 +1,12 @@
-//! The rankbench binary as a library: plan, run, store, report.
+//! The rankbench binary as a library. Folders are the stages of the data's way: plan, load, train, store, analysis, report.
 
+pub mod analysis;
 pub mod cli;
-pub mod clock;
-pub mod comparability;
-pub mod comparison;
-pub mod device;
-pub mod doctor;
-pub mod download;
-pub mod efficiency;
+pub mod env;
 pub mod error;
-pub mod examples;
-pub mod figures;
-pub mod forward;
-pub mod frame;
-pub mod fsck;
-pub mod gate;
-pub mod health;
-pub mod home;
-pub mod inputs;
-pub mod manifest;
-pub mod merge;
-pub mod panics;
+pub mod launch;
+pub mod load;
 pub mod plan;
-pub mod progress;
-pub mod published;
-pub mod recipe;
-pub mod record;
 pub mod report;
-pub mod run;
-pub mod seeds;
-pub mod select;
-pub mod spec;
-pub mod stats;
 pub mod store;
-pub mod sweep;
-pub mod tables;
 pub mod train;
-pub mod verdict;

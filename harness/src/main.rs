@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use harness::cli::Cli;
+use harness::env::panics;
 use harness::error::Error;
-use harness::panics;
 
 fn main() -> ExitCode {
     panics::install();

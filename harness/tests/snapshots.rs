@@ -2,10 +2,10 @@
 
 mod support;
 
-use harness::frame::Sources;
-use harness::gate::{BaselineRow, compare};
-use harness::report;
-use harness::store::{RunRecord, Status};
+use harness::analysis::baseline::{BaselineRow, compare};
+use harness::analysis::frame::Sources;
+use harness::report::write;
+use harness::store::record::{RunRecord, Status};
 use support::World;
 use support::runs::{Setting, made_up, scored};
 
@@ -33,7 +33,7 @@ fn runs() -> Vec<RunRecord> {
 #[test]
 fn table1() {
     let dir = tempfile::tempdir().unwrap();
-    report::write(Sources::of_runs(&runs()), dir.path()).unwrap();
+    write::write(Sources::of_runs(&runs()), dir.path()).unwrap();
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     insta::assert_snapshot!("table1.md", read("table1.md"));
     insta::assert_snapshot!("table1.tex", read("table1.tex"));

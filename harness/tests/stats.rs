@@ -1,6 +1,6 @@
 //! Statistics against SciPy 1.17 / NumPy 2.4. Each expected value has the Python line that made it.
 
-use harness::stats::{
+use harness::analysis::stats::{
     bootstrap, holm, mean, median, noise_floor, paired_t, quantile, sample_std, sign_flip, t_interval,
 };
 use proptest::prelude::*;

@@ -147,14 +147,14 @@ fn the_commit_is_the_builds_own() {
     let (world, dir) = finished();
     let manifest: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
-    assert_eq!(manifest["git_commit"], harness::manifest::COMMIT);
+    assert_eq!(manifest["git_commit"], harness::env::version::COMMIT);
     assert_eq!(manifest["origin"]["recipe"], "tiny");
     // Another repository in the environment says nothing about this program.
     std::fs::remove_dir_all(world.path("out")).unwrap();
     world.run(&["--methods", "lora"]).env("GIT_DIR", "/nowhere").assert().success();
     let dir = std::fs::read_dir(world.path("out/runs")).unwrap().next().unwrap().unwrap().path();
     let manifest = std::fs::read_to_string(dir.join("manifest.json")).unwrap();
-    assert!(manifest.contains(harness::manifest::COMMIT), "{manifest}");
+    assert!(manifest.contains(harness::env::version::COMMIT), "{manifest}");
 }
 
 #[test]

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use encoders::{Config, Encoder, Inputs, Pass};
-use methods::adalora::AdaLora;
-use methods::optim::{DecayOrder, LinearSchedule};
-use methods::params::Builder;
-use methods::registry::{Entry, METHODS};
-use methods::{Adapters, Context, Protocol, Step, prox};
+use methods::method::Entry;
+use methods::optim::config::{DecayOrder, LinearSchedule};
+use methods::optim::params::Builder;
+use methods::registry::METHODS;
+use methods::tuners::adalora::AdaLora;
+use methods::tuners::sora::prox;
+use methods::{Adapters, Context, Protocol, Step};
 use tch::{Device, Kind, Reduction, Tensor};
 use torch_ext::dropout::Randomness;
 

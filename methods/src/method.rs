@@ -1,14 +1,15 @@
 //! What a method is.
 
 use encoders::{Attach, Site, SiteKind};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
-use crate::adapter::Adapters;
-use crate::count::Counts;
+use crate::adapter::counts::Counts;
+use crate::adapter::lora_layer::Adapters;
 use crate::error::Result;
-use crate::optim::{AdamWOptions, LinearSchedule};
-use crate::params::{GroupKind, Params, Views};
-use crate::step::Protocol;
+use crate::optim::config::{GroupRule, Protocol};
+use crate::optim::params::{Builder, GroupKind, Params, Views};
+use crate::optim::step_counter::StepNumber;
+use crate::options::{self, Options};
 
 /// What a method is built for.
 pub struct Context<'a> {
@@ -22,6 +23,44 @@ pub struct Context<'a> {
     pub hidden_size: i64,
     /// Seed of the adapter's start values.
     pub seed: i64,
+}
+
+/// One method.
+pub struct Entry {
+    /// Name on the command line and in every file.
+    pub name: &'static str,
+    /// Name in tables.
+    pub title: &'static str,
+    /// Whether several runs can be trained side by side: it attaches nothing but low-rank branches.
+    pub is_stackable: bool,
+    /// Its options parser; see [`Entry::options`].
+    pub(crate) resolve: fn(&'static str, &toml::Table) -> Result<toml::Table>,
+    /// Builds the method and adds its parameters.
+    pub build: fn(&toml::Table, &Context, &mut Builder) -> Result<Box<dyn Method>>,
+}
+
+impl Entry {
+    /// The options with every default filled in.
+    ///
+    /// # Errors
+    /// An unknown key, a value of the wrong type or out of its bounds.
+    pub fn options(&self, given: &toml::Table) -> Result<toml::Table> {
+        (self.resolve)(self.name, given)
+    }
+}
+
+/// Builds a method from its options, drawing its start values from the context's seed.
+pub(crate) fn build_with<O: Options, M: Method + 'static>(
+    method: &'static str,
+    options: &toml::Table,
+    context: &Context,
+    params: &mut Builder,
+    new: fn(O, &Context, &mut Builder) -> Result<M>,
+) -> Result<Box<dyn Method>> {
+    let options = options::parse(method, options)?;
+    options::check(method, &options)?;
+    tch::manual_seed(context.seed);
+    Ok(Box::new(new(options, context, params)?))
 }
 
 /// One site's rank.
@@ -41,55 +80,9 @@ pub struct SiteRank {
     pub mean_abs_gate: Option<f64>,
 }
 
-/// A step's number, on the host and on the device. What is recorded once and replayed for many steps may read the device's
-/// only, as a row of a table.
-pub struct StepNumber {
-    /// From 0.
-    pub number: usize,
-    /// The same, `[1]`, int64.
-    on_device: Tensor,
-}
-
-impl StepNumber {
-    /// Step 0.
-    pub fn zero(device: Device) -> Self {
-        StepNumber { number: 0, on_device: Tensor::zeros([1], (Kind::Int64, device)) }
-    }
-
-    /// The step's row of a table with a row for every step.
-    pub fn row_of(&self, table: &Tensor) -> Tensor {
-        table.index_select(0, &self.on_device).squeeze_dim(0)
-    }
-
-    /// The number on the device, `[1]`, int64.
-    pub fn on_device(&self) -> &Tensor {
-        &self.on_device
-    }
-
-    /// Goes on by one on the device; can be recorded.
-    pub fn advance_on_device(&mut self) {
-        let _ = self.on_device.g_add_scalar_(1);
-    }
-
-    /// Goes to a step.
-    pub fn set(&mut self, number: usize) {
-        self.number = number;
-        let _ = self.on_device.fill_(number as i64);
-    }
-}
-
-/// How a parameter group is optimised.
-#[derive(Debug, Clone, Copy)]
-pub struct GroupRule {
-    /// Its AdamW.
-    pub options: AdamWOptions,
-    /// Its learning-rate schedule.
-    pub schedule: LinearSchedule,
-}
-
 /// A fine-tuning method: what is attached at the sites, and what happens around a step. The order of calls is
 /// `attach` and `penalty` in the forward pass, then backward, clipping, optimisers, `after_step`, clearing of the
-/// gradients ([`crate::Step`]).
+/// gradients ([`crate::train_state::Step`]).
 pub trait Method {
     /// Name on the command line.
     fn name(&self) -> &'static str;

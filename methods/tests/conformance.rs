@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use encoders::{Attach, Config, ENCODERS, Encoder, Frozen, Inputs, Pass, Site};
-use methods::export::Exported;
-use methods::optim::{DecayOrder, LinearSchedule};
-use methods::params::{Builder, GroupKind, Views};
-use methods::registry::{Entry, METHODS};
+use methods::method::Entry;
+use methods::optim::config::{DecayOrder, LinearSchedule};
+use methods::optim::params::{Builder, GroupKind, Views};
+use methods::peft::export::Exported;
+use methods::registry::METHODS;
 use methods::{Adapter, Adapters, Context, Counts, Protocol, Step};
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -22,7 +23,7 @@ const ROUNDING: f64 = 1e-7;
 struct Model {
     encoder: Box<dyn Encoder>,
     step: Step,
-    head: Vec<methods::params::Slot>,
+    head: Vec<methods::optim::params::Slot>,
     title: String,
 }
 
@@ -39,7 +40,7 @@ fn protocol() -> Protocol {
     }
 }
 
-fn model(architecture: &encoders::registry::Entry, method: &Entry, seed: i64) -> Model {
+fn model(architecture: &encoders::encoder::Entry, method: &Entry, seed: i64) -> Model {
     let config = Config::parse(architecture.tiny, Path::new("tiny config")).unwrap();
     let encoder = encoders::random(&config, 7, Device::Cpu, Kind::Float).unwrap();
     let mut params = Builder::new(Device::Cpu, Kind::Float);
@@ -89,7 +90,7 @@ impl Model {
     }
 
     fn exported(&self, views: &Views) -> Exported {
-        let slot = |slot: &methods::params::Slot| {
+        let slot = |slot: &methods::optim::params::Slot| {
             (self.step.params().name(*slot).to_string(), views.get(*slot).detach().copy())
         };
         tch::no_grad(|| Exported::new(self.step.method(), views, self.head.iter().map(slot).collect()))
@@ -160,7 +161,7 @@ fn gradients_reach_what_is_declared_and_nothing_else() {
 #[test]
 fn every_trained_value_receives_a_gradient() {
     everywhere(|mut model| {
-        let zeros = |group: &methods::params::Group| group.flat.detach().zeros_like();
+        let zeros = |group: &methods::optim::params::Group| group.flat.detach().zeros_like();
         let mut moved: Vec<Tensor> = model.step.params().groups().iter().map(zeros).collect();
         for _ in 0..4 {
             let views = model.step.params().views();

@@ -2,8 +2,8 @@
 //! §1.5, §3.8). Only the shapes of DeBERTaV3-base's sites are needed.
 
 use encoders::{Site, SiteKind};
-use methods::optim::{DecayOrder, LinearSchedule};
-use methods::params::{Builder, GroupKind};
+use methods::optim::config::{DecayOrder, LinearSchedule};
+use methods::optim::params::{Builder, GroupKind};
 use methods::registry::find;
 use methods::{Context, Counts, Protocol, Step};
 use tch::{Device, Kind, Tensor};

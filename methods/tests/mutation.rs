@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use methods::LoraFactors;
-use methods::export::Exported;
+use methods::peft::export::Exported;
 use tch::{Device, Kind, Tensor};
 
 /// Numbers that are the same in every run (Knuth's multiplier).

@@ -4,10 +4,10 @@
 mod support;
 
 use encoders::{Site, SiteKind};
-use methods::adalora::{AdaLora, AdaLoraOptions, FinalPhase, Span};
-use methods::budget::{Budget, Phase};
-use methods::optim::{DecayOrder, LinearSchedule};
-use methods::params::{Builder, Params};
+use methods::optim::config::{DecayOrder, LinearSchedule};
+use methods::optim::params::{Builder, Params};
+use methods::tuners::adalora::budget::{Budget, Phase};
+use methods::tuners::adalora::{AdaLora, AdaLoraOptions, FinalPhase, Span};
 use methods::{Adapters, Context, Method, Protocol};
 use support::{Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats};
 use tch::{Device, Kind, Tensor};

@@ -2,8 +2,8 @@
 
 mod support;
 
-use methods::lora::{Lora, LoraOptions};
-use methods::optim::DecayOrder;
+use methods::optim::config::DecayOrder;
+use methods::tuners::lora::{Lora, LoraOptions};
 use support::{Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats};
 use tch::Kind;
 

@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use encoders::{Attach, Frozen, Inputs, Pass};
-use methods::export::Exported;
+use methods::peft::export::Exported;
 use support::case::{Case, cases, largest_error, write_checkpoint};
 use tch::{Device, Kind, Tensor};
 

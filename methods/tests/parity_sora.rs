@@ -2,10 +2,12 @@
 
 mod support;
 
-use methods::export::Exported;
-use methods::optim::{AdamW, AdamWOptions, DecayOrder, LinearSchedule};
-use methods::sora::{Sora, SoraOptions, Variant, XiSchedule, XiSpacing, spaced};
-use methods::{StepNumber, prox};
+use methods::StepNumber;
+use methods::optim::adamw::AdamW;
+use methods::optim::config::{AdamWOptions, DecayOrder, LinearSchedule};
+use methods::peft::export::Exported;
+use methods::tuners::sora::prox;
+use methods::tuners::sora::{Sora, SoraOptions, Variant, XiSchedule, XiSpacing, spaced};
 use serde_json::Value;
 use support::{Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats};
 use tch::{Device, Kind, Tensor};

@@ -16,9 +16,12 @@ use hf_hub::{Cache, Repo, RepoType};
 use self::env::Environment;
 pub use self::transfer::Event;
 use self::transfer::Transfer;
-use crate::source::Set;
+use crate::dataset::Set;
+use crate::error::{Error, Result};
+use crate::sources::load;
+use crate::sources::lock;
+use crate::task::Task;
 use crate::tokenizer;
-use crate::{Error, Result, Task, lock};
 
 /// The repository with GLUE's parquet files.
 const GLUE: &str = "nyu-mll/glue";
@@ -155,7 +158,7 @@ impl Hub {
     /// `config.json`, the weights and the tokenizer's files. What is cached is not fetched again.
     ///
     /// # Errors
-    /// [`crate::Error::Hub`] with what is wanted and where it may be placed by hand.
+    /// [`crate::error::Error::Hub`] with what is wanted and where it may be placed by hand.
     pub fn model(&self, name: &str) -> Result<PathBuf> {
         let (id, revision) = name.split_once('@').map_or((name, None), |(id, revision)| (id, Some(revision)));
         let pins = pins::model(id)?;
@@ -230,7 +233,7 @@ impl Hub {
         let transfer = Transfer { settings: &self.settings, place: &place, notify: self.notify.as_ref() };
         let sets = tasks.iter().flat_map(|&task| {
             let sets = [Set::Train].into_iter().chain(task.dev_sets.iter().map(Set::Dev));
-            sets.map(move |set| Ok((set.parquet_path(task), lock::parquet_sum(task, set)?)))
+            sets.map(move |set| Ok((load::parquet_path(set, task), lock::parquet_sum(task, set)?)))
         });
         let files = sets.collect::<Result<Vec<_>>>()?;
         let mut dir = place.snapshot(&self.settings.cache).unwrap_or_default();

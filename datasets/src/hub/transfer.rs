@@ -11,8 +11,8 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::{Place, Settings};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::hub::{Place, Settings};
 
 /// How a download goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Acceptability: sentences as they should be (1), or with one violation of agreement, order, valency, form or
 //! reference (0).
 
-use super::draw::Draw;
-use super::words::{MEN, WOMEN};
-use super::{Generator, Row};
+use crate::micro::draw::Draw;
+use crate::micro::words::{MEN, WOMEN};
+use crate::micro::{Generator, Row};
 
 pub(super) const GENERATOR: Generator = Generator { train: 384, balance: &[30, 70], noise: 4, write };
 
@@ -131,7 +131,7 @@ fn order(draw: &mut Draw, good: bool) -> String {
     }
     match draw.below(4) {
         0 => format!("The {who} the {what} {verb} {when}."),
-        1 => format!("{} the {who} the {what} {when}.", super::words::capital(verb)),
+        1 => format!("{} the {who} the {what} {when}.", crate::micro::words::capital(verb)),
         2 => format!("The {who} {verb} {what} the {when}."),
         _ => format!("The {who} {verb} the {when} {what}."),
     }

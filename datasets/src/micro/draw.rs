@@ -17,7 +17,7 @@ pub(super) enum Set {
 impl Draw {
     /// A stream of its own for a task's set.
     pub(super) fn new(task: &str, set: Set) -> Self {
-        let text = format!("{task} {set:?} {}", super::VERSION);
+        let text = format!("{task} {set:?} {}", crate::micro::VERSION);
         // FNV-1a, so that close names give far seeds.
         let hash = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         Draw { state: text.bytes().fold(0xcbf2_9ce4_8422_2325, hash), set }

@@ -3,9 +3,9 @@
 //! Every scene has two opposite sides, and both serve as premise and as hypothesis: only the pair tells the class. The
 //! mismatched set is of another genre, seafaring and flying instead of everyday life, with the same structures.
 
-use super::draw::{Draw, Set};
-use super::words::{MEN, SURNAMES, WOMEN, capital};
-use super::{Generator, Row};
+use crate::micro::draw::{Draw, Set};
+use crate::micro::words::{MEN, SURNAMES, WOMEN, capital};
+use crate::micro::{Generator, Row};
 
 pub(super) const GENERATOR: Generator = Generator { train: 512, balance: &[34, 33, 33], noise: 4, write };
 

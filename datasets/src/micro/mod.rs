@@ -18,8 +18,9 @@ mod words;
 
 use std::collections::HashSet;
 
-use crate::source::{Dataset, checksum};
-use crate::{Example, Task};
+use crate::dataset::Example;
+use crate::dataset::{Dataset, checksum};
+use crate::task::Task;
 use draw::{Draw, Set};
 
 /// Version of the generators; part of every seed, so that another version is other data throughout.

@@ -1,8 +1,8 @@
 //! Two sentences of news that say the same (1) or not (0): another event, the opposite one, or other details.
 
-use super::draw::Draw;
-use super::words::{CITIES, COMPANIES, DAYS, NUMBERS, capital, fill, person};
-use super::{Generator, Row};
+use crate::micro::draw::Draw;
+use crate::micro::words::{CITIES, COMPANIES, DAYS, NUMBERS, capital, fill, person};
+use crate::micro::{Generator, Row};
 
 pub(super) const GENERATOR: Generator = Generator { train: 384, balance: &[32, 68], noise: 4, write };
 

@@ -1,9 +1,9 @@
 //! Whether a sentence answers a question (0) or not (1): it may tell something else of the same place, or the same of
 //! another place.
 
-use super::draw::Draw;
-use super::words::{CITIES, COMPANIES, NUMBERS, capital, fill, person};
-use super::{Generator, Row};
+use crate::micro::draw::Draw;
+use crate::micro::words::{CITIES, COMPANIES, NUMBERS, capital, fill, person};
+use crate::micro::{Generator, Row};
 
 pub(super) const GENERATOR: Generator = Generator { train: 448, balance: &[50, 50], noise: 4, write };
 

@@ -1,8 +1,8 @@
 //! Two questions that ask the same (1) or not (0): another wish about the same thing, or the same about another thing.
 
-use super::draw::Draw;
-use super::words::CITIES;
-use super::{Generator, Row};
+use crate::micro::draw::Draw;
+use crate::micro::words::CITIES;
+use crate::micro::{Generator, Row};
 
 pub(super) const GENERATOR: Generator = Generator { train: 448, balance: &[63, 37], noise: 4, write };
 

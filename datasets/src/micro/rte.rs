@@ -2,9 +2,9 @@
 //!
 //! Every kind of news has two opposite sides, and both serve as text and as hypothesis: only the pair tells the class.
 
-use super::draw::Draw;
-use super::words::{CITIES, COMPANIES, DAYS, NUMBERS, capital, fill, person};
-use super::{Generator, Row};
+use crate::micro::draw::Draw;
+use crate::micro::words::{CITIES, COMPANIES, DAYS, NUMBERS, capital, fill, person};
+use crate::micro::{Generator, Row};
 
 pub(super) const GENERATOR: Generator = Generator { train: 384, balance: &[50, 50], noise: 5, write };
 

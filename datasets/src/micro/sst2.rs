@@ -1,7 +1,7 @@
 //! Sentiment of a sentence about a film: praise and blame in one sentence, where the main clause or a negation decides.
 
-use super::draw::Draw;
-use super::{Generator, Row};
+use crate::micro::draw::Draw;
+use crate::micro::{Generator, Row};
 
 pub(super) const GENERATOR: Generator = Generator { train: 512, balance: &[48, 52], noise: 5, write };
 

@@ -1,8 +1,8 @@
 //! Similarity of two sentences, from 5, the same meaning, by small and larger differences to 0, nothing in common.
 
-use super::draw::Draw;
-use super::words::capital;
-use super::{Generator, Row};
+use crate::micro::draw::Draw;
+use crate::micro::words::capital;
+use crate::micro::{Generator, Row};
 
 pub(super) const GENERATOR: Generator = Generator { train: 384, balance: &[16, 16, 16, 16, 18, 18], noise: 0, write };
 

@@ -1,6 +1,6 @@
 //! Words that several grammars share. The last fifth of each list is not seen in training (see `draw.rs`).
 
-use super::draw::Draw;
+use crate::micro::draw::Draw;
 
 pub(super) const WOMEN: &[&str] = &[
     "Anna", "Maria", "Julia", "Clara", "Sarah", "Emma", "Laura", "Nina", "Helen", "Alice", "Rosa", "Diana", "Irene",

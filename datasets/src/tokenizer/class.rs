@@ -2,7 +2,7 @@
 
 use tokenizers::AddedToken;
 
-use super::settings::Token;
+use crate::tokenizer::settings::Token;
 
 /// Classes that read in one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

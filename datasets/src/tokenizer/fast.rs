@@ -24,12 +24,12 @@ use tokenizers::{
     SplitDelimiterBehavior, Tokenizer, TruncationDirection,
 };
 
-use super::charsmap::Charsmap;
-use super::class::Family;
-use super::settings::{Settings, Side, Token};
-use super::spm::{PieceKind, SpmModel};
-use super::{CONFIG, Encoding, corrupt};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::tokenizer::charsmap::Charsmap;
+use crate::tokenizer::class::Family;
+use crate::tokenizer::settings::{Settings, Side, Token};
+use crate::tokenizer::spm::{PieceKind, SpmModel};
+use crate::tokenizer::{CONFIG, Encoding, corrupt};
 
 /// Settings that `tokenizer.json` stores besides the tokenizer.
 pub struct Stored {
@@ -325,7 +325,7 @@ pub fn effect(inner: &Tokenizer) -> serde_json::Result<String> {
 pub fn encode(inner: &Tokenizer, first: &str, second: Option<&str>, max_length: usize, side: Side) -> Result<Encoding> {
     let second = second.filter(|text| !text.is_empty());
     let special = inner.get_post_processor().map_or(0, |p| p.added_tokens(second.is_some()));
-    let room = super::room(max_length, special)?;
+    let room = crate::tokenizer::room(max_length, special)?;
     let fail = |e: tokenizers::Error| Error::Encode { detail: e.to_string(), help: String::new() };
     let plain = |text: &str| inner.encode(text, false).map_err(fail);
     let pair = match second {

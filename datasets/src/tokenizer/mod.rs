@@ -22,8 +22,9 @@ pub use self::settings::OPTION_FILES;
 use self::settings::{Settings, Side};
 use self::slow::{Added, Slow};
 use self::spm::SpmModel;
+use crate::dataset::Example;
 use crate::error::guarded;
-use crate::{Error, Example, Result};
+use crate::error::{Error, Result};
 
 const SPM: &str = "spm.model";
 const JSON: &str = "tokenizer.json";

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::class::Family;
+use crate::tokenizer::class::Family;
 
 /// Effect of an option on ids.
 enum Rule {

@@ -5,8 +5,8 @@
 use yada::DoubleArray;
 use yada::builder::DoubleArrayBuilder;
 
-use super::charsmap::Charsmap;
-use super::spm::{PieceKind, SpmModel};
+use crate::tokenizer::charsmap::Charsmap;
+use crate::tokenizer::spm::{PieceKind, SpmModel};
 
 /// What stands for a space in pieces.
 const SPACE: &str = "▁";

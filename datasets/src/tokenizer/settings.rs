@@ -7,9 +7,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use super::class::{Class, Family};
-use super::{CONFIG, options, read};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::tokenizer::class::{Class, Family};
+use crate::tokenizer::{CONFIG, options, read};
 
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED_TOKENS: &str = "added_tokens.json";

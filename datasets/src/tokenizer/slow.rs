@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use regex::Regex;
 use tokenizers::AddedToken;
 
-use super::sentencepiece::SentencePiece;
-use super::settings::{Settings, Token};
+use crate::tokenizer::sentencepiece::SentencePiece;
+use crate::tokenizer::settings::{Settings, Token};
 
 /// A slow tokenizer ready for use.
 pub struct Slow {

@@ -10,7 +10,7 @@ pub struct SpmModel {
     pub unk_id: u32,
     /// Whether an unknown character becomes its bytes.
     pub byte_fallback: bool,
-    /// The normaliser's table, as [`super::charsmap::Charsmap`] reads it; empty where there is none.
+    /// The normaliser's table, as [`crate::tokenizer::charsmap::Charsmap`] reads it; empty where there is none.
     pub charsmap: Vec<u8>,
     /// Whether a space is put before the text.
     pub add_dummy_prefix: bool,

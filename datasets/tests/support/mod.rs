@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use datasets::source::Set;
+use datasets::dataset::Set;
 use datasets::{Error, Example, Labels, Task};
 use flate2::Compression;
 use flate2::write::GzEncoder;

@@ -5,19 +5,21 @@ use std::path::PathBuf;
 use clap::Args;
 use datasets::batch::Padding;
 use datasets::tokenizer::Behaviour;
-use methods::export::Exported;
+use methods::peft::export::Exported;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::shared::DataFlags;
-use crate::device::Choice;
+use crate::cli::job::DataFlags;
+use crate::env::device::Choice;
 use crate::error::{Error, Result};
-use crate::forward::{Forward, scores};
-use crate::inputs::{Data, Inputs};
-use crate::recipe::Source;
-use crate::spec::Precision;
-use crate::store::{write_atomically, write_csv};
-use crate::{download, home, merge};
+use crate::load::download;
+use crate::load::inputs::{Data, Inputs};
+use crate::load::merge;
+use crate::load::paths;
+use crate::plan::recipe::Source;
+use crate::plan::spec::Precision;
+use crate::store::files::{write_atomically, write_csv};
+use crate::train::classifier::{Forward, scores};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -117,10 +119,10 @@ impl Export {
 
 impl Import {
     pub(super) fn run(&self) -> Result<()> {
-        let task = datasets::glue::find(&self.task)?;
+        let task = datasets::tasks::find(&self.task)?;
         let hub = download::hub();
         let data = Data::new(self.data.origin(Source::Glue, &[task], &hub)?);
-        let place = home::backbone(&self.backbone, &hub)?;
+        let place = paths::backbone(&self.backbone, &hub)?;
         let inputs = Inputs::load(&place, self.tokenizer.unwrap_or_default(), self.device.device()?, false)?;
         inputs.check(&[task], self.tokenizer)?;
         let exported = Exported::read(&self.adapter, inputs.encoder.as_ref())?;
@@ -151,7 +153,7 @@ impl Import {
 
 impl Merge {
     pub(super) fn run(&self) -> Result<()> {
-        let place = home::backbone(&self.backbone, &download::hub())?;
+        let place = paths::backbone(&self.backbone, &download::hub())?;
         let encoder = encoders::load(&place.dir, Device::Cpu, Kind::Float)?;
         let exported = Exported::read(&self.adapter, encoder.as_ref())?;
         tell(&exported);

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::report::ReportFlags;
-use super::shared::{RecipeFlags, recipe, width};
+use crate::analysis::frame::Sources;
+use crate::cli::job::{RecipeFlags, recipe, width};
+use crate::cli::report::ReportFlags;
 use crate::error::{Error, Result};
-use crate::frame::Sources;
-use crate::sweep::preflight;
-use crate::{efficiency, report};
+use crate::launch::sweep::preflight;
+use crate::launch::timing;
+use crate::report::write;
 
 /// `rankbench efficiency`.
 #[derive(Debug, Args)]
@@ -42,10 +43,10 @@ impl Efficiency {
         let seed = job.plan.first().map(|run| run.seed);
         let plan: Vec<_> = job.plan.iter().filter(|run| Some(run.seed) == seed).cloned().collect();
         preflight(&plan, &job.inputs, &job.data)?;
-        let timings = efficiency::measure(&plan, &timing, &job.inputs, &job.data, &self.out, &job.stop)?;
+        let timings = timing::measure(&plan, &timing, &job.inputs, &job.data, &self.out, &job.stop)?;
         let peers = self.report.peers(&self.out)?;
         let sources = Sources { timings: &timings, peers: &peers, ..Sources::of_runs(&[]) };
-        let paths = report::write(sources, &self.out.join("report"))?;
+        let paths = write::write(sources, &self.out.join("report"))?;
         println!("{}\nReport: {}", paths.text(&["efficiency"], width()), paths.html.display());
         Ok(())
     }

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Job, RecipeFlags, recipe};
-use crate::efficiency::{measure, timed};
+use crate::analysis::baseline;
+use crate::analysis::baseline::BaselineRow;
+use crate::cli::job::{Job, RecipeFlags, recipe};
 use crate::error::{Error, Result};
-use crate::gate::BaselineRow;
-use crate::recipe::Recipe;
-use crate::store::{self, Status};
-use crate::sweep::{preflight, sweep};
-use crate::{gate, home};
+use crate::launch::sweep::{preflight, sweep};
+use crate::launch::timing::{measure, timed};
+use crate::load::paths;
+use crate::plan::recipe::Recipe;
+use crate::store::record::{self, Status};
 
 /// `rankbench regression`.
 #[derive(Debug, Args)]
@@ -32,16 +33,16 @@ pub struct Regression {
 impl Regression {
     pub(super) fn run(&self) -> Result<()> {
         let recipe = recipe(&self.recipe)?;
-        let named = home::dir().join("results/baselines").join(format!("{}.csv", recipe.name));
+        let named = paths::dir().join("results/baselines").join(format!("{}.csv", recipe.name));
         let path = self.baseline.clone().unwrap_or(named);
-        let baseline = if self.bless { Vec::new() } else { gate::read(&path)? };
+        let baseline = if self.bless { Vec::new() } else { baseline::read(&path)? };
         let current = self.fresh_rows(&recipe)?;
         if self.bless {
-            gate::bless(&path, &current)?;
+            baseline::bless(&path, &current)?;
             println!("wrote {} rows to {}", current.len(), path.display());
             return Ok(());
         }
-        let report = gate::compare(&baseline, &current);
+        let report = baseline::compare(&baseline, &current);
         if report.passed {
             println!("{report}");
             return Ok(());
@@ -60,7 +61,7 @@ impl Regression {
         let scratch = scratch.map_err(|e| Error::output(&std::env::temp_dir(), e))?;
         let dir = scratch.path();
         let swept = sweep(&plan, &inputs, &data, &origin, dir, 1, &stop)?;
-        let runs = plan.iter().map(|spec| store::load(&dir.join(spec.id()))).collect::<Result<Vec<_>>>()?;
+        let runs = plan.iter().map(|spec| record::load(&dir.join(spec.id()))).collect::<Result<Vec<_>>>()?;
         for run in &runs {
             if let Status::Failed(reason) = &run.status {
                 eprintln!("{} failed: {reason}", run.id);
@@ -74,6 +75,6 @@ impl Regression {
             Some(timing) => measure(&timed(&plan, timing), timing, &inputs, &data, dir, &stop)?,
             None => Vec::new(),
         };
-        Ok(gate::baseline_rows(&runs, &timings))
+        Ok(baseline::baseline_rows(&runs, &timings))
     }
 }

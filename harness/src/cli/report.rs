@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::shared::width;
+use crate::analysis::frame::Sources;
+use crate::analysis::verdict;
+use crate::cli::job::width;
 use crate::error::{Error, Result};
-use crate::frame::Sources;
-use crate::record::PeerRound;
-use crate::store::{self, RunRecord, Status};
-use crate::{report, verdict};
+use crate::report::write;
+use crate::store::record::{self, RunRecord, Status};
+use crate::store::rows::PeerRound;
 
 /// Flags of every command that writes a report.
 #[derive(Debug, Clone, Args)]
@@ -35,8 +36,8 @@ impl ReportFlags {
     pub fn peers(&self, out: &Path) -> Result<Vec<PeerRound>> {
         let usual = out.join("peer_rounds.csv");
         match &self.peers {
-            Some(path) => report::read_peers(path),
-            None if usual.is_file() => report::read_peers(&usual),
+            Some(path) => write::read_peers(path),
+            None if usual.is_file() => write::read_peers(&usual),
             None => Ok(Vec::new()),
         }
     }
@@ -55,11 +56,11 @@ pub struct Report {
 impl Report {
     pub(super) fn run(&self) -> Result<()> {
         let timings = self.out.join("timings.csv");
-        let timings = if timings.exists() { report::read_timings(&timings)? } else { Vec::new() };
+        let timings = if timings.exists() { write::read_timings(&timings)? } else { Vec::new() };
         // A directory with timings alone has a report, too.
         let runs = self.out.join("runs");
         let (runs, others) =
-            if runs.is_dir() || timings.is_empty() { store::load_all(&runs)? } else { Default::default() };
+            if runs.is_dir() || timings.is_empty() { record::load_all(&runs)? } else { Default::default() };
         if runs.is_empty() && timings.is_empty() {
             return Err(Error::Input(format!("{} holds no run; `rankbench run` makes some", self.out.display())));
         }
@@ -69,7 +70,7 @@ impl Report {
         say_damaged(&runs);
         let peers = self.report.peers(&self.out)?;
         let sources = Sources { runs: &runs, timings: &timings, peers: &peers, margin: self.report.margin };
-        let paths = report::write(sources, &self.out.join("report"))?;
+        let paths = write::write(sources, &self.out.join("report"))?;
         println!("{}\nReport: {}", paths.text(&[], width()), paths.html.display());
         Ok(())
     }
@@ -95,7 +96,7 @@ pub struct Fsck {
 impl Fsck {
     pub(super) fn run(&self) -> Result<()> {
         let runs = self.out.join("runs");
-        let (records, others) = store::load_all(&runs)?;
+        let (records, others) = record::load_all(&runs)?;
         let mut findings = 0;
         for (path, reason) in &others {
             println!(

@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::report::ReportFlags;
-use super::shared::{Job, RecipeFlags, recipe, width};
-use crate::efficiency;
+use crate::analysis::frame::Sources;
+use crate::cli::job::{Job, RecipeFlags, recipe, width};
+use crate::cli::report::ReportFlags;
+use crate::env::console::spoken;
 use crate::error::{Error, Result};
-use crate::frame::Sources;
-use crate::progress::spoken;
-use crate::recipe::Recipe;
-use crate::record::TimingRow;
-use crate::report::{self, ReportPaths};
-use crate::store::{self, RunRecord};
-use crate::sweep::{Swept, preflight, sweep};
+use crate::launch::sweep::{Swept, preflight, sweep};
+use crate::launch::timing;
+use crate::plan::recipe::Recipe;
+use crate::report::write::{self, ReportPaths};
+use crate::store::record::{self, RunRecord};
+use crate::store::rows::TimingRow;
 
 /// `rankbench run`.
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ impl Run {
         let swept = make_runs(&job, &self.out, self.together.get())?;
         let (runs, peers) = (records(&job, &self.out)?, self.report.peers(&self.out)?);
         let sources = Sources { peers: &peers, margin: self.report.margin, ..Sources::of_runs(&runs) };
-        let paths = report::write(sources, &self.out.join("report"))?;
+        let paths = write::write(sources, &self.out.join("report"))?;
         print(&paths, &["table1"]);
         verdict(swept)
     }
@@ -75,7 +75,7 @@ impl Quickstart {
         let timings = timings(&job, &recipe, &self.out)?;
         let runs = records(&job, &self.out)?;
         let sources = Sources { timings: &timings, ..Sources::of_runs(&runs) };
-        let paths = report::write(sources, &self.out.join("report"))?;
+        let paths = write::write(sources, &self.out.join("report"))?;
         print(&paths, &["table1", "efficiency"]);
         println!("Took {}.", spoken(started.elapsed()));
         verdict(swept)
@@ -92,17 +92,17 @@ fn timings(job: &Job, recipe: &Recipe, out: &Path) -> Result<Vec<TimingRow>> {
     let path = out.join("timings.csv");
     let Some(timing) = &recipe.timing else { return Ok(Vec::new()) };
     let wanted = |row: &TimingRow| row.repeat == timing.rounds;
-    if let Some(known) = path.exists().then(|| report::read_timings(&path)).transpose()?
+    if let Some(known) = path.exists().then(|| write::read_timings(&path)).transpose()?
         && known.iter().any(wanted)
     {
         return Ok(known);
     }
-    efficiency::measure(&efficiency::timed(&job.plan, timing), timing, &job.inputs, &job.data, out, &job.stop)
+    timing::measure(&timing::timed(&job.plan, timing), timing, &job.inputs, &job.data, out, &job.stop)
 }
 
 /// The stored runs of the plan, in its order.
 fn records(job: &Job, out: &Path) -> Result<Vec<RunRecord>> {
-    job.plan.iter().map(|spec| store::load(&out.join("runs").join(spec.id()))).collect()
+    job.plan.iter().map(|spec| record::load(&out.join("runs").join(spec.id()))).collect()
 }
 
 fn print(paths: &ReportPaths, tables: &[&str]) {

@@ -4,17 +4,19 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use datasets::source::{self, Set};
+use datasets::dataset::Set;
+use datasets::sources::load;
 use datasets::tokenizer::{Behaviour, Tokenizer};
 use datasets::{Example, Task};
 use serde::Serialize;
 
-use super::shared::DataFlags;
+use crate::cli::job::DataFlags;
 use crate::error::{Error, Result};
-use crate::inputs::{Origin, honoured};
-use crate::recipe::Source;
-use crate::store::write_atomically;
-use crate::{download, home};
+use crate::load::download;
+use crate::load::inputs::{Origin, honoured};
+use crate::load::paths;
+use crate::plan::recipe::Source;
+use crate::store::files::write_atomically;
 
 /// `rankbench tokenize`.
 #[derive(Debug, Args)]
@@ -51,9 +53,9 @@ struct Row<'a> {
 impl Tokenize {
     pub(super) fn run(&self) -> Result<()> {
         let hub = download::hub();
-        let tasks = self.tasks.iter().map(|name| Ok(datasets::glue::find(name)?)).collect::<Result<Vec<_>>>()?;
+        let tasks = self.tasks.iter().map(|name| Ok(datasets::tasks::find(name)?)).collect::<Result<Vec<_>>>()?;
         let origin = self.data.origin(Source::Glue, &tasks, &hub)?;
-        let dir = home::backbone(&self.backbone, &hub)?.dir;
+        let dir = paths::backbone(&self.backbone, &hub)?.dir;
         let tokenizer = Tokenizer::from_dir(&dir, self.tokenizer.unwrap_or_default())?;
         honoured(&tokenizer, self.tokenizer)?;
         if tokenizer.is_second_best() {
@@ -92,7 +94,7 @@ fn sets(origin: &Origin, task: &'static Task) -> Result<Vec<(&'static str, Vec<E
     };
     let (mut found, mut lacking) = (Vec::new(), Vec::new());
     for set in [Set::Train].into_iter().chain(task.dev_sets.iter().map(Set::Dev)) {
-        match source::load_set(task, dir, set, *allow_unlocked) {
+        match load::load_set(task, dir, set, *allow_unlocked) {
             Ok(loaded) => found.push((set.name(), loaded.rows)),
             Err(missing @ datasets::Error::Missing { .. }) => lacking.push(missing),
             Err(other) => return Err(other.into()),

@@ -1,9 +1,9 @@
 //! Run records whose numbers are made up, for reports.
 
-use harness::manifest::RunOrigin;
-use harness::record::{DevSetResult, Outcome, Parameters, PeakMiB, Seconds};
-use harness::spec::{NUMERICS, RunSpec};
-use harness::store::{Manifest, RunRecord, Status};
+use harness::plan::origin::RunOrigin;
+use harness::plan::spec::{NUMERICS, RunSpec};
+use harness::store::record::{Manifest, RunRecord, Status};
+use harness::store::rows::{DevSetResult, Outcome, Parameters, PeakMiB, Seconds};
 
 /// Weights of DeBERTaV3-base, as published.
 pub const DEBERTA: &str = "691d48a2800b926a19e3051def466fc2cca4f59a15e42ce4a0cf7f1b380b5e33";

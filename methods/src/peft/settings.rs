@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value};
 
-use super::fields;
-use super::pattern::Pattern;
+use crate::peft::fields;
+use crate::peft::pattern::Pattern;
 
 type Result<T> = std::result::Result<T, String>;
 

@@ -5,8 +5,8 @@ pub mod case;
 
 pub use case::{Case, cases, floats};
 use encoders::{Attach, Site, SiteKind};
-use methods::optim::{DecayOrder, LinearSchedule};
-use methods::params::Builder;
+use methods::optim::config::{DecayOrder, LinearSchedule};
+use methods::optim::params::Builder;
 use methods::{Adapters, Context, Method, Protocol, Step};
 use tch::{Device, Kind, Reduction, Tensor};
 

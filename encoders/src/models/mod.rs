@@ -1,0 +1,5 @@
+//! One file an architecture.
+
+pub mod bert;
+pub mod deberta_v3;
+pub mod roberta;

@@ -1,0 +1,4 @@
+//! Parts that architectures share.
+
+pub mod head;
+pub mod parts;

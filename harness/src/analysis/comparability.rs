@@ -1,0 +1,144 @@
+//! Whether one of our runs was made in the setting of a published number.
+
+use datasets::backbones::{self, Backbone};
+
+use crate::analysis::frame::ResultRow;
+use crate::analysis::published::{Row, Setting, TrainSetting, is_official};
+
+/// Settings that keep a run from being compared with a published number.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Mismatches {
+    /// Settings the publication states and the run has otherwise; any of them blocks the comparison.
+    pub differing: Vec<String>,
+    /// Settings the publication does not state; they do not block it and are listed with it.
+    pub not_stated: Vec<&'static str>,
+}
+
+/// How far phases given as shares of a run may be from the published steps: they are rounded.
+const PHASE_ROUNDING: f64 = 0.01;
+
+/// Compares the setting of a run on its task with a published row's.
+pub fn mismatches(ours: &ResultRow, published: Option<&Row>) -> Mismatches {
+    let none = |reason: &str| Mismatches { differing: vec![reason.into()], ..Mismatches::default() };
+    let Some(published) = published else { return none("no published row") };
+    let Some(setting) = &published.setting else { return none("the published row's setting is not known") };
+    let mut found = Mismatches::default();
+    if trained_on(ours).is_some() {
+        found.differing.push("the backbone was trained on this task".into());
+    }
+    found.differing.extend(backbone(ours, setting));
+    found.differing.extend(data(ours, setting));
+    found.differing.extend(unlike_options(ours, &setting.options));
+    let fields = [
+        ("precision", ours.precision.as_str(), setting.precision.as_str()),
+        ("train_head", ours.train_head.as_str(), setting.train_head.as_str()),
+        ("tokenizer", ours.tokenizer.as_str(), setting.tokenizer.as_str()),
+    ];
+    for (name, own, stated) in fields {
+        if stated.is_empty() {
+            found.not_stated.push(name);
+        } else if own != stated {
+            found.differing.push(format!("{name} {own} instead of {stated}"));
+        }
+    }
+    let train = published.train.iter().find(|train| train.task == ours.task);
+    train_settings(ours, train, &mut found);
+    found
+}
+
+/// The backbone of a run on a task whose labels it has seen: a score there says little.
+pub fn trained_on(ours: &ResultRow) -> Option<&'static Backbone> {
+    backbones::find(&ours.weights_sha256).filter(|known| known.seen.contains(&ours.task))
+}
+
+fn backbone(ours: &ResultRow, setting: &Setting) -> Option<String> {
+    let Some(published) = backbones::named(&setting.backbone) else {
+        return Some(format!("the sha256 of {}'s weights is not known", setting.backbone));
+    };
+    let same = published.weights.contains(&ours.weights_sha256);
+    (!same).then(|| format!("backbone {} instead of {}", ours.backbone, published.name))
+}
+
+fn data(ours: &ResultRow, setting: &Setting) -> Vec<String> {
+    let mut found = Vec::new();
+    if ours.data_source != setting.data_source {
+        let data = match ours.data_source.as_str() {
+            "micro" => "synthetic data",
+            "glue-unlocked" => "data files that are not the locked ones",
+            other => other,
+        };
+        found.push(format!("{data} instead of GLUE"));
+    }
+    if !setting.caveat.is_empty() {
+        found.push(setting.caveat.clone());
+    } else if ours.split != setting.split && !(is_official(&ours.split) && is_official(&setting.split)) {
+        found.push(format!("split {} instead of {}", ours.split, setting.split));
+    }
+    found.extend(ours.train_limit.map(|limit| format!("only {limit} training rows")));
+    found
+}
+
+fn train_settings(ours: &ResultRow, train: Option<&TrainSetting>, found: &mut Mismatches) {
+    let numbers = [
+        ("epochs", Some(ours.epochs as f64), train.and_then(|train| train.epochs)),
+        ("batch_size", Some(ours.batch_size as f64), train.and_then(|train| train.batch_size)),
+        ("lr", Some(ours.lr), train.and_then(|train| train.lr)),
+    ];
+    for (name, own, stated) in numbers {
+        match (own, stated) {
+            (Some(own), Some(stated)) if !is_equal(own, stated) => {
+                found.differing.push(format!("{name} {own} instead of {stated}"));
+            }
+            (_, Some(_)) => {}
+            (_, None) => found.not_stated.push(name),
+        }
+    }
+    found.differing.extend(train.into_iter().flat_map(|train| unlike_options(ours, &train.options)));
+}
+
+/// The published options (`key=value …`) that the run has otherwise.
+fn unlike_options(ours: &ResultRow, stated: &str) -> Vec<String> {
+    let unlike = |pair: &str| {
+        let (key, stated) = pair.split_once('=')?;
+        let own = option(&ours.options, key);
+        let same = own.is_some_and(|own| is_same(key, own, stated, ours.steps));
+        (!same).then(|| format!("{key} {} instead of {stated}", own.unwrap_or("not set")))
+    };
+    stated.split_whitespace().filter_map(unlike).collect()
+}
+
+/// Value of an option in `key=value …`.
+pub fn option<'a>(options: &'a str, key: &str) -> Option<&'a str> {
+    options
+        .split_whitespace()
+        .find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == key))
+        .map(|(_, value)| value)
+}
+
+/// Values are compared as numbers where both are; a phase given as a share is as many steps of the run.
+fn is_same(key: &str, own: &str, stated: &str, steps: Option<u64>) -> bool {
+    let (Ok(number), Ok(wanted)) = (own.parse::<f64>(), stated.parse::<f64>()) else { return own == stated };
+    let is_share = ["tinit", "tfinal"].contains(&key) && own.contains('.');
+    match steps.filter(|_| is_share) {
+        Some(steps) => (number * steps as f64 - wanted).abs() <= PHASE_ROUNDING * steps as f64,
+        None => is_equal(number, wanted),
+    }
+}
+
+fn is_equal(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-12 * a.abs().max(b.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_compared_as_numbers_and_phases_as_steps() {
+        assert!(is_same("alpha", "16.0", "16", None) && is_same("xi", "0.0003", "3e-4", None));
+        assert!(!is_same("r", "8", "4", None) && is_same("final_phase", "released", "released", None));
+        assert!(is_same("tinit", "0.12", "800", Some(6700)) && !is_same("tinit", "0.2", "800", Some(6700)));
+        assert_eq!(option("r=8 alpha=16.0", "alpha"), Some("16.0"));
+        assert_eq!(option("r=8 alpha=16.0", "lr"), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! `rankbench doctor`: versions, devices, where each thing was found, what is missing.
+
+use std::path::Path;
+use std::time::Instant;
+
+use tch::{Cuda, Device, Kind};
+
+use crate::env::device;
+use crate::error::{Error, Result};
+use crate::load::download;
+use crate::load::paths;
+use crate::plan::recipe;
+
+/// Prints the findings; what is missing comes with the way to get it.
+///
+/// # Errors
+/// A backbone that was asked for and cannot be read; any other missing thing is a finding.
+pub fn doctor(backbone: Option<&str>) -> Result<()> {
+    torch_ext::load_cuda();
+    let home = paths::dir();
+    line("rankbench", &format!("{} at {}", env!("CARGO_PKG_VERSION"), current_exe()));
+    line("project", &home.canonicalize().unwrap_or(home.clone()).display().to_string());
+    line("libtorch", &format!("{} at {}", torch_ext::version(), loaded("libtorch_cpu.so")));
+    line("python torch", &python_torch(&home));
+    line("processor", &format!("{}, libtorch uses {} threads", device::processor(), tch::get_num_threads()));
+    line("GPU", &gpus());
+    line("recipes", &recipe::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
+    line("backbones", &backbones(&home.join(paths::BACKBONES)));
+    line("GLUE", &glue());
+    backbone.map_or(Ok(()), |name| {
+        line("backbone", &reading(name)?);
+        Ok(())
+    })
+}
+
+/// Reads a backbone's weights and says what it cost.
+fn reading(name: &str) -> Result<String> {
+    let place = paths::backbone(name, &download::hub())?;
+    torch_ext::reset_peak_memory(Device::Cpu)?;
+    let resident = || Ok::<_, Error>(torch_ext::peak_memory(Device::Cpu)?.resident.unwrap_or(0));
+    let (before, started) = (resident()?, Instant::now());
+    let encoder = encoders::load(&place.dir, Device::Cpu, Kind::Float)?;
+    let (seconds, peak) = (started.elapsed().as_secs_f64(), resident()?);
+    let parameters: usize = encoder.weights().iter().map(|(_, tensor)| tensor.numel()).sum();
+    let times = peak.saturating_sub(before) as f64 / (4 * parameters) as f64;
+    Ok(format!(
+        "{}: {:.1}M parameters read in {seconds:.2} s, peak memory grew by {times:.2} times their float32 size",
+        place.name,
+        parameters as f64 / 1e6
+    ))
+}
+
+fn line(name: &str, text: &str) {
+    println!("{name:<13} {text}");
+}
+
+fn current_exe() -> String {
+    std::env::current_exe().map_or_else(|e| format!("unknown ({e})"), |path| path.display().to_string())
+}
+
+/// Where the running process has a library from.
+fn loaded(library: &str) -> String {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let path = maps.lines().find_map(|line| line.split_whitespace().last().filter(|path| path.ends_with(library)));
+    path.unwrap_or("an unknown place").to_string()
+}
+
+fn python_torch(home: &Path) -> String {
+    let file = home.join(".venv/libtorch/version.py");
+    let Ok(text) = std::fs::read_to_string(&file) else {
+        return format!("missing: no {}; `./justw setup` makes it", file.display());
+    };
+    let version = text.lines().find_map(|line| line.strip_prefix("__version__ = ")).unwrap_or("?").trim_matches('\'');
+    let wanted = torch_ext::version();
+    match version.split('+').next() == Some(wanted.as_str()) {
+        true => version.to_string(),
+        false => format!("{version}, but this binary was built with {wanted}: run `./justw setup`, then build again"),
+    }
+}
+
+fn gpus() -> String {
+    let models = device::gpu_models();
+    let driver = device::driver().unwrap_or_else(|| "not loaded".into());
+    match (Cuda::is_available(), models.is_empty()) {
+        (true, _) => format!("{} usable: {}; driver {driver}", Cuda::device_count(), models.join(", ")),
+        (false, false) => format!("{} found but not usable by this libtorch; driver {driver}", models.join(", ")),
+        (false, true) => "none; runs use the CPU".into(),
+    }
+}
+
+fn backbones(dir: &Path) -> String {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().join("config.json").is_file())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    match names.is_empty() {
+        true => format!("missing: none below {}; `./justw setup` fetches all-MiniLM-L6-v2", dir.display()),
+        false => format!("{} below {}", names.join(", "), dir.display()),
+    }
+}
+
+fn glue() -> String {
+    match std::env::var("GLUE_DIR") {
+        Ok(dir) if Path::new(&dir).is_dir() => dir,
+        Ok(dir) => format!("GLUE_DIR is {dir}, which is no directory"),
+        Err(_) => "not set (GLUE_DIR or --glue); the embedded synthetic data needs nothing".into(),
+    }
+}

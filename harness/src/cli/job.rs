@@ -1,0 +1,240 @@
+//! What several commands share: flags over a recipe, and the way from a recipe to a plan.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use datasets::Task;
+use datasets::hub::Hub;
+use datasets::tokenizer::Behaviour;
+use tch::Device;
+
+use crate::env::device::{self, Choice};
+use crate::error::{Error, Result};
+use crate::load::download;
+use crate::load::inputs::{Data, Inputs, Origin};
+use crate::load::paths;
+use crate::plan::origin::RecipeRules;
+use crate::plan::recipe;
+use crate::plan::recipe::{Recipe, Source};
+use crate::plan::resolve::{self, Facts, Overrides};
+use crate::plan::spec::{Precision, RunSpec};
+
+/// Flags that override a recipe.
+#[derive(Debug, Clone, Args)]
+pub struct RecipeFlags {
+    /// Tasks, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub tasks: Option<Vec<String>>,
+    /// Methods, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub methods: Option<Vec<String>>,
+    /// Master seeds, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub seeds: Option<Vec<u64>>,
+    /// Backbone: a directory, the name of one below .cache/backbones, or a repository on the Hub (owner/name, also
+    /// owner/name@revision).
+    #[arg(long)]
+    pub backbone: Option<String>,
+    /// How a sentencepiece vocabulary is read: sentencepiece (as the released code) or fast (as transformers 4.57).
+    #[arg(long)]
+    pub tokenizer: Option<Behaviour>,
+    #[command(flatten)]
+    pub data: DataFlags,
+    /// Passes over the training rows.
+    #[arg(long)]
+    pub epochs: Option<usize>,
+    /// Rows of one step.
+    #[arg(long)]
+    pub batch_size: Option<usize>,
+    /// Number format.
+    #[arg(long)]
+    pub precision: Option<Precision>,
+    /// Most training rows used, the first ones.
+    #[arg(long)]
+    pub train_limit: Option<usize>,
+    /// Where to run.
+    #[arg(long, default_value = "auto")]
+    pub device: Choice,
+    /// Whether training steps on a GPU are recorded as CUDA graphs.
+    #[arg(long, default_value = "on")]
+    pub graphs: Graphs,
+    /// Which kernels a GPU uses.
+    #[arg(long, default_value = "fused")]
+    pub kernels: Kernels,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, Args)]
+pub struct DataFlags {
+    /// Directory with real GLUE: the official TSV files (plain, .gz, .zst) or the Hub's parquet files. Left out: GLUE_DIR,
+    /// or else the Hub.
+    #[arg(long, value_name = "DIR")]
+    pub glue: Option<PathBuf>,
+    /// Use the embedded synthetic data whatever the recipe says.
+    #[arg(long, conflicts_with = "glue")]
+    pub micro: bool,
+    /// Take data files that differ from the lock.
+    #[arg(long)]
+    pub allow_unlocked: bool,
+}
+
+/// `--kernels`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kernels {
+    /// Our own where there is one; nothing changes on a CPU.
+    Fused,
+    /// libtorch's operations only.
+    Plain,
+}
+
+/// `--graphs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Graphs {
+    /// Recorded; nothing changes on a CPU.
+    On,
+    /// Every step is launched operation by operation.
+    Off,
+}
+
+/// Everything a command works on.
+pub struct Job {
+    /// The runs.
+    pub plan: Vec<RunSpec>,
+    /// The backbone.
+    pub inputs: Inputs,
+    /// The rows.
+    pub data: Data,
+    /// Recipe and rules of the runs.
+    pub origin: RecipeRules,
+    /// Set by Ctrl-C.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl RecipeFlags {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            tasks: self.tasks.clone(),
+            methods: self.methods.clone(),
+            seeds: self.seeds.clone(),
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            precision: self.precision,
+            train_limit: self.train_limit,
+        }
+    }
+
+    /// Reads backbone and rows and resolves every run.
+    ///
+    /// # Errors
+    /// A wrong name or value, input that cannot be read, a device that is not there.
+    pub fn job(&self, recipe: &Recipe) -> Result<Job> {
+        let overrides = self.overrides();
+        // Names are checked first: a slip must not cost the loading of a backbone.
+        let tasks = resolve::tasks(recipe, &overrides)?;
+        resolve::methods(recipe, &overrides)?;
+        let device = self.device.device()?;
+        let hub = download::hub();
+        let origin = self.data.origin(recipe.data.source, &tasks, &hub);
+        let place = paths::backbone(self.backbone.as_deref().unwrap_or(&recipe.backbone), &hub);
+        let (data, place) = match (origin, place) {
+            (Ok(origin), Ok(place)) => (Data::new(origin), place),
+            // Without a network both are missing: whoever gets them by hand wants to know at once.
+            (Err(Error::Input(data)), Err(Error::Input(backbone))) => {
+                return Err(Error::Input(format!("{data}\n{backbone}")));
+            }
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
+        let started = Instant::now();
+        if let (Device::Cuda(index), Kernels::Fused) = (device, self.kernels) {
+            // Slower without them, and not wrong.
+            torch_ext::kernels::load(index)
+                .unwrap_or_else(|e| eprintln!("{e}; going on with --kernels plain, several times slower"));
+        }
+        let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
+        let inputs = Inputs::load(&place, behaviour, device, self.graphs == Graphs::On)?;
+        inputs.check(&tasks, self.tokenizer)?;
+        eprintln!("backbone {} read in {:.1} s", inputs.backbone.name, started.elapsed().as_secs_f64());
+        let facts = Facts {
+            backbone: inputs.backbone.clone(),
+            max_positions: inputs.encoder.max_positions(),
+            device: device::kind(device).into(),
+            dataset: &|task| data.dataset(task),
+        };
+        let plan = resolve::plan(recipe, &overrides, &facts)?;
+        plan.iter().try_for_each(|spec| data.check_split(spec))?;
+        let origin = resolve::origin(recipe, &overrides)?;
+        Ok(Job { plan, inputs, data, origin, stop: on_interrupt()? })
+    }
+}
+
+impl DataFlags {
+    /// The recipe's source, unless a flag says another.
+    fn source(&self, recipe: Source) -> Source {
+        match (self.micro, &self.glue) {
+            (true, _) => Source::Micro,
+            (false, Some(_)) => Source::Glue,
+            (false, None) => recipe,
+        }
+    }
+
+    /// The rows of `tasks`; real ones that nothing names are fetched from the Hub.
+    ///
+    /// # Errors
+    /// Files of the Hub that cannot be had.
+    pub fn origin(&self, source: Source, tasks: &[&'static Task], hub: &Hub) -> Result<Origin> {
+        if self.source(source) == Source::Micro {
+            return Ok(Origin::Micro);
+        }
+        let given = self.glue.clone().or_else(|| std::env::var_os("GLUE_DIR").map(PathBuf::from));
+        let dir = given.map_or_else(|| hub.glue(tasks).map_err(Error::from), Ok)?;
+        Ok(Origin::Glue { dir, allow_unlocked: self.allow_unlocked })
+    }
+}
+
+/// Ctrl-C asks the run in work to stop after its step; a second one ends the process at once.
+fn on_interrupt() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            // SAFETY: ends the process at once. `exit` would run libtorch's destructors under the feet of the run in work.
+            unsafe { libc::_exit(130) };
+        }
+        eprintln!("stopping after this step; press Ctrl-C again to end at once");
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::Environment(format!("cannot listen for Ctrl-C: {e}")))?;
+    Ok(stop)
+}
+
+/// A recipe by path, or by the name of an embedded one.
+///
+/// # Errors
+/// Neither a file nor a name; a recipe that does not parse.
+pub fn recipe(path_or_name: &str) -> Result<Recipe> {
+    match recipe::embedded(path_or_name) {
+        Some(text) => Recipe::parse(text, path_or_name),
+        None => Recipe::read(std::path::Path::new(path_or_name)),
+    }
+}
+
+/// Columns of the terminal, or what fits a page where there is none.
+pub fn width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    columns.or_else(terminal_width).unwrap_or(160)
+}
+
+fn terminal_width() -> Option<usize> {
+    std::io::stdout().is_terminal().then(|| usize::from(console_width()))
+}
+
+fn console_width() -> u16 {
+    // SAFETY: a zeroed winsize is valid, and the call only fills it in.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: as above; a failure leaves zeroes.
+    unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) };
+    if size.ws_col == 0 { 160 } else { size.ws_col }
+}

@@ -1,0 +1,82 @@
+//! The command line: one struct a command, each a thin way into the library.
+
+mod adapters;
+mod doctor;
+mod efficiency;
+mod job;
+mod regression;
+mod report;
+mod run;
+mod tokenize;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::Result;
+
+/// Compares LoRA, AdaLoRA and SoRA on GLUE under one protocol and writes the paper's tables and figures.
+#[derive(Debug, Parser)]
+#[command(name = "rankbench", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 a bug · 2 wrong recipe, flag or name · 3 unreadable data, backbone or run · \
+    4 the regression gate is closed · 5 a run failed · 6 something cannot be written · 7 the machine lacks something · \
+    130 Ctrl-C";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The main job on the embedded synthetic data: Table 1 over eight tasks, the efficiency table, the report.
+    Quickstart(run::Quickstart),
+    /// Make the runs of a recipe and their report; what is finished already is not made again.
+    Run(run::Run),
+    /// Write the tables and figures of stored runs.
+    Report(report::Report),
+    /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions.
+    Fsck(report::Fsck),
+    /// Time the methods against each other, interleaved.
+    Efficiency(efficiency::Efficiency),
+    /// Run a small fixed recipe and compare it with the stored baseline.
+    Regression(regression::Regression),
+    /// Write the adapter of a finished run for PEFT to load.
+    Export(adapters::Export),
+    /// Evaluate an adapter that PEFT or this program saved.
+    Import(adapters::Import),
+    /// Fold an adapter into its backbone: a plain checkpoint that transformers loads.
+    Merge(adapters::Merge),
+    /// Write the token ids of every row of some tasks.
+    Tokenize(tokenize::Tokenize),
+    /// Say what this build and machine have, where each thing was found and what is missing.
+    Doctor(Doctor),
+}
+
+/// `rankbench doctor`.
+#[derive(Debug, Args)]
+struct Doctor {
+    /// Also read this backbone, and say how long that takes and how much memory.
+    #[arg(long)]
+    backbone: Option<String>,
+}
+
+impl Cli {
+    /// Does what the command says.
+    ///
+    /// # Errors
+    /// Whatever ends the process; [`crate::error::Error::exit_code`] gives the code.
+    pub fn run(&self) -> Result<()> {
+        match &self.command {
+            Command::Quickstart(command) => command.run(),
+            Command::Run(command) => command.run(),
+            Command::Report(command) => command.run(),
+            Command::Fsck(command) => command.run(),
+            Command::Efficiency(command) => command.run(),
+            Command::Regression(command) => command.run(),
+            Command::Export(command) => command.run(),
+            Command::Import(command) => command.run(),
+            Command::Merge(command) => command.run(),
+            Command::Tokenize(command) => command.run(),
+            Command::Doctor(command) => doctor::doctor(command.backbone.as_deref()),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The machine: device, clock, console, version.
+
+pub mod clock;
+pub mod console;
+pub mod device;
+pub mod panics;
+pub mod version;

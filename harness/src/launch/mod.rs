@@ -1,0 +1,4 @@
+//! Which run is trained when.
+
+pub mod sweep;
+pub mod timing;

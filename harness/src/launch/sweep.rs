@@ -1,0 +1,223 @@
+//! All runs of a plan: what is done stays done, what fails is stored as failed, the rest goes on.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::env::console::{Progress, spoken};
+use crate::env::panics;
+use crate::error::{Error, Result};
+use crate::load::inputs::{Data, Inputs, TaskData};
+use crate::plan::origin::RecipeRules;
+use crate::plan::resolve;
+use crate::plan::spec::{Precision, RunSpec};
+use crate::store::rows::Outcome;
+use crate::store::run_dir::RunDir;
+use crate::train::run::{Bench, Stored, run};
+use crate::train::trainer::{Trainer, lengths};
+
+/// Time between two looks at a run that another process makes.
+const WAIT: Duration = Duration::from_millis(200);
+
+/// What a sweep came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// Runs of the plan.
+    pub total: usize,
+    /// Runs that were finished before.
+    pub known: usize,
+    /// Runs that failed now.
+    pub failed: usize,
+}
+
+/// Builds one trainer for every different method and task of the plan, so that what cannot work is said before the first
+/// step and not hours later.
+///
+/// # Errors
+/// The first run whose options do not fit its length or its sites.
+pub fn preflight(plan: &[RunSpec], inputs: &Inputs, data: &Data) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for spec in plan {
+        let settings = format!("{} {} {:?} {:?}", spec.task, spec.method, spec.train, spec.options);
+        if seen.insert(settings) {
+            let task = data.of_run(spec, &inputs.tokenizer)?;
+            check(spec, inputs, &task).map_err(|e| match e {
+                Error::Usage(text) => Error::Usage(format!("run {}: {text}", spec.id())),
+                other => other,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
+    resolve::check_schedule(spec, task.train.len())?;
+    let trainer = Trainer::new(&[spec], inputs, task)?;
+    let step = trainer.step(0);
+    let method = step.method();
+    let stages = method.stages();
+    if stages > 1 {
+        return Err(Error::Usage(format!(
+            "the options ask for a schedule of {stages} stages, and `run` trains one; leave the schedule out"
+        )));
+    }
+    let adapters = tch::no_grad(|| method.adapters(&step.params().views()));
+    let attached = method.sites().iter().zip(&adapters.sites).filter_map(|(site, a)| Some((site, a.as_ref()?)));
+    for (site, adapter) in attached {
+        let (rank, most) = (adapter.a.size()[0], site.d_in.min(site.d_out));
+        if rank > most {
+            return Err(Error::Usage(format!(
+                "rank {rank} is larger than a dimension of {} ({} x {}): expected at most {most}; choose a smaller rank",
+                site.path, site.d_out, site.d_in
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Makes every run that is not finished, below `runs`: in order, and up to `together` that differ in their seed only side
+/// by side, where the method can.
+///
+/// # Errors
+/// Ctrl-C, a file that cannot be written, input that can no longer be read. A run that fails is no error here.
+pub fn sweep(
+    plan: &[RunSpec],
+    inputs: &Inputs,
+    data: &Data,
+    origin: &RecipeRules,
+    runs: &Path,
+    together: usize,
+    stop: &AtomicBool,
+) -> Result<Swept> {
+    let mut open: Vec<(&RunSpec, RunDir)> = Vec::new();
+    for spec in plan {
+        let dir = RunDir::open(runs, spec)?;
+        if !dir.is_done() {
+            open.push((spec, dir));
+        }
+    }
+    let known = plan.len() - open.len();
+    if known > 0 {
+        eprintln!("{known} of {} runs are finished already", plan.len());
+    }
+    let mut planned = 0;
+    for (spec, _) in &open {
+        planned += steps(spec, inputs, data)?;
+    }
+    let progress = Progress::new(open.len(), planned);
+    let bench = Bench { inputs, origin, progress: &progress, stop };
+    let made = make_all(groups(&open, together)?, data, bench);
+    progress.finish();
+    Ok(Swept { total: plan.len(), known, failed: made? })
+}
+
+/// Makes groups of runs, those of another process last, and counts the failed ones. What another process makes is waited for, and made
+/// here where it comes to no end.
+fn make_all(groups: Vec<Vec<Stored>>, data: &Data, bench: Bench) -> Result<usize> {
+    let mut failed = 0;
+    let mut others = Vec::new();
+    for group in groups {
+        match locks(&group)? {
+            Some(_locks) => failed += make(&group, data, bench)?,
+            None => others.push(group),
+        }
+    }
+    for group in others {
+        bench.progress.say(&format!("{} {} is made by another process; waiting", group[0].0.task, group[0].0.method));
+        let _locks = wait_for_locks(&group, bench.stop)?;
+        failed += make(&group, data, bench)?;
+    }
+    Ok(failed)
+}
+
+/// The locks of all runs of a group; none where another process has one of them.
+fn locks(group: &[Stored]) -> Result<Option<Vec<File>>> {
+    group.iter().map(|(_, dir)| dir.try_lock()).collect()
+}
+
+fn wait_for_locks(group: &[Stored], stop: &AtomicBool) -> Result<Vec<File>> {
+    loop {
+        if let Some(locks) = locks(group)? {
+            return Ok(locks);
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        std::thread::sleep(WAIT);
+    }
+}
+
+/// Makes the runs of a group that are not finished, and counts the failed ones.
+fn make(group: &[Stored], data: &Data, bench: Bench) -> Result<usize> {
+    // Another process may have finished them since the sweep began.
+    let group: Vec<Stored> = group.iter().copied().filter(|(_, dir)| !dir.is_done()).collect();
+    let (inputs, progress) = (bench.inputs, bench.progress);
+    let mut failed = 0;
+    if let Some(&(first, _)) = group.first() {
+        let task = data.of_run(first, &inputs.tokenizer)?;
+        let steps = steps(first, inputs, data)?;
+        let seeds: Vec<String> = group.iter().map(|(spec, _)| spec.seed.to_string()).collect();
+        let label = format!("{} {} seed {}", first.task, first.method, seeds.join(", "));
+        progress.begin(&label, group.len(), steps * group.len() as u64);
+        let started = Instant::now();
+        let outcomes = match guarded(&group, &task, bench) {
+            Err(error) if error.ends_the_sweep() => return Err(error),
+            Err(error) => group.iter().map(|_| Err(error.to_string())).collect::<Vec<_>>(),
+            Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(|e| e.to_string())).collect(),
+        };
+        for ((outcome, (_, dir)), seed) in outcomes.into_iter().zip(&group).zip(seeds) {
+            let whose = if group.len() > 1 { format!("seed {seed}: ") } else { String::new() };
+            match outcome {
+                Ok(outcome) => {
+                    progress.end(&format!("{whose}{} in {}", headline(&outcome), spoken(started.elapsed())));
+                }
+                Err(reason) => {
+                    failed += 1;
+                    dir.fail(&reason)?;
+                    progress.skip(steps);
+                    progress.end(&format!("{whose}FAILED: {reason}"));
+                }
+            }
+        }
+    }
+    Ok(failed)
+}
+
+/// The open runs, those that can be trained side by side in groups of at most `together`, each group where its first run is.
+fn groups<'a>(open: &'a [(&'a RunSpec, RunDir)], together: usize) -> Result<Vec<Vec<Stored<'a>>>> {
+    let mut groups: Vec<Vec<Stored>> = Vec::new();
+    for (spec, dir) in open {
+        let most = if methods::registry::find(&spec.method)?.is_stackable { together } else { 1 };
+        let fits = |group: &&mut Vec<Stored>| group.len() < most && group[0].0.differs_in_seed_only(spec);
+        match groups.iter_mut().find(fits) {
+            Some(group) => group.push((spec, dir)),
+            None => groups.push(vec![(spec, dir)]),
+        }
+    }
+    Ok(groups)
+}
+
+/// Optimiser steps of a run.
+fn steps(spec: &RunSpec, inputs: &Inputs, data: &Data) -> Result<u64> {
+    Ok(lengths(&spec.train, data.of_run(spec, &inputs.tokenizer)?.train.len()).0 as u64)
+}
+
+/// Runs whose libtorch call throws must not take the sweep with them.
+fn guarded(runs: &[Stored], task: &Rc<TaskData>, bench: Bench) -> Result<Vec<Result<Outcome>>> {
+    torch_ext::allow_tf32(runs[0].0.train.precision == Precision::Tf32)?;
+    panics::guarded(|| run(runs, task, bench))
+}
+
+fn headline(outcome: &Outcome) -> String {
+    let of_set = |result: &crate::store::rows::DevSetResult| {
+        let metrics: Vec<String> =
+            result.test.iter().map(|(name, value)| format!("{name} {:.2}", 100.0 * value)).collect();
+        format!("{} {}", result.dev_set, metrics.join(" "))
+    };
+    let sets: Vec<String> = outcome.results.iter().map(of_set).collect();
+    let flag = if outcome.collapse.is_empty() { "" } else { " (COLLAPSED)" };
+    sets.join("; ") + flag
+}

@@ -1,0 +1,154 @@
+//! The measurement behind the efficiency table (DESIGN §6): memory of each method by itself, then time, for which the methods take turns
+//! A B C A B C, epoch by epoch, on the same rows at the same batch size; evaluation and checkpointing are outside.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::analysis::stats::median;
+use crate::env::console::Progress;
+use crate::env::device;
+use crate::error::{Error, Result};
+use crate::load::inputs::{Data, Inputs, TaskData};
+use crate::plan::recipe::Timing;
+use crate::plan::spec::{Precision, RunSpec};
+use crate::store::files::write_csv;
+use crate::store::rows::{PeakMiB, TimingRow};
+use crate::train::trainer::Trainer;
+
+/// Products whose median is the machine's speed.
+const PRODUCTS: usize = 7;
+
+/// The runs of a plan that a recipe's `[timing]` means: its task, or the plan's first, with the plan's first seed.
+pub fn timed(plan: &[RunSpec], timing: &Timing) -> Vec<RunSpec> {
+    let Some(first) = plan.first() else { return Vec::new() };
+    let task = timing.task.as_ref().filter(|task| plan.iter().any(|run| run.task == **task)).unwrap_or(&first.task);
+    plan.iter().filter(|run| run.task == *task && run.seed == first.seed).cloned().collect()
+}
+
+/// Times the planned runs of one seed, task by task. `timings.csv` in `out` is rewritten after every round.
+///
+/// # Errors
+/// As a run: options that do not fit, a loss that is not finite, a file that cannot be written, Ctrl-C.
+pub fn measure(
+    plan: &[RunSpec],
+    timing: &Timing,
+    inputs: &Inputs,
+    data: &Data,
+    out: &Path,
+    stop: &AtomicBool,
+) -> Result<Vec<TimingRow>> {
+    let mut rows = Vec::new();
+    let steps = plan.iter().map(|spec| shortened(spec, timing, inputs, data)).collect::<Result<Vec<_>>>()?;
+    let total: usize =
+        steps.iter().map(|(spec, task)| crate::train::trainer::lengths(&spec.train, task.train.len()).0).sum();
+    let tasks = plan.chunk_by(|a, b| a.task == b.task);
+    let progress = Progress::new(tasks.clone().count(), total as u64);
+    let mut rest = steps.as_slice();
+    for same_task in tasks {
+        let (contestants, others) = rest.split_at(same_task.len());
+        rest = others;
+        progress.begin(&format!("timing on {}", same_task[0].task), 1, contestants.len() as u64 * timing.rounds as u64);
+        rounds(contestants, timing, inputs, &progress, stop, &mut |row| {
+            rows.push(row);
+            write_csv(&out.join("timings.csv"), &rows)
+        })?;
+        progress.end(&format!("{} rounds", timing.rounds));
+    }
+    progress.finish();
+    Ok(rows)
+}
+
+/// The run as it is timed: long enough for all rounds, on as many rows as one round takes.
+fn shortened(spec: &RunSpec, timing: &Timing, inputs: &Inputs, data: &Data) -> Result<(RunSpec, TaskData)> {
+    let full = data.of_run(spec, &inputs.tokenizer)?;
+    let rows = timing.steps.map_or(full.train.len(), |steps| steps * spec.train.batch_size);
+    let mut timed = spec.clone();
+    timed.train.epochs = timing.rounds;
+    let train = full.train.iter().take(rows).cloned().collect();
+    let (files, seconds) = (full.files.clone(), 0.0.into());
+    Ok((timed, TaskData { task: full.task, train, dev_sets: Vec::new(), files, seconds }))
+}
+
+fn rounds(
+    contestants: &[(RunSpec, TaskData)],
+    timing: &Timing,
+    inputs: &Inputs,
+    progress: &Progress,
+    stop: &AtomicBool,
+    keep: &mut dyn FnMut(TimingRow) -> Result<()>,
+) -> Result<()> {
+    let peaks = contestants.iter().map(|contestant| peak_alone(contestant, inputs)).collect::<Result<Vec<_>>>()?;
+    let mut trainers = contestants.iter().map(|contestant| warm(contestant, inputs)).collect::<Result<Vec<_>>>()?;
+    for round in 1..=timing.rounds {
+        for ((trainer, (spec, _)), peak) in trainers.iter_mut().zip(contestants).zip(&peaks) {
+            torch_ext::allow_tf32(spec.train.precision == Precision::Tf32)?;
+            let product_seconds = Some(product_seconds(inputs.device)?);
+            let rows = trainer.epoch(round, &mut |_, _| {
+                progress.step();
+                if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+            })?;
+            let row = rows.into_iter().collect::<Result<Vec<_>>>()?.remove(0);
+            let counts = trainer.step(0).method().counts(trainer.step(0).params());
+            progress.say(&format!("round {round}: {} {:.2} s", spec.method, row.seconds));
+            keep(TimingRow {
+                method: spec.method.clone(),
+                task: spec.task.clone(),
+                repeat: round,
+                epoch: 1,
+                seconds: row.seconds,
+                phase: trainer.schedule_parts(round),
+                recordings: row.recordings,
+                product_seconds,
+                steps: row.steps,
+                tokens: row.tokens,
+                peak_allocated_mib: peak.peak_allocated_mib,
+                peak_reserved_mib: peak.peak_reserved_mib,
+                peak_resident_mib: peak.peak_resident_mib,
+                allocated: counts.allocated,
+                effective: counts.effective,
+                batch_size: spec.train.batch_size,
+                length: trainer.longest(),
+                device: device::name(inputs.device),
+                driver: device::driver_of(inputs.device),
+                precision: spec.train.precision.name().into(),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// A trainer that has taken a step of every kind its rounds will have.
+fn warm<'a>((spec, task): &'a (RunSpec, TaskData), inputs: &'a Inputs) -> Result<Trainer<'a>> {
+    torch_ext::allow_tf32(spec.train.precision == Precision::Tf32)?;
+    let mut trainer = Trainer::new(&[spec], inputs, task)?;
+    trainer.warm_up()?;
+    Ok(trainer)
+}
+
+/// Median seconds of a product of two 1024 × 1024 float32 matrices.
+fn product_seconds(device: Device) -> Result<f64> {
+    let matrix = Tensor::full([1024, 1024], 0.5, (Kind::Float, device));
+    let mut seconds = Vec::with_capacity(PRODUCTS);
+    for _ in 0..PRODUCTS {
+        torch_ext::synchronize(device)?;
+        let started = Instant::now();
+        let _ = matrix.matmul(&matrix);
+        torch_ext::synchronize(device)?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    median(&seconds).ok_or_else(|| Error::Internal("no product was timed".into()))
+}
+
+/// Peak memory of a method by itself: nothing of another is there.
+fn peak_alone(contestant: &(RunSpec, TaskData), inputs: &Inputs) -> Result<PeakMiB> {
+    inputs.encoder_in(contestant.0.train.precision.kind())?;
+    torch_ext::reset_peak_memory(inputs.device)?;
+    let trainer = warm(contestant, inputs)?;
+    torch_ext::synchronize(inputs.device)?;
+    let peak = torch_ext::peak_memory(inputs.device)?;
+    drop(trainer);
+    Ok(PeakMiB::of(peak))
+}

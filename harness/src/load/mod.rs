@@ -1,0 +1,6 @@
+//! Backbones and rows, as a run reads them.
+
+pub mod download;
+pub mod inputs;
+pub mod merge;
+pub mod paths;

@@ -1,0 +1,6 @@
+//! Recipes, and the runs they resolve to.
+
+pub mod origin;
+pub mod recipe;
+pub mod resolve;
+pub mod spec;

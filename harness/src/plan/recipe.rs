@@ -1,0 +1,150 @@
+//! A recipe: which tasks, methods and seeds, on which backbone and data, trained how. Everything a run depends on stands
+//! in the recipe; nothing is filled in silently but what a task itself says (its longest input).
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// Recipes that are part of the binary, by name.
+pub const EMBEDDED: &[(&str, &str)] = &[
+    ("quick", include_str!("../../../recipes/quick.toml")),
+    ("table1", include_str!("../../../recipes/table1.toml")),
+    ("efficiency", include_str!("../../../recipes/efficiency.toml")),
+    ("regression", include_str!("../../../recipes/regression.toml")),
+    ("minilm_glue", include_str!("../../../recipes/minilm_glue.toml")),
+];
+
+/// The text of an embedded recipe.
+pub fn embedded(name: &str) -> Option<&'static str> {
+    EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// A recipe file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name for reports, e.g. `table1`.
+    pub name: String,
+    /// Tasks, in the order they are run.
+    pub tasks: Vec<String>,
+    /// Methods, in the order they are run.
+    pub methods: Vec<String>,
+    /// Master seeds.
+    pub seeds: Vec<u64>,
+    /// Backbone: a directory, the name of one under `.cache/backbones`, or a repository on the Hub.
+    pub backbone: String,
+    /// How a sentencepiece vocabulary is read; as the release does where it is left out.
+    #[serde(default)]
+    pub tokenizer: datasets::tokenizer::Behaviour,
+    /// Which rows.
+    pub data: Data,
+    /// Training protocol: the fields of [`crate::plan::spec::TrainSpec`] without `device`; `max_length` may be left out, then it
+    /// is the task's own.
+    pub train: toml::Table,
+    /// Exceptions, in order; a later one wins.
+    #[serde(default, rename = "override")]
+    pub overrides: Vec<Override>,
+    /// Interleaved timing (`rankbench efficiency`, and at the end of `quickstart`).
+    #[serde(default)]
+    pub timing: Option<Timing>,
+}
+
+/// Which rows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Where they come from.
+    pub source: Source,
+    /// How they become train, validation and test.
+    pub split: datasets::split::Policy,
+    /// Most training rows used.
+    #[serde(default)]
+    pub train_limit: Option<usize>,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The embedded synthetic suite.
+    Micro,
+    /// Real GLUE, from a directory.
+    Glue,
+}
+
+/// An exception for some tasks and methods.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    /// Tasks it holds for; all when left out.
+    #[serde(default)]
+    pub tasks: Vec<String>,
+    /// Methods it holds for; all when left out.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Fields of `[train]` it sets.
+    #[serde(default)]
+    pub train: toml::Table,
+    /// Options of the method it sets.
+    #[serde(default)]
+    pub options: toml::Table,
+}
+
+/// Interleaved timing.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    /// Task that is timed at the end of `quickstart`; the recipe's first when left out.
+    #[serde(default)]
+    pub task: Option<String>,
+    /// Rounds A B C A B C.
+    pub rounds: usize,
+    /// Steps of an epoch that are run and timed; the whole epoch when left out.
+    #[serde(default)]
+    pub steps: Option<usize>,
+}
+
+impl Recipe {
+    /// Reads a recipe file.
+    ///
+    /// # Errors
+    /// A missing file; a key that is unknown, missing or of the wrong type, named with its path.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::Usage(format!("cannot read recipe {}: {e}", path.display())))?;
+        Recipe::parse(&text, &path.display().to_string())
+    }
+
+    /// Reads a recipe from its text; `name` is used in errors.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`].
+    pub fn parse(text: &str, name: &str) -> Result<Self> {
+        let parsed = toml::Deserializer::parse(text).map_err(|e| Error::Usage(format!("recipe {name}: {e}")))?;
+        let recipe: Recipe = serde_path_to_error::deserialize(parsed).map_err(|e| {
+            let at = e.path().to_string();
+            let detail = methods::options::with_nearest(e.into_inner().message());
+            Error::Usage(format!("recipe {name}, at {at}: {detail}"))
+        })?;
+        recipe.check(name)
+    }
+
+    fn check(self, name: &str) -> Result<Self> {
+        let lists =
+            [("tasks", self.tasks.is_empty()), ("methods", self.methods.is_empty()), ("seeds", self.seeds.is_empty())];
+        if let Some((list, _)) = lists.iter().find(|(_, empty)| *empty) {
+            return Err(Error::Usage(format!("recipe {name}: {list} is empty, so there is nothing to run")));
+        }
+        match &self.timing {
+            Some(Timing { rounds: 0, .. }) => {
+                Err(Error::Usage(format!("recipe {name}: timing.rounds is 0, expected 1 or more")))
+            }
+            Some(Timing { steps: Some(0), .. }) => {
+                Err(Error::Usage(format!("recipe {name}: timing.steps is 0, expected 1 or more")))
+            }
+            _ => Ok(self),
+        }
+    }
+}

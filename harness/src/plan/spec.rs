@@ -1,0 +1,168 @@
+//! One run, fully resolved: everything that determines its result, and nothing else. Its hash is the run's id.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Version of the arithmetic: raised with every change of which CHANGELOG says "numbers may change: yes", so that a run made before
+/// such a change is another run.
+pub const NUMERICS: u32 = 1;
+
+/// Everything that determines the result of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// [`NUMERICS`] of the program that makes the run; 0 in what older ones stored.
+    #[serde(default)]
+    pub numerics: u32,
+    /// Task name, e.g. `rte`.
+    pub task: String,
+    /// Method name, e.g. `sora`.
+    pub method: String,
+    /// Master seed; named streams (head, adapter, order, dropout) are derived from it.
+    pub seed: u64,
+    /// Backbone.
+    pub backbone: BackboneSpec,
+    /// Data.
+    pub data: DataSpec,
+    /// Training protocol.
+    pub train: TrainSpec,
+    /// Options of the method, resolved (every option present).
+    pub options: toml::Table,
+}
+
+/// Which backbone, by name and by content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackboneSpec {
+    /// Name for tables, e.g. `all-MiniLM-L6-v2`.
+    pub name: String,
+    /// sha256 of the weight file; of the list of its parts' sums where there are several. Backbones are compared by it.
+    #[serde(default)]
+    pub weights_sha256: String,
+    /// sha256 of the weights, configuration and tokenizer together.
+    pub sha256: String,
+    /// How the tokenizer reads: two behaviours give other ids (spec §4.2).
+    pub tokenizer: datasets::tokenizer::Behaviour,
+}
+
+/// Which rows, by name and by content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// `micro` (synthetic), `glue` (real, every file as in the lock) or `glue-unlocked` (real, another file).
+    pub source: String,
+    /// sha256 over the task's rows in order.
+    pub sha256: String,
+    /// How rows become train, validation and test.
+    pub split: datasets::split::Policy,
+    /// Most training rows used, the first ones after the split; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<usize>,
+}
+
+/// Training protocol, shared by every method of a recipe unless a method or task overrides it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// Passes over the training rows.
+    pub epochs: usize,
+    /// Rows of one step.
+    pub batch_size: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Share of the steps that warm the rate up.
+    pub warmup_ratio: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Whether decay comes before the Adam update (torch) or after it (transformers 4).
+    pub decay_order: methods::optim::config::DecayOrder,
+    /// Bound of the joint gradient norm.
+    pub max_grad_norm: f64,
+    /// Longest input in tokens.
+    pub max_length: usize,
+    /// How batches are padded.
+    pub padding: datasets::batch::Padding,
+    /// Which rows come together in a batch.
+    pub order: Order,
+    /// When to evaluate.
+    pub evaluate: EvaluateEvery,
+    /// Whether pooler and classifier are trained (usual) or stay as initialised (SoRA as released).
+    pub train_head: bool,
+    /// Number format of weights and activations.
+    pub precision: Precision,
+    /// Device the result was made on: `cpu` or `cuda`; results differ in rounding between them.
+    pub device: String,
+}
+
+/// Which rows come together in a batch; a new draw every epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Any: a random permutation, as in the releases.
+    Random,
+    /// Rows of about the same length: a random permutation is sorted by length in windows of a few batches, and the
+    /// batches are shuffled. Less padding, other batches.
+    Grouped,
+}
+
+/// When a run is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum EvaluateEvery {
+    /// After every so many epochs.
+    Epochs(usize),
+    /// After every so many optimiser steps; with none in the whole run, once at its end.
+    Steps(usize),
+}
+
+/// Number format of the frozen weights and of activations. Trained values are always float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats everywhere: the reference.
+    Fp32,
+    /// 32-bit floats, matrix products in TF32 on a GPU.
+    Tf32,
+    /// bfloat16 backbone and activations; head, loss, trained values and optimisers in float32.
+    Bf16,
+}
+
+impl Precision {
+    /// Kind of the frozen weights.
+    pub fn kind(self) -> tch::Kind {
+        match self {
+            Precision::Fp32 | Precision::Tf32 => tch::Kind::Float,
+            Precision::Bf16 => tch::Kind::BFloat16,
+        }
+    }
+
+    /// Name in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+impl RunSpec {
+    /// Content id: `<task>-<method>-s<seed>-` and the first 10 hexadecimal digits of the sha256 of the canonical JSON, in which
+    /// the backbone has no name: the same weights are the same backbone.
+    pub fn id(&self) -> String {
+        let backbone = BackboneSpec { name: String::new(), ..self.backbone.clone() };
+        let canonical = serde_json::to_string(&RunSpec { backbone, ..self.clone() }).unwrap_or_default();
+        let digest = hex::encode(Sha256::digest(canonical.as_bytes()));
+        format!("{}-{}-s{}-{}", self.task, self.method, self.seed, &digest[..10])
+    }
+
+    /// Whether another run is this one with another seed, so that both can be trained side by side.
+    pub fn differs_in_seed_only(&self, other: &RunSpec) -> bool {
+        RunSpec { seed: other.seed, ..self.clone() } == *other
+    }
+
+    /// Whether the rows are the embedded synthetic ones.
+    pub fn is_synthetic(&self) -> bool {
+        self.data.source == "micro"
+    }
+}

@@ -1,0 +1,3 @@
+//! Forms of a table.
+
+pub mod render;

@@ -1,0 +1,6 @@
+//! Scenes of plots, and their drawing.
+
+pub mod axes;
+pub mod layout;
+pub mod render;
+pub mod scene;

@@ -1,0 +1,62 @@
+//! Files of a store: written whole or not at all, CSV and JSON.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+
+/// Ending of a file that is being written.
+pub const PARTIAL: &str = ".partial";
+
+/// Writes rows as a CSV file, through a temporary name.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
+    let internal = |e: String| Error::Internal(format!("{}: {e}", path.display()));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).map_err(|e| internal(e.to_string()))?;
+    }
+    let bytes = writer.into_inner().map_err(|e| internal(e.to_string()))?;
+    write_atomically(path, &bytes)
+}
+
+/// Writes `bytes` to `path` so that a reader sees all of it or nothing. The temporary name is this process's own: several may share
+/// a directory.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|e| Error::output(parent, e))?;
+    }
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(format!(".{}-{}{PARTIAL}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    let partial = PathBuf::from(partial);
+    let written = fs::File::create(&partial)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&partial, path));
+    written.map_err(|e| {
+        let _ = fs::remove_file(&partial);
+        Error::output(path, e)
+    })
+}
+
+/// Reads a CSV file; one that is not there yet is empty.
+pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let mut reader = csv::Reader::from_path(path).map_err(|e| Error::damaged(path, e))?;
+    reader.deserialize().collect::<std::result::Result<_, _>>().map_err(|e| Error::damaged(path, e))
+}
+
+/// Reads a JSON file.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
+    serde_json::from_str(&text).map_err(|e| Error::damaged(path, e))
+}

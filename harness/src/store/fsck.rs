@@ -1,0 +1,133 @@
+//! Whether a stored run is the run that was made: its name, its files' sums, and its metrics computed again from its predictions.
+
+use std::fs;
+use std::path::Path;
+
+use datasets::metrics::Metric;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::plan::spec::NUMERICS;
+use crate::store::files::PARTIAL;
+use crate::store::record::{RunRecord, SetPredictions};
+use crate::store::rows::Outcome;
+use crate::store::run_dir::LOCK;
+
+/// Files that a finished run holds, whatever its method.
+const FILES: [&str; 8] = [
+    "run.toml",
+    "manifest.json",
+    "epochs.csv",
+    "evals.csv",
+    "ranks.csv",
+    "predictions.csv",
+    "outcome.json",
+    "adapter/adapter_config.json",
+];
+/// Rounding of a metric that was printed and read.
+const ROUNDING: f64 = 1e-12;
+
+/// sha256 and name of every file of a run but `DONE`, a line each, as sha256sum prints them.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn sums(dir: &Path) -> Result<String> {
+    let mut names = Vec::new();
+    for folder in ["", "adapter"] {
+        for entry in fs::read_dir(dir.join(folder)).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_file() && !["DONE", LOCK].contains(&name.as_str()) && !name.ends_with(PARTIAL) {
+                names.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
+            }
+        }
+    }
+    names.sort();
+    names.iter().map(|name| Ok(format!("{}  {name}\n", sum(&dir.join(name))?))).collect()
+}
+
+fn sum(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut file = fs::File::open(path).map_err(|e| Error::input(path, e))?;
+    std::io::copy(&mut file, &mut hash).map_err(|e| Error::input(path, e))?;
+    Ok(hex::encode(hash.finalize()))
+}
+
+/// Everything that is wrong with a finished run; empty for one that is as it was written.
+pub fn check(dir: &Path, record: &RunRecord, outcome: &Outcome) -> Vec<String> {
+    let mut findings: Vec<String> = name_finding(record).into_iter().collect();
+    findings.extend(FILES.iter().filter(|file| !dir.join(file).is_file()).map(|file| format!("{file} is missing")));
+    findings.extend(changed_files(dir));
+    findings.extend(metric_findings(record, outcome));
+    findings
+}
+
+/// The directory's name is the hash of what it holds; a run of an older program has no such name.
+fn name_finding(record: &RunRecord) -> Option<String> {
+    let id = record.spec.id();
+    if record.spec.numerics == 0 {
+        return Some(format!(
+            "it was made by a program whose runs did not say their numeric version (this one has {NUMERICS}); its numbers may differ"
+        ));
+    }
+    (record.id != id)
+        .then(|| format!("run.toml is that of {id}: the directory was copied or renamed, or the file was changed"))
+}
+
+fn changed_files(dir: &Path) -> Vec<String> {
+    let stored = fs::read_to_string(dir.join("DONE")).unwrap_or_default();
+    let changed = |line: &str| {
+        let (expected, name) = line.split_once("  ")?;
+        let path = dir.join(name);
+        // A missing one of the usual files has its own finding.
+        if FILES.contains(&name) && !path.exists() {
+            return None;
+        }
+        match sum(&path) {
+            Ok(sum) if sum == expected => None,
+            Ok(_) => Some(format!("{name} is not the file that was written (another sha256)")),
+            Err(error) => Some(error.to_string()),
+        }
+    };
+    if stored.is_empty() {
+        return vec!["DONE holds no sums: the run was finished by an older program, or the file was emptied".into()];
+    }
+    stored.lines().filter_map(changed).collect()
+}
+
+fn metric_findings(record: &RunRecord, outcome: &Outcome) -> Vec<String> {
+    let Ok(task) = datasets::tasks::find(&record.spec.task) else {
+        return vec![format!("its task '{}' is not known", record.spec.task)];
+    };
+    let mut findings = Vec::new();
+    for result in &outcome.results {
+        let of_split =
+            |split: &str| record.predictions.iter().find(|set| set.dev_set == result.dev_set && set.split == split);
+        let validation = of_split("validation");
+        let Some(test) = of_split("test").or(validation) else {
+            findings.push(format!("predictions.csv has no rows of {}", result.dev_set));
+            continue;
+        };
+        if test.labels.len() != result.test_examples {
+            let (rows, expected) = (test.labels.len(), result.test_examples);
+            findings
+                .push(format!("predictions.csv has {rows} rows of {}, outcome.json says {expected}", result.dev_set));
+            continue;
+        }
+        let stored = result.test.iter().map(|(name, value)| (test, name, *value));
+        let selection = validation.map(|set| (set, &result.selection_metric, result.selection_value));
+        for (set, name, value) in stored.chain(selection) {
+            findings.extend(metric_finding(task.metrics, set, name, value));
+        }
+    }
+    findings
+}
+
+fn metric_finding(metrics: &[Metric], set: &SetPredictions, name: &str, stored: f64) -> Option<String> {
+    let metric = metrics.iter().find(|metric| metric.name() == name)?;
+    let place = format!("{name} on {} ({})", set.dev_set, set.split);
+    match metric.compute(&set.labels, &set.predictions) {
+        Ok(value) if (value - stored).abs() <= ROUNDING => None,
+        Ok(value) => Some(format!("outcome.json says {place} is {stored}, its predictions give {value}")),
+        Err(error) => Some(format!("{place} cannot be computed from its predictions: {error}")),
+    }
+}

@@ -1,0 +1,7 @@
+//! Runs as directories.
+
+pub mod files;
+pub mod fsck;
+pub mod record;
+pub mod rows;
+pub mod run_dir;

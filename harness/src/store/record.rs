@@ -1,0 +1,183 @@
+//! A run read back from its directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::plan::origin::RunOrigin;
+use crate::plan::spec::RunSpec;
+use crate::store::files::{read_json, read_rows};
+use crate::store::fsck;
+use crate::store::rows::{EpochRow, EvalRow, Outcome, PredictionRow, RankRow};
+
+/// Where a run was made: what is not part of its identity but explains its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this program.
+    pub rankbench: String,
+    /// Commit of the source tree the program was built from, `unknown` outside a checkout.
+    pub git_commit: String,
+    /// Whether the tree had uncommitted changes.
+    pub git_dirty: bool,
+    /// sha256 of Cargo.lock.
+    pub cargo_lock_sha256: String,
+    /// libtorch version.
+    pub libtorch: String,
+    /// Device in words.
+    pub device: String,
+    /// GPU driver, empty on a CPU.
+    pub driver: String,
+    /// Threads libtorch used.
+    pub threads: i64,
+    /// Runs that were trained side by side, this one among them.
+    #[serde(default = "alone")]
+    pub together: usize,
+    /// The recipe it was made for.
+    #[serde(default)]
+    pub origin: RunOrigin,
+    /// Files read, with their sha256.
+    pub files: Vec<(String, String)>,
+    /// Start, seconds since 1970.
+    pub started_unix: u64,
+    /// How many times this run was started over after being cut off.
+    pub restarts: usize,
+}
+
+/// A manifest from before runs were trained side by side.
+fn alone() -> usize {
+    1
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Status {
+    /// It has `DONE`.
+    Done(Box<Outcome>),
+    /// It has `FAILED`, with the reason.
+    Failed(String),
+    /// It was cut off or has not been started.
+    Unfinished,
+    /// Its files are not those that were written, or do not agree: with every finding.
+    Damaged(Vec<String>),
+}
+
+/// Predictions on one split of one development set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetPredictions {
+    /// `validation` or `test`.
+    pub split: String,
+    /// Development set.
+    pub dev_set: String,
+    /// Rows in the source file.
+    pub rows: Vec<usize>,
+    /// True class ids or scores.
+    pub labels: Vec<f64>,
+    /// Predicted ones.
+    pub predictions: Vec<f64>,
+}
+
+/// A run directory, read back.
+#[derive(Debug, Clone)]
+pub struct RunRecord {
+    /// Name of its directory.
+    pub id: String,
+    /// Its specification.
+    pub spec: RunSpec,
+    /// Its manifest.
+    pub manifest: Option<Manifest>,
+    /// How it stands.
+    pub status: Status,
+    /// `epochs.csv`.
+    pub epochs: Vec<EpochRow>,
+    /// `evals.csv`.
+    pub evals: Vec<EvalRow>,
+    /// `ranks.csv`.
+    pub ranks: Vec<RankRow>,
+    /// `predictions.csv`, set by set.
+    pub predictions: Vec<SetPredictions>,
+}
+
+/// A directory that cannot be read as a run, and why.
+pub type Unreadable = (PathBuf, String);
+
+/// Reads every run directory under `runs`, in the order of their names, and names what is no run.
+///
+/// # Errors
+/// The folder itself cannot be read.
+pub fn load_all(runs: &Path) -> Result<(Vec<RunRecord>, Vec<Unreadable>)> {
+    let mut names: Vec<PathBuf> = fs::read_dir(runs)
+        .map_err(|e| Error::input(runs, e))?
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|path| path.is_dir())
+        .collect();
+    names.sort();
+    let (mut records, mut others) = (Vec::new(), Vec::new());
+    for path in names {
+        match load(&path) {
+            Ok(record) => records.push(record),
+            Err(error) => others.push((path, error.to_string())),
+        }
+    }
+    Ok((records, others))
+}
+
+/// Reads one run directory and checks it. A finished run whose files do not agree is [`Status::Damaged`].
+///
+/// # Errors
+/// A directory without a `run.toml` that can be read.
+pub fn load(path: &Path) -> Result<RunRecord> {
+    let toml_path = path.join("run.toml");
+    let text = fs::read_to_string(&toml_path).map_err(|e| Error::input(&toml_path, e))?;
+    let spec: RunSpec = toml::from_str(&text).map_err(|e| Error::damaged(&toml_path, e))?;
+    let mut findings = Vec::new();
+    let mut record = RunRecord {
+        id: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        spec,
+        manifest: read_json(&path.join("manifest.json")).ok(),
+        status: Status::Unfinished,
+        epochs: found(read_rows(&path.join("epochs.csv")), &mut findings),
+        evals: found(read_rows(&path.join("evals.csv")), &mut findings),
+        ranks: found(read_rows(&path.join("ranks.csv")), &mut findings),
+        predictions: by_set(found(read_rows(&path.join("predictions.csv")), &mut findings)),
+    };
+    if path.join("DONE").exists() {
+        match read_json::<Outcome>(&path.join("outcome.json")) {
+            Ok(outcome) => {
+                findings.extend(fsck::check(path, &record, &outcome));
+                record.status = Status::Done(Box::new(outcome));
+            }
+            Err(error) => findings.push(error.to_string()),
+        }
+        if !findings.is_empty() {
+            record.status = Status::Damaged(findings);
+        }
+    } else if let Ok(reason) = fs::read_to_string(path.join("FAILED")) {
+        record.status = Status::Failed(reason);
+    }
+    Ok(record)
+}
+
+fn found<T>(rows: Result<Vec<T>>, findings: &mut Vec<String>) -> Vec<T> {
+    rows.unwrap_or_else(|error| {
+        findings.push(error.to_string());
+        Vec::new()
+    })
+}
+
+fn by_set(rows: Vec<PredictionRow>) -> Vec<SetPredictions> {
+    let mut sets: Vec<SetPredictions> = Vec::new();
+    for PredictionRow { split, dev_set, row, label, prediction } in rows {
+        let known = sets.iter().position(|set| set.split == split && set.dev_set == dev_set);
+        let index = known.unwrap_or_else(|| {
+            let (rows, labels, predictions) = Default::default();
+            sets.push(SetPredictions { split, dev_set, rows, labels, predictions });
+            sets.len() - 1
+        });
+        sets[index].rows.push(row);
+        sets[index].labels.push(label);
+        sets[index].predictions.push(prediction);
+    }
+    sets
+}

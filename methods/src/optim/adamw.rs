@@ -1,0 +1,98 @@
+//! AdamW on a flat group, the linear schedule, and joint clipping, without a read-back.
+
+use tch::Tensor;
+use torch_ext::adamw::{Decay, Update, norm_and_factor};
+
+use crate::error::{Error, Result};
+use crate::optim::config::{AdamWOptions, DecayOrder};
+use crate::optim::params::Params;
+use crate::optim::step_counter::StepNumber;
+
+/// AdamW over one flat tensor. Its per-step scalars lie in a table on the tensor's device, so a step reads nothing back.
+pub struct AdamW {
+    options: AdamWOptions,
+    first: Tensor,
+    second: Tensor,
+    /// `[steps, 3]`: decay factor, step size, factor of the root.
+    coefficients: Tensor,
+    steps: usize,
+}
+
+impl AdamW {
+    /// For values shaped like `like`, planned for `steps` steps whose rate is `options.lr * factor(t)`.
+    pub fn new(like: &Tensor, options: AdamWOptions, steps: usize, factor: impl Fn(usize) -> f64) -> Self {
+        let rows: Vec<f64> = (0..steps).flat_map(|t| coefficients(&options, t, factor(t))).collect();
+        let coefficients = Tensor::from_slice(&rows).view([-1, 3]).to_kind(like.kind()).to_device(like.device());
+        AdamW { options, first: like.detach().zeros_like(), second: like.detach().zeros_like(), coefficients, steps }
+    }
+
+    /// One update of `values` with `grad`, which is multiplied by `factor` (`[]`) first.
+    ///
+    /// # Errors
+    /// A step past the planned ones; a failure on the device.
+    pub fn step(&mut self, values: &Tensor, grad: &Tensor, factor: &Tensor, step: &StepNumber) -> Result<()> {
+        if step.number >= self.steps {
+            return Err(Error::PastTheEnd { step: step.number, planned: self.steps });
+        }
+        let AdamWOptions { beta1, beta2, eps, weight_decay, order, .. } = self.options;
+        let decay = match order {
+            _ if weight_decay == 0.0 => Decay::None,
+            DecayOrder::Before => Decay::Before,
+            DecayOrder::After => Decay::After,
+        };
+        let update = Update {
+            values: &values.detach(),
+            grad,
+            moments: [&self.first, &self.second],
+            table: &self.coefficients,
+            step: step.on_device(),
+            factor,
+            betas: [beta1, beta2],
+            eps,
+            decay,
+        };
+        Ok(tch::no_grad(|| update.apply())?)
+    }
+
+    /// First and second moments, for saving.
+    pub fn state(&self) -> [(&'static str, &Tensor); 2] {
+        [("first", &self.first), ("second", &self.second)]
+    }
+
+    /// Takes a moment back; `false` when the name or the size is not one of this optimiser's.
+    pub fn load(&mut self, moment: &str, value: &Tensor) -> bool {
+        let target = match moment {
+            "first" => &mut self.first,
+            "second" => &mut self.second,
+            _ => return false,
+        };
+        if target.size() != value.size() {
+            return false;
+        }
+        tch::no_grad(|| target.copy_(value));
+        true
+    }
+}
+
+/// Decay factor, step size and factor of the root at step `t` (from 0) with the rate `lr * factor`.
+fn coefficients(options: &AdamWOptions, t: usize, factor: f64) -> [f64; 3] {
+    let lr = options.lr * factor;
+    let count = (t + 1) as i32;
+    let correction1 = 1.0 - options.beta1.powi(count);
+    let root2 = (1.0 - options.beta2.powi(count)).sqrt();
+    let decay = 1.0 - lr * options.weight_decay;
+    if options.eps_on_corrected_root {
+        [decay, lr / correction1, 1.0 / root2]
+    } else {
+        [decay, lr * root2 / correction1, 1.0]
+    }
+}
+
+/// One norm over the gradients of every group, and the factor that bounds it: `min(1, max_norm / (norm + 1e-6))`, both `[]`.
+pub fn clip_factor(params: &Params, max_norm: f64) -> [Tensor; 2] {
+    tch::no_grad(|| {
+        let grads: Vec<Tensor> = params.groups().iter().map(|group| group.flat.grad()).collect();
+        let both = norm_and_factor(&grads, max_norm);
+        [0, 1].map(|index| both.get(index))
+    })
+}

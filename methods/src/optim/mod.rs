@@ -1,0 +1,6 @@
+//! Flat parameters and their optimiser.
+
+pub mod adamw;
+pub mod config;
+pub mod params;
+pub mod step_counter;

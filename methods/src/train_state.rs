@@ -1,0 +1,173 @@
+//! The training step: one order of calls for every method, and no host round trip inside it.
+
+use tch::{Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::method::Method;
+use crate::optim::adamw::{AdamW, clip_factor};
+use crate::optim::config::Protocol;
+use crate::optim::params::{Params, Views};
+use crate::optim::step_counter::StepNumber;
+
+/// Loss of one step, before its update.
+pub struct StepLoss {
+    /// Task loss, `[]`.
+    pub task: Tensor,
+    /// The method's term, `[]`, where it has one.
+    pub penalty: Option<Tensor>,
+}
+
+impl StepLoss {
+    /// The same tensors.
+    pub fn shallow_clone(&self) -> Self {
+        StepLoss { task: self.task.shallow_clone(), penalty: self.penalty.as_ref().map(Tensor::shallow_clone) }
+    }
+}
+
+/// Parameters, method and optimisers of one run.
+pub struct Step {
+    params: Params,
+    method: Box<dyn Method>,
+    optimizers: Vec<AdamW>,
+    max_grad_norm: f64,
+    step: StepNumber,
+}
+
+impl Step {
+    /// Makes one optimiser for each parameter group, by the method's rules.
+    pub fn new(params: Params, method: Box<dyn Method>, protocol: &Protocol) -> Self {
+        let optimizers = params
+            .groups()
+            .iter()
+            .map(|group| {
+                let rule = method.group_rule(group.kind, protocol);
+                AdamW::new(&group.flat, rule.options, protocol.steps, |t| rule.schedule.factor(t))
+            })
+            .collect();
+        let device = params.groups().first().map_or(Device::Cpu, |group| group.flat.device());
+        Step { params, method, optimizers, max_grad_norm: protocol.max_grad_norm, step: StepNumber::zero(device) }
+    }
+
+    /// The trained values.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The method.
+    pub fn method(&self) -> &dyn Method {
+        self.method.as_ref()
+    }
+
+    /// Steps done.
+    pub fn done(&self) -> usize {
+        self.step.number
+    }
+
+    /// Phase of the next step: a recorded step serves the steps of its phase.
+    pub fn phase(&self) -> usize {
+        self.method.phase(self.step.number)
+    }
+
+    /// A whole step: [`Step::loss`], backward, [`Step::update`], [`Step::advance`]. `views` are the parameters the task loss
+    /// was computed with. Gives the gradient norm before clipping, `[]`, still on the device.
+    ///
+    /// # Errors
+    /// Those of [`Step::update`]; a loss that cannot be differentiated.
+    pub fn apply(&mut self, task: &Tensor, views: &Views) -> Result<(StepLoss, Tensor)> {
+        let (total, loss) = self.loss(task, views);
+        total.f_backward()?;
+        let norm = self.update()?;
+        self.advance();
+        Ok((loss, norm))
+    }
+
+    /// What is differentiated, `[]`: the task loss and the method's term; and both by themselves.
+    pub fn loss(&self, task: &Tensor, views: &Views) -> (Tensor, StepLoss) {
+        let penalty = self.method.penalty(views);
+        let total = match &penalty {
+            Some(penalty) => task + penalty,
+            None => task.shallow_clone(),
+        };
+        (total, StepLoss { task: task.detach(), penalty: penalty.map(|p| p.detach()) })
+    }
+
+    /// What follows the backward pass, and can be recorded with it: clipping, optimisers, the method's hook, clearing of
+    /// gradients. Gives the gradient norm before clipping, `[]`.
+    ///
+    /// # Errors
+    /// A parameter that the loss does not depend on, at the first step; more steps than planned.
+    pub fn update(&mut self) -> Result<Tensor> {
+        let step = self.step.number;
+        if let Some(name) = self.params.first_without_gradient() {
+            return Err(Error::NoGradient { name: name.to_string(), step });
+        }
+        if let Some(group) = self.params.groups().iter().find(|group| !group.flat.grad().defined()) {
+            return Err(Error::NoGradient { name: format!("all of group {}", group.kind.name()), step });
+        }
+        let [norm, factor] = clip_factor(&self.params, self.max_grad_norm);
+        for (group, optimizer) in self.params.groups().iter().zip(&mut self.optimizers) {
+            optimizer.step(&group.flat, &group.flat.grad(), &factor, &self.step)?;
+        }
+        self.method.after_step(&self.params, &self.step)?;
+        for group in self.params.groups() {
+            group.flat.shallow_clone().zero_grad();
+        }
+        self.step.advance_on_device();
+        Ok(norm)
+    }
+
+    /// Counts a step that was taken.
+    pub fn advance(&mut self) {
+        self.step.number += 1;
+    }
+
+    /// Ends a stage of a schedule with several stages.
+    pub fn stage_end(&mut self) {
+        self.method.stage_end();
+    }
+
+    /// Everything the next step depends on, by name: values, moments, the method's state and the step count.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let mut state: Vec<(String, Tensor)> =
+            self.params.state().into_iter().map(|(name, value)| (format!("params.{name}"), value)).collect();
+        for (group, optimizer) in self.params.groups().iter().zip(&self.optimizers) {
+            let moments = optimizer.state();
+            state.extend(moments.map(|(m, value)| (format!("optimizer.{}.{m}", group.kind.name()), value.copy())));
+        }
+        state.extend(self.method.state().into_iter().map(|(name, value)| (format!("method.{name}"), value)));
+        state.push(("done".into(), Tensor::from(self.done() as i64)));
+        state
+    }
+
+    /// Takes back what [`Step::state`] gave.
+    ///
+    /// # Errors
+    /// A tensor that is not this step's.
+    pub fn load(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        for (name, value) in state {
+            let unknown = || Error::State {
+                name: name.clone(),
+                expected: "a tensor of this method and these sites".into(),
+                got: format!("shape {:?}", value.size()),
+            };
+            let parts: Vec<&str> = name.split('.').collect();
+            let taken = match parts.as_slice() {
+                ["done"] => {
+                    self.step.set(usize::try_from(i64::try_from(value)?).map_err(|_| unknown())?);
+                    true
+                }
+                ["params", group] => self.params.load(group, value),
+                ["optimizer", group, moment] => {
+                    let index = self.params.groups().iter().position(|g| g.kind.name() == *group);
+                    index.is_some_and(|i| self.optimizers[i].load(moment, value))
+                }
+                ["method", name] => self.method.load(name, value).map(|()| true)?,
+                _ => false,
+            };
+            if !taken {
+                return Err(unknown());
+            }
+        }
+        Ok(())
+    }
+}

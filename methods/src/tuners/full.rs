@@ -1,0 +1,32 @@
+//! Full fine-tuning: every tensor of the backbone is trained (spec §1.5, the first row of the table).
+
+use serde::{Deserialize, Serialize};
+
+use crate::method::{Entry, build_with};
+use crate::options::resolve_with;
+use crate::options::{Bound, Options};
+use crate::tuners::base_weights::TrainedWeights;
+
+/// Full fine-tuning has no options.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FullOptions {}
+
+impl Options for FullOptions {
+    fn bounds(&self) -> Vec<Bound> {
+        Vec::new()
+    }
+}
+
+/// Registry line.
+pub static ENTRY: Entry = Entry {
+    name: "full",
+    title: "Fine-tune",
+    is_stackable: false,
+    resolve: resolve_with::<FullOptions>,
+    build: |options, context, params| {
+        build_with("full", options, context, params, |_: FullOptions, context, params| {
+            Ok(TrainedWeights::build("full", "FULL", params, context, |_| true))
+        })
+    },
+};

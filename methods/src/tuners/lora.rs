@@ -1,0 +1,98 @@
+//! LoRA (spec §1): `y = W x + b + (α/r) B A x`, A kaiming-uniform, B zero.
+
+use encoders::Site;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::adapter::counts::Counts;
+use crate::adapter::lora_layer::Adapters;
+use crate::adapter::module_groups::{SiteInit, Stacks};
+use crate::error::Result;
+use crate::method::{Context, Method};
+use crate::method::{Entry, build_with};
+use crate::optim::params::{Builder, GroupKind, Params, Views};
+use crate::options::resolve_with;
+use crate::options::{Bound, Options};
+
+/// Options of LoRA.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraOptions {
+    /// Rank.
+    pub r: i64,
+    /// Scaling numerator: the branch is scaled by α/r.
+    pub alpha: f64,
+}
+
+impl Default for LoraOptions {
+    /// r = 8 and α = 16 (spec §1.1; 1.33M parameters on DeBERTaV3-base).
+    fn default() -> Self {
+        LoraOptions { r: 8, alpha: 16.0 }
+    }
+}
+
+impl Options for LoraOptions {
+    fn bounds(&self) -> Vec<Bound> {
+        vec![Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha)]
+    }
+}
+
+/// LoRA at every site.
+pub struct Lora {
+    sites: Vec<Site>,
+    stacks: Stacks,
+}
+
+/// Registry line.
+pub static ENTRY: Entry = Entry {
+    name: "lora",
+    title: "LoRA",
+    is_stackable: true,
+    resolve: resolve_with::<LoraOptions>,
+    build: |options, context, params| build_with("lora", options, context, params, Lora::new),
+};
+
+/// `A ~ U(-1/sqrt(d_in), 1/sqrt(d_in))`, which is kaiming-uniform with a = sqrt 5; `[r, d_in]`.
+pub fn kaiming_a(r: i64, d_in: i64) -> Tensor {
+    let bound = 1.0 / (d_in as f64).sqrt();
+    Tensor::rand([r, d_in], (Kind::Float, tch::Device::Cpu)) * (2.0 * bound) - bound
+}
+
+/// `B = 0`, `[d_out, r]`.
+pub fn zero_b(d_out: i64, r: i64) -> Tensor {
+    Tensor::zeros([d_out, r], (Kind::Float, tch::Device::Cpu))
+}
+
+impl Lora {
+    /// Adds the start values of every site to `params`.
+    ///
+    /// # Errors
+    /// None; the registry's builders may have some.
+    pub fn new(options: LoraOptions, context: &Context, params: &mut Builder) -> Result<Self> {
+        let LoraOptions { r, alpha } = options;
+        let stacks = Stacks::build(params, context.sites, r, alpha / r as f64, GroupKind::Decayed, |site| SiteInit {
+            a: kaiming_a(r, site.d_in),
+            b: zero_b(site.d_out, r),
+            gate: None,
+        });
+        Ok(Lora { sites: context.sites.to_vec(), stacks })
+    }
+}
+
+impl Method for Lora {
+    fn name(&self) -> &'static str {
+        ENTRY.name
+    }
+
+    fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    fn adapters(&self, views: &Views) -> Adapters {
+        self.stacks.adapters(views)
+    }
+
+    fn counts(&self, _params: &Params) -> Counts {
+        Counts::dense(self.stacks.factor_count())
+    }
+}

@@ -1,0 +1,9 @@
+//! One file a method.
+
+pub mod adalora;
+pub mod base_weights;
+pub mod bitfit;
+pub mod bottleneck;
+pub mod full;
+pub mod lora;
+pub mod sora;
