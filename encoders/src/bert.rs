@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tch::Tensor;
-use torch_ext::dropout::{Dropout, Randomness};
+use torch_ext::ops::dropout::{Dropout, Randomness};
 
 use crate::checkpoint::Reader;
 use crate::config::Config;

@@ -3,7 +3,7 @@
 //!
 //! Disentangled attention adds two terms to a score: content to position `q_i · K_r(δ)` and position to content
 //! `k_j · Q_r(δ)` for the distance `δ = i - j`, where `K_r` and `Q_r` are the layer's own key and query projections of
-//! the relative embeddings (`torch_ext::attention`).
+//! the relative embeddings (`torch_ext::ops::attention`).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
-use torch_ext::dropout::{Dropout, Randomness};
+use torch_ext::ops::dropout::{Dropout, Randomness};
 
 use crate::checkpoint::Reader;
 use crate::config::Config;

@@ -1,7 +1,7 @@
 //! What every encoder offers.
 
 use tch::Tensor;
-use torch_ext::dropout::Randomness;
+use torch_ext::ops::dropout::Randomness;
 
 use crate::head::Head;
 use crate::parts::Trunk;

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 use tch::{Kind, Tensor};
-use torch_ext::attention::Attention;
-use torch_ext::dropout::Dropout;
-use torch_ext::layer::{self, Adapted, room};
-use torch_ext::layout::Layout;
-use torch_ext::linear::adapted;
-use torch_ext::norm::drop_add_norm;
+use torch_ext::ops::attention::Attention;
+use torch_ext::ops::dropout::Dropout;
+use torch_ext::ops::encoder_layer::{self, Adapted, room};
+use torch_ext::ops::lora_linear::adapted;
+use torch_ext::ops::norm::drop_add_norm;
+use torch_ext::token_layout::Layout;
 
 use crate::checkpoint::Reader;
 use crate::config::Config;
@@ -244,7 +244,7 @@ impl Norm {
 }
 
 /// Weight and bias of linears with the same input, one below the other, and the room behind the weight
-/// ([`torch_ext::layer::room`]).
+/// ([`torch_ext::ops::encoder_layer::room`]).
 struct Joined {
     whole: Tensor,
     bias: Tensor,
@@ -347,7 +347,7 @@ impl Trunk {
     }
 
     /// The last layer's output, `[rows, length, hidden]`, after `each` has seen every layer's; `distances` are a layer's
-    /// relative embeddings ([`torch_ext::layer::Layer::distances`]), where it has any, and `scale` the factor of the scores.
+    /// relative embeddings ([`torch_ext::ops::encoder_layer::Layer::distances`]), where it has any, and `scale` the factor of the scores.
     /// Within, rows and length are one dimension, so that every linear is a plain product; where a layer is one function, and
     /// nobody wants to see it, the dimension may have tokens alone.
     pub(crate) fn forward(
@@ -367,7 +367,7 @@ impl Trunk {
         };
         let layers = 0..self.layers.len();
         let branches: Option<Vec<Branches>> = layers.clone().map(|index| self.branches(index, pass)).collect();
-        let serve = |branches: &Vec<Branches>| branches.iter().all(|of| layer::serves(&x, self.dims.heads, of));
+        let serve = |branches: &Vec<Branches>| branches.iter().all(|of| encoder_layer::serves(&x, self.dims.heads, of));
         let last = match (branches.filter(serve), each) {
             (Some(branches), None) => {
                 let layout = match inputs.lines {
@@ -421,7 +421,7 @@ impl Trunk {
         let norms = [&layer.attention_norm, &layer.output_norm].map(|norm| [&norm.weight.tensor, &norm.bias.tensor]);
         let dropouts = self.dropouts(*index, *pass);
         let (eps, heads, scale, distances) = (self.dims.eps, self.dims.heads, *scale, distances.as_ref());
-        layer::Layer { x, distances, layout, linears, norms, eps, heads, scale, dropouts }.output()
+        encoder_layer::Layer { x, distances, layout, linears, norms, eps, heads, scale, dropouts }.output()
     }
 
     /// A layer operation by operation, of `x` `[rows * length, hidden]`; the mask is added to the scores.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-use torch_ext::dropout::{Dropout, Randomness};
+use torch_ext::ops::dropout::{Dropout, Randomness};
 
 /// One linear layer of the backbone that a method may adapt.
 #[derive(Debug, Clone, PartialEq, Eq)]

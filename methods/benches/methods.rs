@@ -11,7 +11,7 @@ use methods::params::Builder;
 use methods::registry::{Entry, METHODS};
 use methods::{Adapters, Context, Protocol, Step, prox};
 use tch::{Device, Kind, Reduction, Tensor};
-use torch_ext::dropout::Randomness;
+use torch_ext::ops::dropout::Randomness;
 
 /// MiniLM-L6-H384 with random weights and a small vocabulary.
 const CONFIG: &str = r#"{"model_type": "bert", "hidden_act": "gelu", "hidden_size": 384, "num_hidden_layers": 6,

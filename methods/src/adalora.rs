@@ -6,7 +6,7 @@ use std::ops::Range;
 use encoders::Site;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
-use torch_ext::importance;
+use torch_ext::ops::importance;
 
 use crate::adapter::Adapters;
 use crate::bounds::{Bound, Options};

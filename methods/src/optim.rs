@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-use torch_ext::adamw::{Decay, Update, norm_and_factor};
+use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
 
 use crate::error::{Error, Result};
 use crate::method::StepNumber;

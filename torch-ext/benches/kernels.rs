@@ -3,14 +3,14 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
-use torch_ext::adamw::{Decay, Update, norm_and_factor};
-use torch_ext::attention::Attention;
-use torch_ext::dropout::{Dropout, Randomness};
-use torch_ext::importance;
-use torch_ext::layer::{Adapted, Layer};
-use torch_ext::layout::Layout;
-use torch_ext::linear::adapted;
-use torch_ext::norm::drop_add_norm;
+use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
+use torch_ext::ops::attention::Attention;
+use torch_ext::ops::dropout::{Dropout, Randomness};
+use torch_ext::ops::encoder_layer::{Adapted, Layer};
+use torch_ext::ops::importance;
+use torch_ext::ops::lora_linear::adapted;
+use torch_ext::ops::norm::drop_add_norm;
+use torch_ext::token_layout::Layout;
 
 const LENGTH: i64 = 128;
 const WIDTH: i64 = 768;
@@ -19,8 +19,8 @@ const R: i64 = 8;
 
 /// Where, in which kind, and how many rows: a GPU gets the batch of the published timings, a CPU one that it can hold.
 fn place() -> (Device, Kind, i64) {
-    let has_gpu = torch_ext::load_cuda() && tch::Cuda::is_available();
-    if has_gpu && torch_ext::kernels::load(0).is_ok() {
+    let has_gpu = torch_ext::device::load_cuda() && tch::Cuda::is_available();
+    if has_gpu && torch_ext::nvrtc::load(0).is_ok() {
         return (Device::Cuda(0), Kind::BFloat16, 32);
     }
     eprintln!("no GPU: the plain-tensor twins on the CPU, 2 rows of {LENGTH}");
@@ -74,7 +74,7 @@ fn kernels(c: &mut Criterion) {
         c.bench_function(&format!("{name}, {rows} x {LENGTH}, {kind:?}"), |b| {
             b.iter(|| {
                 work().sum(Kind::Float).backward();
-                torch_ext::synchronize(device).expect("a device that answers");
+                torch_ext::device::synchronize(device).expect("a device that answers");
             });
         });
     };
@@ -113,7 +113,7 @@ fn kernels(c: &mut Criterion) {
     c.bench_function("importance of 2 million values", |b| {
         b.iter(|| {
             importance::update([&values, &values], [&first, &second], [0.85, 0.85]).expect("a device that answers");
-            torch_ext::synchronize(device).expect("a device that answers");
+            torch_ext::device::synchronize(device).expect("a device that answers");
         });
     });
     c.bench_function("clipping and AdamW of 2 million values", |b| {
@@ -135,7 +135,7 @@ fn kernels(c: &mut Criterion) {
             }
             .apply()
             .expect("a device that answers");
-            torch_ext::synchronize(device).expect("a device that answers");
+            torch_ext::device::synchronize(device).expect("a device that answers");
         });
     });
 }

@@ -1,23 +1,23 @@
 //! Every function of ours on a GPU against plain tensors on the CPU, forward and backward, with the same dropout.
 
 use tch::{Device, Kind, Tensor};
-use torch_ext::adamw::{Decay, Update, norm_and_factor};
-use torch_ext::attention::Attention;
-use torch_ext::dropout::{Dropout, Randomness};
 use torch_ext::graph::Graph;
-use torch_ext::layer::{Adapted, Layer};
-use torch_ext::layout::Layout;
-use torch_ext::norm::drop_add_norm;
+use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
+use torch_ext::ops::attention::Attention;
+use torch_ext::ops::dropout::{Dropout, Randomness};
+use torch_ext::ops::encoder_layer::{Adapted, Layer};
+use torch_ext::ops::norm::drop_add_norm;
+use torch_ext::token_layout::Layout;
 
 const GPU: Device = Device::Cuda(0);
 
 /// Whether there is a GPU with kernels; says so where there is none.
 fn has_gpu() -> bool {
-    if !torch_ext::load_cuda() || !tch::Cuda::is_available() {
+    if !torch_ext::device::load_cuda() || !tch::Cuda::is_available() {
         eprintln!("skipped: this machine has no GPU");
         return false;
     }
-    torch_ext::kernels::load(0).unwrap();
+    torch_ext::nvrtc::load(0).unwrap();
     true
 }
 
@@ -79,7 +79,7 @@ fn adapted_linear() {
             let inputs = [random(&[runs * lines, d_in]), factors[0].shallow_clone(), factors[1].shallow_clone()];
             compare("adapted linear", kind, &inputs, bound, |x, device| {
                 let frozen = [&weight, &bias].map(|part| part.to_kind(kind).to_device(device).to_kind(x[0].kind()));
-                torch_ext::linear::adapted(&x[0], [&frozen[0], &frozen[1]], [&x[1], &x[2]])
+                torch_ext::ops::lora_linear::adapted(&x[0], [&frozen[0], &frozen[1]], [&x[1], &x[2]])
             });
         }
     }
@@ -171,7 +171,7 @@ fn clipping_adamw_and_importance() {
     let start = [0, 1, 2, 3].map(|_| random(&[70_001]));
     let averages = [Device::Cpu, GPU].map(|device| {
         let [values, grad, average, uncertainty] = start.each_ref().map(|x| x.copy().to_device(device));
-        torch_ext::importance::update([&values, &grad], [&average, &uncertainty], [0.85, 0.9]).unwrap();
+        torch_ext::ops::importance::update([&values, &grad], [&average, &uncertainty], [0.85, 0.9]).unwrap();
         [average, uncertainty].map(|x| x.to_device(Device::Cpu))
     });
     for (want, got) in averages[0].iter().zip(&averages[1]) {
@@ -203,7 +203,8 @@ fn float32_products() {
         let plain = |t: &[Tensor]| t[0].linear(&t[1], Some(&t[2])) + t[0].matmul(&t[3].tr()).matmul(&t[4].tr());
         let want = results(Kind::Double, &plain);
         let libtorch = results(Kind::Float, &plain);
-        let ours = results(Kind::Float, &|t| torch_ext::linear::adapted(&t[0], [&t[1], &t[2]], [&t[3], &t[4]]));
+        let ours =
+            results(Kind::Float, &|t| torch_ext::ops::lora_linear::adapted(&t[0], [&t[1], &t[2]], [&t[3], &t[4]]));
         for (index, name) in ["output", "gradient"].into_iter().enumerate() {
             // Relative to the sizes of what is summed, value by value.
             let error = |got: &Tensor| {
@@ -264,8 +265,9 @@ fn layer_of_parts(
 ) -> Tensor {
     let Shape { runs, length, heads, .. } = *shape;
     let branch = |site: usize| [&x[1 + 2 * site], &x[2 + 2 * site]];
-    let linear =
-        |site: usize, input: &Tensor| torch_ext::linear::adapted(input, frozen.linears[site].each_ref(), branch(site));
+    let linear = |site: usize, input: &Tensor| {
+        torch_ext::ops::lora_linear::adapted(input, frozen.linears[site].each_ref(), branch(site))
+    };
     let of_runs = |x: &Tensor| x.view([runs, -1, x.size()[1]]);
     let lines = match distances {
         None => x[0].shallow_clone(),
@@ -346,7 +348,7 @@ fn one_layer(shape: &Shape) {
                 branch: branches[site],
             });
             let input = layout.pack(&x[0]);
-            assert!(torch_ext::layer::serves(&input, heads, &branches));
+            assert!(torch_ext::ops::encoder_layer::serves(&input, heads, &branches));
             let given = Layer {
                 x: &input,
                 distances: distances.as_ref(),
@@ -380,8 +382,8 @@ fn recorded_sum(length: i64) -> f64 {
 fn a_broken_capture_leaves_the_next_one_whole() {
     torch_ext::graph::enter(0).unwrap();
     assert_eq!(recorded_sum(8), 16.0);
-    torch_ext::reset_peak_memory(GPU).unwrap();
-    let before = torch_ext::peak_memory(GPU).unwrap();
+    torch_ext::device::reset_peak_memory(GPU).unwrap();
+    let before = torch_ext::device::peak_memory(GPU).unwrap();
     let x = Tensor::ones([1 << 20], (Kind::Float, GPU));
     for round in 0..3 {
         let error = Graph::capture(|| {
@@ -400,8 +402,8 @@ fn a_broken_capture_leaves_the_next_one_whole() {
         assert_eq!(recorded_sum(8 + round), 16.0 + 2.0 * round as f64, "after running out of memory");
     }
     drop(x);
-    torch_ext::reset_peak_memory(GPU).unwrap();
-    assert_eq!(torch_ext::peak_memory(GPU).unwrap(), before, "something of the broken captures is still held");
+    torch_ext::device::reset_peak_memory(GPU).unwrap();
+    assert_eq!(torch_ext::device::peak_memory(GPU).unwrap(), before, "something of the broken captures is still held");
 }
 
 /// One test: the kernels are loaded once, into the context of one thread.

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Kind, Tensor};
 
-use crate::cuda::{checked, functions};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::ffi::{check, functions};
 
 /// What is compiled as one.
 pub struct Module {
@@ -19,13 +19,13 @@ pub struct Module {
     kernels: &'static [&'static [&'static CStr]],
 }
 
-const VALUES: &str = include_str!("kernels/values.cuh");
-const DROPOUT: &str = include_str!("kernels/dropout.cu");
-const SPLIT: &str = include_str!("kernels/split.cu");
-const ADAMW: &str = include_str!("kernels/adamw.cu");
-const LAYER: &str = include_str!("kernels/layer.cu");
-const POSITION_BIAS: &str = include_str!("kernels/position_bias.cu");
-const ATTENTION: &str = include_str!("kernels/attention.cu");
+const VALUES: &str = include_str!("../kernels/values.cuh");
+const DROPOUT: &str = include_str!("../kernels/dropout.cu");
+const SPLIT: &str = include_str!("../kernels/gemm_3xf16.cu");
+const ADAMW: &str = include_str!("../kernels/adamw.cu");
+const LAYER: &str = include_str!("../kernels/encoder_layer.cu");
+const POSITION_BIAS: &str = include_str!("../kernels/position_bias.cu");
+const ATTENTION: &str = include_str!("../kernels/attention.cu");
 
 const IN_BOTH: &[&CStr] =
     &[c"dropout", c"norm_forward", c"norm_backward", c"position_bias_forward", c"position_bias_backward"];
@@ -71,7 +71,7 @@ pub fn load(device: usize) -> Result<()> {
     let functions = functions()?;
     let mut architecture: c_int = 0;
     // SAFETY: `architecture` outlives the call.
-    checked(functions, unsafe { (functions.architecture)(device as c_int, &mut architecture) })?;
+    check(functions, unsafe { (functions.architecture)(device as c_int, &mut architecture) })?;
     // A second each, and the compiler is content with several at a time.
     let binaries: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
         let compile = |module| scope.spawn(move || compile(architecture, module, LIBRARIES.map(Path::new)));
@@ -87,7 +87,7 @@ pub fn load(device: usize) -> Result<()> {
         let code = unsafe {
             load(binary.as_ptr().cast::<c_char>(), module.variant.as_ptr(), names.as_ptr(), names.len() as c_int)
         };
-        checked(functions, code)?;
+        check(functions, code)?;
     }
     LOADED.store(true, Ordering::Relaxed);
     Ok(())

@@ -2,9 +2,11 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::dropout::Dropout;
-use crate::layout::Layout;
-use crate::{attention, cuda, kernels, norm, pointer, taken};
+use crate::error::{as_ptr, out_tensor};
+use crate::ops::dropout::Dropout;
+use crate::ops::{attention, norm};
+use crate::token_layout::Layout;
+use crate::{ffi, nvrtc};
 
 /// Largest rank of a site's branches, those of all runs together, for which there is room behind the frozen weights; wider ones
 /// get a copy of the weights in every pass.
@@ -32,7 +34,7 @@ pub struct Adapted<'a> {
 pub struct Layer<'a> {
     /// `[lines, width]`.
     pub x: &'a Tensor,
-    /// Relative embeddings of the distances ([`crate::attention::Attention`]), `[runs * 2 length, width]`; no gradient goes to
+    /// Relative embeddings of the distances ([`crate::ops::attention::Attention`]), `[runs * 2 length, width]`; no gradient goes to
     /// them.
     pub distances: Option<&'a Tensor>,
     /// Where the rows' lines lie, those of all runs.
@@ -53,7 +55,7 @@ pub struct Layer<'a> {
 
 /// Whether there are kernels for layers as one function on this device in this kind.
 pub fn is_there(device: Device, kind: Kind) -> bool {
-    kernels::serve(&Tensor::empty([0], (kind, device))) && kind == Kind::BFloat16
+    nvrtc::serve(&Tensor::empty([0], (kind, device))) && kind == Kind::BFloat16
 }
 
 /// Whether [`Layer::output`] serves a layer with inputs like `x`, so many heads, and these branches.
@@ -63,7 +65,7 @@ pub fn serves(x: &Tensor, heads: i64, branches: &[[&Tensor; 2]; 4]) -> bool {
         let sizes = [a.size()[a.dim() - 2], a.size()[a.dim() - 1], up.size()[up.dim() - 2]];
         sizes.iter().all(|size| size % 8 == 0)
     };
-    kernels::serve(x)
+    nvrtc::serve(x)
         && attention::has_kernel(x, width / heads)
         && width <= norm::WIDEST
         && branches.iter().all(is_aligned)
@@ -81,20 +83,20 @@ impl Layer<'_> {
             None => Tensor::zeros([runs, 2], (Kind::Int64, self.x.device())),
         };
         let Layout { starts, mask, rows, length, .. } = self.layout;
-        let optional = |tensor: Option<&Tensor>| tensor.map_or(std::ptr::null(), pointer);
-        let mut tensors = vec![pointer(self.x), optional(self.distances), optional(self.layout.order())];
-        tensors.extend([pointer(starts), optional(mask.as_ref()), pointer(&state)]);
+        let optional = |tensor: Option<&Tensor>| tensor.map_or(std::ptr::null(), as_ptr);
+        let mut tensors = vec![as_ptr(self.x), optional(self.distances), optional(self.layout.order())];
+        tensors.extend([as_ptr(starts), optional(mask.as_ref()), as_ptr(&state)]);
         for Adapted { whole, bias, branch: [a, up] } in &self.linears {
-            tensors.extend([whole, bias, a, up].map(|tensor| pointer(tensor)));
+            tensors.extend([whole, bias, a, up].map(|tensor| as_ptr(tensor)));
         }
-        tensors.extend(self.norms.iter().flatten().map(|tensor| pointer(tensor)));
+        tensors.extend(self.norms.iter().flatten().map(|tensor| as_ptr(tensor)));
         let mut numbers = vec![(rows / runs) as f64, *length as f64, self.heads as f64, self.scale, self.eps];
         let rate = |dropout: &Dropout| if random.is_some() { dropout.rate } else { 0.0 };
         numbers.extend(self.dropouts.iter().flat_map(|dropout| [dropout.place as f64, rate(dropout)]));
-        taken(|out| {
-            let functions = cuda::functions()?;
+        out_tensor(|out| {
+            let functions = ffi::functions()?;
             // SAFETY: as many tensors and numbers as layer.h reads, in its order; they outlive the call.
-            cuda::checked(functions, unsafe { (functions.layer)(tensors.as_ptr(), numbers.as_ptr(), out) })
+            ffi::check(functions, unsafe { (functions.layer)(tensors.as_ptr(), numbers.as_ptr(), out) })
         })
     }
 }

@@ -2,8 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-use crate::dropout::{Dropout, Randomness};
-use crate::{cuda, kernels, pointer, taken};
+use crate::error::{as_ptr, out_tensor};
+use crate::ops::dropout::{Dropout, Randomness};
+use crate::{ffi, nvrtc};
 
 /// What attention is computed from.
 pub struct Attention<'a> {
@@ -33,19 +34,19 @@ impl Attention<'_> {
     pub fn context(&self) -> Tensor {
         let head = self.projected.size()[1] / (3 * self.heads);
         match self.dropout.random {
-            Some(random) if has_kernel(self.projected, head) && kernels::serve(self.projected) => self.fused(random),
+            Some(random) if has_kernel(self.projected, head) && nvrtc::serve(self.projected) => self.fused(random),
             _ => self.plain(),
         }
     }
 
     fn fused(&self, random: &Randomness) -> Tensor {
-        taken(|out| {
-            let functions = cuda::functions()?;
+        out_tensor(|out| {
+            let functions = ffi::functions()?;
             let call = functions.attention;
-            let [projected, mask, state] = [self.projected, self.mask, &random.state].map(pointer);
+            let [projected, mask, state] = [self.projected, self.mask, &random.state].map(as_ptr);
             let Dropout { place, rate, .. } = self.dropout;
             // SAFETY: the tensors outlive the call.
-            cuda::checked(functions, unsafe { call(projected, mask, state, place, rate, self.heads, self.scale, out) })
+            ffi::check(functions, unsafe { call(projected, mask, state, place, rate, self.heads, self.scale, out) })
         })
     }
 
@@ -107,12 +108,12 @@ fn from_last(distances: &Tensor) -> Tensor {
 fn position_bias(content: &Tensor, position: &Tensor, mask: &Tensor) -> Tensor {
     let (rows, _, _, length) = mask.size4().unwrap_or_default();
     let runs = rows * length / content.size()[1];
-    if kernels::serve(content) && runs == 1 {
-        return taken(|out| {
-            let functions = cuda::functions()?;
+    if nvrtc::serve(content) && runs == 1 {
+        return out_tensor(|out| {
+            let functions = ffi::functions()?;
             let call = functions.position_bias;
             // SAFETY: the tensors outlive the call.
-            cuda::checked(functions, unsafe { call(pointer(content), pointer(position), pointer(mask), out) })
+            ffi::check(functions, unsafe { call(as_ptr(content), as_ptr(position), as_ptr(mask), out) })
         });
     }
     let [content, position] = [content, position].map(|products| shifted(products, runs, rows / runs, length));

@@ -27,7 +27,7 @@ struct Wide {
   at::Tensor room() const { return all.narrow(1, width, all.size(1) - width); }
 };
 
-// As kernels/layer.cu sees them.
+// As kernels/encoder_layer.cu sees them.
 struct Border {
   const void* from;
   void* to;

@@ -2,7 +2,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
-#include "branch.h"
+#include "lora_linear.h"
 #include "guarded.h"
 
 namespace {

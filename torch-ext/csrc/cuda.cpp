@@ -12,9 +12,9 @@
 
 #include "attention.h"
 #include "guarded.h"
-#include "layer.h"
+#include "encoder_layer.h"
 #include "norm.h"
-#include "split.h"
+#include "gemm_3xf16.h"
 
 namespace {
 using torch::autograd::AutogradContext;
@@ -150,7 +150,7 @@ int rb_kernels_load(const char* module, const char* variant, const char* const* 
       }
       kernels[std::string(names[i]) + " " + variant] = function;
     }
-    // Products of float16 stand for float32 ones (split.h).
+    // Products of float16 stand for float32 ones (gemm_3xf16.h).
     at::globalContext().setAllowFP16ReductionCuBLAS(false);
   });
 }

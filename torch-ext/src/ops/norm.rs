@@ -2,8 +2,9 @@
 
 use tch::Tensor;
 
-use crate::dropout::Dropout;
-use crate::{cuda, kernels, pointer, taken};
+use crate::error::{as_ptr, out_tensor};
+use crate::ops::dropout::Dropout;
+use crate::{ffi, nvrtc};
 
 /// Widest row that a warp of the kernel holds.
 pub(crate) const WIDEST: i64 = 1024;
@@ -20,14 +21,14 @@ pub fn drop_add_norm(
     let width = x.size().last().copied().unwrap_or(0);
     let is_frozen = norm.iter().all(|part| !part.requires_grad());
     match dropout.random {
-        Some(random) if is_frozen && kernels::serve(x) && width % 8 == 0 && width <= WIDEST => taken(|out| {
-            let functions = cuda::functions()?;
+        Some(random) if is_frozen && nvrtc::serve(x) && width % 8 == 0 && width <= WIDEST => out_tensor(|out| {
+            let functions = ffi::functions()?;
             let call = functions.drop_add_norm;
-            let [weight, bias] = norm.map(pointer);
-            let (x, residual, state) = (pointer(x), pointer(residual), pointer(&random.state));
+            let [weight, bias] = norm.map(as_ptr);
+            let (x, residual, state) = (as_ptr(x), as_ptr(residual), as_ptr(&random.state));
             let Dropout { place, rate, .. } = dropout;
             // SAFETY: the tensors outlive the call.
-            cuda::checked(functions, unsafe { call(x, residual, weight, bias, state, place, rate, eps, length, out) })
+            ffi::check(functions, unsafe { call(x, residual, weight, bias, state, place, rate, eps, length, out) })
         }),
         _ => {
             let sum = dropout.hidden(x, length, 0) + residual;

@@ -21,7 +21,7 @@ F driver(const char* name) {
   return reinterpret_cast<F>(symbol);
 }
 
-// Kernels of torch-ext/src/kernels by name and variant: "f32", "bf16", or the width of attention's heads.
+// Kernels of torch-ext/kernels by name and variant: "f32", "bf16", or the width of attention's heads.
 std::map<std::string, CUfunction> kernels;
 
 std::string variant(const at::Tensor& tensor) {

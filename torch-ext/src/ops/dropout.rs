@@ -5,7 +5,8 @@ use std::ffi::{c_int, c_longlong, c_void};
 
 use tch::{Device, Kind, Tensor};
 
-use crate::{checked, cuda, kernels, pointer, taken};
+use crate::error::{as_ptr, check, out_tensor};
+use crate::{ffi, nvrtc};
 
 unsafe extern "C" {
     fn rb_dropout(
@@ -103,19 +104,17 @@ impl Dropout<'_> {
         let width = x.size().last().copied().unwrap_or(0);
         if x.device() == Device::Cpu {
             // SAFETY: the tensors outlive the call.
-            return taken(|out| {
-                checked(unsafe {
-                    rb_dropout(pointer(x), pointer(&random.state), place, rate, lines, first, pitch, out)
-                })
+            return out_tensor(|out| {
+                check(unsafe { rb_dropout(as_ptr(x), as_ptr(&random.state), place, rate, lines, first, pitch, out) })
             });
         }
-        if kernels::serve(x) && width % 8 == 0 {
-            return taken(|out| {
-                let functions = cuda::functions()?;
+        if nvrtc::serve(x) && width % 8 == 0 {
+            return out_tensor(|out| {
+                let functions = ffi::functions()?;
                 let call = functions.dropout;
                 // SAFETY: as above.
-                cuda::checked(functions, unsafe {
-                    call(pointer(x), pointer(&random.state), place, rate, lines, first, pitch, out)
+                ffi::check(functions, unsafe {
+                    call(as_ptr(x), as_ptr(&random.state), place, rate, lines, first, pitch, out)
                 })
             });
         }

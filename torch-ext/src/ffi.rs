@@ -5,7 +5,8 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::OnceLock;
 
-use crate::{Error, Result, load_cuda};
+use crate::device::load_cuda;
+use crate::error::{Error, Result};
 
 /// The library built from `cuda.cpp`; empty where CUDA's headers were not at hand.
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
@@ -124,7 +125,7 @@ fn load() -> std::result::Result<Functions, String> {
     }
 }
 
-pub(crate) fn checked(functions: &Functions, code: c_int) -> Result<()> {
+pub(crate) fn check(functions: &Functions, code: c_int) -> Result<()> {
     if code == 0 {
         return Ok(());
     }

@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 
 use tch::Tensor;
 
-use crate::{IS_TF32_ALLOWED, checked, cuda, kernels, pointer, taken};
+use crate::device::IS_TF32_ALLOWED;
+use crate::error::{as_ptr, check, out_tensor};
+use crate::{ffi, nvrtc};
 
 unsafe extern "C" {
     fn rb_adapted_linear(
@@ -21,23 +23,23 @@ unsafe extern "C" {
 /// `x W^T + b + (x A^T) U^T`, `[rows, d_out]`, for `x` `[rows, d_in]`; A is `[r, d_in]` and U `[d_out, r]`.
 /// For several runs side by side A is `[runs, r, d_in]`, U `[runs, d_out, r]`, and `x` holds their rows run by run.
 pub fn adapted(x: &Tensor, [weight, bias]: [&Tensor; 2], [a, up]: [&Tensor; 2]) -> Tensor {
-    let [x_, weight_, bias_, a_, up_] = [x, weight, bias, a, up].map(pointer);
+    let [x_, weight_, bias_, a_, up_] = [x, weight, bias, a, up].map(as_ptr);
     if is_split(x, [weight, a]) {
-        return taken(|out| {
-            let functions = cuda::functions()?;
+        return out_tensor(|out| {
+            let functions = ffi::functions()?;
             let call = functions.split_linear;
             // SAFETY: the tensors outlive the call.
-            cuda::checked(functions, unsafe { call(x_, weight_, bias_, a_, up_, out) })
+            ffi::check(functions, unsafe { call(x_, weight_, bias_, a_, up_, out) })
         });
     }
     // SAFETY: as above.
-    taken(|out| checked(unsafe { rb_adapted_linear(x_, weight_, bias_, a_, up_, out) }))
+    out_tensor(|out| check(unsafe { rb_adapted_linear(x_, weight_, bias_, a_, up_, out) }))
 }
 
 /// Whether the wide products are made on tensor cores, each of three in float16 (ADR 0019); TF32's own are quicker.
 fn is_split(x: &Tensor, [weight, a]: [&Tensor; 2]) -> bool {
     let widths = [weight.size()[0], weight.size()[1], a.size()[a.dim() - 2]];
-    let may_be = kernels::serve_float32(x) && !IS_TF32_ALLOWED.load(Ordering::Relaxed);
+    let may_be = nvrtc::serve_float32(x) && !IS_TF32_ALLOWED.load(Ordering::Relaxed);
     may_be && x.numel() > 0 && widths.iter().all(|width| width % 4 == 0)
 }
 

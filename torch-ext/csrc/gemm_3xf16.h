@@ -1,11 +1,11 @@
-// float32 products on the tensor cores, kernels/split.cu (ADR 0019).
+// float32 products on the tensor cores, kernels/gemm_3xf16.cu (ADR 0019).
 #pragma once
 
 #include <ATen/Functions.h>
 
 #include <array>
 
-#include "branch.h"
+#include "lora_linear.h"
 #include "launch.h"
 
 namespace {
