@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-use torch_ext::ops::dropout::{Dropout, Randomness};
+use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
 /// One linear layer of the backbone that a method may adapt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,18 +91,18 @@ pub struct Pass<'a> {
     /// What is attached.
     pub attach: &'a dyn Attach,
     /// Numbers for the configuration's dropout, in training. A batch then holds the rows of all their runs, run by run.
-    pub dropout: Option<&'a Randomness>,
+    pub dropout: Option<&'a DropoutRng>,
 }
 
 impl<'a> Pass<'a> {
     /// Runs whose rows a batch holds.
     pub(crate) fn runs(self) -> i64 {
-        self.dropout.map_or(1, Randomness::runs)
+        self.dropout.map_or(1, DropoutRng::runs)
     }
 
     /// Dropout at a place of the network.
     pub(crate) fn dropout(self, place: i64, rate: f64) -> Dropout<'a> {
-        Dropout { random: self.dropout, place, rate }
+        Dropout { rng: self.dropout, stream: place, p: rate }
     }
 }
 

@@ -15,7 +15,7 @@ use methods::step::StepLoss;
 use methods::{Context, Protocol, Step};
 use tch::{Kind, Tensor};
 use torch_ext::graph::Graph;
-use torch_ext::ops::dropout::Randomness;
+use torch_ext::ops::dropout::DropoutRng;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -69,7 +69,7 @@ pub struct Trainer<'a> {
     data: &'a TaskData,
     train: &'a TrainSpec,
     runs: Vec<Run>,
-    random: Randomness,
+    random: DropoutRng,
     /// Recorded steps, where steps are recorded.
     captures: Option<BTreeMap<Recorded, Captured>>,
     /// Whether a step was taken: the very first makes what every later one finds.
@@ -148,7 +148,7 @@ impl<'a> Trainer<'a> {
         let seeds: Vec<i64> = runs.iter().map(|run| run.seeds.dropout).collect();
         let TrainSpec { precision, padding, max_length, .. } = spec.train;
         let forward = Forward::new(inputs, data.task, precision, padding, max_length)?;
-        let random = Randomness::new(&seeds, inputs.device);
+        let random = DropoutRng::new(&seeds, inputs.device);
         let captures = inputs.graphs.then(BTreeMap::new);
         let (is_warm, recordings) = (false, (0, 0.0));
         Ok(Trainer { forward, data, train: &spec.train, runs, random, captures, is_warm, recordings })

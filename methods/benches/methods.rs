@@ -11,7 +11,7 @@ use methods::params::Builder;
 use methods::registry::{Entry, METHODS};
 use methods::{Adapters, Context, Protocol, Step, prox};
 use tch::{Device, Kind, Reduction, Tensor};
-use torch_ext::ops::dropout::Randomness;
+use torch_ext::ops::dropout::DropoutRng;
 
 /// MiniLM-L6-H384 with random weights and a small vocabulary.
 const CONFIG: &str = r#"{"model_type": "bert", "hidden_act": "gelu", "hidden_size": 384, "num_hidden_layers": 6,
@@ -86,7 +86,7 @@ fn whole_step(c: &mut Criterion) {
     for entry in METHODS {
         let mut step = step(encoder.as_ref(), entry);
         let inputs = inputs();
-        let random = Randomness::new(&[1], Device::Cpu);
+        let random = DropoutRng::new(&[1], Device::Cpu);
         c.bench_function(&format!("training step, {}", entry.name), |b| {
             b.iter(|| {
                 let views = step.params().views();

@@ -48,7 +48,7 @@ void launch(const std::string& name, const std::string& of, const Launch& how, A
   TORCH_CHECK(code == CUDA_SUCCESS, name, " could not be launched: CUDA error ", static_cast<int>(code));
 }
 
-unsigned parts(int64_t whole, int64_t part) { return static_cast<unsigned>((whole + part - 1) / part); }
+unsigned ceil_div(int64_t n, int64_t divisor) { return static_cast<unsigned>((n + divisor - 1) / divisor); }
 
 void* pointer(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 

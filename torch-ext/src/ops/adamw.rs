@@ -19,7 +19,7 @@ pub enum Decay {
 /// The joint norm of gradients and `min(1, bound / (norm + 1e-6))`, `[2]`.
 pub fn norm_and_factor(grads: &[Tensor], bound: f64) -> Tensor {
     let first = &grads[0];
-    if nvrtc::serve_float32(first) {
+    if nvrtc::supports_float32(first) {
         let pointers: Vec<_> = grads.iter().map(as_ptr).collect();
         return out_tensor(|out| {
             let functions = ffi::functions()?;
@@ -61,8 +61,8 @@ impl Update<'_> {
     /// # Errors
     /// A failure on the device.
     pub fn apply(&self) -> Result<()> {
-        if !nvrtc::serve_float32(self.values) {
-            self.plain();
+        if !nvrtc::supports_float32(self.values) {
+            self.reference();
             return Ok(());
         }
         let Update { values, grad, moments: [first, second], table, step, factor, betas, eps, decay } = self;
@@ -73,7 +73,7 @@ impl Update<'_> {
         ffi::check(functions, code)
     }
 
-    fn plain(&self) {
+    fn reference(&self) {
         let row = self.table.index_select(0, self.step).squeeze_dim(0).unbind(0);
         let (decay, size, root) = (&row[0], &row[1], &row[2]);
         let [beta1, beta2] = self.betas;

@@ -11,7 +11,7 @@ use crate::{ffi, nvrtc};
 /// A failure on the device.
 pub fn update(of: [&Tensor; 2], averages: [&Tensor; 2], [beta1, beta2]: [f64; 2]) -> Result<()> {
     let ([values, grad], [average, uncertainty]) = (of, averages);
-    if nvrtc::serve_float32(values) {
+    if nvrtc::supports_float32(values) {
         let tensors = [values, grad, average, uncertainty].map(as_ptr);
         let functions = ffi::functions()?;
         // SAFETY: the tensors outlive the call.
