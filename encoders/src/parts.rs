@@ -245,13 +245,13 @@ impl Norm {
 
 /// Weight and bias of linears with the same input, one below the other, and what is reserved behind the weight
 /// ([`torch_ext::ops::encoder_layer::reserved`]).
-struct Joined {
+struct FusedLinear {
     whole: Tensor,
     bias: Tensor,
     reserved: i64,
 }
 
-impl Joined {
+impl FusedLinear {
     fn of(reader: &Reader, linears: &mut [Linear]) -> Self {
         let (device, kind) = reader.options();
         let reserved = reserved(linears.len(), device, kind);
@@ -261,7 +261,7 @@ impl Joined {
             parts.iter_mut().zip(views).for_each(|(part, view)| part.tensor = view);
             whole
         };
-        Joined {
+        FusedLinear {
             whole: join(|linear| &mut linear.weight, reserved),
             bias: join(|linear| &mut linear.bias, 0),
             reserved,
@@ -283,7 +283,7 @@ const TOGETHER: [std::ops::Range<usize>; 4] = [0..PROJECTED, 3..4, 4..5, 5..6];
 
 struct Layer {
     linears: [Linear; KINDS.len()],
-    joined: [Joined; TOGETHER.len()],
+    fused: [FusedLinear; TOGETHER.len()],
     attention_norm: Norm,
     output_norm: Norm,
 }
@@ -293,7 +293,7 @@ impl Layer {
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
         let mut linears = std::array::from_fn(|i| Linear::read(reader, &name(names[i]), dims.width(KINDS[i])));
         Layer {
-            joined: TOGETHER.map(|range| Joined::of(reader, &mut linears[range])),
+            fused: TOGETHER.map(|range| FusedLinear::of(reader, &mut linears[range])),
             linears,
             attention_norm: Norm::read(reader, &name("attention.output.LayerNorm"), dims),
             output_norm: Norm::read(reader, &name("output.LayerNorm"), dims),
@@ -407,7 +407,7 @@ impl Trunk {
         }
         let sites = self.sites_of(index);
         let branch = |site: usize| pass.attach.low_rank(&sites[site]);
-        Some([pass.attach.joined(&sites[..PROJECTED])?, branch(3)?, branch(4)?, branch(5)?])
+        Some([pass.attach.fused_qkv(&sites[..PROJECTED])?, branch(3)?, branch(4)?, branch(5)?])
     }
 
     /// Of attention's weights, attention's output, and the output of a layer.
@@ -422,7 +422,7 @@ impl Trunk {
     /// A layer as one function of `x` `[lines, hidden]`.
     fn forward_fused(&self, x: &Tensor, input: LayerInput, branches: &Branches, layout: &TokenLayout) -> Tensor {
         let LayerInput { distances, scale, index, layer, pass, .. } = &input;
-        let linears = std::array::from_fn(|i| layer.joined[i].adapted(branches[i]));
+        let linears = std::array::from_fn(|i| layer.fused[i].adapted(branches[i]));
         let norms = [&layer.attention_norm, &layer.output_norm].map(|norm| [&norm.weight.tensor, &norm.bias.tensor]);
         let dropouts = self.dropouts(*index, *pass);
         let (eps, heads, scale, distances) = (self.dims.eps, self.dims.heads, *scale, distances.as_ref());
@@ -485,9 +485,9 @@ impl LayerInput<'_> {
             }
         };
         let sites = &self.sites[..PROJECTED];
-        if let Some(branch) = self.pass.attach.joined(sites) {
-            let joined = &self.layer.joined[0];
-            return lora_linear(&x, [&joined.weight(), &joined.bias], branch);
+        if let Some(branch) = self.pass.attach.fused_qkv(sites) {
+            let fused = &self.layer.fused[0];
+            return lora_linear(&x, [&fused.weight(), &fused.bias], branch);
         }
         let parts = self.layer.linears.iter().zip(sites).map(|(linear, site)| linear.forward(site, &x, self.pass));
         Tensor::cat(&parts.collect::<Vec<_>>(), -1)

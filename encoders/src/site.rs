@@ -63,7 +63,7 @@ pub trait Attach {
 
     /// A and U of the branches of `sites`, which have the same input, as one branch: `[k r, d_in]` and `[k d_out, k r]`, or a
     /// stack of each for runs side by side.
-    fn joined(&self, _sites: &[Site]) -> Option<[&Tensor; 2]> {
+    fn fused_qkv(&self, _sites: &[Site]) -> Option<[&Tensor; 2]> {
         None
     }
 
