@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    for file in ["shim.cpp", "dropout.cpp", "linear.cpp", "grad.cpp", "autograd.h", "branch.h", "guarded.h"] {
-        println!("cargo:rerun-if-changed=src/{file}");
-    }
+    println!("cargo:rerun-if-changed=csrc");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let Ok(libtorch) = std::env::var("LIBTORCH") else {
         println!("cargo:warning=LIBTORCH is not set");
@@ -24,16 +22,13 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .opt_level(3)
-        .files(["src/shim.cpp", "src/dropout.cpp", "src/linear.cpp", "src/grad.cpp"])
+        .files(["csrc/shim.cpp", "csrc/dropout.cpp", "csrc/lora_linear.cpp"])
         .compile("rankbench_torch_ext");
     build_cuda_library(Path::new(&libtorch));
 }
 
 /// A library of its own for CUDA graphs and kernels; an empty file where libtorch has no CUDA half or CUDA's headers are missing.
 fn build_cuda_library(libtorch: &Path) {
-    for file in ["cuda.cpp", "branch.h", "launch.h", "norm.h", "attention.h", "layer.h", "split.h"] {
-        println!("cargo:rerun-if-changed=src/{file}");
-    }
     println!("cargo:rerun-if-env-changed=CUDA_HOME");
     let out = PathBuf::from(std::env::var("OUT_DIR").unwrap_or_default()).join("cuda.so");
     let has_cuda = libtorch.join("lib/libtorch_cuda.so").is_file();
@@ -44,7 +39,7 @@ fn build_cuda_library(libtorch: &Path) {
     };
     let include = libtorch.join("include");
     let mut command = cc::Build::new().cpp(true).std("c++17").warnings(false).get_compiler().to_command();
-    command.args(["-shared", "-fPIC", "-O2", "-s", "-o"]).arg(&out).arg("src/cuda.cpp");
+    command.args(["-shared", "-fPIC", "-O2", "-s", "-o"]).arg(&out).arg("csrc/cuda.cpp");
     for folder in [&include, &include.join("torch/csrc/api/include"), &headers] {
         command.arg("-I").arg(folder);
     }

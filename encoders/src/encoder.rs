@@ -1,7 +1,7 @@
 //! What every encoder offers.
 
 use tch::Tensor;
-use torch_ext::dropout::Randomness;
+use torch_ext::ops::dropout::DropoutRng;
 
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
@@ -64,7 +64,7 @@ pub trait Encoder {
 
     /// Logits `[rows, outputs]` from the last hidden state and the head's tensors in the order of [`Head::params`] (or a stack
     /// of each for runs side by side), in the head's precision.
-    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor;
+    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&DropoutRng>) -> Tensor;
 
     /// Values of the head for `outputs` outputs.
     fn head_len(&self, outputs: i64) -> i64 {

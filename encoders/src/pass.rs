@@ -1,7 +1,7 @@
 //! One forward pass: its batch, what is attached, its dropout.
 
 use tch::Tensor;
-use torch_ext::dropout::{Dropout, Randomness};
+use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
 use crate::target::Site;
 
@@ -30,7 +30,7 @@ pub trait Attach {
 
     /// A and U of the branches of `sites`, which have the same input, as one branch: `[k r, d_in]` and `[k d_out, k r]`, or a
     /// stack of each for runs side by side.
-    fn joined(&self, _sites: &[Site]) -> Option<[&Tensor; 2]> {
+    fn fused_qkv(&self, _sites: &[Site]) -> Option<[&Tensor; 2]> {
         None
     }
 
@@ -58,18 +58,18 @@ pub struct Pass<'a> {
     /// What is attached.
     pub attach: &'a dyn Attach,
     /// Numbers for the configuration's dropout, in training. A batch then holds the rows of all their runs, run by run.
-    pub dropout: Option<&'a Randomness>,
+    pub dropout: Option<&'a DropoutRng>,
 }
 
 impl<'a> Pass<'a> {
     /// Runs whose rows a batch holds.
     pub(crate) fn runs(self) -> i64 {
-        self.dropout.map_or(1, Randomness::runs)
+        self.dropout.map_or(1, DropoutRng::runs)
     }
 
     /// Dropout at a place of the network.
     pub(crate) fn dropout(self, place: i64, rate: f64) -> Dropout<'a> {
-        Dropout { random: self.dropout, place, rate }
+        Dropout { rng: self.dropout, stream: place, p: rate }
     }
 }
 

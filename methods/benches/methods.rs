@@ -13,7 +13,7 @@ use methods::tuners::adalora::AdaLora;
 use methods::tuners::sora::prox;
 use methods::{Adapters, Context, Protocol, Step};
 use tch::{Device, Kind, Reduction, Tensor};
-use torch_ext::dropout::Randomness;
+use torch_ext::ops::dropout::DropoutRng;
 
 /// MiniLM-L6-H384 with random weights and a small vocabulary.
 const CONFIG: &str = r#"{"model_type": "bert", "hidden_act": "gelu", "hidden_size": 384, "num_hidden_layers": 6,
@@ -88,7 +88,7 @@ fn whole_step(c: &mut Criterion) {
     for entry in METHODS {
         let mut step = step(encoder.as_ref(), entry);
         let inputs = inputs();
-        let random = Randomness::new(&[1], Device::Cpu);
+        let random = DropoutRng::new(&[1], Device::Cpu);
         c.bench_function(&format!("training step, {}", entry.name), |b| {
             b.iter(|| {
                 let views = step.params().views();

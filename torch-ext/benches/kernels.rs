@@ -1,16 +1,16 @@
 //! Each function of ours, forward and backward, at the size of a DeBERTaV3-base layer: on a GPU in bfloat16 where there is one,
-//! with its plain-tensor twin elsewhere; and what a GPU alone has: a layer as one function, and products in float32.
+//! with its reference implementation elsewhere; and what a GPU alone has: a layer as one function, and products in float32.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
-use torch_ext::adamw::{Decay, Update, norm_and_factor};
-use torch_ext::attention::Attention;
-use torch_ext::dropout::{Dropout, Randomness};
-use torch_ext::importance;
-use torch_ext::layer::{Adapted, Layer};
-use torch_ext::layout::Layout;
-use torch_ext::linear::adapted;
-use torch_ext::norm::drop_add_norm;
+use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
+use torch_ext::ops::attention::Attention;
+use torch_ext::ops::dropout::{Dropout, DropoutRng};
+use torch_ext::ops::encoder_layer::{AugmentedLinear, FusedLayer};
+use torch_ext::ops::importance;
+use torch_ext::ops::lora_linear::lora_linear;
+use torch_ext::ops::norm::drop_add_norm;
+use torch_ext::token_layout::TokenLayout;
 
 const LENGTH: i64 = 128;
 const WIDTH: i64 = 768;
@@ -19,11 +19,11 @@ const R: i64 = 8;
 
 /// Where, in which kind, and how many rows: a GPU gets the batch of the published timings, a CPU one that it can hold.
 fn place() -> (Device, Kind, i64) {
-    let has_gpu = torch_ext::load_cuda() && tch::Cuda::is_available();
-    if has_gpu && torch_ext::kernels::load(0).is_ok() {
+    let has_gpu = torch_ext::device::load_cuda() && tch::Cuda::is_available();
+    if has_gpu && torch_ext::nvrtc::load(0).is_ok() {
         return (Device::Cuda(0), Kind::BFloat16, 32);
     }
-    eprintln!("no GPU: the plain-tensor twins on the CPU, 2 rows of {LENGTH}");
+    eprintln!("no GPU: the reference implementation on the CPU, 2 rows of {LENGTH}");
     (Device::Cpu, Kind::Float, 2)
 }
 
@@ -44,10 +44,11 @@ struct LayerOfBase {
 impl LayerOfBase {
     fn new(drawn: &dyn Fn(&[i64]) -> Tensor, x: Tensor) -> Self {
         let linear = |[d_in, d_out, r]: [i64; 3]| {
-            let room = r / R * 64;
-            let [whole, bias] = [drawn(&[d_out + room, d_in + room]) * 0.05, drawn(&[d_out])];
-            let [a, up] = [[r, d_in], [d_out, r]].map(|shape| (drawn(&shape) * 0.05).set_requires_grad(true));
-            [whole, bias, a, up]
+            let reserved = r / R * 64;
+            let [augmented, bias] = [drawn(&[d_out + reserved, d_in + reserved]) * 0.05, drawn(&[d_out])];
+            let [lora_a, scaled_b] =
+                [[r, d_in], [d_out, r]].map(|shape| (drawn(&shape) * 0.05).set_requires_grad(true));
+            [augmented, bias, lora_a, scaled_b]
         };
         let widths = [[WIDTH, 3 * WIDTH, 3 * R], [WIDTH, WIDTH, R], [WIDTH, 4 * WIDTH, R], [4 * WIDTH, WIDTH, R]];
         let norm = [drawn(&[WIDTH]), drawn(&[WIDTH])];
@@ -55,47 +56,51 @@ impl LayerOfBase {
         LayerOfBase { x: x.set_requires_grad(true), distances, linears: widths.map(linear), norm }
     }
 
-    fn output(&self, layout: &Layout, dropout: Dropout) -> Tensor {
-        let linears = self.linears.each_ref().map(|[whole, bias, a, up]| Adapted { whole, bias, branch: [a, up] });
+    fn output(&self, layout: &TokenLayout, dropout: Dropout) -> Tensor {
+        let linears = self.linears.each_ref().map(|[augmented, bias, lora_a, scaled_b]| AugmentedLinear {
+            augmented,
+            bias,
+            branch: [lora_a, scaled_b],
+        });
         let norms = [self.norm.each_ref(), self.norm.each_ref()];
         let (x, distances, dropouts) = (&self.x, Some(&self.distances), [dropout; 3]);
-        Layer { x, distances, layout, linears, norms, eps: 1e-7, heads: HEADS, scale: 0.07, dropouts }.output()
+        FusedLayer { x, distances, layout, linears, norms, eps: 1e-7, heads: HEADS, scale: 0.07, dropouts }.forward()
     }
 }
 
 fn kernels(c: &mut Criterion) {
     let (device, kind, rows) = place();
-    let random = Randomness::new(&[1], device);
-    let dropout = Dropout { random: Some(&random), place: 1, rate: 0.1 };
+    let rng = DropoutRng::new(&[1], device);
+    let dropout = Dropout { rng: Some(&rng), stream: 1, p: 0.1 };
     let drawn = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, device)).to_kind(kind);
     let trained = |shape: &[i64]| drawn(shape).set_requires_grad(true);
-    let lines = rows * LENGTH;
+    let tokens = rows * LENGTH;
     let mut bench = |name: &str, work: &dyn Fn() -> Tensor| {
         c.bench_function(&format!("{name}, {rows} x {LENGTH}, {kind:?}"), |b| {
             b.iter(|| {
                 work().sum(Kind::Float).backward();
-                torch_ext::synchronize(device).expect("a device that answers");
+                torch_ext::device::synchronize(device).expect("a device that answers");
             });
         });
     };
-    let x = trained(&[lines, WIDTH]);
+    let x = trained(&[tokens, WIDTH]);
     bench("dropout", &|| dropout.hidden(&x, LENGTH, 0));
-    let (residual, weight, bias) = (trained(&[lines, WIDTH]), drawn(&[WIDTH]), drawn(&[WIDTH]));
+    let (residual, weight, bias) = (trained(&[tokens, WIDTH]), drawn(&[WIDTH]), drawn(&[WIDTH]));
     bench("dropout + residual + LayerNorm", &|| drop_add_norm(&x, &residual, [&weight, &bias], 1e-7, dropout, LENGTH));
     let (frozen, frozen_bias) = (drawn(&[WIDTH, WIDTH]), drawn(&[WIDTH]));
-    let (a, up) = (trained(&[R, WIDTH]), trained(&[WIDTH, R]));
-    bench("linear with a branch of rank 8", &|| adapted(&x, [&frozen, &frozen_bias], [&a, &up]));
+    let (lora_a, scaled_b) = (trained(&[R, WIDTH]), trained(&[WIDTH, R]));
+    bench("linear with a branch of rank 8", &|| lora_linear(&x, [&frozen, &frozen_bias], [&lora_a, &scaled_b]));
     if device.is_cuda() {
         let float32 = |x: &Tensor| x.detach().to_kind(Kind::Float);
-        let [x, a, up] = [&x, &a, &up].map(|x| float32(x).set_requires_grad(true));
+        let [x, lora_a, scaled_b] = [&x, &lora_a, &scaled_b].map(|x| float32(x).set_requires_grad(true));
         let frozen = [&frozen, &frozen_bias].map(float32);
-        bench("the same in float32", &|| adapted(&x, frozen.each_ref(), [&a, &up]));
+        bench("the same in float32", &|| lora_linear(&x, frozen.each_ref(), [&lora_a, &scaled_b]));
         let mask = Tensor::ones([rows, LENGTH], (Kind::Int64, device));
         for (name, layout) in [
-            ("layer", Layout::padded(Tensor::zeros([rows, 1, 1, LENGTH], (kind, device)))),
-            ("layer of tokens alone, half of them", Layout::packed(&half(&mask), lines / 2)),
+            ("layer", TokenLayout::padded(Tensor::zeros([rows, 1, 1, LENGTH], (kind, device)))),
+            ("layer of tokens alone, half of them", TokenLayout::packed(&half(&mask), tokens / 2)),
         ] {
-            let layer = LayerOfBase::new(&drawn, layout.pack(&drawn(&[lines, WIDTH])));
+            let layer = LayerOfBase::new(&drawn, layout.pack(&drawn(&[tokens, WIDTH])));
             bench(name, &|| layer.output(&layout, dropout));
         }
     }
@@ -113,7 +118,7 @@ fn kernels(c: &mut Criterion) {
     c.bench_function("importance of 2 million values", |b| {
         b.iter(|| {
             importance::update([&values, &values], [&first, &second], [0.85, 0.85]).expect("a device that answers");
-            torch_ext::synchronize(device).expect("a device that answers");
+            torch_ext::device::synchronize(device).expect("a device that answers");
         });
     });
     c.bench_function("clipping and AdamW of 2 million values", |b| {
@@ -135,7 +140,7 @@ fn kernels(c: &mut Criterion) {
             }
             .apply()
             .expect("a device that answers");
-            torch_ext::synchronize(device).expect("a device that answers");
+            torch_ext::device::synchronize(device).expect("a device that answers");
         });
     });
 }

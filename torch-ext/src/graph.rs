@@ -2,8 +2,8 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::cuda::{Functions, checked, functions};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::ffi::{Functions, check, functions};
 
 /// Makes a stream that can be captured the current one of this thread. Everything that a capture depends on must be
 /// queued after this.
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub fn enter(device: usize) -> Result<()> {
     let functions = functions()?;
     // SAFETY: plain integers cross.
-    checked(functions, unsafe { (functions.enter)(device as c_int) })
+    check(functions, unsafe { (functions.enter)(device as c_int) })
 }
 
 /// Begins and ends a capture; what [`guarded`] needs of CUDA.
@@ -32,13 +32,13 @@ impl Capture for Functions {
     fn begin(&self) -> Result<*mut c_void> {
         let mut graph = std::ptr::null_mut();
         // SAFETY: `graph` outlives the call.
-        checked(self, unsafe { (self.begin)(&mut graph) })?;
+        check(self, unsafe { (self.begin)(&mut graph) })?;
         Ok(graph)
     }
 
     fn end(&self, graph: *mut c_void) -> Result<()> {
         // SAFETY: the graph was begun.
-        checked(self, unsafe { (self.end)(graph) })
+        check(self, unsafe { (self.end)(graph) })
     }
 
     fn abort(&self, graph: *mut c_void) {
@@ -93,7 +93,7 @@ impl Graph {
     pub fn replay(&self) -> Result<()> {
         let functions = functions()?;
         // SAFETY: the graph was ended.
-        checked(functions, unsafe { (functions.replay)(self.0) })
+        check(functions, unsafe { (functions.replay)(self.0) })
     }
 }
 

@@ -1,23 +1,23 @@
 //! Every function of ours on a GPU against plain tensors on the CPU, forward and backward, with the same dropout.
 
 use tch::{Device, Kind, Tensor};
-use torch_ext::adamw::{Decay, Update, norm_and_factor};
-use torch_ext::attention::Attention;
-use torch_ext::dropout::{Dropout, Randomness};
 use torch_ext::graph::Graph;
-use torch_ext::layer::{Adapted, Layer};
-use torch_ext::layout::Layout;
-use torch_ext::norm::drop_add_norm;
+use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
+use torch_ext::ops::attention::Attention;
+use torch_ext::ops::dropout::{Dropout, DropoutRng};
+use torch_ext::ops::encoder_layer::{AugmentedLinear, FusedLayer};
+use torch_ext::ops::norm::drop_add_norm;
+use torch_ext::token_layout::TokenLayout;
 
 const GPU: Device = Device::Cuda(0);
 
 /// Whether there is a GPU with kernels; says so where there is none.
 fn has_gpu() -> bool {
-    if !torch_ext::load_cuda() || !tch::Cuda::is_available() {
+    if !torch_ext::device::load_cuda() || !tch::Cuda::is_available() {
         eprintln!("skipped: this machine has no GPU");
         return false;
     }
-    torch_ext::kernels::load(0).unwrap();
+    torch_ext::nvrtc::load(0).unwrap();
     true
 }
 
@@ -50,11 +50,11 @@ fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Float, Device::Cpu))
 }
 
-fn randomness(runs: i64, device: Device) -> Randomness {
+fn dropout_rng(runs: i64, device: Device) -> DropoutRng {
     let seeds: Vec<i64> = (0..runs).map(|run| 1_234_567_890_123 * (run + 1)).collect();
-    let randomness = Randomness::new(&seeds, device);
-    randomness.advance();
-    randomness
+    let rng = DropoutRng::new(&seeds, device);
+    rng.advance();
+    rng
 }
 
 const BOUNDS: [(Kind, f64); 2] = [(Kind::Float, 2e-6), (Kind::BFloat16, 1.5e-2)];
@@ -63,23 +63,23 @@ fn dropout() {
     for (kind, bound) in BOUNDS {
         for (runs, rows, length, width) in [(1, 2, 9, 16), (3, 4, 5, 384)] {
             compare("dropout", kind, &[random(&[runs * rows * length, width])], bound, |x, device| {
-                let random = randomness(runs, device);
-                Dropout { random: Some(&random), place: 3, rate: 0.1 }.hidden(&x[0], length, 7)
+                let rng = dropout_rng(runs, device);
+                Dropout { rng: Some(&rng), stream: 3, p: 0.1 }.hidden(&x[0], length, 7)
             });
         }
     }
 }
 
-fn adapted_linear() {
+fn linear_with_a_branch() {
     for (kind, bound) in BOUNDS {
-        for (runs, lines, [d_in, d_out], r) in [(1, 40, [64, 96], 8), (3, 24, [48, 32], 4)] {
+        for (runs, tokens, [d_in, d_out], r) in [(1, 40, [64, 96], 8), (3, 24, [48, 32], 4)] {
             let (weight, bias) = (random(&[d_out, d_in]), random(&[d_out]));
             let leading: &[i64] = if runs == 1 { &[] } else { &[3] };
             let factors = [random(&[leading, &[r, d_in]].concat()), random(&[leading, &[d_out, r]].concat())];
-            let inputs = [random(&[runs * lines, d_in]), factors[0].shallow_clone(), factors[1].shallow_clone()];
-            compare("adapted linear", kind, &inputs, bound, |x, device| {
+            let inputs = [random(&[runs * tokens, d_in]), factors[0].shallow_clone(), factors[1].shallow_clone()];
+            compare("lora_linear", kind, &inputs, bound, |x, device| {
                 let frozen = [&weight, &bias].map(|part| part.to_kind(kind).to_device(device).to_kind(x[0].kind()));
-                torch_ext::linear::adapted(&x[0], [&frozen[0], &frozen[1]], [&x[1], &x[2]])
+                torch_ext::ops::lora_linear::lora_linear(&x[0], [&frozen[0], &frozen[1]], [&x[1], &x[2]])
             });
         }
     }
@@ -91,9 +91,9 @@ fn dropout_residual_and_layer_norm() {
             let (weight, bias) = (random(&[width]), random(&[width]));
             let inputs = [random(&[runs * rows * length, width]), random(&[runs * rows * length, width])];
             compare(&format!("norm of {width}"), kind, &inputs, bound, |x, device| {
-                let random = randomness(runs, device);
+                let rng = dropout_rng(runs, device);
                 let frozen = [&weight, &bias].map(|part| part.to_kind(kind).to_device(device).to_kind(x[0].kind()));
-                let dropout = Dropout { random: Some(&random), place: 5, rate: 0.1 };
+                let dropout = Dropout { rng: Some(&rng), stream: 5, p: 0.1 };
                 drop_add_norm(&x[0], &x[1], [&frozen[0], &frozen[1]], 1e-7, dropout, length)
             });
         }
@@ -114,20 +114,20 @@ fn attention() {
             (1, 17, 2, 139, 64, true),
             (2, 9, 2, 77, 32, true),
         ] {
-            let lines = runs * (rows + if has_positions { 2 } else { 0 }) * length;
-            let inputs = [random(&[lines, 3 * heads * head])];
+            let tokens = runs * (rows + if has_positions { 2 } else { 0 }) * length;
+            let inputs = [random(&[tokens, 3 * heads * head])];
             let ends = Tensor::arange(runs * rows, (Kind::Int64, Device::Cpu)).unsqueeze(1).remainder(5) + (length - 5);
             let is_token = Tensor::arange(length, (Kind::Int64, Device::Cpu)).unsqueeze(0).le_tensor(&ends);
             let mask = ((is_token.to_kind(Kind::Float) - 1.0) * 1e30).view([runs * rows, 1, 1, length]);
             compare(&format!("attention over {length} with heads of {head}"), kind, &inputs, bound, |x, device| {
-                let random = randomness(runs, device);
+                let rng = dropout_rng(runs, device);
                 Attention {
                     projected: &x[0],
                     has_positions,
                     mask: &mask.to_device(device).to_kind(x[0].kind()),
                     heads,
                     scale: 0.1,
-                    dropout: Dropout { random: Some(&random), place: 9, rate: 0.1 },
+                    dropout: Dropout { rng: Some(&rng), stream: 9, p: 0.1 },
                 }
                 .context()
             });
@@ -171,7 +171,7 @@ fn clipping_adamw_and_importance() {
     let start = [0, 1, 2, 3].map(|_| random(&[70_001]));
     let averages = [Device::Cpu, GPU].map(|device| {
         let [values, grad, average, uncertainty] = start.each_ref().map(|x| x.copy().to_device(device));
-        torch_ext::importance::update([&values, &grad], [&average, &uncertainty], [0.85, 0.9]).unwrap();
+        torch_ext::ops::importance::update([&values, &grad], [&average, &uncertainty], [0.85, 0.9]).unwrap();
         [average, uncertainty].map(|x| x.to_device(Device::Cpu))
     });
     for (want, got) in averages[0].iter().zip(&averages[1]) {
@@ -183,16 +183,16 @@ fn clipping_adamw_and_importance() {
 
 /// Products made of three in float16 are as near to those of doubles as libtorch's own in float32 are.
 fn float32_products() {
-    for (lines, [d_in, d_out], r, spread) in
+    for (tokens, [d_in, d_out], r, spread) in
         [(4096, [768, 3072], 8, 0.0), (300, [3072, 768], 8, 3.0), (129, [768, 768], 12, 6.0), (7, [36, 20], 4, 0.0)]
     {
-        // Lines and columns of very different sizes, and some lines of nothing.
+        // Rows and columns of very different sizes, and a row of zeros.
         let wide = |shape: &[i64; 2], by: f64| random(shape) * (random(&[shape[0], 1]) * by).exp();
-        let x = wide(&[lines, d_in], spread) * (random(&[1, d_in]) * (spread / 3.0)).exp();
+        let x = wide(&[tokens, d_in], spread) * (random(&[1, d_in]) * (spread / 3.0)).exp();
         let _ = x.get(0).zero_();
         let given =
             [x, wide(&[d_out, d_in], spread / 3.0) * 0.05, random(&[d_out]), random(&[r, d_in]), random(&[d_out, r])];
-        let factor = wide(&[lines, d_out], spread).to_device(GPU);
+        let factor = wide(&[tokens, d_out], spread).to_device(GPU);
         let results = |kind: Kind, linear: &dyn Fn(&[Tensor]) -> Tensor| {
             let on_gpu: Vec<Tensor> = given.iter().map(|x| x.to_device(GPU).to_kind(kind)).collect();
             let x = on_gpu[0].set_requires_grad(true);
@@ -203,7 +203,8 @@ fn float32_products() {
         let plain = |t: &[Tensor]| t[0].linear(&t[1], Some(&t[2])) + t[0].matmul(&t[3].tr()).matmul(&t[4].tr());
         let want = results(Kind::Double, &plain);
         let libtorch = results(Kind::Float, &plain);
-        let ours = results(Kind::Float, &|t| torch_ext::linear::adapted(&t[0], [&t[1], &t[2]], [&t[3], &t[4]]));
+        let ours =
+            results(Kind::Float, &|t| torch_ext::ops::lora_linear::lora_linear(&t[0], [&t[1], &t[2]], [&t[3], &t[4]]));
         for (index, name) in ["output", "gradient"].into_iter().enumerate() {
             // Relative to the sizes of what is summed, value by value.
             let error = |got: &Tensor| {
@@ -212,7 +213,7 @@ fn float32_products() {
                 (relative.square().mean(None::<Kind>).sqrt().double_value(&[]), relative.max().double_value(&[]))
             };
             let ((ours, worst), (theirs, their_worst)) = (error(&ours[index]), error(&libtorch[index]));
-            let what = format!("{name} of {lines} x {d_in} -> {d_out}");
+            let what = format!("{name} of {tokens} x {d_in} -> {d_out}");
             eprintln!("{what}: {ours:.1e} (at most {worst:.1e}), libtorch's {theirs:.1e} ({their_worst:.1e})");
             // A sum of few large terms has the bits of its parts, 22 or 23, and not 24.
             let is_near = ours <= 2.0 * theirs && worst <= 6.0 * their_worst;
@@ -264,15 +265,16 @@ fn layer_of_parts(
 ) -> Tensor {
     let Shape { runs, length, heads, .. } = *shape;
     let branch = |site: usize| [&x[1 + 2 * site], &x[2 + 2 * site]];
-    let linear =
-        |site: usize, input: &Tensor| torch_ext::linear::adapted(input, frozen.linears[site].each_ref(), branch(site));
+    let linear = |site: usize, input: &Tensor| {
+        torch_ext::ops::lora_linear::lora_linear(input, frozen.linears[site].each_ref(), branch(site))
+    };
     let of_runs = |x: &Tensor| x.view([runs, -1, x.size()[1]]);
-    let lines = match distances {
+    let tokens = match distances {
         None => x[0].shallow_clone(),
         Some(distances) => Tensor::cat(&[of_runs(&x[0]), of_runs(distances)], 1).flatten(0, 1),
     };
     let context = Attention {
-        projected: &linear(0, &lines),
+        projected: &linear(0, &tokens),
         has_positions: distances.is_some(),
         mask,
         heads,
@@ -323,31 +325,31 @@ fn one_layer(shape: &Shape) {
     let is_token = Tensor::arange(length, (Kind::Int64, Device::Cpu))
         .unsqueeze(0)
         .lt_tensor(&Tensor::from_slice(&ends).unsqueeze(1));
-    let lines = ends.iter().sum::<i64>() + 21;
+    let tokens = ends.iter().sum::<i64>() + 21;
     let what = format!("layer of {runs} runs over {length}, {}", if is_packed { "packed" } else { "padded" });
     compare(&what, Kind::BFloat16, &inputs, 4e-2, |x, device| {
         let like = |given: &Tensor| given.to_kind(Kind::BFloat16).to_device(device).to_kind(x[0].kind());
-        let (random, frozen) = (randomness(runs, device), frozen.on(&x[0]));
-        let dropouts = [1, 2, 3].map(|place| Dropout { random: drops.then_some(&random), place, rate: 0.1 });
+        let (rng, frozen) = (dropout_rng(runs, device), frozen.on(&x[0]));
+        let dropouts = [1, 2, 3].map(|stream| Dropout { rng: drops.then_some(&rng), stream, p: 0.1 });
         let distances = distances.as_ref().map(like);
         let is_token = is_token.to_device(device);
         let mask = ((is_token.to_kind(x[0].kind()) - 1.0) * 1e30).view([runs * rows, 1, 1, length]);
         let out = if device.is_cuda() {
             let layout = match is_packed {
-                true => Layout::packed(&is_token.to_kind(Kind::Int64), lines),
-                false => Layout::padded(mask),
+                true => TokenLayout::packed(&is_token.to_kind(Kind::Int64), tokens),
+                false => TokenLayout::padded(mask),
             };
-            let wholes: Vec<Tensor> =
+            let augmented: Vec<Tensor> =
                 frozen.linears.iter().map(|[weight, _]| weight.constant_pad_nd([0, 64, 0, 64])).collect();
             let branches = [0, 1, 2, 3].map(|site| [&x[1 + 2 * site], &x[2 + 2 * site]]);
-            let linears = std::array::from_fn(|site| Adapted {
-                whole: &wholes[site],
+            let linears = std::array::from_fn(|site| AugmentedLinear {
+                augmented: &augmented[site],
                 bias: &frozen.linears[site][1],
                 branch: branches[site],
             });
             let input = layout.pack(&x[0]);
-            assert!(torch_ext::layer::serves(&input, heads, &branches));
-            let given = Layer {
+            assert!(torch_ext::ops::encoder_layer::supports(&input, heads, &branches));
+            let layer = FusedLayer {
                 x: &input,
                 distances: distances.as_ref(),
                 layout: &layout,
@@ -358,7 +360,7 @@ fn one_layer(shape: &Shape) {
                 scale: 0.1,
                 dropouts,
             };
-            layout.unpack(&given.output())
+            layout.unpack(&layer.forward())
         } else {
             layer_of_parts(x, &frozen, shape, distances.as_ref(), &mask, dropouts)
         };
@@ -368,7 +370,7 @@ fn one_layer(shape: &Shape) {
 }
 
 /// A sum of ones recorded and replayed.
-fn recorded_sum(length: i64) -> f64 {
+fn captured_sum(length: i64) -> f64 {
     let x = Tensor::ones([length], (Kind::Float, GPU));
     let capture = Graph::capture(|| Ok::<_, torch_ext::Error>((&x * 2.0).sum(Kind::Float)));
     let (graph, sum) = capture.unwrap();
@@ -379,9 +381,9 @@ fn recorded_sum(length: i64) -> f64 {
 /// A capture that breaks (an error, a read-back, no memory) must not reach the next one.
 fn a_broken_capture_leaves_the_next_one_whole() {
     torch_ext::graph::enter(0).unwrap();
-    assert_eq!(recorded_sum(8), 16.0);
-    torch_ext::reset_peak_memory(GPU).unwrap();
-    let before = torch_ext::peak_memory(GPU).unwrap();
+    assert_eq!(captured_sum(8), 16.0);
+    torch_ext::device::reset_peak_memory(GPU).unwrap();
+    let before = torch_ext::device::peak_memory(GPU).unwrap();
     let x = Tensor::ones([1 << 20], (Kind::Float, GPU));
     for round in 0..3 {
         let error = Graph::capture(|| {
@@ -389,19 +391,19 @@ fn a_broken_capture_leaves_the_next_one_whole() {
             Err::<(), _>(torch_ext::Error::Memory("injected".into()))
         });
         assert!(error.err().unwrap().to_string().contains("injected"));
-        assert_eq!(recorded_sum(8 + round), 16.0 + 2.0 * round as f64, "after an error");
+        assert_eq!(captured_sum(8 + round), 16.0 + 2.0 * round as f64, "after an error");
         let read_back = || Graph::capture(|| Ok::<_, torch_ext::Error>((&x * 3.0).sum(Kind::Float).double_value(&[])));
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read_back));
         assert!(broken.is_err() || broken.is_ok_and(|capture| capture.is_err()), "a read-back cannot be recorded");
-        assert_eq!(recorded_sum(8 + round), 16.0 + 2.0 * round as f64, "after a read-back");
+        assert_eq!(captured_sum(8 + round), 16.0 + 2.0 * round as f64, "after a read-back");
         let too_much = || Graph::capture(|| Ok::<_, torch_ext::Error>(Tensor::zeros([1 << 42], (Kind::Float, GPU))));
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(too_much));
         assert!(broken.is_err() || broken.is_ok_and(|capture| capture.is_err()), "there is not that much memory");
-        assert_eq!(recorded_sum(8 + round), 16.0 + 2.0 * round as f64, "after running out of memory");
+        assert_eq!(captured_sum(8 + round), 16.0 + 2.0 * round as f64, "after running out of memory");
     }
     drop(x);
-    torch_ext::reset_peak_memory(GPU).unwrap();
-    assert_eq!(torch_ext::peak_memory(GPU).unwrap(), before, "something of the broken captures is still held");
+    torch_ext::device::reset_peak_memory(GPU).unwrap();
+    assert_eq!(torch_ext::device::peak_memory(GPU).unwrap(), before, "something of the broken captures is still held");
 }
 
 /// One test: the kernels are loaded once, into the context of one thread.
@@ -409,7 +411,7 @@ fn a_broken_capture_leaves_the_next_one_whole() {
 fn kernels_compute_what_plain_tensors_compute() {
     if has_gpu() {
         dropout();
-        adapted_linear();
+        linear_with_a_branch();
         float32_products();
         dropout_residual_and_layer_norm();
         attention();

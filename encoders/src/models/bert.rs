@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tch::Tensor;
-use torch_ext::dropout::{Dropout, Randomness};
+use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
@@ -100,9 +100,9 @@ impl Encoder for Bert {
         Head::new(["bert.pooler.dense", "classifier"], &self.trunk.dims, outputs, seed, self.pooler.as_ref())
     }
 
-    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor {
+    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&DropoutRng>) -> Tensor {
         let pooled = linear(&last_hidden.select(1, 0).to_kind(head[0].kind()), &head[0], &head[1]).tanh();
-        let dropout = Dropout { random: dropout, place: place::CLASSIFIER, rate: self.classifier_dropout };
+        let dropout = Dropout { rng: dropout, stream: place::CLASSIFIER, p: self.classifier_dropout };
         linear(&dropout.hidden(&pooled, 1, 0), &head[2], &head[3])
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Disentangled attention adds two terms to a score: content to position `q_i · K_r(δ)` and position to content
 //! `k_j · Q_r(δ)` for the distance `δ = i - j`, where `K_r` and `Q_r` are the layer's own key and query projections of
-//! the relative embeddings (`torch_ext::attention`).
+//! the relative embeddings (`torch_ext::ops::attention`).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
-use torch_ext::dropout::{Dropout, Randomness};
+use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
@@ -248,8 +248,8 @@ impl Encoder for DebertaV3 {
         Head::new(["pooler.dense", "classifier"], &self.trunk.dims, outputs, seed, self.pooler.as_ref())
     }
 
-    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor {
-        let drop = |x: &Tensor, place: i64, rate: f64| Dropout { random: dropout, place, rate }.hidden(x, 1, 0);
+    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&DropoutRng>) -> Tensor {
+        let drop = |x: &Tensor, place: i64, rate: f64| Dropout { rng: dropout, stream: place, p: rate }.hidden(x, 1, 0);
         let first = drop(&last_hidden.select(1, 0).to_kind(head[0].kind()), place::POOLER, self.pooler_dropout);
         let pooled = linear(&first, &head[0], &head[1]).gelu("none");
         linear(&drop(&pooled, place::CLASSIFIER, self.classifier_dropout), &head[2], &head[3])

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tch::{Kind, Tensor};
-use torch_ext::dropout::{Dropout, Randomness};
+use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
@@ -116,9 +116,10 @@ impl Encoder for Roberta {
         Head::new(["classifier.dense", "classifier.out_proj"], &self.trunk.dims, outputs, seed, None)
     }
 
-    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&Randomness>) -> Tensor {
-        let drop =
-            |x: &Tensor, place: i64| Dropout { random: dropout, place, rate: self.classifier_dropout }.hidden(x, 1, 0);
+    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&DropoutRng>) -> Tensor {
+        let drop = |x: &Tensor, place: i64| {
+            Dropout { rng: dropout, stream: place, p: self.classifier_dropout }.hidden(x, 1, 0)
+        };
         let first = drop(&last_hidden.select(1, 0).to_kind(head[0].kind()), place::POOLER);
         let inner = drop(&linear(&first, &head[0], &head[1]).tanh(), place::CLASSIFIER);
         linear(&inner, &head[2], &head[3])

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 use tch::{Kind, Tensor};
-use torch_ext::attention::Attention;
-use torch_ext::dropout::Dropout;
-use torch_ext::layer::{self, Adapted, room};
-use torch_ext::layout::Layout;
-use torch_ext::linear::adapted;
-use torch_ext::norm::drop_add_norm;
+use torch_ext::ops::attention::Attention;
+use torch_ext::ops::dropout::Dropout;
+use torch_ext::ops::encoder_layer::{self, AugmentedLinear, reserved};
+use torch_ext::ops::lora_linear::lora_linear;
+use torch_ext::ops::norm::drop_add_norm;
+use torch_ext::token_layout::TokenLayout;
 
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
@@ -215,7 +215,7 @@ impl Linear {
     fn forward(&self, site: &Site, x: &Tensor, pass: Pass) -> Tensor {
         let (weight, bias) = (self.weight.of(pass), self.bias.of(pass));
         match pass.attach.low_rank(site) {
-            Some(branch) => adapted(x, [weight, bias], branch),
+            Some(branch) => lora_linear(x, [weight, bias], branch),
             None => pass.attach.output(site, x, x.linear(weight, Some(bias))),
         }
     }
@@ -244,34 +244,38 @@ impl Norm {
     }
 }
 
-/// Weight and bias of linears with the same input, one below the other, and the room behind the weight
-/// ([`torch_ext::layer::room`]).
-struct Joined {
+/// Weight and bias of linears with the same input, one below the other, and what is reserved behind the weight
+/// ([`torch_ext::ops::encoder_layer::reserved`]).
+struct FusedLinear {
     whole: Tensor,
     bias: Tensor,
-    room: i64,
+    reserved: i64,
 }
 
-impl Joined {
+impl FusedLinear {
     fn of(reader: &Reader, linears: &mut [Linear]) -> Self {
         let (device, kind) = reader.options();
-        let room = room(linears.len(), device, kind);
-        let mut join = |part: fn(&mut Linear) -> &mut Weight, room: i64| {
+        let reserved = reserved(linears.len(), device, kind);
+        let mut join = |part: fn(&mut Linear) -> &mut Weight, reserved: i64| {
             let mut parts: Vec<&mut Weight> = linears.iter_mut().map(part).collect();
-            let (whole, views) = reader.join(&parts.iter().map(|part| part.index).collect::<Vec<_>>(), room);
+            let (whole, views) = reader.join(&parts.iter().map(|part| part.index).collect::<Vec<_>>(), reserved);
             parts.iter_mut().zip(views).for_each(|(part, view)| part.tensor = view);
             whole
         };
-        Joined { whole: join(|linear| &mut linear.weight, room), bias: join(|linear| &mut linear.bias, 0), room }
+        FusedLinear {
+            whole: join(|linear| &mut linear.weight, reserved),
+            bias: join(|linear| &mut linear.bias, 0),
+            reserved,
+        }
     }
 
     fn weight(&self) -> Tensor {
         let size = self.whole.size();
-        self.whole.narrow(0, 0, size[0] - self.room).narrow(1, 0, size[1] - self.room)
+        self.whole.narrow(0, 0, size[0] - self.reserved).narrow(1, 0, size[1] - self.reserved)
     }
 
-    fn adapted<'a>(&'a self, branch: [&'a Tensor; 2]) -> Adapted<'a> {
-        Adapted { whole: &self.whole, bias: &self.bias, branch }
+    fn adapted<'a>(&'a self, branch: [&'a Tensor; 2]) -> AugmentedLinear<'a> {
+        AugmentedLinear { augmented: &self.whole, bias: &self.bias, branch }
     }
 }
 
@@ -280,7 +284,7 @@ const TOGETHER: [std::ops::Range<usize>; 4] = [0..PROJECTED, 3..4, 4..5, 5..6];
 
 struct Layer {
     linears: [Linear; KINDS.len()],
-    joined: [Joined; TOGETHER.len()],
+    fused: [FusedLinear; TOGETHER.len()],
     attention_norm: Norm,
     output_norm: Norm,
 }
@@ -290,7 +294,7 @@ impl Layer {
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
         let mut linears = std::array::from_fn(|i| Linear::read(reader, &name(names[i]), dims.width(KINDS[i])));
         Layer {
-            joined: TOGETHER.map(|range| Joined::of(reader, &mut linears[range])),
+            fused: TOGETHER.map(|range| FusedLinear::of(reader, &mut linears[range])),
             linears,
             attention_norm: Norm::read(reader, &name("attention.output.LayerNorm"), dims),
             output_norm: Norm::read(reader, &name("output.LayerNorm"), dims),
@@ -348,8 +352,8 @@ impl Trunk {
     }
 
     /// The last layer's output, `[rows, length, hidden]`, after `each` has seen every layer's; `distances` are a layer's
-    /// relative embeddings ([`torch_ext::layer::Layer::distances`]), where it has any, and `scale` the factor of the scores.
-    /// Within, rows and length are one dimension, so that every linear is a plain product; where a layer is one function, and
+    /// relative embeddings ([`torch_ext::ops::encoder_layer::FusedLayer::distances`]), where it has any, and `scale` the
+    /// factor of the scores. Within, rows and length are one dimension, so that every linear is a plain product; where a layer is one function, and
     /// nobody wants to see it, the dimension may have tokens alone.
     pub(crate) fn forward(
         &self,
@@ -368,14 +372,15 @@ impl Trunk {
         };
         let layers = 0..self.layers.len();
         let branches: Option<Vec<Branches>> = layers.clone().map(|index| self.branches(index, pass)).collect();
-        let serve = |branches: &Vec<Branches>| branches.iter().all(|of| layer::serves(&x, self.dims.heads, of));
+        let serve =
+            |branches: &Vec<Branches>| branches.iter().all(|of| encoder_layer::supports(&x, self.dims.heads, of));
         let last = match (branches.filter(serve), each) {
             (Some(branches), None) => {
                 let layout = match inputs.lines {
-                    Some(lines) => Layout::packed(&inputs.mask, lines),
-                    None => Layout::padded(additive_mask(&inputs.mask, x.kind())),
+                    Some(lines) => TokenLayout::packed(&inputs.mask, lines),
+                    None => TokenLayout::padded(additive_mask(&inputs.mask, x.kind())),
                 };
-                let next = |x, index| self.layer_as_one(&x, input(index), &branches[index], &layout);
+                let next = |x, index| self.forward_fused(&x, input(index), &branches[index], &layout);
                 layout.unpack(&layers.fold(layout.pack(&x), next))
             }
             (_, mut each) => {
@@ -403,7 +408,7 @@ impl Trunk {
         }
         let sites = self.sites_of(index);
         let branch = |site: usize| pass.attach.low_rank(&sites[site]);
-        Some([pass.attach.joined(&sites[..PROJECTED])?, branch(3)?, branch(4)?, branch(5)?])
+        Some([pass.attach.fused_qkv(&sites[..PROJECTED])?, branch(3)?, branch(4)?, branch(5)?])
     }
 
     /// Of attention's weights, attention's output, and the output of a layer.
@@ -416,13 +421,13 @@ impl Trunk {
     }
 
     /// A layer as one function of `x` `[lines, hidden]`.
-    fn layer_as_one(&self, x: &Tensor, input: LayerInput, branches: &Branches, layout: &Layout) -> Tensor {
+    fn forward_fused(&self, x: &Tensor, input: LayerInput, branches: &Branches, layout: &TokenLayout) -> Tensor {
         let LayerInput { distances, scale, index, layer, pass, .. } = &input;
-        let linears = std::array::from_fn(|i| layer.joined[i].adapted(branches[i]));
+        let linears = std::array::from_fn(|i| layer.fused[i].adapted(branches[i]));
         let norms = [&layer.attention_norm, &layer.output_norm].map(|norm| [&norm.weight.tensor, &norm.bias.tensor]);
         let dropouts = self.dropouts(*index, *pass);
         let (eps, heads, scale, distances) = (self.dims.eps, self.dims.heads, *scale, distances.as_ref());
-        layer::Layer { x, distances, layout, linears, norms, eps, heads, scale, dropouts }.output()
+        encoder_layer::FusedLayer { x, distances, layout, linears, norms, eps, heads, scale, dropouts }.forward()
     }
 
     /// A layer operation by operation, of `x` `[rows * length, hidden]`; the mask is added to the scores.
@@ -481,9 +486,9 @@ impl LayerInput<'_> {
             }
         };
         let sites = &self.sites[..PROJECTED];
-        if let Some(branch) = self.pass.attach.joined(sites) {
-            let joined = &self.layer.joined[0];
-            return adapted(&x, [&joined.weight(), &joined.bias], branch);
+        if let Some(branch) = self.pass.attach.fused_qkv(sites) {
+            let fused = &self.layer.fused[0];
+            return lora_linear(&x, [&fused.weight(), &fused.bias], branch);
         }
         let parts = self.layer.linears.iter().zip(sites).map(|(linear, site)| linear.forward(site, &x, self.pass));
         Tensor::cat(&parts.collect::<Vec<_>>(), -1)

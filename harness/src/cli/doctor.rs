@@ -16,11 +16,11 @@ use crate::plan::recipe;
 /// # Errors
 /// A backbone that was asked for and cannot be read; any other missing thing is a finding.
 pub fn doctor(backbone: Option<&str>) -> Result<()> {
-    torch_ext::load_cuda();
+    torch_ext::device::load_cuda();
     let home = paths::dir();
     line("rankbench", &format!("{} at {}", env!("CARGO_PKG_VERSION"), current_exe()));
     line("project", &home.canonicalize().unwrap_or(home.clone()).display().to_string());
-    line("libtorch", &format!("{} at {}", torch_ext::version(), loaded("libtorch_cpu.so")));
+    line("libtorch", &format!("{} at {}", torch_ext::device::version(), loaded("libtorch_cpu.so")));
     line("python torch", &python_torch(&home));
     line("processor", &format!("{}, libtorch uses {} threads", device::processor(), tch::get_num_threads()));
     line("GPU", &gpus());
@@ -36,8 +36,8 @@ pub fn doctor(backbone: Option<&str>) -> Result<()> {
 /// Reads a backbone's weights and says what it cost.
 fn reading(name: &str) -> Result<String> {
     let place = paths::backbone(name, &download::hub())?;
-    torch_ext::reset_peak_memory(Device::Cpu)?;
-    let resident = || Ok::<_, Error>(torch_ext::peak_memory(Device::Cpu)?.resident.unwrap_or(0));
+    torch_ext::device::reset_peak_memory(Device::Cpu)?;
+    let resident = || Ok::<_, Error>(torch_ext::device::peak_memory(Device::Cpu)?.resident.unwrap_or(0));
     let (before, started) = (resident()?, Instant::now());
     let encoder = encoders::load(&place.dir, Device::Cpu, Kind::Float)?;
     let (seconds, peak) = (started.elapsed().as_secs_f64(), resident()?);
@@ -71,7 +71,7 @@ fn python_torch(home: &Path) -> String {
         return format!("missing: no {}; `./justw setup` makes it", file.display());
     };
     let version = text.lines().find_map(|line| line.strip_prefix("__version__ = ")).unwrap_or("?").trim_matches('\'');
-    let wanted = torch_ext::version();
+    let wanted = torch_ext::device::version();
     match version.split('+').next() == Some(wanted.as_str()) {
         true => version.to_string(),
         false => format!("{version}, but this binary was built with {wanted}: run `./justw setup`, then build again"),

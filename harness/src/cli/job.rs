@@ -151,7 +151,7 @@ impl RecipeFlags {
         let started = Instant::now();
         if let (Device::Cuda(index), Kernels::Fused) = (device, self.kernels) {
             // Slower without them, and not wrong.
-            torch_ext::kernels::load(index)
+            torch_ext::nvrtc::load(index)
                 .unwrap_or_else(|e| eprintln!("{e}; going on with --kernels plain, several times slower"));
         }
         let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);

@@ -16,13 +16,13 @@ pub struct Clock {
 impl Clock {
     /// Waits for the device, then starts.
     pub fn start(device: Device) -> Result<Self> {
-        torch_ext::synchronize(device)?;
+        torch_ext::device::synchronize(device)?;
         Ok(Clock { device, spent: Duration::ZERO, since: Instant::now() })
     }
 
     /// Runs `what` without counting it.
     pub fn pause<T>(&mut self, what: impl FnOnce() -> Result<T>) -> Result<T> {
-        torch_ext::synchronize(self.device)?;
+        torch_ext::device::synchronize(self.device)?;
         self.spent += self.since.elapsed();
         let done = what();
         self.since = Instant::now();
@@ -31,7 +31,7 @@ impl Clock {
 
     /// Waits for the device and gives the counted seconds.
     pub fn stop(self) -> Result<f64> {
-        torch_ext::synchronize(self.device)?;
+        torch_ext::device::synchronize(self.device)?;
         Ok((self.spent + self.since.elapsed()).as_secs_f64())
     }
 }

@@ -23,14 +23,14 @@ impl Choice {
     /// A GPU is asked for and none is usable.
     pub fn device(self) -> Result<Device> {
         if self != Choice::Cpu {
-            torch_ext::load_cuda();
+            torch_ext::device::load_cuda();
         }
         match self {
             Choice::Cpu => Ok(Device::Cpu),
             Choice::Auto if !Cuda::is_available() => Ok(Device::Cpu),
             Choice::Cuda if !Cuda::is_available() => Err(Error::Environment(format!(
                 "no usable GPU: libtorch {} sees {} CUDA devices, driver {}. Run with --device cpu, or see `rankbench doctor`",
-                torch_ext::version(),
+                torch_ext::device::version(),
                 Cuda::device_count(),
                 driver().unwrap_or_else(|| "not loaded".into())
             ))),

@@ -207,7 +207,7 @@ fn steps(spec: &RunSpec, inputs: &Inputs, data: &Data) -> Result<u64> {
 
 /// Runs whose libtorch call throws must not take the sweep with them.
 fn guarded(runs: &[Stored], task: &Rc<TaskData>, bench: Bench) -> Result<Vec<Result<Outcome>>> {
-    torch_ext::allow_tf32(runs[0].0.train.precision == Precision::Tf32)?;
+    torch_ext::device::allow_tf32(runs[0].0.train.precision == Precision::Tf32)?;
     panics::guarded(|| run(runs, task, bench))
 }
 

@@ -84,7 +84,7 @@ fn rounds(
     let mut trainers = contestants.iter().map(|contestant| warm(contestant, inputs)).collect::<Result<Vec<_>>>()?;
     for round in 1..=timing.rounds {
         for ((trainer, (spec, _)), peak) in trainers.iter_mut().zip(contestants).zip(&peaks) {
-            torch_ext::allow_tf32(spec.train.precision == Precision::Tf32)?;
+            torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
             let product_seconds = Some(product_seconds(inputs.device)?);
             let rows = trainer.epoch(round, &mut |_, _| {
                 progress.step();
@@ -122,7 +122,7 @@ fn rounds(
 
 /// A trainer that has taken a step of every kind its rounds will have.
 fn warm<'a>((spec, task): &'a (RunSpec, TaskData), inputs: &'a Inputs) -> Result<Trainer<'a>> {
-    torch_ext::allow_tf32(spec.train.precision == Precision::Tf32)?;
+    torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
     let mut trainer = Trainer::new(&[spec], inputs, task)?;
     trainer.warm_up()?;
     Ok(trainer)
@@ -133,10 +133,10 @@ fn product_seconds(device: Device) -> Result<f64> {
     let matrix = Tensor::full([1024, 1024], 0.5, (Kind::Float, device));
     let mut seconds = Vec::with_capacity(PRODUCTS);
     for _ in 0..PRODUCTS {
-        torch_ext::synchronize(device)?;
+        torch_ext::device::synchronize(device)?;
         let started = Instant::now();
         let _ = matrix.matmul(&matrix);
-        torch_ext::synchronize(device)?;
+        torch_ext::device::synchronize(device)?;
         seconds.push(started.elapsed().as_secs_f64());
     }
     median(&seconds).ok_or_else(|| Error::Internal("no product was timed".into()))
@@ -145,10 +145,10 @@ fn product_seconds(device: Device) -> Result<f64> {
 /// Peak memory of a method by itself: nothing of another is there.
 fn peak_alone(contestant: &(RunSpec, TaskData), inputs: &Inputs) -> Result<PeakMiB> {
     inputs.encoder_in(contestant.0.train.precision.kind())?;
-    torch_ext::reset_peak_memory(inputs.device)?;
+    torch_ext::device::reset_peak_memory(inputs.device)?;
     let trainer = warm(contestant, inputs)?;
-    torch_ext::synchronize(inputs.device)?;
-    let peak = torch_ext::peak_memory(inputs.device)?;
+    torch_ext::device::synchronize(inputs.device)?;
+    let peak = torch_ext::device::peak_memory(inputs.device)?;
     drop(trainer);
     Ok(PeakMiB::of(peak))
 }

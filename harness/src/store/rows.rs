@@ -18,7 +18,7 @@ pub struct PeakMiB {
 
 impl PeakMiB {
     /// In MiB.
-    pub fn of(peak: torch_ext::PeakMemory) -> Self {
+    pub fn of(peak: torch_ext::device::PeakMemory) -> Self {
         let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / (1024.0 * 1024.0));
         PeakMiB {
             peak_allocated_mib: mib(peak.allocated),

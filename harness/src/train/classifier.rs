@@ -8,8 +8,8 @@ use datasets::metrics::Metric;
 use datasets::tokenizer::Encoded;
 use encoders::{Attach, Encoder, Inputs as Tokens, Pass};
 use tch::{Device, Kind, Reduction, Tensor};
-use torch_ext::dropout::Randomness;
-use torch_ext::layer;
+use torch_ext::ops::dropout::DropoutRng;
+use torch_ext::ops::encoder_layer;
 
 use crate::error::{Error, Result};
 use crate::load::inputs::Inputs;
@@ -96,7 +96,7 @@ impl Forward {
     ) -> Result<Self> {
         let encoder = inputs.encoder_in(precision.kind())?;
         let (device, pad_id) = (inputs.device, inputs.tokenizer.pad_id());
-        let may_pack = padding != Padding::MaxLength && layer::is_there(device, precision.kind());
+        let may_pack = padding != Padding::MaxLength && encoder_layer::is_available(device, precision.kind());
         Ok(Forward { encoder, task, device, padding, max_length, pad_id, may_pack })
     }
 
@@ -150,7 +150,7 @@ impl Forward {
         head: &[Tensor],
         attach: &dyn Attach,
         batch: &DeviceBatch,
-        random: &Randomness,
+        random: &DropoutRng,
     ) -> Vec<Tensor> {
         let last = self.encoder.last_hidden(&batch.tokens, Pass { attach, dropout: Some(random) });
         let logits = self.encoder.logits(&last, head, Some(random));

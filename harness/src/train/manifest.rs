@@ -18,7 +18,7 @@ pub fn manifest(inputs: &Inputs, data: &TaskData, together: usize, previous: Opt
         git_commit: version::COMMIT.into(),
         git_dirty: version::is_dirty(),
         cargo_lock_sha256: hex::encode(Sha256::digest(CARGO_LOCK)),
-        libtorch: torch_ext::version(),
+        libtorch: torch_ext::device::version(),
         device: device::name(inputs.device),
         driver: device::driver_of(inputs.device),
         threads: i64::from(tch::get_num_threads()),

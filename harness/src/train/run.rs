@@ -69,7 +69,7 @@ fn side_by_side(runs: &[Stored], data: &TaskData, bench: Bench) -> Result<Vec<Re
     if let Some((spec, _)) = runs.first() {
         bench.inputs.encoder_in(spec.train.precision.kind())?;
     }
-    torch_ext::reset_peak_memory(bench.inputs.device)?;
+    torch_ext::device::reset_peak_memory(bench.inputs.device)?;
     for (spec, dir) in runs {
         let manifest = manifest(bench.inputs, data, runs.len(), dir.previous_manifest());
         dir.write_json("manifest.json", &Manifest { origin: bench.origin.of(&spec.method), ..manifest })?;
@@ -99,7 +99,7 @@ fn side_by_side(runs: &[Stored], data: &TaskData, bench: Bench) -> Result<Vec<Re
             evaluation: watches.iter().map(|watch| watch.evaluation_seconds).sum(),
             ..Seconds::default()
         },
-        memory: PeakMiB::of(torch_ext::peak_memory(bench.inputs.device)?),
+        memory: PeakMiB::of(torch_ext::device::peak_memory(bench.inputs.device)?),
     };
     watches.into_iter().map(|watch| conclude(&trainer, watch, &cost)).map(separated).collect()
 }

@@ -14,8 +14,8 @@ use methods::peft::export::Exported;
 use methods::train_state::StepLoss;
 use methods::{Context, Protocol, Step};
 use tch::{Kind, Tensor};
-use torch_ext::dropout::Randomness;
 use torch_ext::graph::Graph;
+use torch_ext::ops::dropout::DropoutRng;
 
 use crate::env::clock::Clock;
 use crate::error::{Error, Result};
@@ -69,7 +69,7 @@ pub struct Trainer<'a> {
     data: &'a TaskData,
     train: &'a TrainSpec,
     runs: Vec<Run>,
-    random: Randomness,
+    random: DropoutRng,
     /// Recorded steps, where steps are recorded.
     captures: Option<BTreeMap<Recorded, Captured>>,
     /// Whether a step was taken: the very first makes what every later one finds.
@@ -148,7 +148,7 @@ impl<'a> Trainer<'a> {
         let seeds: Vec<i64> = runs.iter().map(|run| run.seeds.dropout).collect();
         let TrainSpec { precision, padding, max_length, .. } = spec.train;
         let forward = Forward::new(inputs, data.task, precision, padding, max_length)?;
-        let random = Randomness::new(&seeds, inputs.device);
+        let random = DropoutRng::new(&seeds, inputs.device);
         let captures = inputs.graphs.then(BTreeMap::new);
         let (is_warm, recordings) = (false, (0, 0.0));
         Ok(Trainer { forward, data, train: &spec.train, runs, random, captures, is_warm, recordings })
@@ -230,7 +230,7 @@ impl<'a> Trainer<'a> {
         }
         let seconds = clock.stop()? / self.runs.len() as f64;
         let PeakMiB { peak_allocated_mib, peak_reserved_mib, peak_resident_mib } =
-            PeakMiB::of(torch_ext::peak_memory(device)?);
+            PeakMiB::of(torch_ext::device::peak_memory(device)?);
         let recordings = self.recordings.0 - before.0;
         let recording_seconds = (self.recordings.1 - before.1) / self.runs.len() as f64;
         let mean = |sum: &Tensor| sum.double_value(&[]) / steps.max(1) as f64;
@@ -342,11 +342,11 @@ impl<'a> Trainer<'a> {
 
     /// The step for batches of this shape.
     fn record(&mut self, batch: &DeviceBatch) -> Result<Captured> {
-        torch_ext::synchronize(self.forward.device)?;
+        torch_ext::device::synchronize(self.forward.device)?;
         let started = Instant::now();
         // What is made once a shape must not be made while recording; and what it took must not stay beside the recording.
         tch::no_grad(|| drop(self.forward_losses(batch, &self.views())));
-        torch_ext::release_memory(self.forward.device)?;
+        torch_ext::device::release_memory(self.forward.device)?;
         let batch = batch.copy();
         let (graph, losses) = Graph::capture(|| self.compute(&batch))?;
         self.recordings = (self.recordings.0 + 1, self.recordings.1 + started.elapsed().as_secs_f64());

@@ -94,13 +94,13 @@ pub struct Adapters {
     /// The same as branches, where they are laid out otherwise; by site.
     pub(crate) branches: Vec<Option<[Tensor; 2]>>,
     /// Branches of a layer's query, key and value as one, by layer.
-    pub(crate) joined: Vec<Option<[Tensor; 2]>>,
+    pub(crate) fused_qkv: Vec<Option<[Tensor; 2]>>,
 }
 
 impl Adapters {
-    /// Of which none are joined.
+    /// Adapters without a fused query-key-value branch.
     pub fn new(sites: Vec<Option<Adapter>>) -> Self {
-        Adapters { sites, branches: Vec::new(), joined: Vec::new() }
+        Adapters { sites, branches: Vec::new(), fused_qkv: Vec::new() }
     }
 }
 
@@ -113,8 +113,8 @@ impl Attach for Adapters {
         Some([&adapter.a, &adapter.up])
     }
 
-    fn joined(&self, sites: &[Site]) -> Option<[&Tensor; 2]> {
-        self.joined.get(sites.first()?.layer)?.as_ref().map(|[a, up]| [a, up])
+    fn fused_qkv(&self, sites: &[Site]) -> Option<[&Tensor; 2]> {
+        self.fused_qkv.get(sites.first()?.layer)?.as_ref().map(|[a, up]| [a, up])
     }
 }
 

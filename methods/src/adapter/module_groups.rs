@@ -30,11 +30,11 @@ pub struct ShapeClass {
     pub d_in: i64,
     /// Output width.
     pub d_out: i64,
-    joined: Option<JoinedSites>,
+    fused_qkv: Option<QkvGroup>,
 }
 
 /// How the sites of a class repeat from layer to layer, where each layer begins with query, key and value.
-struct JoinedSites {
+struct QkvGroup {
     /// The layers, ascending.
     layers: Vec<usize>,
     /// Sites of the class in a layer.
@@ -44,7 +44,7 @@ struct JoinedSites {
 /// Query, key and value.
 const JOINED: i64 = 3;
 
-impl JoinedSites {
+impl QkvGroup {
     /// `None` where the sites do not repeat like that.
     fn of(sites: &[&Site]) -> Option<Self> {
         let layers: Vec<usize> = sites.iter().filter(|s| s.kind == SiteKind::Query).map(|s| s.layer).collect();
@@ -55,10 +55,10 @@ impl JoinedSites {
             begins && chunk.iter().all(|site| site.layer == *layer)
         };
         let repeats = sites.chunks(period).zip(&layers).all(begins);
-        repeats.then_some(JoinedSites { layers, period: period as i64 })
+        repeats.then_some(QkvGroup { layers, period: period as i64 })
     }
 
-    /// Every layer's sites in front: `[.., layers, period, x, y]` of a class's `[.., k, x, y]`, in two parts: the joined ones
+    /// Every layer's sites in front: `[.., layers, period, x, y]` of a class's `[.., k, x, y]`, in two parts: the fused ones
     /// and the others.
     fn split(&self, x: &Tensor) -> [Tensor; 2] {
         let by_layer = x.unflatten(-3, [self.layers.len() as i64, self.period]);
@@ -67,23 +67,23 @@ impl JoinedSites {
     }
 
     /// A `[.., k, r, d_in]` and U `[.., k, d_out, r]` of a class as one branch a layer.
-    fn join(&self, a: &Tensor, up: &Tensor, joined: &mut Vec<Option<[Tensor; 2]>>) {
+    fn join(&self, a: &Tensor, up: &Tensor, fused_qkv: &mut Vec<Option<[Tensor; 2]>>) {
         let [a, up] = [a, up].map(|x| self.split(x)[0].shallow_clone());
         let eye = Tensor::eye(JOINED, (up.kind(), up.device())).view([JOINED, 1, JOINED, 1]);
         let up = (up.unsqueeze(-2) * eye).flatten(-2, -1).flatten(-3, -2);
         for ((&layer, a), up) in self.layers.iter().zip(a.flatten(-3, -2).unbind(-3)).zip(up.unbind(-3)) {
-            joined.resize_with(joined.len().max(layer + 1), || None);
-            joined[layer] = Some([a, up]);
+            fused_qkv.resize_with(fused_qkv.len().max(layer + 1), || None);
+            fused_qkv[layer] = Some([a, up]);
         }
     }
 }
 
 impl ShapeClass {
-    /// `[.., x, y]` of each site for `[.., k, x, y]` of the class. What is joined is a part of its own, so that the gradient
+    /// `[.., x, y]` of each site for `[.., k, x, y]` of the class. What is fused is a part of its own, so that the gradient
     /// of the others says nothing about it.
     fn by_site(&self, x: &Tensor) -> Vec<Tensor> {
-        let Some(joined) = &self.joined else { return x.unbind(-3) };
-        let [first, others] = joined.split(x).map(|part| part.unbind(-4));
+        let Some(group) = &self.fused_qkv else { return x.unbind(-3) };
+        let [first, others] = group.split(x).map(|part| part.unbind(-4));
         let of_layer = |(first, others): (Tensor, Tensor)| first.unbind(-3).into_iter().chain(sites_of(&others));
         first.into_iter().zip(others).flat_map(of_layer).collect()
     }
@@ -147,8 +147,8 @@ impl Stacks {
             let gates: Option<Vec<Tensor>> =
                 members.iter().map(|&i| inits[i].gate.as_ref().map(Tensor::shallow_clone)).collect();
             let gate = gates.map(|gates| params.add(gate_group, name("E"), &Tensor::stack(&gates, 0)));
-            let joined = JoinedSites::of(&members.iter().map(|&i| &sites[i]).collect::<Vec<_>>());
-            classes.push(ShapeClass { sites: members, a, b, gate, d_in, d_out, joined });
+            let fused_qkv = QkvGroup::of(&members.iter().map(|&i| &sites[i]).collect::<Vec<_>>());
+            classes.push(ShapeClass { sites: members, a, b, gate, d_in, d_out, fused_qkv });
         }
         Stacks { classes, r, scale, site_count: sites.len() }
     }
@@ -161,9 +161,9 @@ impl Stacks {
             let gates = class.gate.map(|slot| views.get(slot));
             let up = folded(b, gates, self.scale);
             let branch = aligned(a, &up);
-            if let Some(joined) = &class.joined {
+            if let Some(group) = &class.fused_qkv {
                 let [a, up] = branch.as_ref().map_or([a, &up], |[a, up]| [a, up]);
-                joined.join(a, up, &mut adapters.joined);
+                group.join(a, up, &mut adapters.fused_qkv);
             }
             if let Some(branch) = branch {
                 let [a, up] = branch.map(|x| class.by_site(&x));

@@ -1,7 +1,7 @@
 //! AdamW on a flat group, the linear schedule, and joint clipping, without a read-back.
 
 use tch::Tensor;
-use torch_ext::adamw::{Decay, Update, norm_and_factor};
+use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
 
 use crate::error::{Error, Result};
 use crate::optim::config::{AdamWOptions, DecayOrder};

@@ -141,7 +141,7 @@ impl Params {
         let mut watched = self.watched.borrow_mut();
         let Some(watched) = watched.as_mut().filter(|_| views.0.iter().any(is_in_graph)) else { return };
         // A view that cannot keep its gradient would look like one that gets none: the gradient then tells it as an error.
-        views.0.iter().filter(|view| is_in_graph(view)).for_each(|view| drop(torch_ext::grad::retain(view)));
+        views.0.iter().filter(|view| is_in_graph(view)).for_each(|view| drop(torch_ext::autograd::retain_grad(view)));
         watched.push(Views(views.0.iter().map(Tensor::shallow_clone).collect()));
     }
 

@@ -37,7 +37,7 @@ impl Net {
         let mut x = x.shallow_clone();
         for (site, (weight, bias)) in self.sites.iter().zip(&self.weights) {
             let y = match attach.low_rank(site) {
-                Some(branch) => torch_ext::linear::adapted(&x, [weight, bias], branch),
+                Some(branch) => torch_ext::ops::lora_linear::lora_linear(&x, [weight, bias], branch),
                 None => attach.output(site, &x, x.linear(weight, Some(bias))),
             };
             x = if site.index + 1 < self.sites.len() { y.tanh() } else { y };

@@ -8,7 +8,7 @@ use std::ops::Range;
 use encoders::Site;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
-use torch_ext::importance;
+use torch_ext::ops::importance;
 
 use crate::adapter::counts::{self, Counts};
 use crate::adapter::lora_layer::Adapters;

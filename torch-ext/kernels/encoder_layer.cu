@@ -2,7 +2,7 @@
 // line.
 
 // The lines of x, `content` of them, and then of the distances.
-extern "C" __global__ void gather_lines(
+extern "C" __global__ void gather_tokens(
     const T* x, const T* distances, T* out, long count, long content, int width, int pitch) {
   long block = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x, line = block / (width / 8);
   if (line >= count) return;
@@ -53,7 +53,7 @@ struct Borders {
   Border of[4];
 };
 
-extern "C" __global__ void fill_borders(Borders borders) {
+extern "C" __global__ void write_branch_blocks(Borders borders) {
   Border border = borders.of[blockIdx.y];
   int blocks = border.columns / 8;
   for (int index = blockIdx.x * blockDim.x + threadIdx.x; index < border.lines * blocks; index += gridDim.x * blockDim.x) {
@@ -65,7 +65,7 @@ extern "C" __global__ void fill_borders(Borders borders) {
 
 // Where several runs' branches lie side by side, a line has only its own run's `rank` of them: the others become zero. `order` as
 // in dropout.cu, for `content` lines, the first ones; then `others` lines a run.
-extern "C" __global__ void keep_own(
+extern "C" __global__ void mask_other_runs(
     T* low, const long long* order, long count, long content, int lines_of_run, int others, int rank, int runs, int pitch) {
   long block = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
   int blocks = runs * rank / 8, column = static_cast<int>(block % blocks) * 8;

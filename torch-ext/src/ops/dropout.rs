@@ -1,143 +1,143 @@
-//! Dropout whose every number is a function of the run's seed and step, the place in the network and the value's own row, line
-//! and column: the same on a CPU and a GPU, with one run or several side by side, however a batch is padded (ADR 0016).
+//! Dropout whose every number is a function of the run's seed and step, the stream, and the row, token and column of its value: the
+//! same on a CPU and a GPU, with one run or several stacked, however a batch is padded (ADR 0016).
 
 use std::ffi::{c_int, c_longlong, c_void};
 
 use tch::{Device, Kind, Tensor};
 
-use crate::{checked, cuda, kernels, pointer, taken};
+use crate::error::{as_ptr, check, out_tensor};
+use crate::{ffi, nvrtc};
 
 unsafe extern "C" {
     fn rb_dropout(
         x: *const c_void,
         state: *const c_void,
-        place: c_longlong,
-        rate: f64,
-        lines: c_longlong,
+        stream: c_longlong,
+        p: f64,
+        tokens: c_longlong,
         first: c_longlong,
         pitch: c_longlong,
         out: *mut *mut c_void,
     ) -> c_int;
 }
 
-/// Seed and step of every run that is trained side by side.
-pub struct Randomness {
+/// Seed and step of every stacked run.
+pub struct DropoutRng {
     /// `[runs, 2]`, int64.
     pub(crate) state: Tensor,
 }
 
-impl Randomness {
+impl DropoutRng {
     /// Step 0 of one run for each seed.
     pub fn new(seeds: &[i64], device: Device) -> Self {
         let state: Vec<i64> = seeds.iter().flat_map(|&seed| [seed, 0]).collect();
-        Randomness { state: Tensor::from_slice(&state).view([-1, 2]).to_device(device) }
+        DropoutRng { state: Tensor::from_slice(&state).view([-1, 2]).to_device(device) }
     }
 
-    /// Runs side by side.
+    /// Stacked runs.
     pub fn runs(&self) -> i64 {
         self.state.size()[0]
     }
 
-    /// Seeds and step numbers, for [`Randomness::load`].
+    /// Seeds and step numbers, for [`DropoutRng::load`].
     pub fn state(&self) -> Tensor {
         self.state.copy()
     }
 
-    /// Takes back what [`Randomness::state`] gave.
+    /// Takes back what [`DropoutRng::state`] gave.
     pub fn load(&self, state: &Tensor) {
         self.state.shallow_clone().copy_(state);
     }
 
-    /// Goes on to the next step; can be recorded.
+    /// Advances to the next step; can be captured.
     pub fn advance(&self) {
         let _ = self.state.select(1, 1).g_add_scalar_(1);
     }
 }
 
-/// Dropout at one place of a network.
+/// Dropout at one place of a network, with numbers that are its own.
 #[derive(Clone, Copy)]
 pub struct Dropout<'a> {
-    /// Where its numbers come from; nothing is dropped without.
-    pub random: Option<&'a Randomness>,
-    /// Number of the place, different for every place of a network.
-    pub place: i64,
-    /// Share that is dropped, rounded to 1/65536.
-    pub rate: f64,
+    /// Source of its numbers; nothing is dropped without one.
+    pub rng: Option<&'a DropoutRng>,
+    /// Number of the stream, different for every place of a network.
+    pub stream: i64,
+    /// Probability that a value is dropped, rounded to 1/65536.
+    pub p: f64,
 }
 
-/// How numbers are laid over values `[runs * rows * lines, width]`.
+/// Counters of values `[runs * rows * tokens, width]`: token t of a row has those from `(first + t) * pitch` on, each for eight
+/// values.
 #[derive(Clone, Copy)]
-struct Lines {
-    lines: i64,
-    /// Number of a row's first line.
+struct CounterLayout {
+    tokens: i64,
+    /// Position of a row's first token.
     first: i64,
-    /// Numbers, in blocks of eight, that a line has.
+    /// Counters of a token.
     pitch: i64,
 }
 
-/// Blocks of a line of attention weights: lines are as long as a batch is padded, and numbers must not depend on it.
+/// Counters of a query's attention weights. A query has as many weights as a batch is padded to, and numbers must not depend on it.
 const WEIGHTS_PITCH: i64 = 4096;
 
 impl Dropout<'_> {
-    /// Runs side by side.
+    /// Stacked runs.
     pub fn runs(&self) -> i64 {
-        self.random.map_or(1, Randomness::runs)
+        self.rng.map_or(1, DropoutRng::runs)
     }
 
     /// Of hidden states `[runs * rows * length, width]`; `first` is the number of a row's first position.
     pub fn hidden(&self, x: &Tensor, length: i64, first: i64) -> Tensor {
         let pitch = x.size().last().map_or(0, |width| (width + 7) / 8);
-        self.over(x, Lines { lines: length, first, pitch })
+        self.over(x, CounterLayout { tokens: length, first, pitch })
     }
 
     /// Of attention weights `[runs * rows, heads, length, length]`.
     pub(crate) fn weights(&self, x: &Tensor) -> Tensor {
         let length = x.size().last().copied().unwrap_or(0);
-        self.over(x, Lines { lines: length, first: 0, pitch: WEIGHTS_PITCH })
+        self.over(x, CounterLayout { tokens: length, first: 0, pitch: WEIGHTS_PITCH })
     }
 
-    fn over(&self, x: &Tensor, layout: Lines) -> Tensor {
-        let Some(random) = self.random.filter(|_| self.rate > 0.0) else { return x.shallow_clone() };
-        let Lines { lines, first, pitch } = layout;
-        let (place, rate) = (self.place, self.rate);
+    fn over(&self, x: &Tensor, layout: CounterLayout) -> Tensor {
+        let Some(rng) = self.rng.filter(|_| self.p > 0.0) else { return x.shallow_clone() };
+        let CounterLayout { tokens, first, pitch } = layout;
+        let (stream, p) = (self.stream, self.p);
         let width = x.size().last().copied().unwrap_or(0);
         if x.device() == Device::Cpu {
             // SAFETY: the tensors outlive the call.
-            return taken(|out| {
-                checked(unsafe {
-                    rb_dropout(pointer(x), pointer(&random.state), place, rate, lines, first, pitch, out)
-                })
+            return out_tensor(|out| {
+                check(unsafe { rb_dropout(as_ptr(x), as_ptr(&rng.state), stream, p, tokens, first, pitch, out) })
             });
         }
-        if kernels::serve(x) && width % 8 == 0 {
-            return taken(|out| {
-                let functions = cuda::functions()?;
+        if nvrtc::supports(x) && width % 8 == 0 {
+            return out_tensor(|out| {
+                let functions = ffi::functions()?;
                 let call = functions.dropout;
                 // SAFETY: as above.
-                cuda::checked(functions, unsafe {
-                    call(pointer(x), pointer(&random.state), place, rate, lines, first, pitch, out)
+                ffi::check(functions, unsafe {
+                    call(as_ptr(x), as_ptr(&rng.state), stream, p, tokens, first, pitch, out)
                 })
             });
         }
-        (x * self.factors(random, x, layout)).to_kind(x.kind())
+        (x * self.factors(rng, x, layout)).to_kind(x.kind())
     }
 
-    /// 0 where a value is dropped, and elsewhere what makes up for it: the plain-tensor twin of the kernels.
-    fn factors(&self, random: &Randomness, x: &Tensor, layout: Lines) -> Tensor {
+    /// 0 where a value is dropped, elsewhere 1 / (1 - p): the kernels' reference implementation.
+    fn factors(&self, rng: &DropoutRng, x: &Tensor, layout: CounterLayout) -> Tensor {
         let width = x.size().last().copied().unwrap_or(0);
-        let runs = random.runs();
-        let rows = x.numel() as i64 / (width * layout.lines * runs);
+        let runs = rng.runs();
+        let rows = x.numel() as i64 / (width * layout.tokens * runs);
         let range = |count: i64| Tensor::arange(count, (Kind::Int64, x.device()));
-        let blocks = (range(layout.lines) + layout.first).unsqueeze(1) * layout.pitch + range((width + 7) / 8);
+        let blocks = (range(layout.tokens) + layout.first).unsqueeze(1) * layout.pitch + range((width + 7) / 8);
         let counter = [
             blocks.unsqueeze(0).unsqueeze(0),
             range(rows).view([1, rows, 1, 1]),
-            Tensor::full([1, 1, 1, 1], self.place, (Kind::Int64, x.device())),
-            random.state.select(1, 1).view([runs, 1, 1, 1]),
+            Tensor::full([1, 1, 1, 1], self.stream, (Kind::Int64, x.device())),
+            rng.state.select(1, 1).view([runs, 1, 1, 1]),
         ];
-        let seed = random.state.select(1, 0).view([runs, 1, 1, 1]);
+        let seed = rng.state.select(1, 0).view([runs, 1, 1, 1]);
         let numbers = philox(counter, seed).narrow(-1, 0, width).reshape(x.size());
-        let threshold = (self.rate * 65536.0).round() as i64;
+        let threshold = (self.p * 65536.0).round() as i64;
         let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
         numbers.ge(threshold).to_kind(kind) * (65536.0 / (65536 - threshold) as f64)
     }
@@ -188,21 +188,21 @@ mod tests {
         assert_eq!(words(pi, [0xa409_3822, 0x299f_31d0]), [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]);
     }
 
-    fn at(random: &Randomness, rate: f64) -> Dropout<'_> {
-        Dropout { random: Some(random), place: 7, rate }
+    fn at(rng: &DropoutRng, p: f64) -> Dropout<'_> {
+        Dropout { rng: Some(rng), stream: 7, p }
     }
 
     #[test]
-    fn the_cpu_keeps_what_the_twin_keeps_forward_and_back() {
+    fn the_cpu_keeps_what_the_reference_keeps_forward_and_back() {
         for (runs, rows, length, width, kind) in
             [(1, 2, 3, 16, Kind::Float), (2, 3, 5, 24, Kind::Double), (3, 1, 4, 300, Kind::BFloat16)]
         {
-            let random = Randomness::new(&[5, -9, i64::MAX][..runs as usize], Device::Cpu);
-            random.advance();
+            let rng = DropoutRng::new(&[5, -9, i64::MAX][..runs as usize], Device::Cpu);
+            rng.advance();
             let x = Tensor::randn([runs * rows * length, width], (kind, Device::Cpu)).set_requires_grad(true);
-            let layout = Lines { lines: length, first: 2, pitch: (width + 7) / 8 };
-            let factors = at(&random, 0.3).factors(&random, &x, layout);
-            let out = at(&random, 0.3).hidden(&x, length, 2);
+            let layout = CounterLayout { tokens: length, first: 2, pitch: (width + 7) / 8 };
+            let factors = at(&rng, 0.3).factors(&rng, &x, layout);
+            let out = at(&rng, 0.3).hidden(&x, length, 2);
             out.sum(None::<Kind>).backward();
             let error = |a: &Tensor, b: &Tensor| (a - b).to_kind(Kind::Double).abs().max().double_value(&[]);
             assert!(error(&out, &(&x * &factors)) <= 2e-2 * f64::from(kind == Kind::BFloat16) + 1e-6, "{kind:?}");
@@ -211,26 +211,26 @@ mod tests {
     }
 
     #[test]
-    fn padding_and_company_change_nothing() {
-        let together = Randomness::new(&[3, 4], Device::Cpu);
-        let alone = Randomness::new(&[4], Device::Cpu);
+    fn padding_and_stacked_runs_change_nothing() {
+        let stacked = DropoutRng::new(&[3, 4], Device::Cpu);
+        let alone = DropoutRng::new(&[4], Device::Cpu);
         let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
-        let both = at(&together, 0.5).hidden(&ones(&[2 * 3 * 10, 8]), 10, 0).view([2, 3, 10, 8]);
+        let both = at(&stacked, 0.5).hidden(&ones(&[2 * 3 * 10, 8]), 10, 0).view([2, 3, 10, 8]);
         let short = at(&alone, 0.5).hidden(&ones(&[3 * 6, 8]), 6, 0).view([3, 6, 8]);
         assert_eq!(both.get(1).narrow(1, 0, 6), short);
         assert_ne!(both.get(0).narrow(1, 0, 6), short);
-        let both = at(&together, 0.5).weights(&ones(&[2 * 3, 2, 20, 20])).view([2, 3, 2, 20, 20]);
+        let both = at(&stacked, 0.5).weights(&ones(&[2 * 3, 2, 20, 20])).view([2, 3, 2, 20, 20]);
         let short = at(&alone, 0.5).weights(&ones(&[3, 2, 9, 9]));
         assert_eq!(both.get(1).narrow(2, 0, 9).narrow(3, 0, 9), short);
-        together.advance();
-        let later = at(&together, 0.5).hidden(&ones(&[2 * 3 * 10, 8]), 10, 0).view([2, 3, 10, 8]);
+        stacked.advance();
+        let later = at(&stacked, 0.5).hidden(&ones(&[2 * 3 * 10, 8]), 10, 0).view([2, 3, 10, 8]);
         assert_ne!(later.get(1).narrow(1, 0, 6), at(&alone, 0.5).hidden(&ones(&[3 * 6, 8]), 6, 0).view([3, 6, 8]));
     }
 
     #[test]
-    fn the_share_that_is_dropped_is_the_rate() {
-        let random = Randomness::new(&[1], Device::Cpu);
-        let kept = at(&random, 0.1).hidden(&Tensor::ones([4096, 256], (Kind::Float, Device::Cpu)), 128, 0);
+    fn the_share_that_is_dropped_is_p() {
+        let rng = DropoutRng::new(&[1], Device::Cpu);
+        let kept = at(&rng, 0.1).hidden(&Tensor::ones([4096, 256], (Kind::Float, Device::Cpu)), 128, 0);
         let share = kept.eq(0.0).to_kind(Kind::Double).mean(None::<Kind>).double_value(&[]);
         assert!((share - 0.1).abs() < 1e-3, "{share}");
         assert!((kept.mean(None::<Kind>).double_value(&[]) - 1.0).abs() < 1e-3);

@@ -20,7 +20,7 @@ struct Norm {
   };
 
   // Four warps a block, a row a warp.
-  static Launch how(const at::Tensor& x) { return {dim3(parts(x.size(0), 4)), dim3(128)}; }
+  static Launch how(const at::Tensor& x) { return {dim3(ceil_div(x.size(0), 4)), dim3(128)}; }
 
   Kept forward(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out, double eps) const {
     auto sum = at::empty_like(x), mean = at::empty({x.size(0)}, x.options().dtype(at::kFloat));

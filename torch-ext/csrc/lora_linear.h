@@ -24,7 +24,7 @@ void add_product(at::Tensor& y, const at::Tensor& left, const at::Tensor& right)
 // nothing but the branch's narrow middle is kept. The linear is frozen in most uses; where it is not, its gradients are made. How the wide products are made is the device's own:
 // Products::output is x weight^T + bias + low up^T, and Products::input is grad weight + d_low a.
 template <typename Products>
-struct AdaptedLinear : torch::autograd::Function<AdaptedLinear<Products>> {
+struct LoraLinear : torch::autograd::Function<LoraLinear<Products>> {
   static at::Tensor forward(
       torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
       const at::Tensor& a, const at::Tensor& up) {

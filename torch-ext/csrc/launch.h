@@ -21,7 +21,7 @@ F driver(const char* name) {
   return reinterpret_cast<F>(symbol);
 }
 
-// Kernels of torch-ext/src/kernels by name and variant: "f32", "bf16", or the width of attention's heads.
+// Kernels of torch-ext/kernels by name and variant: "f32", "bf16", or the width of attention's heads.
 std::map<std::string, CUfunction> kernels;
 
 std::string variant(const at::Tensor& tensor) {
@@ -48,7 +48,7 @@ void launch(const std::string& name, const std::string& of, const Launch& how, A
   TORCH_CHECK(code == CUDA_SUCCESS, name, " could not be launched: CUDA error ", static_cast<int>(code));
 }
 
-unsigned parts(int64_t whole, int64_t part) { return static_cast<unsigned>((whole + part - 1) / part); }
+unsigned ceil_div(int64_t n, int64_t divisor) { return static_cast<unsigned>((n + divisor - 1) / divisor); }
 
 void* pointer(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 

@@ -1,4 +1,4 @@
-//! The project's own CUDA kernels: compiled by NVRTC when a GPU is first used, each with a plain-tensor twin elsewhere.
+//! The project's own CUDA kernels: compiled by NVRTC when a GPU is first used, each with a reference implementation in plain tensors elsewhere.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Kind, Tensor};
 
-use crate::cuda::{checked, functions};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::ffi::{check, functions};
 
-/// What is compiled as one.
+/// Sources that are compiled as one.
 pub struct Module {
     /// The kind of values, or the width of attention's heads.
     variant: &'static CStr,
@@ -19,27 +19,30 @@ pub struct Module {
     kernels: &'static [&'static [&'static CStr]],
 }
 
-const VALUES: &str = include_str!("kernels/values.cuh");
-const DROPOUT: &str = include_str!("kernels/dropout.cu");
-const SPLIT: &str = include_str!("kernels/split.cu");
-const ADAMW: &str = include_str!("kernels/adamw.cu");
-const LAYER: &str = include_str!("kernels/layer.cu");
-const POSITION_BIAS: &str = include_str!("kernels/position_bias.cu");
-const ATTENTION: &str = include_str!("kernels/attention.cu");
+const VALUES: &str = include_str!("../kernels/values.cuh");
+const DROPOUT: &str = include_str!("../kernels/dropout.cu");
+const GEMM_3XF16: &str = include_str!("../kernels/gemm_3xf16.cu");
+const ADAMW: &str = include_str!("../kernels/adamw.cu");
+const ENCODER_LAYER: &str = include_str!("../kernels/encoder_layer.cu");
+const POSITION_BIAS: &str = include_str!("../kernels/position_bias.cu");
+const ATTENTION: &str = include_str!("../kernels/attention.cu");
 
 const IN_BOTH: &[&CStr] =
     &[c"dropout", c"norm_forward", c"norm_backward", c"position_bias_forward", c"position_bias_backward"];
 const FLOAT32: Module = Module {
     variant: c"f32",
-    sources: &[VALUES, DROPOUT, POSITION_BIAS, SPLIT, ADAMW],
+    sources: &[VALUES, DROPOUT, POSITION_BIAS, GEMM_3XF16, ADAMW],
     options: &[],
-    kernels: &[IN_BOTH, &[c"split_lines", c"unscale", c"square_sums", c"clip_factor", c"adamw", c"importance"]],
+    kernels: &[IN_BOTH, &[c"split_to_f16", c"unscale", c"square_sums", c"clip_factor", c"adamw", c"importance"]],
 };
 const BFLOAT16: Module = Module {
     variant: c"bf16",
-    sources: &[VALUES, DROPOUT, POSITION_BIAS, LAYER],
+    sources: &[VALUES, DROPOUT, POSITION_BIAS, ENCODER_LAYER],
     options: &[c"-DBF16"],
-    kernels: &[IN_BOTH, &[c"gather_lines", c"gelu_forward", c"gelu_backward", c"fill_borders", c"keep_own"]],
+    kernels: &[
+        IN_BOTH,
+        &[c"gather_tokens", c"gelu_forward", c"gelu_backward", c"write_branch_blocks", c"mask_other_runs"],
+    ],
 };
 const HEADS_OF_64: Module = Module {
     variant: c"64",
@@ -63,7 +66,7 @@ const BUILTINS: &str = "libnvrtc-builtins.so.13.0";
 
 static LOADED: AtomicBool = AtomicBool::new(false);
 
-/// Compiles the kernels for a device and loads them; from then on they [`serve`].
+/// Compiles the kernels for a device and loads them; from then on [`supports`] says yes.
 ///
 /// # Errors
 /// A build or a machine without CUDA, or without NVRTC.
@@ -71,7 +74,7 @@ pub fn load(device: usize) -> Result<()> {
     let functions = functions()?;
     let mut architecture: c_int = 0;
     // SAFETY: `architecture` outlives the call.
-    checked(functions, unsafe { (functions.architecture)(device as c_int, &mut architecture) })?;
+    check(functions, unsafe { (functions.architecture)(device as c_int, &mut architecture) })?;
     // A second each, and the compiler is content with several at a time.
     let binaries: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
         let compile = |module| scope.spawn(move || compile(architecture, module, LIBRARIES.map(Path::new)));
@@ -87,20 +90,20 @@ pub fn load(device: usize) -> Result<()> {
         let code = unsafe {
             load(binary.as_ptr().cast::<c_char>(), module.variant.as_ptr(), names.as_ptr(), names.len() as c_int)
         };
-        checked(functions, code)?;
+        check(functions, code)?;
     }
     LOADED.store(true, Ordering::Relaxed);
     Ok(())
 }
 
-/// Whether the kernels compute with a tensor.
-pub(crate) fn serve(x: &Tensor) -> bool {
+/// Whether the kernels take a tensor.
+pub(crate) fn supports(x: &Tensor) -> bool {
     x.device().is_cuda() && matches!(x.kind(), Kind::Float | Kind::BFloat16) && LOADED.load(Ordering::Relaxed)
 }
 
-/// Whether those that are there in float32 only do.
-pub(crate) fn serve_float32(x: &Tensor) -> bool {
-    x.kind() == Kind::Float && serve(x)
+/// Whether the kernels that exist in float32 alone take a tensor.
+pub(crate) fn supports_float32(x: &Tensor) -> bool {
+    x.kind() == Kind::Float && supports(x)
 }
 
 /// NVRTC's functions.

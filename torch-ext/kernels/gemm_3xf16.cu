@@ -23,7 +23,7 @@ struct alignas(8) FourHalves {
 
 // Widths are multiples of 4. A block a line of [main | beside]; `factors` of its columns or null. The parts lie `part` values
 // apart, and lines `pitch`: low, high, high of a left factor, high, low, high of a right one.
-extern "C" __global__ void split_lines(
+extern "C" __global__ void split_to_f16(
     const float* main, const float* beside, const float* factors, Half* parts, float* unscale, int width, int beside_width,
     long part, int pitch, int is_left) {
   long line = blockIdx.x;

@@ -27,7 +27,7 @@ struct Wide {
   at::Tensor room() const { return all.narrow(1, width, all.size(1) - width); }
 };
 
-// As kernels/layer.cu sees them.
+// As kernels/encoder_layer.cu sees them.
 struct Border {
   const void* from;
   void* to;
@@ -127,7 +127,7 @@ struct Layer : torch::autograd::Function<Layer> {
     void fill(Border (Adapted::*border)() const) const {
       Borders borders;
       for (int i = 0; i < 4; ++i) borders.of[i] = (linears[i].*border)();
-      launch("fill_borders", variant(linears[0].whole), {dim3(16, 4), dim3(256)}, borders);
+      launch("write_branch_blocks", variant(linears[0].whole), {dim3(16, 4), dim3(256)}, borders);
     }
 
     // The product of wide lines with a branch's first or second matrix, in the room behind them.
@@ -137,7 +137,7 @@ struct Layer : torch::autograd::Function<Layer> {
       if (runs() > 1) {
         long count = low.size(0), first_distance = content;
         int of_run = rows * length, others = 2 * length, rank = linear.room() / runs(), all = runs(), pitch = low.stride(0);
-        launch("keep_own", variant(low), {dim3(parts(count * linear.room() / 8, 256)), dim3(256)}, pointer(low),
+        launch("mask_other_runs", variant(low), {dim3(ceil_div(count * linear.room() / 8, 256)), dim3(256)}, pointer(low),
                pointer(order), count, first_distance, of_run, others, rank, all, pitch);
       }
       return low;
@@ -157,7 +157,7 @@ struct Layer : torch::autograd::Function<Layer> {
       long content = x.size(0), count = content + (distances.defined() ? distances.size(0) : 0);
       Wide out(count, x.size(1), linears[0].room(), x.options());
       int width = x.size(1), pitch = out.all.size(1);
-      launch("gather_lines", variant(x), {dim3(parts(count * width / 8, 256)), dim3(256)}, pointer(x), pointer(distances),
+      launch("gather_tokens", variant(x), {dim3(ceil_div(count * width / 8, 256)), dim3(256)}, pointer(x), pointer(distances),
              pointer(out.all), count, content, width, pitch);
       return out;
     }
@@ -167,7 +167,7 @@ struct Layer : torch::autograd::Function<Layer> {
   static void gelu(const char* pass, const at::Tensor& inner, at::Tensor& values, const at::Tensor& wide) {
     long count = inner.size(0);
     int width = inner.size(1), pitch = wide.size(1);
-    launch(pass, variant(inner), {dim3(parts(count * width / 8, 256)), dim3(256)}, pointer(inner), pointer(values),
+    launch(pass, variant(inner), {dim3(ceil_div(count * width / 8, 256)), dim3(256)}, pointer(inner), pointer(values),
            pointer(wide), count, width, pitch);
   }
 

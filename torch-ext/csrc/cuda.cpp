@@ -12,9 +12,9 @@
 
 #include "attention.h"
 #include "guarded.h"
-#include "layer.h"
+#include "encoder_layer.h"
 #include "norm.h"
-#include "split.h"
+#include "gemm_3xf16.h"
 
 namespace {
 using torch::autograd::AutogradContext;
@@ -26,7 +26,7 @@ struct PositionBias : torch::autograd::Function<PositionBias> {
     TORCH_CHECK(c.sizes() == p.sizes() && c.size(1) == rows * length && c.size(2) == 2 * length, "position_bias: shapes");
     auto contents = c.contiguous(), positions = p.contiguous(), masked = mask.to(c.scalar_type()).contiguous();
     auto out = at::empty({rows, heads, length, length}, c.options());
-    Launch how{dim3(parts(length, 32), parts(length, 32), rows * heads), dim3(32, 8)};
+    Launch how{dim3(ceil_div(length, 32), ceil_div(length, 32), rows * heads), dim3(32, 8)};
     launch("position_bias_forward", variant(c), how, pointer(contents), pointer(positions), pointer(masked), pointer(out),
            rows, heads, length);
     context->saved_data["length"] = static_cast<int64_t>(length);
@@ -38,7 +38,7 @@ struct PositionBias : torch::autograd::Function<PositionBias> {
     int rows = grad.size(0), heads = grad.size(1), length = context->saved_data["length"].toInt();
     auto dc = at::empty({heads, static_cast<int64_t>(rows) * length, 2 * length}, grad.options());
     auto dp = at::empty_like(dc);
-    Launch how{dim3(parts(2 * length, 32), parts(length, 32), rows * heads), dim3(32, 8)};
+    Launch how{dim3(ceil_div(2 * length, 32), ceil_div(length, 32), rows * heads), dim3(32, 8)};
     launch("position_bias_backward", variant(grad), how, pointer(grad), pointer(dc), pointer(dp), rows, heads, length);
     return {dc, dp, at::Tensor()};
   }
@@ -50,7 +50,7 @@ at::Tensor dropped(const at::Tensor& given, const Drop& drop, const Lines& layou
   int width = x.size(-1), lines = layout.lines, first = layout.first, pitch = layout.pitch;
   int rows = count / (static_cast<int64_t>(width) * lines * drop.runs());
   TORCH_CHECK(width % 8 == 0, "dropout: a width of ", width);
-  Launch how{dim3(parts(count, 8 * 256)), dim3(256)};
+  Launch how{dim3(ceil_div(count, 8 * 256)), dim3(256)};
   launch("dropout", variant(x), how, pointer(x), pointer(out), Random(drop), count, rows, lines, first, pitch, width);
   return out;
 }
@@ -150,7 +150,7 @@ int rb_kernels_load(const char* module, const char* variant, const char* const* 
       }
       kernels[std::string(names[i]) + " " + variant] = function;
     }
-    // Products of float16 stand for float32 ones (split.h).
+    // Products of float16 stand for float32 ones (gemm_3xf16.h).
     at::globalContext().setAllowFP16ReductionCuBLAS(false);
   });
 }
@@ -166,10 +166,10 @@ int rb_cuda_dropout(
 }
 
 // In float32.
-int rb_split_linear(
+int rb_lora_linear_3xf16(
     const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* a, const at::Tensor* up,
     at::Tensor** out) {
-  return guarded([=] { *out = new at::Tensor(AdaptedLinear<SplitProducts>::apply(*x, *weight, *bias, *a, *up)); });
+  return guarded([=] { *out = new at::Tensor(LoraLinear<Gemm3xF16>::apply(*x, *weight, *bias, *a, *up)); });
 }
 
 int rb_drop_add_norm(
@@ -216,7 +216,7 @@ int rb_importance(const at::Tensor* const* tensors, double beta1, double beta2) 
   return guarded([=] {
     auto at = [=](int index) { return pointer(*tensors[index]); };
     long count = tensors[0]->numel();
-    launch("importance", "f32", {dim3(parts(count, 256)), dim3(256)}, at(0), at(1), at(2), at(3), count,
+    launch("importance", "f32", {dim3(ceil_div(count, 256)), dim3(256)}, at(0), at(1), at(2), at(3), count,
            static_cast<float>(1.0 - beta1), static_cast<float>(1.0 - beta2));
   });
 }
@@ -225,7 +225,7 @@ int rb_adamw(const at::Tensor* const* tensors, double beta1, double beta2, doubl
   return guarded([=] {
     auto at = [=](int index) { return pointer(*tensors[index]); };
     long count = tensors[0]->numel();
-    launch("adamw", "f32", {dim3(parts(count, 256)), dim3(256)}, at(0), at(1), at(2), at(3), at(4), at(5), at(6), count,
+    launch("adamw", "f32", {dim3(ceil_div(count, 256)), dim3(256)}, at(0), at(1), at(2), at(3), at(4), at(5), at(6), count,
            static_cast<float>(1.0 - beta1), static_cast<float>(beta2), static_cast<float>(1.0 - beta2),
            static_cast<float>(eps), decay);
   });

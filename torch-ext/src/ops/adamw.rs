@@ -2,7 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use crate::{cuda, kernels, pointer, taken};
+use crate::error::{Result, as_ptr, out_tensor};
+use crate::{ffi, nvrtc};
 
 /// Where decoupled weight decay comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +19,12 @@ pub enum Decay {
 /// The joint norm of gradients and `min(1, bound / (norm + 1e-6))`, `[2]`.
 pub fn norm_and_factor(grads: &[Tensor], bound: f64) -> Tensor {
     let first = &grads[0];
-    if kernels::serve_float32(first) {
-        let pointers: Vec<_> = grads.iter().map(pointer).collect();
-        return taken(|out| {
-            let functions = cuda::functions()?;
+    if nvrtc::supports_float32(first) {
+        let pointers: Vec<_> = grads.iter().map(as_ptr).collect();
+        return out_tensor(|out| {
+            let functions = ffi::functions()?;
             // SAFETY: as many tensors as are said; they outlive the call.
-            cuda::checked(functions, unsafe { (functions.clip)(pointers.as_ptr(), pointers.len() as _, bound, out) })
+            ffi::check(functions, unsafe { (functions.clip)(pointers.as_ptr(), pointers.len() as _, bound, out) })
         });
     }
     let squares: Vec<Tensor> = grads.iter().map(|grad| grad.square().sum(None::<Kind>)).collect();
@@ -59,20 +60,20 @@ impl Update<'_> {
     ///
     /// # Errors
     /// A failure on the device.
-    pub fn apply(&self) -> crate::Result<()> {
-        if !kernels::serve_float32(self.values) {
-            self.plain();
+    pub fn apply(&self) -> Result<()> {
+        if !nvrtc::supports_float32(self.values) {
+            self.reference();
             return Ok(());
         }
         let Update { values, grad, moments: [first, second], table, step, factor, betas, eps, decay } = self;
-        let tensors = [values, grad, first, second, table, step, factor].map(|tensor| pointer(tensor));
-        let functions = cuda::functions()?;
+        let tensors = [values, grad, first, second, table, step, factor].map(|tensor| as_ptr(tensor));
+        let functions = ffi::functions()?;
         // SAFETY: the tensors outlive the call.
         let code = unsafe { (functions.adamw)(tensors.as_ptr(), betas[0], betas[1], *eps, *decay as _) };
-        cuda::checked(functions, code)
+        ffi::check(functions, code)
     }
 
-    fn plain(&self) {
+    fn reference(&self) {
         let row = self.table.index_select(0, self.step).squeeze_dim(0).unbind(0);
         let (decay, size, root) = (&row[0], &row[1], &row[2]);
         let [beta1, beta2] = self.betas;

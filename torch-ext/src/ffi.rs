@@ -5,7 +5,8 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::OnceLock;
 
-use crate::{Error, Result, load_cuda};
+use crate::device::load_cuda;
+use crate::error::{Error, Result};
 
 /// The library built from `cuda.cpp`; empty where CUDA's headers were not at hand.
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
@@ -13,17 +14,16 @@ const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
 type Call = unsafe extern "C" fn(*mut c_void) -> c_int;
 type Handle = *const c_void;
 type Out = *mut *mut c_void;
-/// Dropout of x by state: place, rate, lines, first line, pitch.
-pub(crate) type Dropout =
-    unsafe extern "C" fn(Handle, Handle, c_longlong, f64, c_longlong, c_longlong, c_longlong, Out) -> c_int;
-/// x, residual, weight, bias, state: place, rate, epsilon, length.
+/// x, state: stream, p, tokens of a row, position of its first, counters of a token.
+type Dropout = unsafe extern "C" fn(Handle, Handle, c_longlong, f64, c_longlong, c_longlong, c_longlong, Out) -> c_int;
+/// x, residual, weight, bias, state: stream, p, epsilon, length.
 type DropAddNorm =
     unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_longlong, f64, f64, c_longlong, Out) -> c_int;
-/// x, weight, bias, A, U.
-type AdaptedLinear = unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, Out) -> c_int;
-/// What is projected, mask, state: place, rate, heads, scale.
+/// x, weight, bias, lora_a, scaled_b.
+type LoraLinear = unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, Out) -> c_int;
+/// What is projected, mask, state: stream, p, heads, scale.
 type Attention = unsafe extern "C" fn(Handle, Handle, Handle, c_longlong, f64, c_longlong, f64, Out) -> c_int;
-/// Tensors and numbers of a layer, as layer.h reads them.
+/// Tensors and numbers of a layer, as encoder_layer.h reads them.
 type Layer = unsafe extern "C" fn(*const Handle, *const f64, Out) -> c_int;
 /// Gradients, how many, bound.
 type Clip = unsafe extern "C" fn(*const Handle, c_int, f64, Out) -> c_int;
@@ -44,7 +44,7 @@ pub(crate) struct Functions {
     pub load_kernels: unsafe extern "C" fn(*const c_char, *const c_char, *const *const c_char, c_int) -> c_int,
     pub position_bias: unsafe extern "C" fn(Handle, Handle, Handle, Out) -> c_int,
     pub dropout: Dropout,
-    pub split_linear: AdaptedLinear,
+    pub lora_linear_3xf16: LoraLinear,
     pub drop_add_norm: DropAddNorm,
     pub attention: Attention,
     pub layer: Layer,
@@ -112,7 +112,7 @@ fn load() -> std::result::Result<Functions, String> {
             load_kernels: typed(find(c"rb_kernels_load")?),
             position_bias: typed(find(c"rb_position_bias")?),
             dropout: typed(find(c"rb_cuda_dropout")?),
-            split_linear: typed(find(c"rb_split_linear")?),
+            lora_linear_3xf16: typed(find(c"rb_lora_linear_3xf16")?),
             drop_add_norm: typed(find(c"rb_drop_add_norm")?),
             attention: typed(find(c"rb_attention")?),
             layer: typed(find(c"rb_layer")?),
@@ -124,7 +124,7 @@ fn load() -> std::result::Result<Functions, String> {
     }
 }
 
-pub(crate) fn checked(functions: &Functions, code: c_int) -> Result<()> {
+pub(crate) fn check(functions: &Functions, code: c_int) -> Result<()> {
     if code == 0 {
         return Ok(());
     }

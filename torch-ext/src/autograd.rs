@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 
 use tch::Tensor;
 
-use crate::{Result, checked, pointer};
+use crate::error::{Result, as_ptr, check};
 
 unsafe extern "C" {
     fn rb_retain_grad(tensor: *const c_void) -> c_int;
@@ -15,9 +15,9 @@ unsafe extern "C" {
 ///
 /// # Errors
 /// A tensor outside the graph.
-pub fn retain(tensor: &Tensor) -> Result<()> {
+pub fn retain_grad(tensor: &Tensor) -> Result<()> {
     // SAFETY: the tensor outlives the call.
-    checked(unsafe { rb_retain_grad(pointer(tensor)) })
+    check(unsafe { rb_retain_grad(as_ptr(tensor)) })
 }
 
 #[cfg(test)]
@@ -30,10 +30,10 @@ mod tests {
     fn a_view_keeps_its_gradient_where_one_reaches_it() {
         let flat = Tensor::ones([4], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let views = flat.split_with_sizes([2, 2], 0);
-        views.iter().for_each(|view| retain(view).unwrap());
+        views.iter().for_each(|view| retain_grad(view).unwrap());
         (&views[0] * 3.0).sum(None::<Kind>).backward();
         assert_eq!(Vec::<f32>::try_from(views[0].grad()).unwrap(), [3.0, 3.0]);
         assert!(!views[1].grad().defined());
-        assert!(retain(&Tensor::ones([1], (Kind::Float, Device::Cpu))).is_err());
+        assert!(retain_grad(&Tensor::ones([1], (Kind::Float, Device::Cpu))).is_err());
     }
 }

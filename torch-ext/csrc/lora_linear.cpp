@@ -2,7 +2,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
-#include "branch.h"
+#include "lora_linear.h"
 #include "guarded.h"
 
 namespace {
@@ -37,9 +37,9 @@ struct Plain {
 
 extern "C" {
 
-int rb_adapted_linear(
+int rb_lora_linear(
     const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* a, const at::Tensor* up,
     at::Tensor** out) {
-  return guarded([=] { *out = new at::Tensor(AdaptedLinear<Plain>::apply(*x, *weight, *bias, *a, *up)); });
+  return guarded([=] { *out = new at::Tensor(LoraLinear<Plain>::apply(*x, *weight, *bias, *a, *up)); });
 }
 }

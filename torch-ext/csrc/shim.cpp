@@ -3,6 +3,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
+#include <ATen/core/Tensor.h>
 #include <c10/core/AllocatorConfig.h>
 #include <torch/version.h>
 
@@ -48,5 +49,9 @@ int rb_allow_tf32(bool allow) {
     at::globalContext().setAllowTF32CuBLAS(allow);
     at::globalContext().setAllowTF32CuDNN(allow);
   });
+}
+
+int rb_retain_grad(const at::Tensor* tensor) {
+  return guarded([=] { tensor->retain_grad(); });
 }
 }

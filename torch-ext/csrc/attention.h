@@ -64,7 +64,7 @@ struct Attending {
   }
 
   // Blocks for every row, and where rows have starts for the lines that none has.
-  int64_t parts_of_rows() const { return rows + starts.defined(); }
+  int64_t grid_rows() const { return rows + starts.defined(); }
 
   // Writes out, [lines, width], and gives the logarithms of the weights' sums.
   at::Tensor forward(const at::Tensor& projected, at::Tensor& out) const {
@@ -72,7 +72,7 @@ struct Attending {
     int64_t head = projected.size(1) / 3 / heads;
     auto log_sum = at::empty({rows, heads, length}, projected.options().dtype(at::kFloat));
     auto bytes = Bytes(head, shape.has_positions).forward();
-    launch("attention_forward", std::to_string(head), how(parts(length, TILE), heads, parts_of_rows(), bytes),
+    launch("attention_forward", std::to_string(head), how(ceil_div(length, TILE), heads, grid_rows(), bytes),
            pointer(projected), pointer(mask), pointer(out), pointer(log_sum), Random(drop), shape);
     return log_sum;
   }
@@ -81,17 +81,17 @@ struct Attending {
   void backward(const at::Tensor& projected, const at::Tensor& out, const at::Tensor& grad, const at::Tensor& log_sum,
                 at::Tensor& d_projected) const {
     auto shape = shape_of(projected, out, d_projected.stride(0));
-    int64_t width = projected.size(1) / 3, tiles = parts(length, TILE);
+    int64_t width = projected.size(1) / 3, tiles = ceil_div(length, TILE);
     Bytes bytes(width / heads, shape.has_positions);
     auto of = std::to_string(width / heads);
     auto d_scores = at::empty({rows, heads, length, (length + 7) / 8 * 8}, projected.options());
-    launch("attention_backward_keys", of, how(tiles, heads, parts_of_rows(), bytes.keys()), pointer(projected), pointer(mask),
+    launch("attention_backward_keys", of, how(tiles, heads, grid_rows(), bytes.keys()), pointer(projected), pointer(mask),
            pointer(out), pointer(grad), pointer(log_sum), pointer(d_projected), pointer(d_scores), Random(drop), shape);
     // Rows are shared out so that there are blocks for every processor, and summed in one order.
-    int runs = drop.runs(), rows_a_chunk = parts(shape.rows, parts(8, runs));
-    int chunks = shape.has_positions ? parts(shape.rows, rows_a_chunk) : 0;
+    int runs = drop.runs(), rows_a_chunk = ceil_div(shape.rows, ceil_div(8, runs));
+    int chunks = shape.has_positions ? ceil_div(shape.rows, rows_a_chunk) : 0;
     auto partial = at::empty({chunks, runs, 2 * length, 2 * width}, log_sum.options());
-    int64_t of_positions = static_cast<int64_t>(chunks) * runs * 2 * heads * parts(2 * length, TILE);
+    int64_t of_positions = static_cast<int64_t>(chunks) * runs * 2 * heads * ceil_div(2 * length, TILE);
     Chunks of_chunks{static_cast<float*>(partial.data_ptr()), runs, chunks, rows_a_chunk};
     launch("attention_backward_queries", of, how(of_positions + tiles * heads * rows, 1, 1, bytes.queries()),
            pointer(projected), pointer(d_scores), pointer(d_projected), of_chunks, shape);

@@ -2,12 +2,13 @@
 
 use tch::{Kind, Tensor};
 
-use crate::dropout::{Dropout, Randomness};
-use crate::{cuda, kernels, pointer, taken};
+use crate::error::{as_ptr, out_tensor};
+use crate::ops::dropout::{Dropout, DropoutRng};
+use crate::{ffi, nvrtc};
 
 /// What attention is computed from.
 pub struct Attention<'a> {
-    /// Queries, keys and values side by side, `[lines, 3 * heads * head]`: for each run the lines of its rows,
+    /// Queries, keys and values side by side, `[tokens, 3 * heads * head]`: for each run the tokens of its rows,
     /// `[rows * length]`, and with positions those of the distances `1 - length` to `length - 1` and of one more that no pair
     /// has, `[2 length]`. A distance's key and query add `q_i · k(i - j)` and `k_j · q(i - j)` to a score before its scale.
     pub projected: &'a Tensor,
@@ -24,7 +25,7 @@ pub struct Attention<'a> {
 }
 
 /// Whether there is a kernel for heads of this width in the kind of `x`.
-pub(crate) fn has_kernel(x: &Tensor, head: i64) -> bool {
+pub(crate) fn supports_head(x: &Tensor, head: i64) -> bool {
     x.kind() == Kind::BFloat16 && [32, 64].contains(&head)
 }
 
@@ -32,31 +33,31 @@ impl Attention<'_> {
     /// The context, `[runs * rows * length, heads * head]`.
     pub fn context(&self) -> Tensor {
         let head = self.projected.size()[1] / (3 * self.heads);
-        match self.dropout.random {
-            Some(random) if has_kernel(self.projected, head) && kernels::serve(self.projected) => self.fused(random),
-            _ => self.plain(),
+        match self.dropout.rng {
+            Some(rng) if supports_head(self.projected, head) && nvrtc::supports(self.projected) => self.fused(rng),
+            _ => self.reference(),
         }
     }
 
-    fn fused(&self, random: &Randomness) -> Tensor {
-        taken(|out| {
-            let functions = cuda::functions()?;
+    fn fused(&self, rng: &DropoutRng) -> Tensor {
+        out_tensor(|out| {
+            let functions = ffi::functions()?;
             let call = functions.attention;
-            let [projected, mask, state] = [self.projected, self.mask, &random.state].map(pointer);
-            let Dropout { place, rate, .. } = self.dropout;
+            let [projected, mask, state] = [self.projected, self.mask, &rng.state].map(as_ptr);
+            let Dropout { stream, p, .. } = self.dropout;
             // SAFETY: the tensors outlive the call.
-            cuda::checked(functions, unsafe { call(projected, mask, state, place, rate, self.heads, self.scale, out) })
+            ffi::check(functions, unsafe { call(projected, mask, state, stream, p, self.heads, self.scale, out) })
         })
     }
 
-    /// The kernel's twin. The query is scaled before its products, which keeps half precision away from its bound.
-    fn plain(&self) -> Tensor {
+    /// The kernels' reference implementation. The query is scaled before its products, which keeps half precision away from its bound.
+    fn reference(&self) -> Tensor {
         let (rows, _, _, length) = self.mask.size4().unwrap_or_default();
         let runs = self.dropout.runs();
-        let lines = self.projected.view([runs, -1, self.projected.size()[1]]);
+        let tokens = self.projected.view([runs, -1, self.projected.size()[1]]);
         let content = rows / runs * length;
         // Splits and not slices: their gradients are laid side by side once, and not added up slice by slice.
-        let parts = if self.has_positions { lines.split_with_sizes([content, 2 * length], 1) } else { vec![lines] };
+        let parts = if self.has_positions { tokens.split_with_sizes([content, 2 * length], 1) } else { vec![tokens] };
         let projections = |part: &Tensor| {
             let mut chunks = part.chunk(3, -1).into_iter();
             std::array::from_fn(|_| chunks.next().unwrap_or_default())
@@ -73,7 +74,7 @@ impl Attention<'_> {
         };
         let [query, key, value] =
             [query, key, value].map(|x| x.reshape([rows, length, self.heads, -1]).transpose(1, 2));
-        let context = match self.dropout.random {
+        let context = match self.dropout.rng {
             None => {
                 let bias = bias.expand([rows, -1, length, length], true);
                 Tensor::scaled_dot_product_attention(&query, &key, &value, Some(&bias), 0.0, false, Some(1.0), false)
@@ -107,12 +108,12 @@ fn from_last(distances: &Tensor) -> Tensor {
 fn position_bias(content: &Tensor, position: &Tensor, mask: &Tensor) -> Tensor {
     let (rows, _, _, length) = mask.size4().unwrap_or_default();
     let runs = rows * length / content.size()[1];
-    if kernels::serve(content) && runs == 1 {
-        return taken(|out| {
-            let functions = cuda::functions()?;
+    if nvrtc::supports(content) && runs == 1 {
+        return out_tensor(|out| {
+            let functions = ffi::functions()?;
             let call = functions.position_bias;
             // SAFETY: the tensors outlive the call.
-            cuda::checked(functions, unsafe { call(pointer(content), pointer(position), pointer(mask), out) })
+            ffi::check(functions, unsafe { call(as_ptr(content), as_ptr(position), as_ptr(mask), out) })
         });
     }
     let [content, position] = [content, position].map(|products| shifted(products, runs, rows / runs, length));

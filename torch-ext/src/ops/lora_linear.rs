@@ -5,39 +5,41 @@ use std::sync::atomic::Ordering;
 
 use tch::Tensor;
 
-use crate::{IS_TF32_ALLOWED, checked, cuda, kernels, pointer, taken};
+use crate::device::IS_TF32_ALLOWED;
+use crate::error::{as_ptr, check, out_tensor};
+use crate::{ffi, nvrtc};
 
 unsafe extern "C" {
-    fn rb_adapted_linear(
+    fn rb_lora_linear(
         x: *const c_void,
         weight: *const c_void,
         bias: *const c_void,
-        a: *const c_void,
-        up: *const c_void,
+        lora_a: *const c_void,
+        scaled_b: *const c_void,
         out: *mut *mut c_void,
     ) -> c_int;
 }
 
 /// `x W^T + b + (x A^T) U^T`, `[rows, d_out]`, for `x` `[rows, d_in]`; A is `[r, d_in]` and U `[d_out, r]`.
-/// For several runs side by side A is `[runs, r, d_in]`, U `[runs, d_out, r]`, and `x` holds their rows run by run.
-pub fn adapted(x: &Tensor, [weight, bias]: [&Tensor; 2], [a, up]: [&Tensor; 2]) -> Tensor {
-    let [x_, weight_, bias_, a_, up_] = [x, weight, bias, a, up].map(pointer);
-    if is_split(x, [weight, a]) {
-        return taken(|out| {
-            let functions = cuda::functions()?;
-            let call = functions.split_linear;
+/// For stacked runs A is `[runs, r, d_in]`, U `[runs, d_out, r]`, and `x` holds their rows run by run.
+pub fn lora_linear(x: &Tensor, [weight, bias]: [&Tensor; 2], [lora_a, scaled_b]: [&Tensor; 2]) -> Tensor {
+    let [x_, weight_, bias_, a_, b_] = [x, weight, bias, lora_a, scaled_b].map(as_ptr);
+    if uses_3xf16(x, [weight, lora_a]) {
+        return out_tensor(|out| {
+            let functions = ffi::functions()?;
+            let call = functions.lora_linear_3xf16;
             // SAFETY: the tensors outlive the call.
-            cuda::checked(functions, unsafe { call(x_, weight_, bias_, a_, up_, out) })
+            ffi::check(functions, unsafe { call(x_, weight_, bias_, a_, b_, out) })
         });
     }
     // SAFETY: as above.
-    taken(|out| checked(unsafe { rb_adapted_linear(x_, weight_, bias_, a_, up_, out) }))
+    out_tensor(|out| check(unsafe { rb_lora_linear(x_, weight_, bias_, a_, b_, out) }))
 }
 
 /// Whether the wide products are made on tensor cores, each of three in float16 (ADR 0019); TF32's own are quicker.
-fn is_split(x: &Tensor, [weight, a]: [&Tensor; 2]) -> bool {
-    let widths = [weight.size()[0], weight.size()[1], a.size()[a.dim() - 2]];
-    let may_be = kernels::serve_float32(x) && !IS_TF32_ALLOWED.load(Ordering::Relaxed);
+fn uses_3xf16(x: &Tensor, [weight, lora_a]: [&Tensor; 2]) -> bool {
+    let widths = [weight.size()[0], weight.size()[1], lora_a.size()[lora_a.dim() - 2]];
+    let may_be = nvrtc::supports_float32(x) && !IS_TF32_ALLOWED.load(Ordering::Relaxed);
     may_be && x.numel() > 0 && widths.iter().all(|width| width % 4 == 0)
 }
 
@@ -55,16 +57,16 @@ mod tests {
             let x = random(&[runs * 4, 5]).set_requires_grad(true);
             let leading: &[i64] = if runs == 1 { &[] } else { &[3] };
             let a = random(&[leading, &[2, 5]].concat()).set_requires_grad(true);
-            let up = random(&[leading, &[7, 2]].concat()).set_requires_grad(true);
+            let b = random(&[leading, &[7, 2]].concat()).set_requires_grad(true);
             let factor = random(&[runs * 4, 7]);
             let plain = || {
                 let stack = if runs == 1 { x.shallow_clone() } else { x.view([runs, 4, 5]) };
-                let branch = stack.matmul(&a.transpose(-1, -2)).matmul(&up.transpose(-1, -2)).reshape([runs * 4, 7]);
+                let branch = stack.matmul(&a.transpose(-1, -2)).matmul(&b.transpose(-1, -2)).reshape([runs * 4, 7]);
                 x.linear(&weight, Some(&bias)) + branch
             };
-            let inputs = [&x, &a, &up, &weight, &bias];
+            let inputs = [&x, &a, &b, &weight, &bias];
             let gradients = |y: Tensor| Tensor::run_backward(&[(y * &factor).sum(None::<Kind>)], &inputs, false, false);
-            let y = adapted(&x, [&weight, &bias], [&a, &up]);
+            let y = lora_linear(&x, [&weight, &bias], [&a, &b]);
             assert!((&y - plain()).abs().max().double_value(&[]) < bound);
             for (got, want) in gradients(y).iter().zip(gradients(plain())) {
                 assert!((got - want).abs().max().double_value(&[]) < bound);

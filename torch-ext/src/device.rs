@@ -1,0 +1,166 @@
+//! Calls to a device: synchronisation, memory, the TF32 switch, and the libtorch that serves it.
+
+use std::ffi::{c_char, c_int, c_longlong};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tch::Device;
+
+use crate::error::{Error, Result, check, text};
+
+unsafe extern "C" {
+    fn rb_version() -> *const c_char;
+    fn rb_synchronize(device: c_int) -> c_int;
+    fn rb_reset_peak_memory(device: c_int) -> c_int;
+    fn rb_peak_memory(device: c_int, allocated: *mut c_longlong, reserved: *mut c_longlong) -> c_int;
+    fn rb_let_segments_grow() -> c_int;
+    fn rb_release_memory(device: c_int) -> c_int;
+    fn rb_allow_tf32(allow: bool) -> c_int;
+}
+
+/// Version of the libtorch headers this was built with, e.g. `2.11.0`.
+pub fn version() -> String {
+    // SAFETY: the shim gives a static, NUL-terminated string.
+    unsafe { text(rb_version()) }
+}
+
+/// Loads libtorch's CUDA half where this machine has a driver, and says whether it is there. The linker leaves it out of
+/// a program that names none of its symbols, and loading it takes a second or two, so only who may use a GPU asks for
+/// it; it must come before the first question about CUDA, since libtorch remembers the answer.
+pub fn load_cuda() -> bool {
+    let has_driver =
+        ["/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg"].iter().any(|path| Path::new(path).exists());
+    // SAFETY: the library is libtorch's own; its initialisers only register kernels.
+    let is_here = has_driver
+        && !unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null();
+    // Segments that grow leave less between a step's tensors (a tenth of its memory); who configures the allocator decides,
+    // and under WSL not every driver lets them be mapped.
+    let is_configured =
+        ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"].iter().any(|name| std::env::var_os(name).is_some());
+    if is_here && !is_configured && !Path::new("/dev/dxg").exists() {
+        // SAFETY: no pointers cross. A libtorch that refuses keeps its own way.
+        let _ = unsafe { rb_let_segments_grow() };
+    }
+    is_here
+}
+
+/// Waits for everything queued on a GPU; nothing to do on a CPU.
+///
+/// # Errors
+/// A failure on the device, which can stem from any earlier operation.
+pub fn synchronize(device: Device) -> Result<()> {
+    match device {
+        // SAFETY: plain integers cross.
+        Device::Cuda(index) => check(unsafe { rb_synchronize(index as c_int) }),
+        _ => Ok(()),
+    }
+}
+
+/// Peak memory in bytes since [`reset_peak_memory`]; what a device does not have is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PeakMemory {
+    /// Bytes that tensors held on a GPU; a recorded step's are held as long as the recording.
+    pub allocated: Option<u64>,
+    /// Bytes that the allocator held of a GPU: tensors, and what it kept for later ones.
+    pub reserved: Option<u64>,
+    /// Resident set of the process, for work on a CPU.
+    pub resident: Option<u64>,
+}
+
+/// Empties the allocator's cache and starts new peaks, so that what ran before is not part of them: on a GPU of tensors and of what
+/// the allocator holds, on a CPU of the process's resident set.
+///
+/// # Errors
+/// libtorch's; on a CPU a kernel that does not allow it is not an error (the peak is then that of the whole process).
+pub fn reset_peak_memory(device: Device) -> Result<()> {
+    release_memory(device)?;
+    match device {
+        // SAFETY: plain integers cross.
+        Device::Cuda(index) => check(unsafe { rb_reset_peak_memory(index as c_int) }),
+        _ => {
+            // SAFETY: no pointers cross.
+            unsafe { libc::malloc_trim(0) };
+            let _ = std::fs::write("/proc/self/clear_refs", "5");
+            Ok(())
+        }
+    }
+}
+
+/// Peak memory since [`reset_peak_memory`].
+///
+/// # Errors
+/// libtorch's, or that `/proc/self/status` cannot be read.
+pub fn peak_memory(device: Device) -> Result<PeakMemory> {
+    match device {
+        Device::Cuda(index) => {
+            let (mut allocated, mut reserved): (c_longlong, c_longlong) = (0, 0);
+            // SAFETY: both numbers outlive the call.
+            check(unsafe { rb_peak_memory(index as c_int, &mut allocated, &mut reserved) })?;
+            let [allocated, reserved] = [allocated, reserved].map(|bytes| Some(bytes.max(0) as u64));
+            Ok(PeakMemory { allocated, reserved, resident: None })
+        }
+        _ => Ok(PeakMemory { resident: Some(peak_resident()?), ..PeakMemory::default() }),
+    }
+}
+
+/// Gives a GPU back what its allocator holds for nobody, once everything queued has been done; nothing to do on a CPU.
+///
+/// # Errors
+/// As [`synchronize`].
+pub fn release_memory(device: Device) -> Result<()> {
+    match device {
+        // SAFETY: plain integers cross.
+        Device::Cuda(index) => check(unsafe { rb_release_memory(index as c_int) }),
+        _ => Ok(()),
+    }
+}
+
+fn peak_resident() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| Error::Memory(e.to_string()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| Error::Memory("it has no VmHWM".into()))
+}
+
+pub(crate) static IS_TF32_ALLOWED: AtomicBool = AtomicBool::new(false);
+
+/// Whether float32 matrix products on a GPU may use TF32.
+///
+/// # Errors
+/// libtorch's.
+pub fn allow_tf32(allow: bool) -> Result<()> {
+    IS_TF32_ALLOWED.store(allow, Ordering::Relaxed);
+    // SAFETY: a plain boolean crosses.
+    check(unsafe { rb_allow_tf32(allow) })
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_pinned_one() {
+        assert!(version().starts_with("2.11.0"), "{}", version());
+    }
+
+    #[test]
+    fn peak_memory_sees_an_allocation() {
+        reset_peak_memory(Device::Cpu).unwrap();
+        let peak = || peak_memory(Device::Cpu).unwrap().resident.unwrap();
+        let before = peak();
+        let big = Tensor::ones([64, 1024, 1024], (Kind::Float, Device::Cpu));
+        assert!(big.size()[0] == 64 && peak() > before + (200 << 20));
+        drop(big);
+        reset_peak_memory(Device::Cpu).unwrap();
+        assert!(peak() < before + (100 << 20), "the next peak does not hold what was given back");
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_an_error() {
+        if !tch::Cuda::is_available() {
+            assert!(synchronize(Device::Cuda(0)).is_err());
+        }
+    }
+}
