@@ -8,17 +8,17 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::nn::head::Head;
 use crate::nn::parts::Trunk;
-use crate::pass::{Each, Inputs, Pass};
-use crate::target::Site;
+use crate::pass::{LayerObserver, Pass, TokenBatch};
+use crate::target::TargetModule;
 
-/// A frozen encoder with named sites.
+/// A frozen encoder with named modules.
 pub trait Encoder {
-    /// The layers, their sites, and every tensor of the backbone.
+    /// The layers, their modules, and every tensor of the backbone.
     fn trunk(&self) -> &Trunk;
 
-    /// Every site, in the order of the modules (layer by layer: query, key, value, attention output, intermediate, output).
-    fn sites(&self) -> &[Site] {
-        self.trunk().sites()
+    /// Every module, in the order of the modules (layer by layer: query, key, value, attention output, intermediate, output).
+    fn target_modules(&self) -> &[TargetModule] {
+        self.trunk().target_modules()
     }
 
     /// The frozen tensors by their Hugging Face name, head excluded; [`crate::pass::Attach::weight`] counts them in this order.
@@ -40,13 +40,13 @@ pub trait Encoder {
     fn max_positions(&self) -> usize;
 
     /// Output of the embeddings, `[rows, length, hidden]`.
-    fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor;
+    fn embeddings(&self, inputs: &TokenBatch, pass: Pass) -> Tensor;
 
     /// The last layer's output for the embeddings' output, `[rows, length, hidden]`; `each` sees every layer's.
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: Each) -> Tensor;
+    fn layers(&self, embedded: &Tensor, inputs: &TokenBatch, pass: Pass, each: LayerObserver) -> Tensor;
 
     /// Embeddings' output followed by every layer's output, each `[rows, length, hidden]`.
-    fn hidden_states(&self, inputs: &Inputs, pass: Pass) -> Vec<Tensor> {
+    fn hidden_states(&self, inputs: &TokenBatch, pass: Pass) -> Vec<Tensor> {
         let mut states = vec![self.embeddings(inputs, pass)];
         let embedded = states[0].shallow_clone();
         let _last = self.layers(&embedded, inputs, pass, Some(&mut |state| states.push(state.shallow_clone())));
@@ -54,7 +54,7 @@ pub trait Encoder {
     }
 
     /// The last of [`Encoder::hidden_states`]; the others are not kept, and what stands for padding is of no use.
-    fn last_hidden(&self, inputs: &Inputs, pass: Pass) -> Tensor {
+    fn last_hidden(&self, inputs: &TokenBatch, pass: Pass) -> Tensor {
         self.layers(&self.embeddings(inputs, pass), inputs, pass, None)
     }
 
@@ -79,7 +79,7 @@ pub trait Encoder {
 }
 
 /// One architecture.
-pub struct Entry {
+pub struct EncoderEntry {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
     /// Prefix of its classes' names, in `architectures`.

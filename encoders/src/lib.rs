@@ -1,4 +1,4 @@
-//! Frozen pre-trained encoders. An encoder publishes [`Site`]s; what is attached there it does not know.
+//! Frozen pre-trained encoders. An encoder publishes [`TargetModule`]s; what is attached there it does not know.
 
 pub mod checkpoint;
 pub mod config;
@@ -16,6 +16,6 @@ pub use encoder::Encoder;
 pub use error::{Error, Result};
 pub use nn::head::{Head, HeadParam};
 pub use nn::parts::Trunk;
-pub use pass::{Attach, Each, Frozen, Inputs, Pass};
+pub use pass::{Attach, Frozen, LayerObserver, Pass, TokenBatch};
 pub use registry::{ENCODERS, load, random};
-pub use target::{Site, SiteKind};
+pub use target::{ModuleKind, TargetModule};

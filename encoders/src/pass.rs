@@ -3,10 +3,10 @@
 use tch::Tensor;
 use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
-use crate::target::Site;
+use crate::target::TargetModule;
 
 /// One padded batch on the encoder's device.
-pub struct Inputs {
+pub struct TokenBatch {
     /// Token ids, `[rows, length]`, int64.
     pub ids: Tensor,
     /// 1 for a token, 0 for padding, which is at the end of a row, `[rows, length]`, int64.
@@ -18,25 +18,25 @@ pub struct Inputs {
 }
 
 /// Whoever looks at every layer's output, `[rows, length, hidden]`.
-pub type Each<'a> = Option<&'a mut dyn FnMut(&Tensor)>;
+pub type LayerObserver<'a> = Option<&'a mut dyn FnMut(&Tensor)>;
 
 /// What a method attaches to a backbone during one forward pass.
 pub trait Attach {
-    /// A and U of the branch `(x A^T) U^T` that is added to the linear at `site`: `[r, d_in]` and `[d_out, r]`, or a stack of
+    /// A and U of the branch `(x A^T) U^T` that is added to the linear at `module`: `[r, d_in]` and `[d_out, r]`, or a stack of
     /// each for runs side by side.
-    fn low_rank(&self, _site: &Site) -> Option<[&Tensor; 2]> {
+    fn low_rank(&self, _site: &TargetModule) -> Option<[&Tensor; 2]> {
         None
     }
 
-    /// A and U of the branches of `sites`, which have the same input, as one branch: `[k r, d_in]` and `[k d_out, k r]`, or a
+    /// A and U of the branches of `modules`, which have the same input, as one branch: `[k r, d_in]` and `[k d_out, k r]`, or a
     /// stack of each for runs side by side.
-    fn fused_qkv(&self, _sites: &[Site]) -> Option<[&Tensor; 2]> {
+    fn fused_qkv(&self, _sites: &[TargetModule]) -> Option<[&Tensor; 2]> {
         None
     }
 
-    /// The output of the linear at `site`, `[..., d_out]`, with what is attached there, for its input `x` (`[..., d_in]`)
+    /// The output of the linear at `module`, `[..., d_out]`, with what is attached there, for its input `x` (`[..., d_in]`)
     /// and its own output `y`; where there is no low-rank branch.
-    fn output(&self, _site: &Site, _x: &Tensor, y: Tensor) -> Tensor {
+    fn output(&self, _site: &TargetModule, _x: &Tensor, y: Tensor) -> Tensor {
         y
     }
 

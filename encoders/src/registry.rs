@@ -6,7 +6,7 @@ use tch::{Device, Kind};
 
 use crate::checkpoint::reader::{Checkpoint, Reader};
 use crate::config::Config;
-use crate::encoder::{Encoder, Entry};
+use crate::encoder::{Encoder, EncoderEntry};
 use crate::error::{Result, caught};
 use crate::models::bert;
 use crate::models::deberta_v3;
@@ -14,7 +14,7 @@ use crate::models::roberta;
 use crate::nn::parts::OF_OTHERS;
 
 /// The registered architectures.
-pub static ENCODERS: &[&Entry] = &[&bert::ENTRY, &roberta::ENTRY, &deberta_v3::ENTRY];
+pub static ENCODERS: &[&EncoderEntry] = &[&bert::ENTRY, &roberta::ENTRY, &deberta_v3::ENTRY];
 
 /// Reads the checkpoint directory `dir` (Hugging Face layout: `config.json`, `model.safetensors` or
 /// `pytorch_model.bin`, whole or in shards) onto `device`, its
@@ -43,7 +43,7 @@ pub fn random(config: &Config, seed: i64, device: Device, kind: Kind) -> Result<
     (entry(config)?.build)(config, &Reader::random(seed, device, kind))
 }
 
-fn entry(config: &Config) -> Result<&'static Entry> {
+fn entry(config: &Config) -> Result<&'static EncoderEntry> {
     let known: Vec<_> = ENCODERS.iter().map(|entry| (entry.model_type, entry.class)).collect();
     let model_type = config.model_type(&known)?;
     ENCODERS.iter().copied().find(|entry| entry.model_type == model_type).ok_or_else(|| {

@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 /// One linear layer of the backbone that a method may adapt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
-    /// Position in the encoder's list of sites.
+pub struct TargetModule {
+    /// Position in the encoder's list of modules.
     pub index: usize,
     /// Exact module path in Hugging Face names, e.g. `bert.encoder.layer.0.attention.self.query`.
     pub path: String,
     /// Which of the six linears of a layer it is.
-    pub kind: SiteKind,
+    pub kind: ModuleKind,
     /// Layer, from 0.
     pub layer: usize,
     /// Input width.
@@ -22,7 +22,7 @@ pub struct Site {
 /// The six linears of a transformer layer (spec §1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SiteKind {
+pub enum ModuleKind {
     /// Attention query projection.
     Query,
     /// Attention key projection.
@@ -37,16 +37,16 @@ pub enum SiteKind {
     Output,
 }
 
-impl SiteKind {
+impl ModuleKind {
     /// Name in files and tables.
     pub fn name(self) -> &'static str {
         match self {
-            SiteKind::Query => "query",
-            SiteKind::Key => "key",
-            SiteKind::Value => "value",
-            SiteKind::AttentionOutput => "attention_output",
-            SiteKind::Intermediate => "intermediate",
-            SiteKind::Output => "output",
+            ModuleKind::Query => "query",
+            ModuleKind::Key => "key",
+            ModuleKind::Value => "value",
+            ModuleKind::AttentionOutput => "attention_output",
+            ModuleKind::Intermediate => "intermediate",
+            ModuleKind::Output => "output",
         }
     }
 }

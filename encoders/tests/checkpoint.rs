@@ -355,6 +355,6 @@ fn deberta_v3_base_has_its_published_size() {
             .sum::<usize>()
     };
     assert_eq!(of(&|name| name.ends_with(".bias")), 102_912);
-    let widths: i64 = encoder.sites().iter().map(|site| site.d_in + site.d_out).sum();
-    assert_eq!((encoder.sites().len(), widths), (72, 165_888));
+    let widths: i64 = encoder.target_modules().iter().map(|module| module.d_in + module.d_out).sum();
+    assert_eq!((encoder.target_modules().len(), widths), (72, 165_888));
 }

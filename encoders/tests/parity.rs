@@ -4,7 +4,7 @@
 mod case;
 
 use case::{Case, cases, largest_error, write_checkpoint};
-use encoders::{Encoder, Frozen, Inputs, Pass};
+use encoders::{Encoder, Frozen, Pass, TokenBatch};
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// Largest absolute error in float32.
@@ -12,10 +12,15 @@ const TOLERANCE: f64 = 1e-5;
 /// Largest absolute error in float64.
 const TOLERANCE_64: f64 = 1e-9;
 
-fn inputs(case: &Case) -> Inputs {
+fn inputs(case: &Case) -> TokenBatch {
     let ids = case.tensor("input.input_ids");
     let or_zero = |name: &str| if case.has(name) { case.tensor(name) } else { ids.zeros_like() };
-    Inputs { mask: case.tensor("input.attention_mask"), type_ids: or_zero("input.token_type_ids"), ids, lines: None }
+    TokenBatch {
+        mask: case.tensor("input.attention_mask"),
+        type_ids: or_zero("input.token_type_ids"),
+        ids,
+        lines: None,
+    }
 }
 
 /// The head's tensors of one of the two models of a case, as leaves.

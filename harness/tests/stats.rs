@@ -1,4 +1,4 @@
-//! Statistics against SciPy 1.17 / NumPy 2.4. Each expected value has the Python line that made it.
+//! Statistics against SciPy 1.17 / NumPy 2.4. LayerObserver expected value has the Python line that made it.
 
 use harness::analysis::stats::{
     bootstrap, holm, mean, median, noise_floor, paired_t, quantile, sample_std, sign_flip, t_interval,

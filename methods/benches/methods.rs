@@ -1,17 +1,17 @@
-//! Adapter forward and backward of each method, a whole training step on the encoder of the conformance tests' shape
+//! LoraLayer forward and backward of each method, a whole training step on the encoder of the conformance tests' shape
 //! scaled up, the threshold on the gates, and AdaLoRA's allocation. `cargo bench -p methods`.
 
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use encoders::{Config, Encoder, Inputs, Pass};
-use methods::method::Entry;
+use encoders::{Config, Encoder, Pass, TokenBatch};
+use methods::method::MethodEntry;
 use methods::optim::config::{DecayOrder, LinearSchedule};
-use methods::optim::params::Builder;
+use methods::optim::params::ParamsBuilder;
 use methods::registry::METHODS;
 use methods::tuners::adalora::AdaLora;
 use methods::tuners::sora::prox;
-use methods::{Adapters, Context, Protocol, Step};
+use methods::{Context, LoraLayers, OptimConfig, TrainState};
 use tch::{Device, Kind, Reduction, Tensor};
 use torch_ext::ops::dropout::DropoutRng;
 
@@ -24,9 +24,9 @@ const LENGTH: i64 = 32;
 /// More than a bench takes.
 const STEPS: usize = 1_000_000;
 
-fn protocol() -> Protocol {
+fn protocol() -> OptimConfig {
     let schedule = LinearSchedule { warmup: 0, total: STEPS };
-    Protocol {
+    OptimConfig {
         lr: 1e-4,
         weight_decay: 0.01,
         decay_order: DecayOrder::Before,
@@ -42,23 +42,23 @@ fn encoder() -> Box<dyn Encoder> {
     encoders::random(&config, 1, Device::Cpu, Kind::Float).expect("the configuration above")
 }
 
-fn context<'a>(encoder: &'a dyn Encoder, protocol: &'a Protocol) -> Context<'a> {
-    let (sites, backbone) = (encoder.sites(), encoder.weights());
-    Context { sites, backbone, protocol, hidden_size: encoder.hidden_size(), seed: 1 }
+fn context<'a>(encoder: &'a dyn Encoder, protocol: &'a OptimConfig) -> Context<'a> {
+    let (modules, backbone) = (encoder.target_modules(), encoder.weights());
+    Context { target_modules: modules, backbone, protocol, hidden_size: encoder.hidden_size(), seed: 1 }
 }
 
-fn step(encoder: &dyn Encoder, entry: &Entry) -> Step {
+fn step(encoder: &dyn Encoder, entry: &MethodEntry) -> TrainState {
     let protocol = protocol();
-    let mut params = Builder::new(Device::Cpu, Kind::Float);
+    let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
     let context = context(encoder, &protocol);
     let options = entry.options(&toml::Table::new()).expect("defaults");
     let method = (entry.build)(&options, &context, &mut params).expect("defaults");
-    Step::new(params.finish(), method, &protocol)
+    TrainState::new(params.finish(), method, &protocol)
 }
 
-fn inputs() -> Inputs {
+fn inputs() -> TokenBatch {
     let ids = Tensor::randint(999, [ROWS, LENGTH], (Kind::Int64, Device::Cpu));
-    Inputs { mask: ids.ones_like(), type_ids: ids.zeros_like(), ids, lines: None }
+    TokenBatch { mask: ids.ones_like(), type_ids: ids.zeros_like(), ids, lines: None }
 }
 
 fn adapters(c: &mut Criterion) {
@@ -66,13 +66,15 @@ fn adapters(c: &mut Criterion) {
     for entry in METHODS {
         let step = step(encoder.as_ref(), entry);
         let xs: Vec<Tensor> = encoder
-            .sites()
+            .target_modules()
             .iter()
-            .map(|site| Tensor::randn([ROWS * LENGTH, site.d_in], (Kind::Float, Device::Cpu)).set_requires_grad(true))
+            .map(|module| {
+                Tensor::randn([ROWS * LENGTH, module.d_in], (Kind::Float, Device::Cpu)).set_requires_grad(true)
+            })
             .collect();
         c.bench_function(&format!("adapters forward and backward, {}", entry.name), |b| {
             b.iter(|| {
-                let Adapters { sites: adapters, .. } = step.method().adapters(&step.params().views());
+                let LoraLayers { modules: adapters, .. } = step.method().adapters(&step.params().views());
                 let outputs: Vec<Tensor> =
                     adapters.iter().flatten().zip(&xs).map(|(a, x)| a.branch(x).sum(None::<Kind>)).collect();
                 Tensor::stack(&outputs, 0).sum(None::<Kind>).backward();
@@ -103,7 +105,7 @@ fn whole_step(c: &mut Criterion) {
 }
 
 fn threshold(c: &mut Criterion) {
-    // DeBERTaV3-base at r = 8: 72 sites.
+    // DeBERTaV3-base at r = 8: 72 modules.
     let gates = Tensor::randn([576], (Kind::Float, Device::Cpu));
     let tau = Tensor::from(3e-4f32);
     c.bench_function("threshold on 576 gates, released", |b| b.iter(|| prox::released(&gates, &tau)));
@@ -113,11 +115,11 @@ fn threshold(c: &mut Criterion) {
 fn allocation(c: &mut Criterion) {
     let encoder = encoder();
     let protocol = protocol();
-    let mut params = Builder::new(Device::Cpu, Kind::Float);
+    let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
     let context = context(encoder.as_ref(), &protocol);
     let method = AdaLora::new(Default::default(), &context, &mut params).expect("defaults");
     let params = params.finish();
-    c.bench_function("AdaLoRA allocation, 36 sites of rank 12", |b| {
+    c.bench_function("AdaLoRA allocation, 36 modules of rank 12", |b| {
         b.iter(|| {
             let kept = method.kept_components(&method.scores(&params), method.budget().target);
             method.mask(&params, &kept);

@@ -43,7 +43,7 @@ pub enum Error {
         "the adapter is for another backbone: this one has no {name}, or of another shape; give the backbone it was trained on"
     )]
     OtherBackbone {
-        /// The site or tensor that is not there.
+        /// The module or tensor that is not there.
         name: String,
     },
 }

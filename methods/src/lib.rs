@@ -1,6 +1,6 @@
 //! LoRA, AdaLoRA, SoRA and the baselines of their tables, and the training step they share.
 //!
-//! A [`Method`] decides what is attached at each [`encoders::Site`] and hooks into the [`train_state::Step`]; the step owns the
+//! A [`Method`] decides what is attached at each [`encoders::TargetModule`] and hooks into the [`train_state::TrainState`]; the step owns the
 //! flat parameters ([`optim::params`]), the optimisers ([`optim`]) and the order of calls. Nothing here knows an encoder.
 
 pub mod adapter;
@@ -14,9 +14,9 @@ pub mod train_state;
 pub mod tuners;
 
 pub use adapter::counts::Counts;
-pub use adapter::lora_layer::{Adapter, Adapters, LoraFactors};
+pub use adapter::lora_layer::{LoraLayer, LoraLayers, LoraWeights};
 pub use error::{Error, Result};
-pub use method::{Context, Method, SiteRank};
-pub use optim::config::Protocol;
-pub use optim::step_counter::StepNumber;
-pub use train_state::Step;
+pub use method::{Context, Method, ModuleRank};
+pub use optim::config::OptimConfig;
+pub use optim::step_counter::StepCounter;
+pub use train_state::TrainState;

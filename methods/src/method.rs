@@ -1,24 +1,24 @@
 //! What a method is.
 
-use encoders::{Attach, Site, SiteKind};
+use encoders::{Attach, ModuleKind, TargetModule};
 use tch::Tensor;
 
 use crate::adapter::counts::Counts;
-use crate::adapter::lora_layer::Adapters;
+use crate::adapter::lora_layer::LoraLayers;
 use crate::error::Result;
-use crate::optim::config::{GroupRule, Protocol};
-use crate::optim::params::{Builder, GroupKind, Params, Views};
-use crate::optim::step_counter::StepNumber;
+use crate::optim::config::{GroupOptim, OptimConfig};
+use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
+use crate::optim::step_counter::StepCounter;
 use crate::options::{self, Options};
 
 /// What a method is built for.
 pub struct Context<'a> {
     /// Where it may attach.
-    pub sites: &'a [Site],
+    pub target_modules: &'a [TargetModule],
     /// Every tensor of the backbone by its Hugging Face name, as [`encoders::Encoder::weights`] gives them.
     pub backbone: &'a [(String, Tensor)],
     /// Optimiser, schedules and length of the run.
-    pub protocol: &'a Protocol,
+    pub protocol: &'a OptimConfig,
     /// Width that the authors' counter charges for every zero rank (spec §3.8).
     pub hidden_size: i64,
     /// Seed of the adapter's start values.
@@ -26,20 +26,20 @@ pub struct Context<'a> {
 }
 
 /// One method.
-pub struct Entry {
+pub struct MethodEntry {
     /// Name on the command line and in every file.
     pub name: &'static str,
     /// Name in tables.
     pub title: &'static str,
     /// Whether several runs can be trained side by side: it attaches nothing but low-rank branches.
     pub is_stackable: bool,
-    /// Its options parser; see [`Entry::options`].
+    /// Its options parser; see [`MethodEntry::options`].
     pub(crate) resolve: fn(&'static str, &toml::Table) -> Result<toml::Table>,
     /// Builds the method and adds its parameters.
-    pub build: fn(&toml::Table, &Context, &mut Builder) -> Result<Box<dyn Method>>,
+    pub build: fn(&toml::Table, &Context, &mut ParamsBuilder) -> Result<Box<dyn Method>>,
 }
 
-impl Entry {
+impl MethodEntry {
     /// The options with every default filled in.
     ///
     /// # Errors
@@ -54,8 +54,8 @@ pub(crate) fn build_with<O: Options, M: Method + 'static>(
     method: &'static str,
     options: &toml::Table,
     context: &Context,
-    params: &mut Builder,
-    new: fn(O, &Context, &mut Builder) -> Result<M>,
+    params: &mut ParamsBuilder,
+    new: fn(O, &Context, &mut ParamsBuilder) -> Result<M>,
 ) -> Result<Box<dyn Method>> {
     let options = options::parse(method, options)?;
     options::check(method, &options)?;
@@ -63,15 +63,15 @@ pub(crate) fn build_with<O: Options, M: Method + 'static>(
     Ok(Box::new(new(options, context, params)?))
 }
 
-/// One site's rank.
+/// One module's rank.
 #[derive(Debug, Clone)]
-pub struct SiteRank {
-    /// Module path of the site.
-    pub site: String,
+pub struct ModuleRank {
+    /// Module path of the module.
+    pub module: String,
     /// Layer, from 0.
     pub layer: usize,
     /// Kind of linear.
-    pub kind: SiteKind,
+    pub kind: ModuleKind,
     /// Non-zero components.
     pub rank: i64,
     /// Components at the start.
@@ -80,30 +80,30 @@ pub struct SiteRank {
     pub mean_abs_gate: Option<f64>,
 }
 
-/// A fine-tuning method: what is attached at the sites, and what happens around a step. The order of calls is
+/// A fine-tuning method: what is attached at the modules, and what happens around a step. The order of calls is
 /// `attach` and `penalty` in the forward pass, then backward, clipping, optimisers, `after_step`, clearing of the
-/// gradients ([`crate::train_state::Step`]).
+/// gradients ([`crate::train_state::TrainState`]).
 pub trait Method {
     /// Name on the command line.
     fn name(&self) -> &'static str;
 
-    /// Sites of [`Method::adapters`], in the encoder's order.
-    fn sites(&self) -> &[Site] {
+    /// Modules of [`Method::adapters`], in the encoder's order.
+    fn target_modules(&self) -> &[TargetModule] {
         &[]
     }
 
-    /// Low-rank adapters by site, for a method that is made of them.
-    fn adapters(&self, _views: &Views) -> Adapters {
-        Adapters::new(Vec::new())
+    /// Low-rank adapters by module, for a method that is made of them.
+    fn adapters(&self, _views: &ParamViews) -> LoraLayers {
+        LoraLayers::new(Vec::new())
     }
 
     /// What is attached to the backbone in one forward pass.
-    fn attach(&self, views: &Views) -> Box<dyn Attach> {
+    fn attach(&self, views: &ParamViews) -> Box<dyn Attach> {
         Box::new(self.adapters(views))
     }
 
     /// Trained tensors that are no low-rank factors, by the name they have in a file; the head is not among them.
-    fn tensors(&self, _views: &Views) -> Vec<(String, Tensor)> {
+    fn tensors(&self, _views: &ParamViews) -> Vec<(String, Tensor)> {
         Vec::new()
     }
 
@@ -113,13 +113,13 @@ pub trait Method {
     }
 
     /// Term added to the task loss, `[]`; never part of an evaluation loss.
-    fn penalty(&self, _views: &Views) -> Option<Tensor> {
+    fn penalty(&self, _views: &ParamViews) -> Option<Tensor> {
         None
     }
 
     /// How a group is optimised: by the protocol, unless the method has a rule of its own.
-    fn group_rule(&self, group: GroupKind, protocol: &Protocol) -> GroupRule {
-        protocol.group_rule(group)
+    fn group_optim(&self, group: ParamGroup, protocol: &OptimConfig) -> GroupOptim {
+        protocol.group_optim(group)
     }
 
     /// Within a phase every step is the same work, so that one recording serves them all.
@@ -137,7 +137,7 @@ pub trait Method {
     ///
     /// # Errors
     /// A failure on the device.
-    fn after_step(&mut self, _params: &Params, _step: &StepNumber) -> Result<()> {
+    fn after_step(&mut self, _params: &Params, _step: &StepCounter) -> Result<()> {
         Ok(())
     }
 
@@ -163,16 +163,17 @@ pub trait Method {
     }
 }
 
-/// Rank of every site, read back from the parameters.
-pub fn ranks(method: &dyn Method, params: &Params) -> Vec<SiteRank> {
+/// Rank of every module, read back from the parameters.
+pub fn ranks(method: &dyn Method, params: &Params) -> Vec<ModuleRank> {
     tch::no_grad(|| {
         let adapters = method.adapters(&params.views());
-        let attached = method.sites().iter().zip(&adapters.sites).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
+        let attached =
+            method.target_modules().iter().zip(&adapters.modules).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
         attached
-            .map(|(site, adapter)| SiteRank {
-                site: site.path.clone(),
-                layer: site.layer,
-                kind: site.kind,
+            .map(|(module, adapter)| ModuleRank {
+                module: module.path.clone(),
+                layer: module.layer,
+                kind: module.kind,
                 rank: adapter.rank(),
                 max_rank: adapter.a.size()[0],
                 mean_abs_gate: adapter.gate.as_ref().map(|g| g.abs().mean(None::<tch::Kind>).double_value(&[])),

@@ -1,7 +1,7 @@
 //! Every method, one line each. Options arrive as a TOML table; each method knows its own keys.
 
 use crate::error::{Error, Result};
-use crate::method::Entry;
+use crate::method::MethodEntry;
 use crate::tuners::adalora;
 use crate::tuners::bitfit;
 use crate::tuners::bottleneck;
@@ -10,14 +10,14 @@ use crate::tuners::lora;
 use crate::tuners::sora;
 
 /// The registered methods, in the order of the tables.
-pub static METHODS: &[&Entry] =
+pub static METHODS: &[&MethodEntry] =
     &[&full::ENTRY, &bottleneck::ENTRY, &bitfit::ENTRY, &lora::ENTRY, &adalora::ENTRY, &sora::ENTRY];
 
 /// Finds a method by name.
 ///
 /// # Errors
 /// Names the nearest known method.
-pub fn find(name: &str) -> Result<&'static Entry> {
+pub fn find(name: &str) -> Result<&'static MethodEntry> {
     METHODS.iter().copied().find(|entry| entry.name == name).ok_or_else(|| {
         let nearest = METHODS
             .iter()

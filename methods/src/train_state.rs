@@ -5,9 +5,9 @@ use tch::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::method::Method;
 use crate::optim::adamw::{AdamW, clip_factor};
-use crate::optim::config::Protocol;
-use crate::optim::params::{Params, Views};
-use crate::optim::step_counter::StepNumber;
+use crate::optim::config::OptimConfig;
+use crate::optim::params::{ParamViews, Params};
+use crate::optim::step_counter::StepCounter;
 
 /// Loss of one step, before its update.
 pub struct StepLoss {
@@ -25,27 +25,33 @@ impl StepLoss {
 }
 
 /// Parameters, method and optimisers of one run.
-pub struct Step {
+pub struct TrainState {
     params: Params,
     method: Box<dyn Method>,
     optimizers: Vec<AdamW>,
     max_grad_norm: f64,
-    step: StepNumber,
+    step: StepCounter,
 }
 
-impl Step {
+impl TrainState {
     /// Makes one optimiser for each parameter group, by the method's rules.
-    pub fn new(params: Params, method: Box<dyn Method>, protocol: &Protocol) -> Self {
+    pub fn new(params: Params, method: Box<dyn Method>, protocol: &OptimConfig) -> Self {
         let optimizers = params
             .groups()
             .iter()
             .map(|group| {
-                let rule = method.group_rule(group.kind, protocol);
+                let rule = method.group_optim(group.kind, protocol);
                 AdamW::new(&group.flat, rule.options, protocol.steps, |t| rule.schedule.factor(t))
             })
             .collect();
         let device = params.groups().first().map_or(Device::Cpu, |group| group.flat.device());
-        Step { params, method, optimizers, max_grad_norm: protocol.max_grad_norm, step: StepNumber::zero(device) }
+        TrainState {
+            params,
+            method,
+            optimizers,
+            max_grad_norm: protocol.max_grad_norm,
+            step: StepCounter::zero(device),
+        }
     }
 
     /// The trained values.
@@ -68,12 +74,12 @@ impl Step {
         self.method.phase(self.step.number)
     }
 
-    /// A whole step: [`Step::loss`], backward, [`Step::update`], [`Step::advance`]. `views` are the parameters the task loss
+    /// A whole step: [`TrainState::loss`], backward, [`TrainState::update`], [`TrainState::advance`]. `views` are the parameters the task loss
     /// was computed with. Gives the gradient norm before clipping, `[]`, still on the device.
     ///
     /// # Errors
-    /// Those of [`Step::update`]; a loss that cannot be differentiated.
-    pub fn apply(&mut self, task: &Tensor, views: &Views) -> Result<(StepLoss, Tensor)> {
+    /// Those of [`TrainState::update`]; a loss that cannot be differentiated.
+    pub fn apply(&mut self, task: &Tensor, views: &ParamViews) -> Result<(StepLoss, Tensor)> {
         let (total, loss) = self.loss(task, views);
         total.f_backward()?;
         let norm = self.update()?;
@@ -82,7 +88,7 @@ impl Step {
     }
 
     /// What is differentiated, `[]`: the task loss and the method's term; and both by themselves.
-    pub fn loss(&self, task: &Tensor, views: &Views) -> (Tensor, StepLoss) {
+    pub fn loss(&self, task: &Tensor, views: &ParamViews) -> (Tensor, StepLoss) {
         let penalty = self.method.penalty(views);
         let total = match &penalty {
             Some(penalty) => task + penalty,
@@ -139,7 +145,7 @@ impl Step {
         state
     }
 
-    /// Takes back what [`Step::state`] gave.
+    /// Takes back what [`TrainState::state`] gave.
     ///
     /// # Errors
     /// A tensor that is not this step's.
@@ -147,7 +153,7 @@ impl Step {
         for (name, value) in state {
             let unknown = || Error::State {
                 name: name.clone(),
-                expected: "a tensor of this method and these sites".into(),
+                expected: "a tensor of this method and these modules".into(),
                 got: format!("shape {:?}", value.size()),
             };
             let parts: Vec<&str> = name.split('.').collect();

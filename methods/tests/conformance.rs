@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use encoders::{Attach, Config, ENCODERS, Encoder, Frozen, Inputs, Pass, Site};
-use methods::method::Entry;
+use encoders::{Attach, Config, ENCODERS, Encoder, Frozen, Pass, TargetModule, TokenBatch};
+use methods::method::MethodEntry;
 use methods::optim::config::{DecayOrder, LinearSchedule};
-use methods::optim::params::{Builder, GroupKind, Views};
+use methods::optim::params::{ParamGroup, ParamViews, ParamsBuilder};
 use methods::peft::export::Exported;
 use methods::registry::METHODS;
-use methods::{Adapter, Adapters, Context, Counts, Protocol, Step};
+use methods::{Context, Counts, LoraLayer, LoraLayers, OptimConfig, TrainState};
 use tch::{Device, Kind, Reduction, Tensor};
 
 const ROWS: i64 = 6;
@@ -22,14 +22,14 @@ const ROUNDING: f64 = 1e-7;
 
 struct Model {
     encoder: Box<dyn Encoder>,
-    step: Step,
-    head: Vec<methods::optim::params::Slot>,
+    step: TrainState,
+    head: Vec<methods::optim::params::ParamId>,
     title: String,
 }
 
-fn protocol() -> Protocol {
+fn protocol() -> OptimConfig {
     let schedule = LinearSchedule { warmup: 0, total: STEPS };
-    Protocol {
+    OptimConfig {
         lr: 1e-2,
         weight_decay: 0.1,
         decay_order: DecayOrder::After,
@@ -40,20 +40,21 @@ fn protocol() -> Protocol {
     }
 }
 
-fn model(architecture: &encoders::encoder::Entry, method: &Entry, seed: i64) -> Model {
+fn model(architecture: &encoders::encoder::EncoderEntry, method: &MethodEntry, seed: i64) -> Model {
     let config = Config::parse(architecture.tiny, Path::new("tiny config")).unwrap();
     let encoder = encoders::random(&config, 7, Device::Cpu, Kind::Float).unwrap();
-    let mut params = Builder::new(Device::Cpu, Kind::Float);
+    let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
     let protocol = protocol();
-    let (sites, backbone) = (encoder.sites(), encoder.weights());
-    let context = Context { sites, backbone, protocol: &protocol, hidden_size: encoder.hidden_size(), seed };
+    let (modules, backbone) = (encoder.target_modules(), encoder.weights());
+    let context =
+        Context { target_modules: modules, backbone, protocol: &protocol, hidden_size: encoder.hidden_size(), seed };
     let options = method.options(&toml::Table::new()).unwrap();
     let built = (method.build)(&options, &context, &mut params).unwrap();
     let head = encoder.head(2, 3).params;
-    let group = |decayed| if decayed { GroupKind::Decayed } else { GroupKind::Undecayed };
+    let group = |decayed| if decayed { ParamGroup::Decayed } else { ParamGroup::Undecayed };
     let head = head.iter().map(|p| params.add(group(p.decayed), p.name.as_str(), &p.init)).collect();
     let title = format!("{} on {}", method.name, architecture.model_type);
-    Model { encoder, step: Step::new(params.finish(), built, &protocol), head, title }
+    Model { encoder, step: TrainState::new(params.finish(), built, &protocol), head, title }
 }
 
 /// libtorch has one random generator for the whole process, so tests that draw from it take turns.
@@ -72,31 +73,31 @@ fn everywhere(check: impl Fn(Model)) {
     }
 }
 
-fn inputs(encoder: &dyn Encoder) -> Inputs {
+fn inputs(encoder: &dyn Encoder) -> TokenBatch {
     tch::manual_seed(5);
     let ids = Tensor::randint(encoder.vocab_size() as i64 - 1, [ROWS, LENGTH], (Kind::Int64, Device::Cpu)) + 1;
     let mask = ids.ones_like();
     let _ = mask.narrow(0, 0, 2).narrow(1, LENGTH - 3, 3).fill_(0);
-    Inputs { type_ids: ids.zeros_like(), ids, mask, lines: None }
+    TokenBatch { type_ids: ids.zeros_like(), ids, mask, lines: None }
 }
 
 impl Model {
-    fn adapters(&self, views: &Views) -> Adapters {
+    fn adapters(&self, views: &ParamViews) -> LoraLayers {
         self.step.method().adapters(views)
     }
 
-    fn attached(&self, views: &Views) -> Box<dyn Attach> {
+    fn attached(&self, views: &ParamViews) -> Box<dyn Attach> {
         self.step.method().attach(views)
     }
 
-    fn exported(&self, views: &Views) -> Exported {
-        let slot = |slot: &methods::optim::params::Slot| {
+    fn exported(&self, views: &ParamViews) -> Exported {
+        let slot = |slot: &methods::optim::params::ParamId| {
             (self.step.params().name(*slot).to_string(), views.get(*slot).detach().copy())
         };
         tch::no_grad(|| Exported::new(self.step.method(), views, self.head.iter().map(slot).collect()))
     }
 
-    fn logits(&self, views: &Views, attach: &dyn Attach) -> Tensor {
+    fn logits(&self, views: &ParamViews, attach: &dyn Attach) -> Tensor {
         let head: Vec<Tensor> = self.head.iter().map(|slot| views.get(*slot).shallow_clone()).collect();
         let states = self.encoder.hidden_states(&inputs(self.encoder.as_ref()), Pass { attach, dropout: None });
         self.encoder.logits(states.last().unwrap(), &head, None)
@@ -122,8 +123,16 @@ fn error(got: &Tensor, want: &Tensor) -> f64 {
     (got.to_kind(Kind::Double) - want.to_kind(Kind::Double)).abs().max().double_value(&[])
 }
 
-fn each_site<'a>(model: &'a Model, adapters: &'a Adapters) -> impl Iterator<Item = (&'a Site, &'a methods::Adapter)> {
-    model.encoder.sites().iter().zip(&adapters.sites).filter_map(|(site, adapter)| Some((site, adapter.as_ref()?)))
+fn each_site<'a>(
+    model: &'a Model,
+    adapters: &'a LoraLayers,
+) -> impl Iterator<Item = (&'a TargetModule, &'a methods::LoraLayer)> {
+    model
+        .encoder
+        .target_modules()
+        .iter()
+        .zip(&adapters.modules)
+        .filter_map(|(module, adapter)| Some((module, adapter.as_ref()?)))
 }
 
 #[test]
@@ -131,8 +140,8 @@ fn at_step_0_nothing_is_added() {
     everywhere(|model| {
         let views = model.step.params().views();
         let adapters = model.adapters(&views);
-        for (site, adapter) in each_site(&model, &adapters) {
-            assert_eq!(adapter.delta().abs().max().double_value(&[]), 0.0, "{} at {}", model.title, site.path);
+        for (module, adapter) in each_site(&model, &adapters) {
+            assert_eq!(adapter.delta().abs().max().double_value(&[]), 0.0, "{} at {}", model.title, module.path);
         }
         let attached = model.attached(&views);
         let logits = model.logits(&views, attached.as_ref());
@@ -213,10 +222,10 @@ fn a_branch_is_the_product_with_delta() {
     everywhere(|mut model| {
         model.train(5);
         let adapters = model.adapters(&model.step.params().views());
-        for (site, adapter) in each_site(&model, &adapters) {
-            let x = Tensor::randn([3, site.d_in], (Kind::Float, Device::Cpu));
+        for (module, adapter) in each_site(&model, &adapters) {
+            let x = Tensor::randn([3, module.d_in], (Kind::Float, Device::Cpu));
             let product = x.matmul(&adapter.delta().transpose(0, 1));
-            assert!(error(&adapter.branch(&x), &product) <= TOLERANCE, "{} at {}", model.title, site.path);
+            assert!(error(&adapter.branch(&x), &product) <= TOLERANCE, "{} at {}", model.title, module.path);
         }
     });
 }
@@ -336,7 +345,7 @@ fn an_export_reads_back_the_same() {
 fn an_adapter_whose_gates_are_all_pruned_is_still_one_that_peft_loads() {
     everywhere(|mut model| {
         model.train(2);
-        let Some(gates) = model.step.params().group(GroupKind::Gates) else { return };
+        let Some(gates) = model.step.params().group(ParamGroup::Gates) else { return };
         tch::no_grad(|| drop(gates.flat.shallow_clone().zero_()));
         let views = model.step.params().views();
         let exported = model.exported(&views);
@@ -356,13 +365,13 @@ fn rank_0_is_legal_everywhere() {
     everywhere(|mut model| {
         model.train(3);
         let views = model.step.params().views();
-        let mut adapters = Adapters::new(model.adapters(&views).sites);
-        for adapter in adapters.sites.iter_mut().flatten() {
+        let mut adapters = LoraLayers::new(model.adapters(&views).modules);
+        for adapter in adapters.modules.iter_mut().flatten() {
             // Methods with a gate reach rank 0 through it, LoRA by having no component.
             let (a, b) = (adapter.a.shallow_clone(), adapter.b.shallow_clone());
             *adapter = match &adapter.gate {
-                Some(gate) => Adapter::new(a, b, Some(gate.zeros_like()), adapter.scale),
-                None => Adapter::new(a.narrow(0, 0, 0), b.narrow(1, 0, 0), None, adapter.scale),
+                Some(gate) => LoraLayer::new(a, b, Some(gate.zeros_like()), adapter.scale),
+                None => LoraLayer::new(a.narrow(0, 0, 0), b.narrow(1, 0, 0), None, adapter.scale),
             };
             assert_eq!((adapter.rank(), adapter.to_lora().rank()), (0, 0), "{}", model.title);
         }

@@ -1,32 +1,32 @@
 //! Parameter counts at the paper's size, against the closed formulas and what the authors' programs printed (spec §1.4,
-//! §1.5, §3.8). Only the shapes of DeBERTaV3-base's sites are needed.
+//! §1.5, §3.8). Only the shapes of DeBERTaV3-base's modules are needed.
 
-use encoders::{Site, SiteKind};
+use encoders::{ModuleKind, TargetModule};
 use methods::optim::config::{DecayOrder, LinearSchedule};
-use methods::optim::params::{Builder, GroupKind};
+use methods::optim::params::{ParamGroup, ParamsBuilder};
 use methods::registry::find;
-use methods::{Context, Counts, Protocol, Step};
+use methods::{Context, Counts, OptimConfig, TrainState};
 use tch::{Device, Kind, Tensor};
 
-fn sites() -> Vec<Site> {
+fn target_modules() -> Vec<TargetModule> {
     let kinds = [
-        (SiteKind::Query, 768, 768),
-        (SiteKind::Key, 768, 768),
-        (SiteKind::Value, 768, 768),
-        (SiteKind::AttentionOutput, 768, 768),
-        (SiteKind::Intermediate, 768, 3072),
-        (SiteKind::Output, 3072, 768),
+        (ModuleKind::Query, 768, 768),
+        (ModuleKind::Key, 768, 768),
+        (ModuleKind::Value, 768, 768),
+        (ModuleKind::AttentionOutput, 768, 768),
+        (ModuleKind::Intermediate, 768, 3072),
+        (ModuleKind::Output, 3072, 768),
     ];
-    let site = |index: usize| {
+    let module = |index: usize| {
         let (layer, (kind, d_in, d_out)) = (index / kinds.len(), kinds[index % kinds.len()]);
-        Site { index, path: format!("layer.{layer}.{}", kind.name()), kind, layer, d_in, d_out }
+        TargetModule { index, path: format!("layer.{layer}.{}", kind.name()), kind, layer, d_in, d_out }
     };
-    (0..12 * kinds.len()).map(site).collect()
+    (0..12 * kinds.len()).map(module).collect()
 }
 
-fn step(method: &str, options: &str) -> Step {
+fn step(method: &str, options: &str) -> TrainState {
     let schedule = LinearSchedule { warmup: 0, total: 100 };
-    let protocol = Protocol {
+    let protocol = OptimConfig {
         lr: 1e-3,
         weight_decay: 0.0,
         decay_order: DecayOrder::Before,
@@ -35,16 +35,16 @@ fn step(method: &str, options: &str) -> Step {
         schedule,
         gate_schedule: schedule,
     };
-    let sites = sites();
-    let context = Context { sites: &sites, backbone: &[], protocol: &protocol, hidden_size: 768, seed: 1 };
-    let mut params = Builder::new(Device::Cpu, Kind::Float);
+    let modules = target_modules();
+    let context = Context { target_modules: &modules, backbone: &[], protocol: &protocol, hidden_size: 768, seed: 1 };
+    let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
     let entry = find(method).unwrap();
     let options = entry.options(&options.parse().unwrap()).unwrap();
     let method = (entry.build)(&options, &context, &mut params).unwrap();
-    Step::new(params.finish(), method, &protocol)
+    TrainState::new(params.finish(), method, &protocol)
 }
 
-fn counts(step: &Step) -> Counts {
+fn counts(step: &TrainState) -> Counts {
     step.method().counts(step.params())
 }
 
@@ -76,7 +76,7 @@ fn adapters_are_those_of_the_script() {
 fn soras_two_counters_part_in_the_feed_forward_layers() {
     let step = step("sora", "r = 8");
     assert_eq!(counts(&step).allocated, 1_327_104 + 576);
-    let gates = step.params().group(GroupKind::Gates).unwrap().flat.detach();
+    let gates = step.params().group(ParamGroup::Gates).unwrap().flat.detach();
     let zero = |ranges: &[(i64, i64)]| {
         let values = Tensor::ones([576], (Kind::Float, Device::Cpu));
         for &(start, length) in ranges {
@@ -87,7 +87,7 @@ fn soras_two_counters_part_in_the_feed_forward_layers() {
     };
     let dense = zero(&[]);
     assert_eq!((dense.as_published, dense.effective), (1_327_104, 1_327_104));
-    // Gates lie by shape: 48 square sites, then 12 intermediate, then 12 output ones.
+    // Gates lie by shape: 48 square modules, then 12 intermediate, then 12 output ones.
     let square = zero(&[(0, 100)]);
     assert_eq!(square.as_published, 1_327_104 - 1_536 * 100);
     assert_eq!(square.effective, 1_327_104 - 1_536 * 100);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use methods::LoraFactors;
+use methods::LoraWeights;
 use methods::peft::export::Exported;
 use tch::{Device, Kind, Tensor};
 
@@ -47,10 +47,10 @@ fn configurations_and_weights_do_no_harm() {
     let config = encoders::Config::parse(tiny, Path::new("tiny")).unwrap();
     let encoder = encoders::random(&config, 7, Device::Cpu, Kind::Float).unwrap();
     let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.1;
-    let of_site = |site: &encoders::Site| {
-        (site.path.clone(), LoraFactors { a: random([2, site.d_in]), b: random([site.d_out, 2]), scale: 1.5 })
+    let of_site = |module: &encoders::TargetModule| {
+        (module.path.clone(), LoraWeights { a: random([2, module.d_in]), b: random([module.d_out, 2]), scale: 1.5 })
     };
-    let factors = encoder.sites().iter().take(3).map(of_site).collect();
+    let factors = encoder.target_modules().iter().take(3).map(of_site).collect();
     let head = encoder.head(2, 0).params.into_iter().map(|param| (param.name, param.init)).collect::<BTreeMap<_, _>>();
     let exported = Exported { factors, tensors: head, kind: "LORA".into(), notes: Vec::new() };
     let (config, weights) = (exported.config("tiny"), exported.weights().unwrap());

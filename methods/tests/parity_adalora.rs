@@ -3,12 +3,12 @@
 
 mod support;
 
-use encoders::{Site, SiteKind};
+use encoders::{ModuleKind, TargetModule};
 use methods::optim::config::{DecayOrder, LinearSchedule};
-use methods::optim::params::{Builder, Params};
+use methods::optim::params::{Params, ParamsBuilder};
 use methods::tuners::adalora::budget::{Budget, Phase};
 use methods::tuners::adalora::{AdaLora, AdaLoraOptions, FinalPhase, Span};
-use methods::{Adapters, Context, Method, Protocol};
+use methods::{Context, LoraLayers, Method, OptimConfig};
 use support::{Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats};
 use tch::{Device, Kind, Tensor};
 
@@ -60,7 +60,7 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
             assert_scalar(&format!("{name} loss_total {t}"), got_task + got_penalty, want, tolerance);
         }
         let adapters = support::adapters(&step);
-        for (i, adapter) in adapters.sites.iter().flatten().enumerate() {
+        for (i, adapter) in adapters.modules.iter().flatten().enumerate() {
             let values = adapter.gate.as_ref().unwrap();
             let want = case.tensor(&format!("traj.l{i}.lora_E")).get(t as i64);
             assert_eq!(values.ne(0.0), want.ne(0.0), "{name}: mask of l{i} after step {t}");
@@ -83,7 +83,7 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
 }
 
 /// Compares the averages with `ema.<t>.<module>.*` and the triplet scores made from them with `score.<t>.*`.
-fn assert_importance(case: &Case, t: usize, step: &methods::Step, tolerance: f64) {
+fn assert_importance(case: &Case, t: usize, step: &methods::TrainState, tolerance: f64) {
     let state = step.method().state();
     let as_adapters = |name: &str| {
         let value = &state.iter().find(|(n, _)| n == name).unwrap().1;
@@ -94,15 +94,15 @@ fn assert_importance(case: &Case, t: usize, step: &methods::Step, tolerance: f64
         support::adapters(&twin)
     };
     let (average, uncertainty) = (as_adapters("average"), as_adapters("uncertainty"));
-    let part = |of: &Adapters, i: usize, letter: &str| {
-        let adapter = of.sites[i].as_ref().unwrap();
+    let part = |of: &LoraLayers, i: usize, letter: &str| {
+        let adapter = of.modules[i].as_ref().unwrap();
         match letter {
             "A" => adapter.a.shallow_clone(),
             "B" => adapter.b.shallow_clone(),
             _ => adapter.gate.as_ref().unwrap().unsqueeze(1),
         }
     };
-    for i in 0..step.method().sites().len() {
+    for i in 0..step.method().target_modules().len() {
         for letter in ["A", "B", "E"] {
             for (of, suffix) in [(&average, "exp_avg_ipt"), (&uncertainty, "exp_avg_unc")] {
                 let name = format!("ema.{t}.l{i}.lora_{letter}.{suffix}");
@@ -184,21 +184,21 @@ fn masking_is_the_released_masking() {
 }
 
 fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
-    let modules: Vec<String> =
+    let names: Vec<String> =
         (0..).map(|i| format!("m{i}")).take_while(|m| case.has(&format!("{index}.before.{m}.lora_A"))).collect();
     let tensor =
         |what: &str, module: &str, letter: &str| case.tensor(&format!("{index}.{what}.{module}.lora_{letter}"));
-    let site = |(i, module): (usize, &String)| Site {
+    let module = |(i, module): (usize, &String)| TargetModule {
         index: i,
         path: module.clone(),
-        kind: SiteKind::Output,
+        kind: ModuleKind::Output,
         layer: i,
         d_in: tensor("before", module, "A").size()[1],
         d_out: tensor("before", module, "B").size()[0],
     };
-    let sites: Vec<Site> = modules.iter().enumerate().map(site).collect();
+    let modules: Vec<TargetModule> = names.iter().enumerate().map(module).collect();
     let schedule = LinearSchedule { warmup: 0, total: 10 };
-    let protocol = Protocol {
+    let protocol = OptimConfig {
         lr: 0.1,
         weight_decay: 0.0,
         decay_order: DecayOrder::Before,
@@ -209,14 +209,14 @@ fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
     };
     let build = || {
         let options = AdaLoraOptions { init_r: r, target_r: 1, ..AdaLoraOptions::default() };
-        let context = Context { sites: &sites, backbone: &[], protocol: &protocol, hidden_size: 0, seed: 0 };
-        let mut params = Builder::new(Device::Cpu, Kind::Float);
+        let context = Context { target_modules: &modules, backbone: &[], protocol: &protocol, hidden_size: 0, seed: 0 };
+        let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
         let method = AdaLora::new(options, &context, &mut params).unwrap();
         (method, params.finish())
     };
     let fill = |method: &AdaLora, params: &Params, what: &str| {
         tch::no_grad(|| {
-            for (adapter, module) in method.adapters(&params.views()).sites.iter_mut().flatten().zip(&modules) {
+            for (adapter, module) in method.adapters(&params.views()).modules.iter_mut().flatten().zip(&names) {
                 adapter.a.copy_(&tensor(what, module, "A"));
                 adapter.b.copy_(&tensor(what, module, "B"));
                 let values = adapter.gate.as_mut().unwrap();
@@ -240,7 +240,7 @@ fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
     let left = case.json["rows"][index as usize]["left_after_masking"].as_i64().unwrap();
     assert_eq!(kept.sum(Kind::Int64).int64_value(&[]), left, "row {index}: components left");
     let adapters = tch::no_grad(|| method.adapters(&params.views()));
-    for (adapter, module) in adapters.sites.iter().flatten().zip(&modules) {
+    for (adapter, module) in adapters.modules.iter().flatten().zip(&names) {
         let want = tensor("after", module, "E").view(-1);
         assert_eq!(adapter.gate.as_ref().unwrap(), &want, "row {index}: E of {module}");
     }

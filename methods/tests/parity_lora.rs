@@ -37,7 +37,7 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
     assert_close(&format!("{name} probe"), &probe, &case.tensor(&format!("probe.output_unmerged{suffix}")), tolerance);
     if kind == Kind::Float {
         assert_close(&format!("{name} merged probe"), &probe, &case.tensor("probe.output_merged"), tolerance);
-        for (i, adapter) in adapters.sites.iter().flatten().enumerate() {
+        for (i, adapter) in adapters.modules.iter().flatten().enumerate() {
             let merged = net.weight(i) + adapter.delta();
             assert_close(
                 &format!("{name} merged l{i}"),

@@ -1,10 +1,10 @@
-//! Adapters that PEFT saved: the same ΔW at every module and the same logits (cases d2 to d6).
+//! LoraLayers that PEFT saved: the same ΔW at every module and the same logits (cases d2 to d6).
 
 mod support;
 
 use std::collections::BTreeMap;
 
-use encoders::{Attach, Frozen, Inputs, Pass};
+use encoders::{Attach, Frozen, Pass, TokenBatch};
 use methods::peft::export::Exported;
 use support::case::{Case, cases, largest_error, write_checkpoint};
 use tch::{Device, Kind, Tensor};
@@ -20,13 +20,13 @@ fn follow(case: &Case) {
     write_checkpoint(&base, dir.path());
     let encoder = encoders::load(dir.path(), Device::Cpu, Kind::Float).unwrap();
     let exported = Exported::read(&case.dir, encoder.as_ref()).unwrap();
-    let adapters = exported.adapters(encoder.sites());
-    for (site, adapter) in encoder.sites().iter().zip(&adapters.sites) {
-        let recorded = format!("delta.{}", site.path);
+    let adapters = exported.adapters(encoder.target_modules());
+    for (module, adapter) in encoder.target_modules().iter().zip(&adapters.modules) {
+        let recorded = format!("delta.{}", module.path);
         let want = if case.has(&recorded) {
             case.tensor(&recorded)
         } else {
-            Tensor::zeros([site.d_out, site.d_in], (Kind::Float, Device::Cpu))
+            Tensor::zeros([module.d_out, module.d_in], (Kind::Float, Device::Cpu))
         };
         let got = adapter.as_ref().map_or_else(|| want.zeros_like(), |adapter| adapter.delta());
         let error = largest_error(&got, &want);
@@ -35,7 +35,7 @@ fn follow(case: &Case) {
     let ids = base.tensor("input.input_ids");
     let type_ids =
         if base.has("input.token_type_ids") { base.tensor("input.token_type_ids") } else { ids.zeros_like() };
-    let inputs = Inputs { mask: base.tensor("input.attention_mask"), type_ids, ids, lines: None };
+    let inputs = TokenBatch { mask: base.tensor("input.attention_mask"), type_ids, ids, lines: None };
     let logits = |attach: &dyn Attach, saved: &BTreeMap<String, Tensor>| {
         let head: Vec<Tensor> = encoder
             .head(case.tensor("logits").size()[1], 0)

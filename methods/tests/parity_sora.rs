@@ -2,7 +2,7 @@
 
 mod support;
 
-use methods::StepNumber;
+use methods::StepCounter;
 use methods::optim::adamw::AdamW;
 use methods::optim::config::{AdamWOptions, DecayOrder, LinearSchedule};
 use methods::peft::export::Exported;
@@ -29,7 +29,7 @@ fn options(case: &Case) -> SoraOptions {
     };
     let r = case.count("r") as i64;
     // The case's threshold is lr * λ; ours is the map of λ times the mean |g|.
-    let gates = support::sites(&case.dims()).len() as f64 * r as f64;
+    let gates = support::modules(&case.dims()).len() as f64 * r as f64;
     let (l1_weight, prox_weight) = match variant {
         Variant::Released => (case.number("sparse_lambda"), 0.0),
         Variant::Paper => (0.0, case.number("lambda_paper") * gates),
@@ -90,9 +90,9 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
             assert_scalar(&format!("{name} loss_total {t}"), got_total, want, tolerance);
         }
         let adapters = support::adapters(&step);
-        let kept: i64 = adapters.sites.iter().flatten().map(methods::Adapter::rank).sum();
+        let kept: i64 = adapters.modules.iter().flatten().map(methods::LoraLayer::rank).sum();
         assert_eq!(kept, nonzero[t] as i64, "{name}: gates kept after step {t}");
-        for (i, adapter) in adapters.sites.iter().flatten().enumerate() {
+        for (i, adapter) in adapters.modules.iter().flatten().enumerate() {
             let gate = adapter.gate.as_ref().unwrap();
             let want = case.tensor(&format!("traj.l{i}.gate")).get(t as i64);
             assert_eq!(gate.ne(0.0), want.ne(0.0), "{name}: mask of l{i} after step {t}");
@@ -108,7 +108,7 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
 }
 
 /// Final weights, counts, and the way back to plain LoRA.
-fn check_end(case: &Case, net: &Net, step: &methods::Step, kind: Kind, tolerance: f64) {
+fn check_end(case: &Case, net: &Net, step: &methods::TrainState, kind: Kind, tolerance: f64) {
     let (prefix, masked) = match kind {
         Kind::Float => ("final", "probe.output_masked"),
         _ => ("final64", "probe.output_masked64"),
@@ -123,18 +123,18 @@ fn check_end(case: &Case, net: &Net, step: &methods::Step, kind: Kind, tolerance
     assert_eq!(counts.effective, want("exact_sum_rank_times_din_plus_dout"));
     let views = tch::no_grad(|| step.params().views());
     let folded = Exported::new(step.method(), &views, Default::default());
-    let pruned = folded.adapters(&net.sites);
+    let pruned = folded.adapters(&net.modules);
     assert_close("pruned output", &net.forward(&probe, &pruned), &net.forward(&probe, &adapters), tolerance);
     if kind != Kind::Float {
         return;
     }
-    for site in &net.sites {
-        let Some(factors) = folded.factors.get(&site.path) else {
-            assert_eq!(case.tensor(&format!("pruned.{}.A", site.path)).size()[0], 0);
+    for module in &net.modules {
+        let Some(factors) = folded.factors.get(&module.path) else {
+            assert_eq!(case.tensor(&format!("pruned.{}.A", module.path)).size()[0], 0);
             continue;
         };
-        assert_close("pruned A", &factors.a, &case.tensor(&format!("pruned.{}.A", site.path)), tolerance);
-        assert_close("pruned B", &factors.b, &case.tensor(&format!("pruned.{}.B", site.path)), tolerance);
+        assert_close("pruned A", &factors.a, &case.tensor(&format!("pruned.{}.A", module.path)), tolerance);
+        assert_close("pruned B", &factors.b, &case.tensor(&format!("pruned.{}.B", module.path)), tolerance);
         assert_scalar("pruned scale", factors.scale, case.json["pruned_scale"].as_f64().unwrap(), 1e-12);
     }
     assert_close("probe.output_pruned", &net.forward(&probe, &pruned), &case.tensor("probe.output_pruned"), tolerance);
@@ -233,7 +233,7 @@ fn optimizer_row(case: &Case, row: &Value, kind: Kind, type_name: &str) {
     let values = start.copy();
     let mut optimizer = AdamW::new(&values, options, grads.size()[0] as usize, |_| 1.0);
     let tau = Tensor::from(get("sparse_lambda", 0.0)).to_kind(kind).to_device(Device::Cpu);
-    let mut number = StepNumber::zero(Device::Cpu);
+    let mut number = StepCounter::zero(Device::Cpu);
     for t in 0..grads.size()[0] {
         optimizer.step(&values, &grads.get(t), &Tensor::from(1.0).to_kind(values.kind()), &number).unwrap();
         number.set(t as usize + 1);

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::dataset::{Dataset, Example, ParsedFile, Set, checksum};
 use crate::error::{Error, Result};
-use crate::sources::lock::{self, Layout};
+use crate::sources::lock::{self, FileFormat};
 use crate::sources::read;
 use crate::task::Task;
 
@@ -16,14 +16,14 @@ const TSV_ENDINGS: [&str; 3] = ["tsv", "tsv.zst", "tsv.gz"];
 const PARQUET_ENDING: &str = "00000-of-00001.parquet";
 
 /// Paths within the data directory it may have, in the order they are looked for.
-fn paths(set: Set, task: &Task) -> Vec<(Layout, String)> {
+fn paths(set: Set, task: &Task) -> Vec<(FileFormat, String)> {
     let tsv = match set {
         Set::Train => "train",
         Set::Dev(set) => set.tsv_stem,
     };
-    let mut paths: Vec<(Layout, String)> =
-        TSV_ENDINGS.iter().map(|ending| (Layout::Tsv, format!("{}/{tsv}.{ending}", task.folder))).collect();
-    paths.push((Layout::Parquet, parquet_path(set, task)));
+    let mut paths: Vec<(FileFormat, String)> =
+        TSV_ENDINGS.iter().map(|ending| (FileFormat::Tsv, format!("{}/{tsv}.{ending}", task.folder))).collect();
+    paths.push((FileFormat::Parquet, parquet_path(set, task)));
     paths
 }
 
@@ -78,8 +78,8 @@ pub fn load_set(task: &'static Task, dir: &Path, set: Set, allow_unlocked: bool)
     let (layout, name) = find(task, dir, set)?;
     let path = dir.join(&name);
     let rows = match layout {
-        Layout::Tsv => read::tsv(task, &path)?,
-        Layout::Parquet => parquet(task, dir, &name)?,
+        FileFormat::Tsv => read::tsv(task, &path)?,
+        FileFormat::Parquet => parquet(task, dir, &name)?,
     };
     let checked = lock::check(task, set, layout, &path, &rows);
     let is_locked = checked.is_ok();
@@ -133,7 +133,7 @@ fn first_piece(task: &Task, dir: &Path, set: Set) -> Option<String> {
     names.filter(is_first).min().map(|name| format!("{}/{name}", task.hub))
 }
 
-fn find(task: &Task, dir: &Path, set: Set) -> Result<(Layout, String)> {
+fn find(task: &Task, dir: &Path, set: Set) -> Result<(FileFormat, String)> {
     let missing = |what: String, path, help| Err(Error::Missing { what, path, help });
     if !dir.is_dir() {
         let help = "Point to a directory that holds GLUE's folders".into();
@@ -146,7 +146,7 @@ fn find(task: &Task, dir: &Path, set: Set) -> Result<(Layout, String)> {
     let mut paths = paths(set, task);
     match paths.iter().position(|(_, path)| dir.join(path).is_file()) {
         Some(found) => Ok(paths.swap_remove(found)),
-        None if let Some(first) = first_piece(task, dir, set) => Ok((Layout::Parquet, first)),
+        None if let Some(first) = first_piece(task, dir, set) => Ok((FileFormat::Parquet, first)),
         None => {
             let tried: Vec<String> = paths.into_iter().map(|(_, path)| path).collect();
             let help = format!("Tried {}", tried.join(", "));

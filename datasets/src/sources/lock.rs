@@ -17,7 +17,7 @@ const HELP: &str = "Download it again, or pass --allow-unlocked to use it as it 
 
 /// How a file is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub enum FileFormat {
     /// The official download's tab-separated text.
     Tsv,
     /// The Hub's parquet.
@@ -27,7 +27,7 @@ pub enum Layout {
 /// What is known of one set, each in hexadecimal.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct LockedFile {
     /// SHA-256 of the uncompressed TSV file.
     tsv: Option<String>,
     /// SHA-256 of the parquet file.
@@ -40,7 +40,7 @@ struct Entry {
 ///
 /// # Errors
 /// [`Error::Lock`] with the first difference.
-pub fn check(task: &Task, set: Set, layout: Layout, path: &Path, read: &ParsedFile) -> Result<()> {
+pub fn check(task: &Task, set: Set, layout: FileFormat, path: &Path, read: &ParsedFile) -> Result<()> {
     let differs = |field, expected: String, got: String| {
         Err(Error::Lock { path: path.into(), field, expected, got, help: HELP.into() })
     };
@@ -50,8 +50,8 @@ pub fn check(task: &Task, set: Set, layout: Layout, path: &Path, read: &ParsedFi
     }
     let entry = entry(task.name, set.name())?;
     let of_file = match layout {
-        Layout::Tsv => entry.tsv,
-        Layout::Parquet => entry.parquet,
+        FileFormat::Tsv => entry.tsv,
+        FileFormat::Parquet => entry.parquet,
     };
     match (of_file, entry.rows) {
         (Some(expected), _) if expected != read.sha256 => differs("sha256", expected, read.sha256.clone()),
@@ -70,8 +70,8 @@ pub fn parquet_sum(task: &Task, set: Set) -> Result<Option<String>> {
     Ok(entry(task.name, set.name())?.parquet)
 }
 
-fn entry(task: &str, set: &str) -> Result<Entry> {
-    let lock: BTreeMap<String, BTreeMap<String, Entry>> = toml::from_str(LOCK).map_err(|e| Error::Corrupt {
+fn entry(task: &str, set: &str) -> Result<LockedFile> {
+    let lock: BTreeMap<String, BTreeMap<String, LockedFile>> = toml::from_str(LOCK).map_err(|e| Error::Corrupt {
         path: "datasets/lock.toml".into(),
         format: "the lock",
         detail: e.to_string(),
@@ -88,7 +88,7 @@ mod tests {
     /// Every entry belongs to a set, every set has its parquet sum, and every sum is one.
     #[test]
     fn lock_holds_every_set_and_nothing_else() {
-        let lock: BTreeMap<String, BTreeMap<String, Entry>> = toml::from_str(LOCK).unwrap();
+        let lock: BTreeMap<String, BTreeMap<String, LockedFile>> = toml::from_str(LOCK).unwrap();
         assert_eq!(lock.len(), TASKS.len());
         for task in TASKS {
             let sets: Vec<&str> =

@@ -22,7 +22,7 @@ const LEAST: usize = 1 << 20;
 const HELP: &str = "where it was downloaded, download it again";
 
 /// Where a tensor lies in a file.
-pub(crate) struct Entry {
+pub(crate) struct TensorInfo {
     pub kind: Kind,
     pub shape: Vec<i64>,
     /// Steps from value to value along each dimension, where they are not those of the shape.
@@ -37,7 +37,7 @@ pub(crate) struct Entry {
 pub struct TensorFile {
     path: PathBuf,
     map: Mmap,
-    index: BTreeMap<String, Entry>,
+    index: BTreeMap<String, TensorInfo>,
 }
 
 impl TensorFile {
@@ -85,14 +85,14 @@ impl TensorFile {
         self.values(name, entry, Device::Cpu, Kind::Float)
     }
 
-    pub(crate) fn index(&self) -> &BTreeMap<String, Entry> {
+    pub(crate) fn index(&self) -> &BTreeMap<String, TensorInfo> {
         &self.index
     }
 
     pub(crate) fn values(
         &self,
         name: &str,
-        entry: &Entry,
+        entry: &TensorInfo,
         device: Device,
         kind: Kind,
     ) -> std::result::Result<Tensor, String> {
@@ -125,8 +125,11 @@ pub fn foreign(data: &[u8]) -> Option<String> {
 }
 
 /// Refuses tensors that hold far more values than the file has.
-fn fitting(index: BTreeMap<String, Entry>, file: usize) -> std::result::Result<BTreeMap<String, Entry>, String> {
-    let bytes = |entry: &Entry| {
+fn fitting(
+    index: BTreeMap<String, TensorInfo>,
+    file: usize,
+) -> std::result::Result<BTreeMap<String, TensorInfo>, String> {
+    let bytes = |entry: &TensorInfo| {
         let count = entry.shape.iter().try_fold(1usize, |all, &n| all.checked_mul(usize::try_from(n).ok()?));
         count.and_then(|count| count.checked_mul(entry.kind.elt_size_in_bytes()))
     };
@@ -137,7 +140,7 @@ fn fitting(index: BTreeMap<String, Entry>, file: usize) -> std::result::Result<B
     }
 }
 
-fn pickled(map: &Mmap) -> std::result::Result<BTreeMap<String, Entry>, String> {
+fn pickled(map: &Mmap) -> std::result::Result<BTreeMap<String, TensorInfo>, String> {
     let found = pickle::index(map)?;
     for sum in &found.sums {
         let mut hash = crc32fast::Hasher::new();
@@ -152,7 +155,7 @@ fn pickled(map: &Mmap) -> std::result::Result<BTreeMap<String, Entry>, String> {
     Ok(found.index)
 }
 
-fn safetensors_index(map: &Mmap) -> std::result::Result<BTreeMap<String, Entry>, String> {
+fn safetensors_index(map: &Mmap) -> std::result::Result<BTreeMap<String, TensorInfo>, String> {
     let tensors = SafeTensors::deserialize(map).map_err(|e| format!("it is truncated or no safetensors file ({e})"))?;
     let entry = |(name, view): (String, TensorView)| {
         let kind = match view.dtype() {
@@ -170,14 +173,14 @@ fn safetensors_index(map: &Mmap) -> std::result::Result<BTreeMap<String, Entry>,
         };
         let shape = view.shape().iter().map(|&n| n as i64).collect();
         let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
-        Ok((name, Entry { kind, shape, strides: None, start, length: view.data().len() }))
+        Ok((name, TensorInfo { kind, shape, strides: None, start, length: view.data().len() }))
     };
     tensors.tensors().into_iter().map(entry).collect()
 }
 
 /// Copies a tensor out of the map chunk by chunk and gives the map's pages back as it goes, so that a checkpoint is in
 /// memory once, not twice.
-fn copied(map: &Mmap, entry: &Entry) -> std::result::Result<Tensor, tch::TchError> {
+fn copied(map: &Mmap, entry: &TensorInfo) -> std::result::Result<Tensor, tch::TchError> {
     let size = entry.kind.elt_size_in_bytes();
     let flat = Tensor::f_empty([(entry.length / size) as i64], (entry.kind, Device::Cpu))?;
     let data = &map[entry.start..entry.start + entry.length / size * size];

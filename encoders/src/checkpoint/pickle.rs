@@ -6,7 +6,7 @@ use std::io::Cursor;
 
 use tch::Kind;
 
-use crate::checkpoint::file::Entry;
+use crate::checkpoint::file::TensorInfo;
 
 /// What is wrong with a file.
 type Result<T> = std::result::Result<T, String>;
@@ -21,7 +21,7 @@ const MOST_BYTES: usize = 1;
 
 /// Tensors of a file, and the checksums to hold its content against.
 pub(crate) struct Pickled {
-    pub index: BTreeMap<String, Entry>,
+    pub index: BTreeMap<String, TensorInfo>,
     pub sums: Vec<Sum>,
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn index(data: &[u8]) -> Result<Pickled> {
 }
 
 /// Where a tensor's values lie, given those of its storage.
-fn entry(stored: &Stored, start: usize, length: usize) -> Result<Entry> {
+fn entry(stored: &Stored, start: usize, length: usize) -> Result<TensorInfo> {
     let Stored { kind, offset, shape, strides, .. } = stored;
     if shape.len() != strides.len() || shape.iter().chain(strides).any(|&n| n < 0) {
         return Err(format!("shape {shape:?} with strides {strides:?}"));
@@ -102,7 +102,7 @@ fn entry(stored: &Stored, start: usize, length: usize) -> Result<Entry> {
         return Err(format!("{bytes} bytes expected, its storage has {}", length.saturating_sub(begin)));
     }
     let strides = (!is_contiguous && values > 0).then(|| strides.clone());
-    Ok(Entry { kind: *kind, shape: shape.clone(), strides, start: start + begin, length: bytes })
+    Ok(TensorInfo { kind: *kind, shape: shape.clone(), strides, start: start + begin, length: bytes })
 }
 
 /// torch 1.6 and later: a zip archive with `data.pkl` and a file for every storage, uncompressed.
@@ -211,7 +211,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Entries of the tensors of a state dictionary, which may be nested one level in a trainer's.
-    fn tensors_of(&self, state: Value<'a>, storages: &Storages) -> Result<BTreeMap<String, Entry>> {
+    fn tensors_of(&self, state: Value<'a>, storages: &Storages) -> Result<BTreeMap<String, TensorInfo>> {
         let items = self.dictionary(state)?;
         let has_tensors = |items: &[Value<'a>]| items.iter().any(|item| matches!(item, Value::Tensor(_)));
         let nested = |key: &&str| {

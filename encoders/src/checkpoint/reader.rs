@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use crate::checkpoint::file::{Entry, TensorFile};
+use crate::checkpoint::file::{TensorFile, TensorInfo};
 use crate::error::{Error, Result};
 
 /// Files with all weights and indices of their shards, the first that is there counts, as in transformers.
@@ -54,7 +54,7 @@ impl Checkpoint {
         Reader::new(Source::File(Stored { checkpoint: self, prefix, is_prefixed }), device, kind)
     }
 
-    fn entry(&self, name: &str) -> Option<(&TensorFile, &Entry)> {
+    fn entry(&self, name: &str) -> Option<(&TensorFile, &TensorInfo)> {
         let file = self.files.get(*self.places.get(name)?)?;
         Some((file, file.index().get(name)?))
     }

@@ -6,15 +6,15 @@ use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
-use crate::encoder::{Encoder, Entry};
+use crate::encoder::{Encoder, EncoderEntry};
 use crate::error::Result;
 use crate::nn::head::{Head, linear};
-use crate::nn::parts::{BERT_SITES, Defaults, Dims, Norm, Table, Trunk};
-use crate::pass::{Each, Inputs};
+use crate::nn::parts::{BERT_MODULES, Defaults, Dims, Norm, Table, Trunk};
+use crate::pass::{LayerObserver, TokenBatch};
 use crate::pass::{Pass, place};
 
 /// Registry line.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: EncoderEntry = EncoderEntry {
     model_type: "bert",
     class: "Bert",
     prefix: PREFIX,
@@ -70,7 +70,7 @@ impl Bert {
             position: Table::read(reader, "embeddings.position_embeddings", [dims.positions, hidden]),
             token_type: Table::read(reader, "embeddings.token_type_embeddings", [types, hidden]),
             norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
-            trunk: Trunk::read(reader, dims, PREFIX, &BERT_SITES),
+            trunk: Trunk::read(reader, dims, PREFIX, &BERT_MODULES),
         })
     }
 }
@@ -84,7 +84,7 @@ impl Encoder for Bert {
         self.trunk.dims.positions as usize
     }
 
-    fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor {
+    fn embeddings(&self, inputs: &TokenBatch, pass: Pass) -> Tensor {
         let length = inputs.ids.size()[1];
         let sum = self.word.lookup(&inputs.ids, pass)
             + self.token_type.lookup(&inputs.type_ids, pass)
@@ -92,7 +92,7 @@ impl Encoder for Bert {
         self.trunk.drop_embeddings(&self.norm.forward(&sum, pass), pass)
     }
 
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: Each) -> Tensor {
+    fn layers(&self, embedded: &Tensor, inputs: &TokenBatch, pass: Pass, each: LayerObserver) -> Tensor {
         self.trunk.self_attended(embedded, inputs, pass, each)
     }
 

@@ -15,16 +15,16 @@ use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
-use crate::encoder::{Encoder, Entry};
+use crate::encoder::{Encoder, EncoderEntry};
 use crate::error::Result;
 use crate::nn::head::{Head, linear};
 use crate::nn::parts::{Defaults, Dims, Norm, SiteNames, Table, Trunk};
 use crate::pass::Pass;
 use crate::pass::place::{self, InLayer};
-use crate::pass::{Each, Inputs};
+use crate::pass::{LayerObserver, TokenBatch};
 
 /// Registry line.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: EncoderEntry = EncoderEntry {
     model_type: "deberta-v2",
     class: "DebertaV2",
     prefix: PREFIX,
@@ -230,13 +230,13 @@ impl Encoder for DebertaV3 {
         self.trunk.dims.positions as usize
     }
 
-    fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor {
+    fn embeddings(&self, inputs: &TokenBatch, pass: Pass) -> Tensor {
         let embedded = self.norm.forward(&self.word.lookup(&inputs.ids, pass), pass);
         let embedded = &embedded * inputs.mask.unsqueeze(-1).to_kind(embedded.kind());
         self.trunk.drop_embeddings(&embedded, pass)
     }
 
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: Each) -> Tensor {
+    fn layers(&self, embedded: &Tensor, inputs: &TokenBatch, pass: Pass, each: LayerObserver) -> Tensor {
         let distances = self.distances(inputs.ids.size()[1], embedded.device());
         let (first, count) = distances.rows;
         let relative = self.relative_norm.forward(&self.relative.0.of(pass).narrow(0, first, count), pass);

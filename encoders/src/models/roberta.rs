@@ -6,15 +6,15 @@ use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
-use crate::encoder::{Encoder, Entry};
+use crate::encoder::{Encoder, EncoderEntry};
 use crate::error::Result;
 use crate::nn::head::{Head, linear};
-use crate::nn::parts::{BERT_SITES, Defaults, Dims, Norm, Table, Trunk};
-use crate::pass::{Each, Inputs};
+use crate::nn::parts::{BERT_MODULES, Defaults, Dims, Norm, Table, Trunk};
+use crate::pass::{LayerObserver, TokenBatch};
 use crate::pass::{Pass, place};
 
 /// Registry line.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: EncoderEntry = EncoderEntry {
     model_type: "roberta",
     class: "Roberta",
     prefix: PREFIX,
@@ -78,7 +78,7 @@ impl Roberta {
             position: Table::read(reader, "embeddings.position_embeddings", [dims.positions, dims.hidden]),
             token_type: Table::read(reader, "embeddings.token_type_embeddings", [types, dims.hidden]),
             norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
-            trunk: Trunk::read(reader, dims, PREFIX, &BERT_SITES),
+            trunk: Trunk::read(reader, dims, PREFIX, &BERT_MODULES),
         })
     }
 }
@@ -101,14 +101,14 @@ impl Encoder for Roberta {
         (self.trunk.dims.positions - self.pad_id - 1) as usize
     }
 
-    fn embeddings(&self, inputs: &Inputs, pass: Pass) -> Tensor {
+    fn embeddings(&self, inputs: &TokenBatch, pass: Pass) -> Tensor {
         let is_token = inputs.ids.ne(self.pad_id).to_kind(Kind::Int64);
         let positions = is_token.cumsum(1, Kind::Int64) * &is_token + self.pad_id;
         let sum = self.word.lookup(&inputs.ids, pass) + self.first_type(pass) + self.position.lookup(&positions, pass);
         self.trunk.drop_embeddings(&self.norm.forward(&sum, pass), pass)
     }
 
-    fn layers(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: Each) -> Tensor {
+    fn layers(&self, embedded: &Tensor, inputs: &TokenBatch, pass: Pass, each: LayerObserver) -> Tensor {
         self.trunk.self_attended(embedded, inputs, pass, each)
     }
 

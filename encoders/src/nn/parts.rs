@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pass::Pass;
 use crate::pass::place::{self, InLayer};
-use crate::pass::{Each, Inputs};
-use crate::target::{Site, SiteKind};
+use crate::pass::{LayerObserver, TokenBatch};
+use crate::target::{ModuleKind, TargetModule};
 
 /// Values that a configuration may claim for each one of the checkpoint.
 const CLAIM: f64 = 4.0;
@@ -133,23 +133,23 @@ impl Dims {
         wrong("num_hidden_layers", self.layer_count, format!("the checkpoint has {layers} layers"))
     }
 
-    fn width(&self, kind: SiteKind) -> (i64, i64) {
+    fn width(&self, kind: ModuleKind) -> (i64, i64) {
         match kind {
-            SiteKind::Intermediate => (self.hidden, self.intermediate),
-            SiteKind::Output => (self.intermediate, self.hidden),
+            ModuleKind::Intermediate => (self.hidden, self.intermediate),
+            ModuleKind::Output => (self.intermediate, self.hidden),
             _ => (self.hidden, self.hidden),
         }
     }
 }
 
-/// The kinds of sites of a layer in module order.
-const KINDS: [SiteKind; 6] = [
-    SiteKind::Query,
-    SiteKind::Key,
-    SiteKind::Value,
-    SiteKind::AttentionOutput,
-    SiteKind::Intermediate,
-    SiteKind::Output,
+/// The kinds of modules of a layer in module order.
+const KINDS: [ModuleKind; 6] = [
+    ModuleKind::Query,
+    ModuleKind::Key,
+    ModuleKind::Value,
+    ModuleKind::AttentionOutput,
+    ModuleKind::Intermediate,
+    ModuleKind::Output,
 ];
 
 /// The first of them, query, key and value, have the same input.
@@ -159,7 +159,7 @@ const PROJECTED: usize = 3;
 pub(crate) type SiteNames = [&'static str; KINDS.len()];
 
 /// BERT's names, which RoBERTa has, too.
-pub(crate) const BERT_SITES: SiteNames = [
+pub(crate) const BERT_MODULES: SiteNames = [
     "attention.self.query",
     "attention.self.key",
     "attention.self.value",
@@ -211,12 +211,12 @@ impl Linear {
         }
     }
 
-    /// The linear with whatever is attached at its site.
-    fn forward(&self, site: &Site, x: &Tensor, pass: Pass) -> Tensor {
+    /// The linear with whatever is attached at its module.
+    fn forward(&self, module: &TargetModule, x: &Tensor, pass: Pass) -> Tensor {
         let (weight, bias) = (self.weight.of(pass), self.bias.of(pass));
-        match pass.attach.low_rank(site) {
+        match pass.attach.low_rank(module) {
             Some(branch) => lora_linear(x, [weight, bias], branch),
-            None => pass.attach.output(site, x, x.linear(weight, Some(bias))),
+            None => pass.attach.output(module, x, x.linear(weight, Some(bias))),
         }
     }
 }
@@ -309,11 +309,11 @@ impl Layer {
     }
 }
 
-/// The layers of an encoder with their sites, and every tensor of the backbone.
+/// The layers of an encoder with their modules, and every tensor of the backbone.
 pub struct Trunk {
     pub(crate) dims: Dims,
     prefix: String,
-    sites: Vec<Site>,
+    modules: Vec<TargetModule>,
     layers: Vec<Layer>,
     weights: Vec<(String, Tensor)>,
 }
@@ -323,17 +323,17 @@ impl Trunk {
     pub(crate) fn read(reader: &Reader, dims: Dims, prefix: &str, names: &SiteNames) -> Self {
         let count = dims.layer_count as usize;
         let of_layer = |layer: usize| {
-            let site = |(i, &kind): (usize, &SiteKind)| {
+            let module = |(i, &kind): (usize, &ModuleKind)| {
                 let (d_in, d_out) = dims.width(kind);
                 let path = format!("{prefix}encoder.layer.{layer}.{}", names[i]);
-                Site { index: layer * KINDS.len() + i, path, kind, layer, d_in, d_out }
+                TargetModule { index: layer * KINDS.len() + i, path, kind, layer, d_in, d_out }
             };
-            KINDS.iter().enumerate().map(site).collect::<Vec<_>>()
+            KINDS.iter().enumerate().map(module).collect::<Vec<_>>()
         };
-        let sites = (0..count).flat_map(of_layer).collect();
+        let modules = (0..count).flat_map(of_layer).collect();
         let layers = (0..count).map(|index| Layer::read(reader, &dims, names, index)).collect();
         let weights = reader.taken().into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect();
-        Trunk { dims, prefix: prefix.into(), sites, layers, weights }
+        Trunk { dims, prefix: prefix.into(), modules, layers, weights }
     }
 
     /// Start of the names of its modules in a model with a head, e.g. `bert.`.
@@ -341,9 +341,9 @@ impl Trunk {
         &self.prefix
     }
 
-    /// Every site, layer by layer.
-    pub fn sites(&self) -> &[Site] {
-        &self.sites
+    /// Every module, layer by layer.
+    pub fn target_modules(&self) -> &[TargetModule] {
+        &self.modules
     }
 
     /// Every tensor by its Hugging Face name.
@@ -358,17 +358,17 @@ impl Trunk {
     pub(crate) fn forward(
         &self,
         embedded: &Tensor,
-        inputs: &Inputs,
+        inputs: &TokenBatch,
         scale: f64,
         pass: Pass,
         distances: impl Fn(usize) -> Option<Tensor>,
-        each: Each,
+        each: LayerObserver,
     ) -> Tensor {
         let whole = embedded.size();
         let x = embedded.reshape([-1, self.dims.hidden]);
         let input = |index: usize| {
-            let (layer, sites) = (&self.layers[index], self.sites_of(index));
-            LayerInput { distances: distances(index), scale, index, layer, sites, pass }
+            let (layer, modules) = (&self.layers[index], self.modules_of(index));
+            LayerInput { distances: distances(index), scale, index, layer, modules, pass }
         };
         let layers = 0..self.layers.len();
         let branches: Option<Vec<Branches>> = layers.clone().map(|index| self.branches(index, pass)).collect();
@@ -397,8 +397,8 @@ impl Trunk {
         last.view(whole.as_slice())
     }
 
-    fn sites_of(&self, layer: usize) -> &[Site] {
-        &self.sites[layer * KINDS.len()..][..KINDS.len()]
+    fn modules_of(&self, layer: usize) -> &[TargetModule] {
+        &self.modules[layer * KINDS.len()..][..KINDS.len()]
     }
 
     /// The branches of a layer's linears, where each of them has one and nothing else of it is trained.
@@ -406,9 +406,9 @@ impl Trunk {
         if self.layers[index].weights().any(|weight| pass.attach.weight(weight.index).is_some()) {
             return None;
         }
-        let sites = self.sites_of(index);
-        let branch = |site: usize| pass.attach.low_rank(&sites[site]);
-        Some([pass.attach.fused_qkv(&sites[..PROJECTED])?, branch(3)?, branch(4)?, branch(5)?])
+        let modules = self.modules_of(index);
+        let branch = |module: usize| pass.attach.low_rank(&modules[module]);
+        Some([pass.attach.fused_qkv(&modules[..PROJECTED])?, branch(3)?, branch(4)?, branch(5)?])
     }
 
     /// Of attention's weights, attention's output, and the output of a layer.
@@ -432,7 +432,7 @@ impl Trunk {
 
     /// A layer operation by operation, of `x` `[rows * length, hidden]`; the mask is added to the scores.
     fn layer(&self, x: &Tensor, input: LayerInput, mask: &Tensor) -> Tensor {
-        let LayerInput { scale, index, layer, sites, pass, .. } = input;
+        let LayerInput { scale, index, layer, modules, pass, .. } = input;
         let [of_weights, of_attention, of_output] = self.dropouts(index, pass);
         let length = mask.size()[3];
         let [.., attention_output, intermediate, output] = &layer.linears;
@@ -444,14 +444,20 @@ impl Trunk {
             scale,
             dropout: of_weights,
         };
-        let attended = attention_output.forward(&sites[3], &context.context(), pass);
+        let attended = attention_output.forward(&modules[3], &context.context(), pass);
         let attended = layer.attention_norm.after(&attended, x, of_attention, length, pass);
-        let inner = intermediate.forward(&sites[4], &attended, pass).gelu("none");
-        layer.output_norm.after(&output.forward(&sites[5], &inner, pass), &attended, of_output, length, pass)
+        let inner = intermediate.forward(&modules[4], &attended, pass).gelu("none");
+        layer.output_norm.after(&output.forward(&modules[5], &inner, pass), &attended, of_output, length, pass)
     }
 
     /// [`Trunk::forward`] with plain self-attention, as BERT and RoBERTa have it.
-    pub(crate) fn self_attended(&self, embedded: &Tensor, inputs: &Inputs, pass: Pass, each: Each) -> Tensor {
+    pub(crate) fn self_attended(
+        &self,
+        embedded: &Tensor,
+        inputs: &TokenBatch,
+        pass: Pass,
+        each: LayerObserver,
+    ) -> Tensor {
         let scale = ((self.dims.hidden / self.dims.heads) as f64).sqrt().recip();
         self.forward(embedded, inputs, scale, pass, |_| None, each)
     }
@@ -471,7 +477,7 @@ struct LayerInput<'a> {
     scale: f64,
     index: usize,
     layer: &'a Layer,
-    sites: &'a [Site],
+    modules: &'a [TargetModule],
     pass: Pass<'a>,
 }
 
@@ -485,12 +491,13 @@ impl LayerInput<'_> {
                 Tensor::cat(&[of_runs(x), of_runs(distances)], 1).flatten(0, 1)
             }
         };
-        let sites = &self.sites[..PROJECTED];
-        if let Some(branch) = self.pass.attach.fused_qkv(sites) {
+        let modules = &self.modules[..PROJECTED];
+        if let Some(branch) = self.pass.attach.fused_qkv(modules) {
             let fused = &self.layer.fused[0];
             return lora_linear(&x, [&fused.weight(), &fused.bias], branch);
         }
-        let parts = self.layer.linears.iter().zip(sites).map(|(linear, site)| linear.forward(site, &x, self.pass));
+        let parts =
+            self.layer.linears.iter().zip(modules).map(|(linear, module)| linear.forward(module, &x, self.pass));
         Tensor::cat(&parts.collect::<Vec<_>>(), -1)
     }
 }

@@ -37,7 +37,7 @@ pub struct Swept {
 /// step and not hours later.
 ///
 /// # Errors
-/// The first run whose options do not fit its length or its sites.
+/// The first run whose options do not fit its length or its target modules.
 pub fn preflight(plan: &[RunSpec], inputs: &Inputs, data: &Data) -> Result<()> {
     let mut seen = BTreeSet::new();
     for spec in plan {
@@ -65,13 +65,14 @@ fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
         )));
     }
     let adapters = tch::no_grad(|| method.adapters(&step.params().views()));
-    let attached = method.sites().iter().zip(&adapters.sites).filter_map(|(site, a)| Some((site, a.as_ref()?)));
-    for (site, adapter) in attached {
-        let (rank, most) = (adapter.a.size()[0], site.d_in.min(site.d_out));
+    let attached =
+        method.target_modules().iter().zip(&adapters.modules).filter_map(|(module, a)| Some((module, a.as_ref()?)));
+    for (module, adapter) in attached {
+        let (rank, most) = (adapter.a.size()[0], module.d_in.min(module.d_out));
         if rank > most {
             return Err(Error::Usage(format!(
                 "rank {rank} is larger than a dimension of {} ({} x {}): expected at most {most}; choose a smaller rank",
-                site.path, site.d_out, site.d_in
+                module.path, module.d_out, module.d_in
             )));
         }
     }

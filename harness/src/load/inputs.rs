@@ -22,7 +22,7 @@ use crate::plan::spec::{BackboneSpec, RunSpec};
 
 /// The backbone on its device.
 pub struct Inputs {
-    /// The encoder in the host's memory, float32: sites, head and start values of what trains the backbone itself.
+    /// The encoder in the host's memory, float32: target modules, head and start values of what trains the backbone itself.
     pub encoder: Rc<dyn Encoder>,
     /// On the device, once a run asks for it: the kind asked for last. Another kind's would be part of a run's peak memory.
     on_device: RefCell<Option<(Kind, Rc<dyn Encoder>)>>,

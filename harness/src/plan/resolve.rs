@@ -5,7 +5,7 @@ use std::rc::Rc;
 use datasets::Task;
 use datasets::batch::Padding;
 use datasets::dataset::Dataset;
-use methods::method::Entry;
+use methods::method::MethodEntry;
 use methods::options;
 use methods::registry;
 use sha2::{Digest, Sha256};
@@ -59,7 +59,7 @@ pub fn tasks(recipe: &Recipe, flags: &Overrides) -> Result<Vec<&'static Task>> {
 ///
 /// # Errors
 /// An unknown name, with the nearest known one.
-pub fn methods(recipe: &Recipe, flags: &Overrides) -> Result<Vec<&'static Entry>> {
+pub fn methods(recipe: &Recipe, flags: &Overrides) -> Result<Vec<&'static MethodEntry>> {
     let names = flags.methods.as_ref().unwrap_or(&recipe.methods);
     names.iter().map(|name| registry::find(name).map_err(Error::from)).collect()
 }
@@ -111,7 +111,7 @@ pub fn plan(recipe: &Recipe, flags: &Overrides, facts: &Facts) -> Result<Vec<Run
 /// # Errors
 /// As [`methods`].
 pub fn origin(recipe: &Recipe, flags: &Overrides) -> Result<RecipeRules> {
-    let rule = |method: &Entry| {
+    let rule = |method: &MethodEntry| {
         let of_method =
             recipe.overrides.iter().filter(|o| o.methods.is_empty() || o.methods.iter().any(|n| n == method.name));
         let overrides: Vec<_> = of_method.map(|o| (&o.tasks, &o.train, &o.options)).collect();
@@ -124,7 +124,7 @@ pub fn origin(recipe: &Recipe, flags: &Overrides) -> Result<RecipeRules> {
     Ok(RecipeRules { recipe: recipe.name.clone(), rules })
 }
 
-fn applying<'a>(recipe: &'a Recipe, task: &'a Task, method: &'a Entry) -> impl Iterator<Item = &'a Override> {
+fn applying<'a>(recipe: &'a Recipe, task: &'a Task, method: &'a MethodEntry) -> impl Iterator<Item = &'a Override> {
     let holds = |names: &[String], name: &str| names.is_empty() || names.iter().any(|n| n == name);
     recipe.overrides.iter().filter(move |o| holds(&o.tasks, task.name) && holds(&o.methods, method.name))
 }
@@ -144,7 +144,7 @@ fn check_overrides(recipe: &Recipe) -> Result<()> {
     Ok(())
 }
 
-fn options(recipe: &Recipe, task: &Task, method: &Entry) -> Result<toml::Table> {
+fn options(recipe: &Recipe, task: &Task, method: &MethodEntry) -> Result<toml::Table> {
     let mut given = toml::Table::new();
     for exception in applying(recipe, task, method) {
         given.extend(exception.options.clone());
@@ -152,7 +152,7 @@ fn options(recipe: &Recipe, task: &Task, method: &Entry) -> Result<toml::Table> 
     method.options(&given).map_err(|e| Error::Usage(format!("recipe {}: {e}", recipe.name)))
 }
 
-fn train(recipe: &Recipe, flags: &Overrides, facts: &Facts, task: &Task, method: &Entry) -> Result<TrainSpec> {
+fn train(recipe: &Recipe, flags: &Overrides, facts: &Facts, task: &Task, method: &MethodEntry) -> Result<TrainSpec> {
     let mut fields = recipe.train.clone();
     for exception in applying(recipe, task, method) {
         fields.extend(exception.train.clone());

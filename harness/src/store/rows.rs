@@ -81,16 +81,17 @@ pub struct EvalRow {
     pub effective_parameters: i64,
 }
 
-/// One line of `ranks.csv`: one site at one evaluation.
+/// One line of `ranks.csv`: one target module at one evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RankRow {
     /// Optimiser steps done.
     pub step: usize,
-    /// Module path of the site.
-    pub site: String,
+    /// Module path of the target module.
+    #[serde(rename = "site")]
+    pub module: String,
     /// Layer, from 0.
     pub layer: usize,
-    /// Kind of the site: `query`, `key`, `value`, `attention_output`, `intermediate`, `output`.
+    /// Kind of the module: `query`, `key`, `value`, `attention_output`, `intermediate`, `output`.
     pub kind: String,
     /// Non-zero components.
     pub rank: i64,

@@ -6,7 +6,7 @@ use datasets::Task;
 use datasets::batch::{Batch, Padding, batches, side_by_side};
 use datasets::metrics::Metric;
 use datasets::tokenizer::Encoded;
-use encoders::{Attach, Encoder, Inputs as Tokens, Pass};
+use encoders::{Attach, Encoder, Pass, TokenBatch};
 use tch::{Device, Kind, Reduction, Tensor};
 use torch_ext::ops::dropout::DropoutRng;
 use torch_ext::ops::encoder_layer;
@@ -41,7 +41,7 @@ pub struct Forward {
 
 /// A batch on the device.
 pub struct DeviceBatch {
-    tokens: Tokens,
+    tokens: TokenBatch,
     labels: Tensor,
 }
 
@@ -71,7 +71,7 @@ impl DeviceBatch {
     /// A copy in memory of its own.
     pub fn copy(&self) -> Self {
         let [ids, mask, type_ids, labels] = self.tensors().map(Tensor::copy);
-        DeviceBatch { tokens: Tokens { ids, mask, type_ids, lines: self.tokens.lines }, labels }
+        DeviceBatch { tokens: TokenBatch { ids, mask, type_ids, lines: self.tokens.lines }, labels }
     }
 
     /// Overwrites this batch with another of the same shape.
@@ -136,7 +136,7 @@ impl Forward {
                 token += rows * length;
                 tokens.narrow(0, token - rows * length, rows * length).view([rows, length])
             };
-            let tokens = Tokens { ids: next(), mask: next(), type_ids: next(), lines: self.lines(batch) };
+            let tokens = TokenBatch { ids: next(), mask: next(), type_ids: next(), lines: self.lines(batch) };
             row += rows;
             DeviceBatch { tokens, labels: labels.narrow(0, row - rows, rows) }
         };

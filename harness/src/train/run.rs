@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use datasets::tokenizer::Encoded;
-use methods::Step;
+use methods::TrainState;
 use methods::method::ranks;
 
 use crate::env::clock::Clock;
@@ -202,7 +202,7 @@ impl<'a> Watch<'a> {
         matches!(self.spec.train.evaluate, EvaluateEvery::Epochs(every) if epoch.is_multiple_of(every.max(1)))
     }
 
-    /// Metrics on validation and test of every development set, ranks of every site, and a place among the checkpoints.
+    /// Metrics on validation and test of every development set, ranks of every target module, and a place among the checkpoints.
     fn evaluate(&mut self, trainer: &Trainer) -> Result<()> {
         let started = Instant::now();
         let trained = trainer.step(self.index);
@@ -227,14 +227,14 @@ impl<'a> Watch<'a> {
             said.push(format!("{} {name} {:.2}", set.name, 100.0 * value));
             track.offer(step, value, scored, || trained.params().state());
         }
-        self.ranks.extend(ranks(trained.method(), trained.params()).into_iter().map(|site| RankRow {
+        self.ranks.extend(ranks(trained.method(), trained.params()).into_iter().map(|module| RankRow {
             step,
-            site: site.site,
-            layer: site.layer,
-            kind: site.kind.name().into(),
-            rank: site.rank,
-            max_rank: site.max_rank,
-            mean_abs_gate: site.mean_abs_gate,
+            module: module.module,
+            layer: module.layer,
+            kind: module.kind.name().into(),
+            rank: module.rank,
+            max_rank: module.max_rank,
+            mean_abs_gate: module.mean_abs_gate,
         }));
         self.dir.write_rows("evals.csv", &self.evals)?;
         self.dir.write_rows("ranks.csv", &self.ranks)?;
@@ -301,7 +301,7 @@ fn conclude(trainer: &Trainer, watch: Watch, cost: &Cost) -> Result<Outcome> {
 }
 
 /// Refuses trained values that are not finite: a gate that is no number would pass for one that is pruned.
-fn check_values(step: &Step) -> Result<()> {
+fn check_values(step: &TrainState) -> Result<()> {
     for group in step.params().groups() {
         if !group.flat.isfinite().all().int64_value(&[]).eq(&1) {
             let name = group.kind.name();
@@ -330,7 +330,7 @@ fn prediction_rows(set: &DevData, scored: &Scored) -> Vec<PredictionRow> {
     rows.iter().zip(&scored.predictions).map(row).collect()
 }
 
-fn count(step: &Step, inputs: &Inputs, data: &TaskData) -> Parameters {
+fn count(step: &TrainState, inputs: &Inputs, data: &TaskData) -> Parameters {
     let params = step.params();
     let counts = step.method().counts(params);
     Parameters {

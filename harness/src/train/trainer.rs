@@ -9,10 +9,10 @@ use datasets::permutation::torch_randperm;
 use datasets::tokenizer::Encoded;
 use encoders::Attach;
 use methods::optim::config::LinearSchedule;
-use methods::optim::params::{Builder, GroupKind, Slot, Views};
+use methods::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
 use methods::peft::export::Exported;
 use methods::train_state::StepLoss;
-use methods::{Context, Protocol, Step};
+use methods::{Context, OptimConfig, TrainState};
 use tch::{Kind, Tensor};
 use torch_ext::graph::Graph;
 use torch_ext::ops::dropout::DropoutRng;
@@ -36,12 +36,12 @@ struct HeadPart {
 
 /// Trained, or as initialised.
 enum HeadValue {
-    Trained(Slot),
+    Trained(ParamId),
     Fixed(Tensor),
 }
 
 impl HeadPart {
-    fn value(&self, views: &Views) -> Tensor {
+    fn value(&self, views: &ParamViews) -> Tensor {
         match &self.value {
             HeadValue::Trained(slot) => views.get(*slot).shallow_clone(),
             HeadValue::Fixed(value) => value.shallow_clone(),
@@ -53,11 +53,11 @@ impl HeadPart {
 struct Run {
     seeds: Seeds,
     head: Vec<HeadPart>,
-    step: Step,
+    step: TrainState,
 }
 
 impl Run {
-    fn head_values(&self, views: &Views) -> Vec<Tensor> {
+    fn head_values(&self, views: &ParamViews) -> Vec<Tensor> {
         self.head.iter().map(|part| part.value(views)).collect()
     }
 }
@@ -106,10 +106,10 @@ pub fn lengths(train: &TrainSpec, rows: usize) -> (usize, usize) {
 }
 
 /// Optimiser settings of a run: warm-up rounded up for weights and down for gates, as released.
-pub fn protocol(train: &TrainSpec, rows: usize) -> Protocol {
+pub fn protocol(train: &TrainSpec, rows: usize) -> OptimConfig {
     let (steps, total) = lengths(train, rows);
     let warmup = train.warmup_ratio * total as f64;
-    Protocol {
+    OptimConfig {
         lr: train.lr,
         weight_decay: train.weight_decay,
         decay_order: train.decay_order,
@@ -155,7 +155,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Trained values, method and step count of a run.
-    pub fn step(&self, run: usize) -> &Step {
+    pub fn step(&self, run: usize) -> &TrainState {
         &self.runs[run].step
     }
 
@@ -353,12 +353,12 @@ impl<'a> Trainer<'a> {
         Ok(Captured { graph, batch, losses })
     }
 
-    fn views(&self) -> Vec<Views> {
+    fn views(&self) -> Vec<ParamViews> {
         self.runs.iter().map(|run| run.step.params().views()).collect()
     }
 
     /// Task loss of every run.
-    fn forward_losses(&self, batch: &DeviceBatch, views: &[Views]) -> Vec<Tensor> {
+    fn forward_losses(&self, batch: &DeviceBatch, views: &[ParamViews]) -> Vec<Tensor> {
         let heads = self.runs.iter().zip(views).map(|(run, views)| run.head_values(views));
         let head = stacked(heads.collect());
         let attached = attached(&self.runs, views, self.train.precision.kind());
@@ -405,15 +405,15 @@ fn stacked(mut heads: Vec<Vec<Tensor>>) -> Vec<Tensor> {
 }
 
 /// What the method attaches for all runs, rounded to a kind.
-fn attached(runs: &[Run], views: &[Views], kind: Kind) -> Box<dyn Attach> {
-    let rounded: Vec<Views> = match kind {
+fn attached(runs: &[Run], views: &[ParamViews], kind: Kind) -> Box<dyn Attach> {
+    let rounded: Vec<ParamViews> = match kind {
         Kind::Float => Vec::new(),
         kind => runs.iter().map(|run| run.step.params().views_as(kind)).collect(),
     };
     let method = runs[0].step.method();
     match if rounded.is_empty() { views } else { &rounded } {
         [one] => method.attach(one),
-        several => method.attach(&Views::together(several)),
+        several => method.attach(&ParamViews::together(several)),
     }
 }
 
@@ -422,9 +422,9 @@ impl Run {
         let encoder = inputs.encoder.as_ref();
         let seeds = Seeds::of(spec.seed);
         let protocol = protocol(&spec.train, data.train.len());
-        let mut params = Builder::new(inputs.device, Kind::Float);
+        let mut params = ParamsBuilder::new(inputs.device, Kind::Float);
         let context = Context {
-            sites: encoder.sites(),
+            target_modules: encoder.target_modules(),
             backbone: encoder.weights(),
             protocol: &protocol,
             hidden_size: encoder.hidden_size(),
@@ -436,7 +436,7 @@ impl Run {
             .params
             .into_iter()
             .map(|p| {
-                let group = if p.decayed { GroupKind::Decayed } else { GroupKind::Undecayed };
+                let group = if p.decayed { ParamGroup::Decayed } else { ParamGroup::Undecayed };
                 let value = match spec.train.train_head {
                     true => HeadValue::Trained(params.add(group, p.name.as_str(), &p.init)),
                     false => HeadValue::Fixed(p.init.to_kind(Kind::Float).to_device(inputs.device)),
@@ -444,7 +444,7 @@ impl Run {
                 HeadPart { name: p.name, value }
             })
             .collect();
-        Ok(Run { seeds, head, step: Step::new(params.finish(), method, &protocol) })
+        Ok(Run { seeds, head, step: TrainState::new(params.finish(), method, &protocol) })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The three parameter counts, always named (DESIGN §6). None of them includes the head.
 
-use encoders::Site;
+use encoders::TargetModule;
 
-use crate::adapter::lora_layer::Adapters;
+use crate::adapter::lora_layer::LoraLayers;
 
 /// Parameter counts of the adapters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +22,8 @@ impl Counts {
     }
 }
 
-/// `sum(rank * (d_in + d_out))` over the sites (exact, spec §3.8).
-pub fn effective(sites: &[Site], adapters: &Adapters) -> i64 {
-    let attached = sites.iter().zip(&adapters.sites).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
-    attached.map(|(site, adapter)| adapter.rank() * (site.d_in + site.d_out)).sum()
+/// `sum(rank * (d_in + d_out))` over the modules (exact, spec §3.8).
+pub fn effective(modules: &[TargetModule], adapters: &LoraLayers) -> i64 {
+    let attached = modules.iter().zip(&adapters.modules).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
+    attached.map(|(module, adapter)| adapter.rank() * (module.d_in + module.d_out)).sum()
 }

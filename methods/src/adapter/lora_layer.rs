@@ -1,11 +1,11 @@
 //! One adapted linear. LoRA, AdaLoRA and SoRA all add `scale * B diag(gate) A` (spec §1.1, §2.1, §3.1): LoRA has no gate,
 //! AdaLoRA's gate is Λ, SoRA's is g. One type serves the three (docs/adr/0004).
 
-use encoders::{Attach, Site};
+use encoders::{Attach, TargetModule};
 use tch::{Device, Kind, Tensor};
 
-/// `x -> scale * B (gate ⊙ (A x))` at one site.
-pub struct Adapter {
+/// `x -> scale * B (gate ⊙ (A x))` at one module.
+pub struct LoraLayer {
     /// `[r, d_in]`.
     pub a: Tensor,
     /// `[d_out, r]`.
@@ -20,7 +20,7 @@ pub struct Adapter {
 
 /// A plain LoRA pair: `ΔW = scale * B A`, with `r` the rank that is left.
 #[derive(Debug)]
-pub struct LoraFactors {
+pub struct LoraWeights {
     /// `[r, d_in]`.
     pub a: Tensor,
     /// `[d_out, r]`.
@@ -29,11 +29,11 @@ pub struct LoraFactors {
     pub scale: f64,
 }
 
-impl Adapter {
+impl LoraLayer {
     /// An adapter of its own, outside a stack.
     pub fn new(a: Tensor, b: Tensor, gate: Option<Tensor>, scale: f64) -> Self {
         let up = folded(&b, gate.as_ref(), scale);
-        Adapter { a, b, gate, scale, up }
+        LoraLayer { a, b, gate, scale, up }
     }
 
     /// The branch's output `[..., d_out]` for `x` `[..., d_in]`.
@@ -56,29 +56,29 @@ impl Adapter {
 
     /// The same map as a plain LoRA pair: zero components dropped, the gate folded into A, the scale unchanged
     /// (spec §3.7). Rank 0 gives empty factors.
-    pub fn to_lora(&self) -> LoraFactors {
+    pub fn to_lora(&self) -> LoraWeights {
         tch::no_grad(|| {
             let (a, b) = (self.a.detach(), self.b.detach());
             let Some(gate) = self.gate.as_ref().map(Tensor::detach) else {
-                return LoraFactors { a: a.copy(), b: b.copy(), scale: self.scale };
+                return LoraWeights { a: a.copy(), b: b.copy(), scale: self.scale };
             };
             let kept = gate.ne(0.0).nonzero().squeeze_dim(1);
             let a = gate.index_select(0, &kept).unsqueeze(1) * a.index_select(0, &kept);
-            LoraFactors { a, b: b.index_select(1, &kept), scale: self.scale }
+            LoraWeights { a, b: b.index_select(1, &kept), scale: self.scale }
         })
     }
 }
 
-impl LoraFactors {
+impl LoraWeights {
     /// One component of zeros.
-    pub(crate) fn zeros(site: &Site) -> Self {
+    pub(crate) fn zeros(module: &TargetModule) -> Self {
         let zeros = |shape: [i64; 2]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-        LoraFactors { a: zeros([1, site.d_in]), b: zeros([site.d_out, 1]), scale: 1.0 }
+        LoraWeights { a: zeros([1, module.d_in]), b: zeros([module.d_out, 1]), scale: 1.0 }
     }
 
-    /// The same map as an [`Adapter`] without a gate.
-    pub fn adapter(&self) -> Adapter {
-        Adapter::new(self.a.shallow_clone(), self.b.shallow_clone(), None, self.scale)
+    /// The same map as an [`LoraLayer`] without a gate.
+    pub fn adapter(&self) -> LoraLayer {
+        LoraLayer::new(self.a.shallow_clone(), self.b.shallow_clone(), None, self.scale)
     }
 
     /// Rank that is left.
@@ -88,37 +88,37 @@ impl LoraFactors {
 }
 
 /// The adapters of one step.
-pub struct Adapters {
-    /// By site; `None` where a method attaches nothing.
-    pub sites: Vec<Option<Adapter>>,
-    /// The same as branches, where they are laid out otherwise; by site.
+pub struct LoraLayers {
+    /// By module; `None` where a method attaches nothing.
+    pub modules: Vec<Option<LoraLayer>>,
+    /// The same as branches, where they are laid out otherwise; by module.
     pub(crate) branches: Vec<Option<[Tensor; 2]>>,
     /// Branches of a layer's query, key and value as one, by layer.
     pub(crate) fused_qkv: Vec<Option<[Tensor; 2]>>,
 }
 
-impl Adapters {
-    /// Adapters without a fused query-key-value branch.
-    pub fn new(sites: Vec<Option<Adapter>>) -> Self {
-        Adapters { sites, branches: Vec::new(), fused_qkv: Vec::new() }
+impl LoraLayers {
+    /// LoraLayers without a fused query-key-value branch.
+    pub fn new(modules: Vec<Option<LoraLayer>>) -> Self {
+        LoraLayers { modules, branches: Vec::new(), fused_qkv: Vec::new() }
     }
 }
 
-impl Attach for Adapters {
-    fn low_rank(&self, site: &Site) -> Option<[&Tensor; 2]> {
-        if let Some(Some([a, up])) = self.branches.get(site.index) {
+impl Attach for LoraLayers {
+    fn low_rank(&self, module: &TargetModule) -> Option<[&Tensor; 2]> {
+        if let Some(Some([a, up])) = self.branches.get(module.index) {
             return Some([a, up]);
         }
-        let adapter = self.sites.get(site.index)?.as_ref()?;
+        let adapter = self.modules.get(module.index)?.as_ref()?;
         Some([&adapter.a, &adapter.up])
     }
 
-    fn fused_qkv(&self, sites: &[Site]) -> Option<[&Tensor; 2]> {
-        self.fused_qkv.get(sites.first()?.layer)?.as_ref().map(|[a, up]| [a, up])
+    fn fused_qkv(&self, modules: &[TargetModule]) -> Option<[&Tensor; 2]> {
+        self.fused_qkv.get(modules.first()?.layer)?.as_ref().map(|[a, up]| [a, up])
     }
 }
 
-/// `scale * B diag(gate)` for one site or a stack of them: B is `[..., d_out, r]`, the gate `[..., r]`.
+/// `scale * B diag(gate)` for one module or a stack of them: B is `[..., d_out, r]`, the gate `[..., r]`.
 pub(crate) fn folded(b: &Tensor, gate: Option<&Tensor>, scale: f64) -> Tensor {
     match gate {
         Some(gate) => b * (gate * scale).unsqueeze(-2),

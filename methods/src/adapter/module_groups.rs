@@ -1,13 +1,13 @@
-//! Sites of equal shape are stacked, so that whatever a method does for every site is a few batched operations.
+//! Modules of equal shape are stacked, so that whatever a method does for every module is a few batched operations.
 
-use encoders::{Site, SiteKind};
+use encoders::{ModuleKind, TargetModule};
 use tch::{Kind, Tensor};
 
-use crate::adapter::lora_layer::{Adapter, Adapters, folded};
-use crate::optim::params::{Builder, GroupKind, Slot, Views};
+use crate::adapter::lora_layer::{LoraLayer, LoraLayers, folded};
+use crate::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
 
-/// Start values of one site's adapter.
-pub struct SiteInit {
+/// Start values of one module's adapter.
+pub struct ModuleInit {
     /// `[r, d_in]`.
     pub a: Tensor,
     /// `[d_out, r]`.
@@ -16,16 +16,16 @@ pub struct SiteInit {
     pub gate: Option<Tensor>,
 }
 
-/// Sites of one shape `(d_in, d_out)`.
-pub struct ShapeClass {
-    /// Positions in the list of sites, ascending.
-    pub sites: Vec<usize>,
+/// Modules of one shape `(d_in, d_out)`.
+pub struct ModuleGroup {
+    /// Positions in the list of modules, ascending.
+    pub modules: Vec<usize>,
     /// `[k, r, d_in]`.
-    pub a: Slot,
+    pub a: ParamId,
     /// `[k, d_out, r]`.
-    pub b: Slot,
+    pub b: ParamId,
     /// `[k, r]`, where the method has one.
-    pub gate: Option<Slot>,
+    pub gate: Option<ParamId>,
     /// Input width.
     pub d_in: i64,
     /// Output width.
@@ -33,11 +33,11 @@ pub struct ShapeClass {
     fused_qkv: Option<QkvGroup>,
 }
 
-/// How the sites of a class repeat from layer to layer, where each layer begins with query, key and value.
+/// How the modules of a class repeat from layer to layer, where each layer begins with query, key and value.
 struct QkvGroup {
     /// The layers, ascending.
     layers: Vec<usize>,
-    /// Sites of the class in a layer.
+    /// Modules of the class in a layer.
     period: i64,
 }
 
@@ -45,20 +45,20 @@ struct QkvGroup {
 const JOINED: i64 = 3;
 
 impl QkvGroup {
-    /// `None` where the sites do not repeat like that.
-    fn of(sites: &[&Site]) -> Option<Self> {
-        let layers: Vec<usize> = sites.iter().filter(|s| s.kind == SiteKind::Query).map(|s| s.layer).collect();
-        let period = sites.len().checked_div(layers.len()).filter(|period| period * layers.len() == sites.len())?;
-        let begins = |(chunk, layer): (&[&Site], &usize)| {
-            let kinds = chunk.iter().map(|site| site.kind);
-            let begins = kinds.take(3).eq([SiteKind::Query, SiteKind::Key, SiteKind::Value]);
-            begins && chunk.iter().all(|site| site.layer == *layer)
+    /// `None` where the modules do not repeat like that.
+    fn of(modules: &[&TargetModule]) -> Option<Self> {
+        let layers: Vec<usize> = modules.iter().filter(|s| s.kind == ModuleKind::Query).map(|s| s.layer).collect();
+        let period = modules.len().checked_div(layers.len()).filter(|period| period * layers.len() == modules.len())?;
+        let begins = |(chunk, layer): (&[&TargetModule], &usize)| {
+            let kinds = chunk.iter().map(|module| module.kind);
+            let begins = kinds.take(3).eq([ModuleKind::Query, ModuleKind::Key, ModuleKind::Value]);
+            begins && chunk.iter().all(|module| module.layer == *layer)
         };
-        let repeats = sites.chunks(period).zip(&layers).all(begins);
+        let repeats = modules.chunks(period).zip(&layers).all(begins);
         repeats.then_some(QkvGroup { layers, period: period as i64 })
     }
 
-    /// Every layer's sites in front: `[.., layers, period, x, y]` of a class's `[.., k, x, y]`, in two parts: the fused ones
+    /// Every layer's modules in front: `[.., layers, period, x, y]` of a class's `[.., k, x, y]`, in two parts: the fused ones
     /// and the others.
     fn split(&self, x: &Tensor) -> [Tensor; 2] {
         let by_layer = x.unflatten(-3, [self.layers.len() as i64, self.period]);
@@ -78,19 +78,19 @@ impl QkvGroup {
     }
 }
 
-impl ShapeClass {
-    /// `[.., x, y]` of each site for `[.., k, x, y]` of the class. What is fused is a part of its own, so that the gradient
+impl ModuleGroup {
+    /// `[.., x, y]` of each module for `[.., k, x, y]` of the class. What is fused is a part of its own, so that the gradient
     /// of the others says nothing about it.
-    fn by_site(&self, x: &Tensor) -> Vec<Tensor> {
+    fn by_module(&self, x: &Tensor) -> Vec<Tensor> {
         let Some(group) = &self.fused_qkv else { return x.unbind(-3) };
         let [first, others] = group.split(x).map(|part| part.unbind(-4));
-        let of_layer = |(first, others): (Tensor, Tensor)| first.unbind(-3).into_iter().chain(sites_of(&others));
+        let of_layer = |(first, others): (Tensor, Tensor)| first.unbind(-3).into_iter().chain(modules_of(&others));
         first.into_iter().zip(others).flat_map(of_layer).collect()
     }
 }
 
 /// `[.., x, y]` of each of `[.., n, x, y]`: for one, a view whose gradient is not copied.
-fn sites_of(x: &Tensor) -> Vec<Tensor> {
+fn modules_of(x: &Tensor) -> Vec<Tensor> {
     if x.size().iter().rev().nth(2) == Some(&1) { vec![x.squeeze_dim(-3)] } else { x.unbind(-3) }
 }
 
@@ -106,56 +106,56 @@ fn aligned(a: &Tensor, up: &Tensor) -> Option<[Tensor; 2]> {
     (has_tensor_cores && missing > 0).then(|| [a.constant_pad_nd([0, 0, 0, missing]), up.constant_pad_nd([0, missing])])
 }
 
-/// The low-rank parameters of every site, stacked by shape.
-pub struct Stacks {
+/// The low-rank parameters of every module, stacked by shape.
+pub struct ModuleGroups {
     /// One entry a shape, in the order of first appearance.
-    pub classes: Vec<ShapeClass>,
-    /// Rank at the start, the same at every site.
+    pub classes: Vec<ModuleGroup>,
+    /// Rank at the start, the same at every module.
     pub r: i64,
     scale: f64,
-    site_count: usize,
+    module_count: usize,
 }
 
-impl Stacks {
-    /// Draws the start values site by site (the order of the random numbers is the order of the modules, spec §6), then
+impl ModuleGroups {
+    /// Draws the start values module by module (the order of the random numbers is the order of the modules, spec §6), then
     /// lays them out by shape. A and B are decayed; gates go to `gate_group`.
     pub fn build(
-        params: &mut Builder,
-        sites: &[Site],
+        params: &mut ParamsBuilder,
+        modules: &[TargetModule],
         r: i64,
         scale: f64,
-        gate_group: GroupKind,
-        mut init: impl FnMut(&Site) -> SiteInit,
+        gate_group: ParamGroup,
+        mut init: impl FnMut(&TargetModule) -> ModuleInit,
     ) -> Self {
-        let inits: Vec<SiteInit> = sites.iter().map(&mut init).collect();
-        let mut classes: Vec<ShapeClass> = Vec::new();
+        let inits: Vec<ModuleInit> = modules.iter().map(&mut init).collect();
+        let mut classes: Vec<ModuleGroup> = Vec::new();
         let mut shapes: Vec<(i64, i64)> = Vec::new();
-        for site in sites {
-            if !shapes.contains(&(site.d_in, site.d_out)) {
-                shapes.push((site.d_in, site.d_out));
+        for module in modules {
+            if !shapes.contains(&(module.d_in, module.d_out)) {
+                shapes.push((module.d_in, module.d_out));
             }
         }
         for (d_in, d_out) in shapes {
             let members: Vec<usize> =
-                (0..sites.len()).filter(|&i| (sites[i].d_in, sites[i].d_out) == (d_in, d_out)).collect();
-            let stack = |part: &dyn Fn(&SiteInit) -> Tensor| {
+                (0..modules.len()).filter(|&i| (modules[i].d_in, modules[i].d_out) == (d_in, d_out)).collect();
+            let stack = |part: &dyn Fn(&ModuleInit) -> Tensor| {
                 Tensor::stack(&members.iter().map(|&i| part(&inits[i])).collect::<Vec<_>>(), 0)
             };
             let name = |letter: &str| format!("{d_in}x{d_out}.lora_{letter}");
-            let a = params.add(GroupKind::Decayed, name("A"), &stack(&|s| s.a.shallow_clone()));
-            let b = params.add(GroupKind::Decayed, name("B"), &stack(&|s| s.b.shallow_clone()));
+            let a = params.add(ParamGroup::Decayed, name("A"), &stack(&|s| s.a.shallow_clone()));
+            let b = params.add(ParamGroup::Decayed, name("B"), &stack(&|s| s.b.shallow_clone()));
             let gates: Option<Vec<Tensor>> =
                 members.iter().map(|&i| inits[i].gate.as_ref().map(Tensor::shallow_clone)).collect();
             let gate = gates.map(|gates| params.add(gate_group, name("E"), &Tensor::stack(&gates, 0)));
-            let fused_qkv = QkvGroup::of(&members.iter().map(|&i| &sites[i]).collect::<Vec<_>>());
-            classes.push(ShapeClass { sites: members, a, b, gate, d_in, d_out, fused_qkv });
+            let fused_qkv = QkvGroup::of(&members.iter().map(|&i| &modules[i]).collect::<Vec<_>>());
+            classes.push(ModuleGroup { modules: members, a, b, gate, d_in, d_out, fused_qkv });
         }
-        Stacks { classes, r, scale, site_count: sites.len() }
+        ModuleGroups { classes, r, scale, module_count: modules.len() }
     }
 
-    /// The adapters of one step; for [`Views::together`], those of every run, stacked.
-    pub fn adapters(&self, views: &Views) -> Adapters {
-        let mut adapters = Adapters::new((0..self.site_count).map(|_| None).collect());
+    /// The adapters of one step; for [`ParamViews::together`], those of every run, stacked.
+    pub fn adapters(&self, views: &ParamViews) -> LoraLayers {
+        let mut adapters = LoraLayers::new((0..self.module_count).map(|_| None).collect());
         for class in &self.classes {
             let (a, b) = (views.get(class.a), views.get(class.b));
             let gates = class.gate.map(|slot| views.get(slot));
@@ -166,29 +166,29 @@ impl Stacks {
                 group.join(a, up, &mut adapters.fused_qkv);
             }
             if let Some(branch) = branch {
-                let [a, up] = branch.map(|x| class.by_site(&x));
-                adapters.branches.resize_with(self.site_count, || None);
-                for (&site, (a, up)) in class.sites.iter().zip(a.into_iter().zip(up)) {
-                    adapters.branches[site] = Some([a, up]);
+                let [a, up] = branch.map(|x| class.by_module(&x));
+                adapters.branches.resize_with(self.module_count, || None);
+                for (&module, (a, up)) in class.modules.iter().zip(a.into_iter().zip(up)) {
+                    adapters.branches[module] = Some([a, up]);
                 }
             }
             let mut gates = gates.map(|gates| gates.unbind(-2).into_iter());
-            let parts = class.by_site(a).into_iter().zip(b.unbind(-3)).zip(class.by_site(&up));
-            for (&site, ((a, b), up)) in class.sites.iter().zip(parts) {
+            let parts = class.by_module(a).into_iter().zip(b.unbind(-3)).zip(class.by_module(&up));
+            for (&module, ((a, b), up)) in class.modules.iter().zip(parts) {
                 let gate = gates.as_mut().and_then(Iterator::next);
-                adapters.sites[site] = Some(Adapter { a, b, gate, scale: self.scale, up });
+                adapters.modules[module] = Some(LoraLayer { a, b, gate, scale: self.scale, up });
             }
         }
         adapters
     }
 
-    /// Values of A and B at all sites: `r * sum(d_in + d_out)`.
+    /// Values of A and B at all modules: `r * sum(d_in + d_out)`.
     pub fn factor_count(&self) -> i64 {
-        self.classes.iter().map(|c| c.sites.len() as i64 * self.r * (c.d_in + c.d_out)).sum()
+        self.classes.iter().map(|c| c.modules.len() as i64 * self.r * (c.d_in + c.d_out)).sum()
     }
 
     /// Number of rank-one components at the start.
     pub fn component_count(&self) -> i64 {
-        self.site_count as i64 * self.r
+        self.module_count as i64 * self.r
     }
 }

@@ -6,7 +6,7 @@ use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
 use crate::error::{Error, Result};
 use crate::optim::config::{AdamWOptions, DecayOrder};
 use crate::optim::params::Params;
-use crate::optim::step_counter::StepNumber;
+use crate::optim::step_counter::StepCounter;
 
 /// AdamW over one flat tensor. Its per-step scalars lie in a table on the tensor's device, so a step reads nothing back.
 pub struct AdamW {
@@ -30,7 +30,7 @@ impl AdamW {
     ///
     /// # Errors
     /// A step past the planned ones; a failure on the device.
-    pub fn step(&mut self, values: &Tensor, grad: &Tensor, factor: &Tensor, step: &StepNumber) -> Result<()> {
+    pub fn step(&mut self, values: &Tensor, grad: &Tensor, factor: &Tensor, step: &StepCounter) -> Result<()> {
         if step.number >= self.steps {
             return Err(Error::PastTheEnd { step: step.number, planned: self.steps });
         }

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::optim::params::GroupKind;
+use crate::optim::params::ParamGroup;
 
 /// Optimiser settings and length of a run, shared by every method.
 #[derive(Debug, Clone, Copy)]
-pub struct Protocol {
+pub struct OptimConfig {
     /// Peak learning rate.
     pub lr: f64,
     /// Decoupled weight decay.
@@ -23,17 +23,17 @@ pub struct Protocol {
     pub gate_schedule: LinearSchedule,
 }
 
-impl Protocol {
+impl OptimConfig {
     /// The protocol's own rule for a group: decay only where it is due.
-    pub fn group_rule(&self, group: GroupKind) -> GroupRule {
-        let weight_decay = if group == GroupKind::Decayed { self.weight_decay } else { 0.0 };
-        GroupRule { options: AdamWOptions::new(self.lr, weight_decay, self.decay_order), schedule: self.schedule }
+    pub fn group_optim(&self, group: ParamGroup) -> GroupOptim {
+        let weight_decay = if group == ParamGroup::Decayed { self.weight_decay } else { 0.0 };
+        GroupOptim { options: AdamWOptions::new(self.lr, weight_decay, self.decay_order), schedule: self.schedule }
     }
 }
 
 /// How a parameter group is optimised.
 #[derive(Debug, Clone, Copy)]
-pub struct GroupRule {
+pub struct GroupOptim {
     /// Its AdamW.
     pub options: AdamWOptions,
     /// Its learning-rate schedule.
@@ -83,7 +83,7 @@ impl AdamWOptions {
 pub struct LinearSchedule {
     /// Steps of the warm-up.
     pub warmup: usize,
-    /// Step at which the rate reaches 0.
+    /// TrainState at which the rate reaches 0.
     pub total: usize,
 }
 

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 /// What the optimiser does with a group of parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GroupKind {
+pub enum ParamGroup {
     /// Weight decay applies.
     Decayed,
     /// No weight decay (biases).
@@ -17,26 +17,26 @@ pub enum GroupKind {
     Gates,
 }
 
-impl GroupKind {
-    const ALL: [GroupKind; 3] = [GroupKind::Decayed, GroupKind::Undecayed, GroupKind::Gates];
+impl ParamGroup {
+    const ALL: [ParamGroup; 3] = [ParamGroup::Decayed, ParamGroup::Undecayed, ParamGroup::Gates];
 
     /// Name in errors and saved states.
     pub fn name(self) -> &'static str {
         match self {
-            GroupKind::Decayed => "decayed",
-            GroupKind::Undecayed => "undecayed",
-            GroupKind::Gates => "gates",
+            ParamGroup::Decayed => "decayed",
+            ParamGroup::Undecayed => "undecayed",
+            ParamGroup::Gates => "gates",
         }
     }
 }
 
 /// Which parameter: the index of its view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot(usize);
+pub struct ParamId(usize);
 
-struct Entry {
+struct ParamInfo {
     name: String,
-    group: GroupKind,
+    group: ParamGroup,
     shape: Vec<i64>,
     offset: i64,
     len: i64,
@@ -45,43 +45,43 @@ struct Entry {
 /// One contiguous leaf tensor.
 pub struct Group {
     /// What it is for.
-    pub kind: GroupKind,
+    pub kind: ParamGroup,
     /// All its values, `[n]`, a leaf that requires a gradient.
     pub flat: Tensor,
 }
 
 /// Collects start values before they are laid out flat.
-pub struct Builder {
+pub struct ParamsBuilder {
     device: Device,
     kind: Kind,
-    entries: Vec<Entry>,
+    entries: Vec<ParamInfo>,
     values: Vec<Tensor>,
 }
 
 /// Every trained value of a run.
 pub struct Params {
     groups: Vec<Group>,
-    entries: Vec<Entry>,
+    entries: Vec<ParamInfo>,
     /// Until the first step was taken: the views whose gradients tell whether each parameter gets one.
-    watched: RefCell<Option<Vec<Views>>>,
+    watched: RefCell<Option<Vec<ParamViews>>>,
 }
 
 /// The parameters of one step, as views of the flat groups in the graph.
-pub struct Views(Vec<Tensor>);
+pub struct ParamViews(Vec<Tensor>);
 
-impl Builder {
+impl ParamsBuilder {
     /// Empty, for parameters of `kind` on `device`.
     pub fn new(device: Device, kind: Kind) -> Self {
-        Builder { device, kind, entries: Vec::new(), values: Vec::new() }
+        ParamsBuilder { device, kind, entries: Vec::new(), values: Vec::new() }
     }
 
     /// Adds a tensor with its start value. Within a group, tensors lie in the order they were added.
-    pub fn add(&mut self, group: GroupKind, name: impl Into<String>, init: &Tensor) -> Slot {
+    pub fn add(&mut self, group: ParamGroup, name: impl Into<String>, init: &Tensor) -> ParamId {
         let len = init.numel() as i64;
         let offset = self.group_len(group);
-        self.entries.push(Entry { name: name.into(), group, shape: init.size(), offset, len });
+        self.entries.push(ParamInfo { name: name.into(), group, shape: init.size(), offset, len });
         self.values.push(init.detach().to_device(self.device).to_kind(self.kind).flatten(0, -1));
-        Slot(self.entries.len() - 1)
+        ParamId(self.entries.len() - 1)
     }
 
     /// Kind and device of the parameters.
@@ -90,13 +90,13 @@ impl Builder {
     }
 
     /// Values the group holds so far.
-    pub fn group_len(&self, group: GroupKind) -> i64 {
+    pub fn group_len(&self, group: ParamGroup) -> i64 {
         self.entries.iter().filter(|e| e.group == group).map(|e| e.len).sum()
     }
 
     /// Lays the groups out flat; a group without tensors is left out.
     pub fn finish(self) -> Params {
-        let groups = GroupKind::ALL
+        let groups = ParamGroup::ALL
             .into_iter()
             .filter_map(|kind| {
                 let parts: Vec<&Tensor> =
@@ -110,17 +110,17 @@ impl Builder {
 }
 
 impl Params {
-    /// Views of every parameter, in the graph when gradients are on: one split per group.
-    pub fn views(&self) -> Views {
+    /// ParamViews of every parameter, in the graph when gradients are on: one split per group.
+    pub fn views(&self) -> ParamViews {
         self.views_of(|flat| flat.shallow_clone())
     }
 
     /// [`Params::views`] rounded to another kind: one cast per group, through which the gradient goes back.
-    pub fn views_as(&self, kind: Kind) -> Views {
+    pub fn views_as(&self, kind: Kind) -> ParamViews {
         self.views_of(|flat| flat.to_kind(kind))
     }
 
-    fn views_of(&self, whole: impl Fn(&Tensor) -> Tensor) -> Views {
+    fn views_of(&self, whole: impl Fn(&Tensor) -> Tensor) -> ParamViews {
         let mut views: Vec<Option<Tensor>> = self.entries.iter().map(|_| None).collect();
         for group in &self.groups {
             let members: Vec<usize> =
@@ -130,19 +130,19 @@ impl Params {
                 views[i] = Some(part.view(self.entries[i].shape.as_slice()));
             }
         }
-        let views = Views(views.into_iter().flatten().collect());
+        let views = ParamViews(views.into_iter().flatten().collect());
         self.watch(&views);
         views
     }
 
     /// Lets views that are in the graph keep their gradients, up to the first step.
-    fn watch(&self, views: &Views) {
+    fn watch(&self, views: &ParamViews) {
         let is_in_graph = |view: &Tensor| view.requires_grad();
         let mut watched = self.watched.borrow_mut();
         let Some(watched) = watched.as_mut().filter(|_| views.0.iter().any(is_in_graph)) else { return };
         // A view that cannot keep its gradient would look like one that gets none: the gradient then tells it as an error.
         views.0.iter().filter(|view| is_in_graph(view)).for_each(|view| drop(torch_ext::autograd::retain_grad(view)));
-        watched.push(Views(views.0.iter().map(Tensor::shallow_clone).collect()));
+        watched.push(ParamViews(views.0.iter().map(Tensor::shallow_clone).collect()));
     }
 
     /// The first parameter that no gradient reached in the first backward pass, in any of the views made for it. The views are
@@ -150,7 +150,7 @@ impl Params {
     pub fn first_without_gradient(&self) -> Option<&str> {
         let watched = self.watched.take()?;
         let is_reached = |index: usize| watched.iter().any(|views| views.0[index].grad().defined());
-        let missed = |(index, entry): (usize, &Entry)| (entry.len > 0 && !is_reached(index)).then_some(index);
+        let missed = |(index, entry): (usize, &ParamInfo)| (entry.len > 0 && !is_reached(index)).then_some(index);
         let missed = self.entries.iter().enumerate().find_map(missed)?;
         Some(&self.entries[missed].name)
     }
@@ -161,28 +161,28 @@ impl Params {
     }
 
     /// The group of a kind, where there is one.
-    pub fn group(&self, kind: GroupKind) -> Option<&Group> {
+    pub fn group(&self, kind: ParamGroup) -> Option<&Group> {
         self.groups.iter().find(|g| g.kind == kind)
     }
 
     /// Where a parameter lies in its group.
-    pub fn range(&self, slot: Slot) -> Range<i64> {
+    pub fn range(&self, slot: ParamId) -> Range<i64> {
         let entry = &self.entries[slot.0];
         entry.offset..entry.offset + entry.len
     }
 
     /// Name, group and place in it of every parameter.
-    pub fn places(&self) -> impl Iterator<Item = (&str, GroupKind, Range<i64>)> {
+    pub fn places(&self) -> impl Iterator<Item = (&str, ParamGroup, Range<i64>)> {
         self.entries.iter().map(|entry| (entry.name.as_str(), entry.group, entry.offset..entry.offset + entry.len))
     }
 
     /// Shape of a parameter.
-    pub fn shape(&self, slot: Slot) -> &[i64] {
+    pub fn shape(&self, slot: ParamId) -> &[i64] {
         &self.entries[slot.0].shape
     }
 
     /// Name of a parameter.
-    pub fn name(&self, slot: Slot) -> &str {
+    pub fn name(&self, slot: ParamId) -> &str {
         &self.entries[slot.0].name
     }
 
@@ -209,15 +209,15 @@ impl Params {
     }
 }
 
-impl Views {
+impl ParamViews {
     /// The parameters of several runs side by side: every view with a dimension more, in front.
-    pub fn together(runs: &[Views]) -> Self {
+    pub fn together(runs: &[ParamViews]) -> Self {
         let of_all = |index: usize| Tensor::stack(&runs.iter().map(|views| &views.0[index]).collect::<Vec<_>>(), 0);
-        Views((0..runs.first().map_or(0, |views| views.0.len())).map(of_all).collect())
+        ParamViews((0..runs.first().map_or(0, |views| views.0.len())).map(of_all).collect())
     }
 
     /// The view of one parameter.
-    pub fn get(&self, slot: Slot) -> &Tensor {
+    pub fn get(&self, slot: ParamId) -> &Tensor {
         &self.0[slot.0]
     }
 }

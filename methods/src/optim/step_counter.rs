@@ -4,17 +4,17 @@ use tch::{Device, Kind, Tensor};
 
 /// A step's number, on the host and on the device. What is recorded once and replayed for many steps may read the device's
 /// only, as a row of a table.
-pub struct StepNumber {
+pub struct StepCounter {
     /// From 0.
     pub number: usize,
     /// The same, `[1]`, int64.
     on_device: Tensor,
 }
 
-impl StepNumber {
-    /// Step 0.
+impl StepCounter {
+    /// TrainState 0.
     pub fn zero(device: Device) -> Self {
-        StepNumber { number: 0, on_device: Tensor::zeros([1], (Kind::Int64, device)) }
+        StepCounter { number: 0, on_device: Tensor::zeros([1], (Kind::Int64, device)) }
     }
 
     /// The step's row of a table with a row for every step.

@@ -1,27 +1,27 @@
-//! Adapters in PEFT's file layout: `adapter_model.safetensors` and `adapter_config.json`. Every low-rank
+//! LoraLayers in PEFT's file layout: `adapter_model.safetensors` and `adapter_config.json`. Every low-rank
 //! method is written as plain LoRA (pruned, gate folded into A), so whatever reads PEFT can load it. What full
 //! fine-tuning, BitFit and the bottleneck adapter train is written by name under a `peft_type` of our own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use encoders::Site;
+use encoders::TargetModule;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use crate::adapter::lora_layer::{Adapter, Adapters, LoraFactors};
+use crate::adapter::lora_layer::{LoraLayer, LoraLayers, LoraWeights};
 use crate::error::{Error, Result};
 use crate::method::Method;
-use crate::optim::params::Views;
+use crate::optim::params::ParamViews;
 
 /// What PEFT puts before every name.
 pub(crate) const PREFIX: &str = "base_model.model.";
 
 /// An adapter as files hold it.
 pub struct Exported {
-    /// Factors by module path; a site of rank 0 is not there, unless all are.
-    pub factors: BTreeMap<String, LoraFactors>,
+    /// Factors by module path; a module of rank 0 is not there, unless all are.
+    pub factors: BTreeMap<String, LoraWeights>,
     /// Every other tensor by its Hugging Face name: the head, and what a method trains that is no low-rank factor.
     pub tensors: BTreeMap<String, Tensor>,
     /// `peft_type`: LORA, or a kind that PEFT does not know.
@@ -32,25 +32,25 @@ pub struct Exported {
 
 impl Exported {
     /// What a method has trained, its adapters folded into plain LoRA factors, with the head.
-    pub fn new(method: &dyn Method, views: &Views, head: BTreeMap<String, Tensor>) -> Self {
-        let (sites, adapters) = (method.sites(), method.adapters(views));
-        let attached = sites.iter().zip(&adapters.sites).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
-        let mut factors: BTreeMap<String, LoraFactors> = attached
-            .map(|(site, adapter)| (site.path.clone(), adapter.to_lora()))
+    pub fn new(method: &dyn Method, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Self {
+        let (modules, adapters) = (method.target_modules(), method.adapters(views));
+        let attached = modules.iter().zip(&adapters.modules).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
+        let mut factors: BTreeMap<String, LoraWeights> = attached
+            .map(|(module, adapter)| (module.path.clone(), adapter.to_lora()))
             .filter(|(_, factors)| factors.rank() > 0)
             .collect();
         // PEFT takes no adapter without a module: where everything is pruned, one module has a component of zeros.
-        if let Some(site) = sites.first().filter(|_| factors.is_empty()) {
-            factors.insert(site.path.clone(), LoraFactors::zeros(site));
+        if let Some(module) = modules.first().filter(|_| factors.is_empty()) {
+            factors.insert(module.path.clone(), LoraWeights::zeros(module));
         }
         let tensors = method.tensors(views).into_iter().chain(head).collect();
         Exported { factors, tensors, kind: method.file_kind().into(), notes: Vec::new() }
     }
 
-    /// The adapters at `sites`; sites without factors get none.
-    pub fn adapters(&self, sites: &[Site]) -> Adapters {
-        let at = |site: &Site| self.factors.get(&site.path).map(LoraFactors::adapter);
-        Adapters::new(sites.iter().map(at).collect::<Vec<Option<Adapter>>>())
+    /// The adapters at `modules`; modules without factors get none.
+    pub fn adapters(&self, modules: &[TargetModule]) -> LoraLayers {
+        let at = |module: &TargetModule| self.factors.get(&module.path).map(LoraWeights::adapter);
+        LoraLayers::new(modules.iter().map(at).collect::<Vec<Option<LoraLayer>>>())
     }
 
     /// `adapter_model.safetensors` as bytes.
@@ -66,7 +66,7 @@ impl Exported {
         safetensors_bytes(&factors.chain(others).collect())
     }
 
-    /// `adapter_config.json`. Ranks and α differ by site, so both are given as patterns; α is `scale * rank`, which makes
+    /// `adapter_config.json`. Ranks and α differ by module, so both are given as patterns; α is `scale * rank`, which makes
     /// PEFT's `α/r` the scale of the run.
     pub fn config(&self, base_model: &str) -> Value {
         let ranks: BTreeMap<&String, i64> = self.factors.iter().map(|(path, f)| (path, f.rank())).collect();

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use encoders::checkpoint::file::{foreign, is_finite};
-use encoders::{Attach, Encoder, Site, TensorFile};
+use encoders::{Attach, Encoder, TargetModule, TensorFile};
 use serde_json::{Map, Value};
 use tch::{Device, Tensor};
 
-use crate::adapter::lora_layer::{Adapter, Adapters, LoraFactors};
+use crate::adapter::lora_layer::{LoraLayer, LoraLayers, LoraWeights};
 use crate::error::{Error, Result};
 use crate::peft::export::{Exported, PREFIX, damaged};
 use crate::peft::names::{Part, parse};
 use crate::peft::settings::Settings;
-use crate::tuners::base_weights::Replaced;
+use crate::tuners::base_weights::ReplacedWeights;
 use crate::tuners::bottleneck::Bottlenecks;
 
 /// PEFT's low-rank kinds, and ours of what PEFT does not know.
@@ -134,7 +134,7 @@ struct Module {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
-    Site,
+    TargetModule,
     /// The linear of the head that may be pre-trained: its ΔW is folded into it.
     Pooler,
     /// A table: its ΔW is folded into it.
@@ -170,14 +170,14 @@ impl LowRank<'_> {
                 folded.push((format!("{}.bias", module.path), bias * scale));
             }
             let gate = found.e.map(|e| e.flatten(0, -1));
-            let low_rank = Adapter::new(found.a, found.b, gate, scale).to_lora();
+            let low_rank = LoraLayer::new(found.a, found.b, gate, scale).to_lora();
             let delta = low_rank.adapter().delta();
             if !is_finite(&delta) {
                 return Err(self.damaged(format!("not finite: the product of the factors of {}", module.path)));
             }
             match module.place {
-                Place::Site if low_rank.rank() > 0 => drop(factors.insert(module.path, low_rank)),
-                Place::Site => {}
+                Place::TargetModule if low_rank.rank() > 0 => drop(factors.insert(module.path, low_rank)),
+                Place::TargetModule => {}
                 Place::Pooler => folded.push((format!("{}.weight", module.path), delta)),
                 Place::Embedding => folded.push((format!("{}.weight", module.path), delta.transpose(0, 1))),
             }
@@ -202,10 +202,14 @@ impl LowRank<'_> {
         found.map_err(|e| damaged(&self.config, e))
     }
 
-    /// Sites, pooler and embeddings, as the model has them.
+    /// Modules, pooler and embeddings, as the model has them.
     fn modules(&self) -> Vec<Module> {
-        let of_site =
-            |site: &Site| Module { path: site.path.clone(), d_in: site.d_in, d_out: site.d_out, place: Place::Site };
+        let of_site = |module: &TargetModule| Module {
+            path: module.path.clone(),
+            d_in: module.d_in,
+            d_out: module.d_out,
+            place: Place::TargetModule,
+        };
         let two = |name: &str, weight: &Tensor, place: Place| {
             let path = name.strip_suffix(".weight").filter(|_| weight.dim() == 2)?.to_string();
             let (first, second) = (weight.size()[0], weight.size()[1]);
@@ -220,7 +224,7 @@ impl LowRank<'_> {
         let is_table = |name: &str| name.ends_with("_embeddings.weight") && name.contains(".embeddings.");
         let tables = self.encoder.weights().iter().filter(|(name, _)| is_table(name) && !self.settings.is_adalora);
         let tables = tables.filter_map(|(name, weight)| two(name, weight, Place::Embedding));
-        self.encoder.sites().iter().map(of_site).chain(poolers).chain(tables).collect()
+        self.encoder.target_modules().iter().map(of_site).chain(poolers).chain(tables).collect()
     }
 
     /// The factors of a module, held against the configuration; `None` where the file has none of them.
@@ -395,13 +399,13 @@ impl LowRank<'_> {
 
 /// Low-rank branches, and tensors of the backbone that were saved beside them.
 struct Both {
-    adapters: Adapters,
-    replaced: Replaced,
+    adapters: LoraLayers,
+    replaced: ReplacedWeights,
 }
 
 impl Attach for Both {
-    fn low_rank(&self, site: &Site) -> Option<[&Tensor; 2]> {
-        self.adapters.low_rank(site)
+    fn low_rank(&self, module: &TargetModule) -> Option<[&Tensor; 2]> {
+        self.adapters.low_rank(module)
     }
 
     fn weight(&self, index: usize) -> Option<&Tensor> {
@@ -420,18 +424,18 @@ impl Exported {
         let here = self.to_device(device);
         let has_weights = encoder.weights().iter().any(|(name, _)| here.tensors.contains_key(name));
         Ok(match here.kind.as_str() {
-            "BOTTLENECK" => Box::new(Bottlenecks::read(encoder.sites(), &here.tensors)),
-            "FULL" | "BITFIT" => Box::new(Replaced::read(encoder.weights(), &here.tensors)),
+            "BOTTLENECK" => Box::new(Bottlenecks::read(encoder.target_modules(), &here.tensors)),
+            "FULL" | "BITFIT" => Box::new(ReplacedWeights::read(encoder.weights(), &here.tensors)),
             _ if has_weights => Box::new(Both {
-                adapters: here.adapters(encoder.sites()),
-                replaced: Replaced::read(encoder.weights(), &here.tensors),
+                adapters: here.adapters(encoder.target_modules()),
+                replaced: ReplacedWeights::read(encoder.weights(), &here.tensors),
             }),
-            _ => Box::new(here.adapters(encoder.sites())),
+            _ => Box::new(here.adapters(encoder.target_modules())),
         })
     }
 
     fn to_device(&self, device: Device) -> Self {
-        let moved = |LoraFactors { a, b, scale }: &LoraFactors| LoraFactors {
+        let moved = |LoraWeights { a, b, scale }: &LoraWeights| LoraWeights {
             a: a.to_device(device),
             b: b.to_device(device),
             scale: *scale,
@@ -449,17 +453,17 @@ impl Exported {
     /// # Errors
     /// The first factor or tensor that has none, or another shape.
     pub(crate) fn check_fits(&self, encoder: &dyn Encoder) -> Result<()> {
-        let sites = encoder.sites();
-        let fits = |path: &str, factors: &LoraFactors| {
+        let modules = encoder.target_modules();
+        let fits = |path: &str, factors: &LoraWeights| {
             let widths = (factors.a.size()[1], factors.b.size()[0]);
-            sites.iter().any(|site| site.path == path && (site.d_in, site.d_out) == widths)
+            modules.iter().any(|module| module.path == path && (module.d_in, module.d_out) == widths)
         };
         if let Some((path, _)) = self.factors.iter().find(|(path, factors)| !fits(path, factors)) {
             return Err(Error::OtherBackbone { name: path.clone() });
         }
         let head: Vec<String> = encoder.head(1, 0).params.into_iter().map(|param| param.name).collect();
         let is_own = |name: &str, tensor: &Tensor| match self.kind.as_str() {
-            "BOTTLENECK" => sites.iter().any(|site| Bottlenecks::has_part(site, name)),
+            "BOTTLENECK" => modules.iter().any(|module| Bottlenecks::has_part(module, name)),
             _ => encoder.weights().iter().any(|(own, weight)| own == name && weight.size() == tensor.size()),
         };
         match self.tensors.iter().find(|(name, tensor)| !head.contains(name) && !is_own(name, tensor)) {
@@ -471,7 +475,7 @@ impl Exported {
     /// An adapter of our own kinds must have everything that its kind trains.
     fn check_whole(&self, encoder: &dyn Encoder) -> std::result::Result<(), String> {
         let is_trained: fn(&str) -> bool = match self.kind.as_str() {
-            "BOTTLENECK" => return Bottlenecks::check_whole(encoder.sites(), &self.tensors),
+            "BOTTLENECK" => return Bottlenecks::check_whole(encoder.target_modules(), &self.tensors),
             "FULL" => |_| true,
             "BITFIT" => |name| name.ends_with(".bias"),
             _ => return Ok(()),

@@ -24,8 +24,8 @@ impl Exported {
         let mut merged: BTreeMap<String, Tensor> = encoder.weights().iter().map(copied).collect();
         // Tensors of the backbone that the adapter holds come first: ΔW is added to them.
         merged.extend(self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_kind(Kind::Float).copy())));
-        for (site, factors) in &self.factors {
-            let name = format!("{site}.weight");
+        for (module, factors) in &self.factors {
+            let name = format!("{module}.weight");
             let delta = factors.adapter().delta();
             if let Some(weight) = merged.get_mut(&name) {
                 let _ = weight.g_add_(&delta.to_device(weight.device()));

@@ -71,7 +71,7 @@ mod tests {
         Pattern::full(expression).unwrap().matches(name).unwrap()
     }
 
-    /// Each line as `bool(re.fullmatch(expression, name))` of Python 3.11.
+    /// LayerObserver line as `bool(re.fullmatch(expression, name))` of Python 3.11.
     #[test]
     fn expressions_match_as_in_python() {
         let name = "bert.encoder.layer.10.attention.self.query";

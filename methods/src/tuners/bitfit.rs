@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::method::{Entry, build_with};
+use crate::method::{MethodEntry, build_with};
 use crate::options::resolve_with;
 use crate::options::{Bound, Options};
-use crate::tuners::base_weights::TrainedWeights;
+use crate::tuners::base_weights::BaseWeights;
 
 /// BitFit has no options.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -20,14 +20,14 @@ impl Options for BitFitOptions {
 }
 
 /// Registry line.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     name: "bitfit",
     title: "BitFit",
     is_stackable: false,
     resolve: resolve_with::<BitFitOptions>,
     build: |options, context, params| {
         build_with("bitfit", options, context, params, |_: BitFitOptions, context, params| {
-            Ok(TrainedWeights::build("bitfit", "BITFIT", params, context, |name| name.ends_with(".bias")))
+            Ok(BaseWeights::build("bitfit", "BITFIT", params, context, |name| name.ends_with(".bias")))
         })
     },
 };

@@ -1,16 +1,16 @@
-//! Bottleneck adapters (Houlsby et al. 2019; the table's row "Adapter", spec §1.5): `y + U f(D y + d) + u` after a linear.
+//! Bottleneck adapters (Houlsby et al. 2019; the table's row "LoraLayer", spec §1.5): `y + U f(D y + d) + u` after a linear.
 
 use std::collections::BTreeMap;
 
-use encoders::{Attach, Site, SiteKind};
+use encoders::{Attach, ModuleKind, TargetModule};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::adapter::counts::Counts;
 use crate::error::Result;
 use crate::method::{Context, Method};
-use crate::method::{Entry, build_with};
-use crate::optim::params::{Builder, GroupKind, Params, Slot, Views};
+use crate::method::{MethodEntry, build_with};
+use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
 use crate::options::resolve_with;
 use crate::options::{Bound, Options};
 
@@ -48,73 +48,75 @@ impl Options for BottleneckOptions {
     }
 }
 
-/// Parameters of one site's adapter.
+/// Parameters of one module's adapter.
 #[derive(Clone, Copy)]
 struct Slots {
-    down: Slot,
-    down_bias: Slot,
-    up: Slot,
-    up_bias: Slot,
+    down: ParamId,
+    down_bias: ParamId,
+    up: ParamId,
+    up_bias: ParamId,
 }
 
 /// A bottleneck after the output linears.
 pub struct Bottleneck {
-    sites: Vec<(Site, Slots)>,
+    modules: Vec<(TargetModule, Slots)>,
     count: i64,
 }
 
-/// The adapters of one step, by site.
+/// The adapters of one step, by module.
 pub struct Bottlenecks(Vec<Option<[Tensor; 4]>>);
 
-/// What a site's tensors are called in a file, after the site's path.
+/// What a module's tensors are called in a file, after the module's path.
 const PARTS: [&str; 4] = ["adapter_down.weight", "adapter_down.bias", "adapter_up.weight", "adapter_up.bias"];
 
 impl Bottlenecks {
-    /// Whether a tensor of a file is one of a site's.
-    pub fn has_part(site: &Site, name: &str) -> bool {
-        name.strip_prefix(&site.path).and_then(|rest| rest.strip_prefix('.')).is_some_and(|part| PARTS.contains(&part))
+    /// Whether a tensor of a file is one of a module's.
+    pub fn has_part(module: &TargetModule, name: &str) -> bool {
+        name.strip_prefix(&module.path)
+            .and_then(|rest| rest.strip_prefix('.'))
+            .is_some_and(|part| PARTS.contains(&part))
     }
 
-    /// Holds the tensors of a file against the sites: where a site has one part it has all four, of one width.
+    /// Holds the tensors of a file against the modules: where a module has one part it has all four, of one width.
     ///
     /// # Errors
     /// The first part that is missing or of another shape; no part at all.
-    pub fn check_whole(sites: &[Site], stored: &BTreeMap<String, Tensor>) -> std::result::Result<(), String> {
+    pub fn check_whole(modules: &[TargetModule], stored: &BTreeMap<String, Tensor>) -> std::result::Result<(), String> {
         let mut found = false;
-        for site in sites {
-            let part = |part: &str| stored.get(&format!("{}.{part}", site.path)).map(Tensor::size);
+        for module in modules {
+            let part = |part: &str| stored.get(&format!("{}.{part}", module.path)).map(Tensor::size);
             let parts = PARTS.map(part);
             if parts.iter().all(Option::is_none) {
                 continue;
             }
             found = true;
             let width = parts[1].as_ref().and_then(|size| size.first().copied()).unwrap_or(0);
-            let expected = [vec![width, site.d_out], vec![width], vec![site.d_out, width], vec![site.d_out]];
+            let expected = [vec![width, module.d_out], vec![width], vec![module.d_out, width], vec![module.d_out]];
             for ((part, size), expected) in PARTS.iter().zip(parts).zip(expected) {
                 if size.as_ref() != Some(&expected) {
                     let size = size.map_or("missing".into(), |size| format!("{size:?}"));
-                    return Err(format!("{}.{part} is {size}, expected {expected:?}", site.path));
+                    return Err(format!("{}.{part} is {size}, expected {expected:?}", module.path));
                 }
             }
         }
-        if found { Ok(()) } else { Err("it has no bottleneck of any site; save the adapter again".into()) }
+        if found { Ok(()) } else { Err("it has no bottleneck of any module; save the adapter again".into()) }
     }
 
-    /// From the tensors of a file, by name; a site without all four gets none.
-    pub fn read(sites: &[Site], stored: &BTreeMap<String, Tensor>) -> Self {
-        let at = |site: &Site| {
-            let part = |part: &str| stored.get(&format!("{}.{part}", site.path)).map(Tensor::shallow_clone);
+    /// From the tensors of a file, by name; a module without all four gets none.
+    pub fn read(modules: &[TargetModule], stored: &BTreeMap<String, Tensor>) -> Self {
+        let at = |module: &TargetModule| {
+            let part = |part: &str| stored.get(&format!("{}.{part}", module.path)).map(Tensor::shallow_clone);
             let [down, down_bias, up, up_bias] = PARTS.map(part);
             Some([down?, down_bias?, up?, up_bias?])
         };
-        Bottlenecks(sites.iter().map(at).collect())
+        Bottlenecks(modules.iter().map(at).collect())
     }
 }
 
 /// Registry line.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     name: "adapter",
-    title: "Adapter",
+    title: "LoraLayer",
     is_stackable: false,
     resolve: resolve_with::<BottleneckOptions>,
     build: |options, context, params| build_with("adapter", options, context, params, Bottleneck::new),
@@ -128,39 +130,39 @@ impl Bottleneck {
     ///
     /// # Errors
     /// A width out of bounds.
-    pub fn new(options: BottleneckOptions, context: &Context, params: &mut Builder) -> Result<Self> {
+    pub fn new(options: BottleneckOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
         let BottleneckOptions { width, placement } = options;
-        let is_adapted = |site: &&Site| match placement {
-            Placement::Houlsby => matches!(site.kind, SiteKind::AttentionOutput | SiteKind::Output),
-            Placement::Pfeiffer => site.kind == SiteKind::Output,
+        let is_adapted = |module: &&TargetModule| match placement {
+            Placement::Houlsby => matches!(module.kind, ModuleKind::AttentionOutput | ModuleKind::Output),
+            Placement::Pfeiffer => module.kind == ModuleKind::Output,
         };
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-        let mut add = |site: &Site| {
-            let name = |part: usize| format!("{}.{}", site.path, PARTS[part]);
-            let down = Tensor::randn([width, site.d_out], (Kind::Float, Device::Cpu)) * DOWN_STD;
+        let mut add = |module: &TargetModule| {
+            let name = |part: usize| format!("{}.{}", module.path, PARTS[part]);
+            let down = Tensor::randn([width, module.d_out], (Kind::Float, Device::Cpu)) * DOWN_STD;
             let slots = Slots {
-                down: params.add(GroupKind::Decayed, name(0), &down),
-                down_bias: params.add(GroupKind::Undecayed, name(1), &zeros(&[width])),
-                up: params.add(GroupKind::Decayed, name(2), &zeros(&[site.d_out, width])),
-                up_bias: params.add(GroupKind::Undecayed, name(3), &zeros(&[site.d_out])),
+                down: params.add(ParamGroup::Decayed, name(0), &down),
+                down_bias: params.add(ParamGroup::Undecayed, name(1), &zeros(&[width])),
+                up: params.add(ParamGroup::Decayed, name(2), &zeros(&[module.d_out, width])),
+                up_bias: params.add(ParamGroup::Undecayed, name(3), &zeros(&[module.d_out])),
             };
-            (site.clone(), slots)
+            (module.clone(), slots)
         };
-        let sites: Vec<_> = context.sites.iter().filter(is_adapted).map(&mut add).collect();
-        let count = sites.iter().map(|(site, _)| 2 * site.d_out * width + width + site.d_out).sum();
-        Ok(Bottleneck { sites, count })
+        let modules: Vec<_> = context.target_modules.iter().filter(is_adapted).map(&mut add).collect();
+        let count = modules.iter().map(|(module, _)| 2 * module.d_out * width + width + module.d_out).sum();
+        Ok(Bottleneck { modules, count })
     }
 }
 
 impl Slots {
-    fn all(self) -> [Slot; 4] {
+    fn all(self) -> [ParamId; 4] {
         [self.down, self.down_bias, self.up, self.up_bias]
     }
 }
 
 impl Attach for Bottlenecks {
-    fn output(&self, site: &Site, _x: &Tensor, y: Tensor) -> Tensor {
-        let Some(Some([down, down_bias, up, up_bias])) = self.0.get(site.index) else { return y };
+    fn output(&self, module: &TargetModule, _x: &Tensor, y: Tensor) -> Tensor {
+        let Some(Some([down, down_bias, up, up_bias])) = self.0.get(module.index) else { return y };
         let inner = y.linear(down, Some(down_bias)).gelu("tanh");
         y + inner.linear(up, Some(up_bias))
     }
@@ -171,22 +173,22 @@ impl Method for Bottleneck {
         ENTRY.name
     }
 
-    fn attach(&self, views: &Views) -> Box<dyn Attach> {
-        let last = self.sites.iter().map(|(site, _)| site.index + 1).max().unwrap_or(0);
+    fn attach(&self, views: &ParamViews) -> Box<dyn Attach> {
+        let last = self.modules.iter().map(|(module, _)| module.index + 1).max().unwrap_or(0);
         let mut attached: Vec<Option<[Tensor; 4]>> = (0..last).map(|_| None).collect();
-        for (site, slots) in &self.sites {
-            attached[site.index] = Some(slots.all().map(|slot| views.get(slot).shallow_clone()));
+        for (module, slots) in &self.modules {
+            attached[module.index] = Some(slots.all().map(|slot| views.get(slot).shallow_clone()));
         }
         Box::new(Bottlenecks(attached))
     }
 
-    fn tensors(&self, views: &Views) -> Vec<(String, Tensor)> {
-        let of_site = |(site, slots): &(Site, Slots)| {
+    fn tensors(&self, views: &ParamViews) -> Vec<(String, Tensor)> {
+        let of_site = |(module, slots): &(TargetModule, Slots)| {
             let named = PARTS.into_iter().zip(slots.all());
-            let named = named.map(|(part, slot)| (format!("{}.{part}", site.path), views.get(slot).shallow_clone()));
+            let named = named.map(|(part, slot)| (format!("{}.{part}", module.path), views.get(slot).shallow_clone()));
             named.collect::<Vec<_>>()
         };
-        self.sites.iter().flat_map(of_site).collect()
+        self.modules.iter().flat_map(of_site).collect()
     }
 
     fn file_kind(&self) -> &'static str {

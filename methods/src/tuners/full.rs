@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::method::{Entry, build_with};
+use crate::method::{MethodEntry, build_with};
 use crate::options::resolve_with;
 use crate::options::{Bound, Options};
-use crate::tuners::base_weights::TrainedWeights;
+use crate::tuners::base_weights::BaseWeights;
 
 /// Full fine-tuning has no options.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -19,14 +19,14 @@ impl Options for FullOptions {
 }
 
 /// Registry line.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     name: "full",
     title: "Fine-tune",
     is_stackable: false,
     resolve: resolve_with::<FullOptions>,
     build: |options, context, params| {
         build_with("full", options, context, params, |_: FullOptions, context, params| {
-            Ok(TrainedWeights::build("full", "FULL", params, context, |_| true))
+            Ok(BaseWeights::build("full", "FULL", params, context, |_| true))
         })
     },
 };

@@ -1,16 +1,16 @@
 //! LoRA (spec §1): `y = W x + b + (α/r) B A x`, A kaiming-uniform, B zero.
 
-use encoders::Site;
+use encoders::TargetModule;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::adapter::counts::Counts;
-use crate::adapter::lora_layer::Adapters;
-use crate::adapter::module_groups::{SiteInit, Stacks};
+use crate::adapter::lora_layer::LoraLayers;
+use crate::adapter::module_groups::{ModuleGroups, ModuleInit};
 use crate::error::Result;
 use crate::method::{Context, Method};
-use crate::method::{Entry, build_with};
-use crate::optim::params::{Builder, GroupKind, Params, Views};
+use crate::method::{MethodEntry, build_with};
+use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::options::resolve_with;
 use crate::options::{Bound, Options};
 
@@ -37,14 +37,14 @@ impl Options for LoraOptions {
     }
 }
 
-/// LoRA at every site.
+/// LoRA at every module.
 pub struct Lora {
-    sites: Vec<Site>,
-    stacks: Stacks,
+    modules: Vec<TargetModule>,
+    stacks: ModuleGroups,
 }
 
 /// Registry line.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     name: "lora",
     title: "LoRA",
     is_stackable: true,
@@ -64,18 +64,17 @@ pub fn zero_b(d_out: i64, r: i64) -> Tensor {
 }
 
 impl Lora {
-    /// Adds the start values of every site to `params`.
+    /// Adds the start values of every module to `params`.
     ///
     /// # Errors
     /// None; the registry's builders may have some.
-    pub fn new(options: LoraOptions, context: &Context, params: &mut Builder) -> Result<Self> {
+    pub fn new(options: LoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
         let LoraOptions { r, alpha } = options;
-        let stacks = Stacks::build(params, context.sites, r, alpha / r as f64, GroupKind::Decayed, |site| SiteInit {
-            a: kaiming_a(r, site.d_in),
-            b: zero_b(site.d_out, r),
-            gate: None,
-        });
-        Ok(Lora { sites: context.sites.to_vec(), stacks })
+        let stacks =
+            ModuleGroups::build(params, context.target_modules, r, alpha / r as f64, ParamGroup::Decayed, |module| {
+                ModuleInit { a: kaiming_a(r, module.d_in), b: zero_b(module.d_out, r), gate: None }
+            });
+        Ok(Lora { modules: context.target_modules.to_vec(), stacks })
     }
 }
 
@@ -84,11 +83,11 @@ impl Method for Lora {
         ENTRY.name
     }
 
-    fn sites(&self) -> &[Site] {
-        &self.sites
+    fn target_modules(&self) -> &[TargetModule] {
+        &self.modules
     }
 
-    fn adapters(&self, views: &Views) -> Adapters {
+    fn adapters(&self, views: &ParamViews) -> LoraLayers {
         self.stacks.adapters(views)
     }
 

@@ -4,10 +4,10 @@
 pub mod case;
 
 pub use case::{Case, cases, floats};
-use encoders::{Attach, Site, SiteKind};
+use encoders::{Attach, ModuleKind, TargetModule};
 use methods::optim::config::{DecayOrder, LinearSchedule};
-use methods::optim::params::Builder;
-use methods::{Adapters, Context, Method, Protocol, Step};
+use methods::optim::params::ParamsBuilder;
+use methods::{Context, LoraLayers, Method, OptimConfig, TrainState};
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// Largest allowed error in float32, relative to the largest magnitude of the compared tensor.
@@ -17,7 +17,7 @@ pub const TOLERANCE_64: f64 = 1e-9;
 
 /// The frozen net of a case.
 pub struct Net {
-    pub sites: Vec<Site>,
+    pub modules: Vec<TargetModule>,
     weights: Vec<(Tensor, Tensor)>,
 }
 
@@ -30,17 +30,17 @@ impl Net {
                 (read("weight"), read("bias"))
             })
             .collect();
-        Net { sites: sites(&dims), weights }
+        Net { modules: modules(&dims), weights }
     }
 
     pub fn forward(&self, x: &Tensor, attach: &dyn Attach) -> Tensor {
         let mut x = x.shallow_clone();
-        for (site, (weight, bias)) in self.sites.iter().zip(&self.weights) {
-            let y = match attach.low_rank(site) {
+        for (module, (weight, bias)) in self.modules.iter().zip(&self.weights) {
+            let y = match attach.low_rank(module) {
                 Some(branch) => torch_ext::ops::lora_linear::lora_linear(&x, [weight, bias], branch),
-                None => attach.output(site, &x, x.linear(weight, Some(bias))),
+                None => attach.output(module, &x, x.linear(weight, Some(bias))),
             };
-            x = if site.index + 1 < self.sites.len() { y.tanh() } else { y };
+            x = if module.index + 1 < self.modules.len() { y.tanh() } else { y };
         }
         x
     }
@@ -50,16 +50,16 @@ impl Net {
     }
 }
 
-pub fn sites(dims: &[i64]) -> Vec<Site> {
-    let site = |(i, pair): (usize, &[i64])| Site {
+pub fn modules(dims: &[i64]) -> Vec<TargetModule> {
+    let module = |(i, pair): (usize, &[i64])| TargetModule {
         index: i,
         path: format!("l{i}"),
-        kind: SiteKind::Output,
+        kind: ModuleKind::Output,
         layer: i,
         d_in: pair[0],
         d_out: pair[1],
     };
-    dims.windows(2).enumerate().map(site).collect()
+    dims.windows(2).enumerate().map(module).collect()
 }
 
 pub fn loss(case: &Case, logits: &Tensor, labels: &Tensor) -> Tensor {
@@ -77,13 +77,13 @@ pub fn batch(case: &Case, t: usize, kind: Kind) -> (Tensor, Tensor) {
     (x, case.tensor("data.Y").index_select(0, &index))
 }
 
-pub fn protocol(case: &Case, order: DecayOrder) -> Protocol {
+pub fn protocol(case: &Case, order: DecayOrder) -> OptimConfig {
     let total = case.count("sched_total");
     let (warmup, gate_warmup) = match case.config("warmup_ratio").as_f64() {
         Some(ratio) => ((ratio * total as f64).ceil() as usize, (ratio * total as f64) as usize),
         None => (case.count("warmup"), case.count("warmup")),
     };
-    Protocol {
+    OptimConfig {
         lr: case.number("lr"),
         weight_decay: case.number("weight_decay"),
         decay_order: order,
@@ -97,27 +97,27 @@ pub fn protocol(case: &Case, order: DecayOrder) -> Protocol {
 /// A step whose adapters start at the case's `init.*`.
 pub fn step<M: Method + 'static>(
     case: &Case,
-    protocol: &Protocol,
+    protocol: &OptimConfig,
     kind: Kind,
     hidden_size: i64,
-    new: impl FnOnce(&Context, &mut Builder) -> methods::Result<M>,
-) -> Step {
-    let sites = sites(&case.dims());
-    let context = Context { sites: &sites, backbone: &[], protocol, hidden_size, seed: 0 };
-    let mut params = Builder::new(Device::Cpu, kind);
+    new: impl FnOnce(&Context, &mut ParamsBuilder) -> methods::Result<M>,
+) -> TrainState {
+    let modules = modules(&case.dims());
+    let context = Context { target_modules: &modules, backbone: &[], protocol, hidden_size, seed: 0 };
+    let mut params = ParamsBuilder::new(Device::Cpu, kind);
     let method = new(&context, &mut params).unwrap();
-    let step = Step::new(params.finish(), Box::new(method), protocol);
+    let step = TrainState::new(params.finish(), Box::new(method), protocol);
     write(case, "init", &adapters(&step));
     step
 }
 
-pub fn adapters(step: &Step) -> Adapters {
+pub fn adapters(step: &TrainState) -> LoraLayers {
     tch::no_grad(|| step.method().adapters(&step.params().views()))
 }
 
-fn write(case: &Case, prefix: &str, adapters: &Adapters) {
+fn write(case: &Case, prefix: &str, adapters: &LoraLayers) {
     tch::no_grad(|| {
-        for (i, adapter) in adapters.sites.iter().enumerate() {
+        for (i, adapter) in adapters.modules.iter().enumerate() {
             let adapter = adapter.as_ref().unwrap();
             let read = |part: &str| case.tensor(&format!("{prefix}.l{i}.{part}"));
             adapter.a.shallow_clone().copy_(&read("lora_A"));
@@ -131,8 +131,8 @@ fn write(case: &Case, prefix: &str, adapters: &Adapters) {
 }
 
 /// Compares every adapter with `<prefix>.l<i>.*` where the case has it.
-pub fn assert_adapters(case: &Case, prefix: &str, adapters: &Adapters, tolerance: f64) {
-    for (i, adapter) in adapters.sites.iter().enumerate() {
+pub fn assert_adapters(case: &Case, prefix: &str, adapters: &LoraLayers, tolerance: f64) {
+    for (i, adapter) in adapters.modules.iter().enumerate() {
         let adapter = adapter.as_ref().unwrap();
         let gate = adapter.gate.as_ref();
         let parts = [("lora_A", Some(&adapter.a)), ("lora_B", Some(&adapter.b)), ("gate", gate), ("lora_E", gate)];

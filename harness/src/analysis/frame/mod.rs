@@ -162,7 +162,7 @@ frame_rows! {
 }
 
 frame_rows! {
-    /// One site of a run at one evaluation.
+    /// One target module of a run at one evaluation.
     pub struct RankPoint {
         /// Run id.
         run: String,
@@ -170,7 +170,7 @@ frame_rows! {
         step: u64,
         /// Layer, from 0.
         layer: u64,
-        /// Kind of the site.
+        /// Kind of the module.
         kind: String,
         /// Non-zero components.
         rank: i64,

@@ -1,4 +1,4 @@
-//! Final ranks: layer × kind of site, one panel a method (the paper's Fig. 4).
+//! Final ranks: layer × kind of module, one panel a method (the paper's Fig. 4).
 
 use std::collections::{BTreeMap, BTreeSet};
 

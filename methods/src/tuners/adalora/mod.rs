@@ -1,23 +1,23 @@
 //! AdaLoRA (spec §2): `y = W x + b + α/(r_init + 1e-5) P (Λ ⊙ (Q x))`, an orthogonality penalty, and a budget that masks the
-//! least important singular values over all sites together.
+//! least important singular values over all modules together.
 
 pub mod budget;
 
 use std::ops::Range;
 
-use encoders::Site;
+use encoders::TargetModule;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use torch_ext::ops::importance;
 
 use crate::adapter::counts::{self, Counts};
-use crate::adapter::lora_layer::Adapters;
-use crate::adapter::module_groups::{ShapeClass, SiteInit, Stacks};
+use crate::adapter::lora_layer::LoraLayers;
+use crate::adapter::module_groups::{ModuleGroup, ModuleGroups, ModuleInit};
 use crate::error::{Error, Result};
 use crate::method::{Context, Method};
-use crate::method::{Entry, build_with};
-use crate::optim::params::{Builder, GroupKind, Params, Slot, Views};
-use crate::optim::step_counter::StepNumber;
+use crate::method::{MethodEntry, build_with};
+use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
+use crate::optim::step_counter::StepCounter;
 use crate::options::resolve_with;
 use crate::options::{Bound, Options};
 use crate::tuners::adalora::budget::{Budget, Phase};
@@ -55,7 +55,7 @@ pub enum FinalPhase {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdaLoraOptions {
-    /// Rank of every site at the start.
+    /// Rank of every module at the start.
     pub init_r: i64,
     /// Average rank at the end.
     pub target_r: i64,
@@ -118,10 +118,10 @@ impl Options for AdaLoraOptions {
     }
 }
 
-/// AdaLoRA at every site.
+/// AdaLoRA at every module.
 pub struct AdaLora {
-    sites: Vec<Site>,
-    stacks: Stacks,
+    modules: Vec<TargetModule>,
+    stacks: ModuleGroups,
     budget: Budget,
     options: AdaLoraOptions,
     importance: Importance,
@@ -132,7 +132,7 @@ pub struct AdaLora {
 }
 
 /// Registry line.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     name: "adalora",
     title: "AdaLoRA",
     is_stackable: true,
@@ -142,34 +142,35 @@ pub static ENTRY: Entry = Entry {
 
 /// Smoothed importance and uncertainty of every value of A, B and E (spec §2.3), laid out as the parameters are.
 struct Importance {
-    /// Where A, B and E of all sites lie in the decayed group.
+    /// Where A, B and E of all modules lie in the decayed group.
     range: Range<i64>,
     average: Tensor,
     uncertainty: Tensor,
 }
 
 impl AdaLora {
-    /// Adds the start values of every site to `params`: A and B ~ N(0, 0.02²), E = 0 (spec §2.1).
+    /// Adds the start values of every module to `params`: A and B ~ N(0, 0.02²), E = 0 (spec §2.1).
     ///
     /// # Errors
     /// A budget that does not fall; phases that do not fit into the run.
-    pub fn new(options: AdaLoraOptions, context: &Context, params: &mut Builder) -> Result<Self> {
+    pub fn new(options: AdaLoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
         let r = options.init_r;
         let budget = budget(&options, context)?;
-        let start = params.group_len(GroupKind::Decayed);
+        let start = params.group_len(ParamGroup::Decayed);
         let scale = options.alpha / (r as f64 + 1e-5);
-        let stacks = Stacks::build(params, context.sites, r, scale, GroupKind::Decayed, |site| SiteInit {
-            a: normal(&[r, site.d_in]),
-            b: normal(&[site.d_out, r]),
-            gate: Some(Tensor::zeros([r], (Kind::Float, Device::Cpu))),
-        });
-        let range = start..params.group_len(GroupKind::Decayed);
+        let stacks =
+            ModuleGroups::build(params, context.target_modules, r, scale, ParamGroup::Decayed, |module| ModuleInit {
+                a: normal(&[r, module.d_in]),
+                b: normal(&[module.d_out, r]),
+                gate: Some(Tensor::zeros([r], (Kind::Float, Device::Cpu))),
+            });
+        let range = start..params.group_len(ParamGroup::Decayed);
         let importance = Importance::zeros(range, params);
         let (_, device) = params.options();
         let kept = Tensor::ones([stacks.component_count()], (Kind::Bool, device));
         let masked: Vec<i64> = (0..budget.total).map(|t| budget.initial - budget.at(t)).collect();
         let masked = Tensor::from_slice(&masked).to_device(device);
-        Ok(AdaLora { sites: context.sites.to_vec(), stacks, budget, options, importance, kept, masked })
+        Ok(AdaLora { modules: context.target_modules.to_vec(), stacks, budget, options, importance, kept, masked })
     }
 
     /// The budget of this run.
@@ -181,8 +182,8 @@ impl AdaLora {
     /// (paper eq. 9 to 13, spec §2.3).
     pub fn scores(&self, params: &Params) -> Tensor {
         let scores = &self.importance.average * &self.importance.uncertainty;
-        let part = |slot: Slot| self.importance.part(&scores, params, slot);
-        let of_class = |class: &ShapeClass| {
+        let part = |slot: ParamId| self.importance.part(&scores, params, slot);
+        let of_class = |class: &ModuleGroup| {
             let vectors =
                 part(class.a).mean_dim(-1, false, None::<Kind>) + part(class.b).mean_dim(1, false, None::<Kind>);
             match class.gate {
@@ -201,7 +202,7 @@ impl AdaLora {
 
     /// Sets E to zero where `kept` is false; P and Q stay, so a component can come back before the final phase.
     pub fn mask(&self, params: &Params, kept: &Tensor) {
-        let Some(group) = params.group(GroupKind::Decayed) else {
+        let Some(group) = params.group(ParamGroup::Decayed) else {
             return;
         };
         let flat = group.flat.detach();
@@ -215,7 +216,7 @@ impl AdaLora {
         }
     }
 
-    fn mask_by_scores(&mut self, params: &Params, step: &StepNumber) {
+    fn mask_by_scores(&mut self, params: &Params, step: &StepCounter) {
         let kept = above(&self.scores(params), &step.row_of(&self.masked));
         self.mask(params, &kept);
         self.kept.copy_(&kept);
@@ -266,7 +267,7 @@ fn budget(options: &AdaLoraOptions, context: &Context) -> Result<Budget> {
         let help = "train longer, or shorten the phases (a fraction is a share of the run)";
         return misfit("tinit + tfinal", "fewer than the steps of the run".into(), got, help);
     }
-    let n = context.sites.len() as i64;
+    let n = context.target_modules.len() as i64;
     let (initial, target) = (n * options.init_r, n * options.target_r);
     Ok(Budget { initial, target, tinit, tfinal, delta_t: options.delta_t, total })
 }
@@ -276,14 +277,14 @@ fn normal(shape: &[i64]) -> Tensor {
 }
 
 impl Importance {
-    fn zeros(range: Range<i64>, params: &Builder) -> Self {
+    fn zeros(range: Range<i64>, params: &ParamsBuilder) -> Self {
         let zeros = || Tensor::zeros([range.end - range.start], params.options());
         Importance { average: zeros(), uncertainty: zeros(), range: range.clone() }
     }
 
     /// With the updated weight and the step's clipped gradient.
     fn update(&self, params: &Params, betas: [f64; 2]) -> Result<()> {
-        let Some(group) = params.group(GroupKind::Decayed) else {
+        let Some(group) = params.group(ParamGroup::Decayed) else {
             return Ok(());
         };
         let part = |of: Tensor| of.narrow(0, self.range.start, self.range.end - self.range.start);
@@ -292,7 +293,7 @@ impl Importance {
     }
 
     /// The part of a tensor laid out like the averages that belongs to one parameter, in its shape.
-    fn part(&self, of: &Tensor, params: &Params, slot: Slot) -> Tensor {
+    fn part(&self, of: &Tensor, params: &Params, slot: ParamId) -> Tensor {
         let range = params.range(slot);
         of.narrow(0, range.start - self.range.start, range.end - range.start).view(params.shape(slot))
     }
@@ -303,23 +304,23 @@ impl Method for AdaLora {
         ENTRY.name
     }
 
-    fn sites(&self) -> &[Site] {
-        &self.sites
+    fn target_modules(&self) -> &[TargetModule] {
+        &self.modules
     }
 
-    fn adapters(&self, views: &Views) -> Adapters {
+    fn adapters(&self, views: &ParamViews) -> LoraLayers {
         self.stacks.adapters(views)
     }
 
     /// γ times the mean over all A and B of the un-squared `||G - I||_F`, G the Gram matrix of the components (spec §2.2).
-    fn penalty(&self, views: &Views) -> Option<Tensor> {
+    fn penalty(&self, views: &ParamViews) -> Option<Tensor> {
         let grams: Vec<Tensor> = self.stacks.classes.iter().flat_map(|class| grams(class, views)).collect();
-        let weight = self.options.gamma / (2 * self.sites.len()) as f64;
+        let weight = self.options.gamma / (2 * self.modules.len()) as f64;
         Some(gram_distance(&Tensor::cat(&grams, 0)) * weight)
     }
 
     /// Importance, then masking when it is due (spec §2.5).
-    fn after_step(&mut self, params: &Params, step: &StepNumber) -> Result<()> {
+    fn after_step(&mut self, params: &Params, step: &StepCounter) -> Result<()> {
         tch::no_grad(|| {
             let (scores, mask) = self.due(step.number);
             if scores {
@@ -350,7 +351,7 @@ impl Method for AdaLora {
     /// As published: the running counter of the released code, `sum(rank * (d_in + d_out))`, Λ and head excluded.
     fn counts(&self, params: &Params) -> Counts {
         let adapters = tch::no_grad(|| self.adapters(&params.views()));
-        let left = counts::effective(&self.sites, &adapters);
+        let left = counts::effective(&self.modules, &adapters);
         let allocated = self.stacks.factor_count() + self.stacks.component_count();
         Counts { allocated, effective: left, as_published: left }
     }
@@ -384,7 +385,7 @@ impl Method for AdaLora {
 
 /// A and B of a shape, `[k, r, d_in]` and `[k, d_out, r]`, give their Gram matrices `[k, r, r]`, summed part by part: for so few
 /// values a product's length is all that a GPU can share out.
-fn grams(class: &ShapeClass, views: &Views) -> [Tensor; 2] {
+fn grams(class: &ModuleGroup, views: &ParamViews) -> [Tensor; 2] {
     let (a, b) = (views.get(class.a), views.get(class.b));
     let ([k, r, d_in], d_out) = ([0, 1, 2].map(|dim| a.size()[dim]), b.size()[1]);
     let lines_of_a = a.view([k, r, parts(d_in), -1]).transpose(1, 2).flatten(0, 1);

@@ -3,21 +3,21 @@
 
 pub mod prox;
 
-use encoders::Site;
+use encoders::TargetModule;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::adapter::counts::{self, Counts};
-use crate::adapter::lora_layer::Adapters;
-use crate::adapter::module_groups::{SiteInit, Stacks};
+use crate::adapter::lora_layer::LoraLayers;
+use crate::adapter::module_groups::{ModuleGroups, ModuleInit};
 use crate::error::{Error, Result};
 use crate::method::{Context, Method};
-use crate::method::{Entry, build_with};
-use crate::optim::config::GroupRule;
-use crate::optim::config::Protocol;
+use crate::method::{MethodEntry, build_with};
+use crate::optim::config::GroupOptim;
+use crate::optim::config::OptimConfig;
 use crate::optim::config::{AdamWOptions, DecayOrder, LinearSchedule};
-use crate::optim::params::{Builder, GroupKind, Params, Views};
-use crate::optim::step_counter::StepNumber;
+use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
+use crate::optim::step_counter::StepCounter;
 use crate::options::resolve_with;
 use crate::options::{Bound, Options};
 use crate::tuners::lora::{kaiming_a, zero_b};
@@ -115,10 +115,10 @@ impl Options for SoraOptions {
     }
 }
 
-/// SoRA at every site.
+/// SoRA at every module.
 pub struct Sora {
-    sites: Vec<Site>,
-    stacks: Stacks,
+    modules: Vec<TargetModule>,
+    stacks: ModuleGroups,
     options: SoraOptions,
     hidden_size: i64,
     gate_lr: f64,
@@ -130,7 +130,7 @@ pub struct Sora {
 }
 
 /// Registry line.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     name: "sora",
     title: "SoRA",
     is_stackable: true,
@@ -139,19 +139,19 @@ pub static ENTRY: Entry = Entry {
 };
 
 impl Sora {
-    /// Adds the start values of every site to `params`: g ~ N(0, 1), then A, drawn site by site (spec §6).
+    /// Adds the start values of every module to `params`: g ~ N(0, 1), then A, drawn module by module (spec §6).
     ///
     /// # Errors
     /// A schedule whose list is not finite.
-    pub fn new(options: SoraOptions, context: &Context, params: &mut Builder) -> Result<Self> {
+    pub fn new(options: SoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
         let (r, scale) = (options.r, options.alpha / options.r as f64);
         let stages = xi_list(&options)?;
-        let stacks = Stacks::build(params, context.sites, r, scale, GroupKind::Gates, |site| {
+        let stacks = ModuleGroups::build(params, context.target_modules, r, scale, ParamGroup::Gates, |module| {
             let gate = Tensor::randn([r], (Kind::Float, tch::Device::Cpu));
-            SiteInit { a: kaiming_a(r, site.d_in), b: zero_b(site.d_out, r), gate: Some(gate) }
+            ModuleInit { a: kaiming_a(r, module.d_in), b: zero_b(module.d_out, r), gate: Some(gate) }
         });
         let mut sora = Sora {
-            sites: context.sites.to_vec(),
+            modules: context.target_modules.to_vec(),
             stacks,
             hidden_size: context.hidden_size,
             gate_lr: options.gate_lr.unwrap_or(context.protocol.lr),
@@ -187,7 +187,7 @@ impl Sora {
     }
 
     /// The current threshold from a table on the device: no host value enters the step.
-    fn device_threshold(&self, step: &StepNumber) -> Tensor {
+    fn device_threshold(&self, step: &StepCounter) -> Tensor {
         match self.options.variant {
             Variant::Released => self.thresholds.get(self.stage as i64),
             Variant::Paper => step.row_of(&self.thresholds),
@@ -244,16 +244,16 @@ impl Method for Sora {
         ENTRY.name
     }
 
-    fn sites(&self) -> &[Site] {
-        &self.sites
+    fn target_modules(&self) -> &[TargetModule] {
+        &self.modules
     }
 
-    fn adapters(&self, views: &Views) -> Adapters {
+    fn adapters(&self, views: &ParamViews) -> LoraLayers {
         self.stacks.adapters(views)
     }
 
     /// λ times the mean |g| over all gates (spec §3.5); the gradient at g = 0 is 0.
-    fn penalty(&self, views: &Views) -> Option<Tensor> {
+    fn penalty(&self, views: &ParamViews) -> Option<Tensor> {
         if self.options.variant == Variant::Paper || self.options.l1_weight == 0.0 {
             return None;
         }
@@ -268,17 +268,17 @@ impl Method for Sora {
     }
 
     /// Gates: Adam with ε 1e-6, no decay, their own rate and warm-up (spec §3.2).
-    fn group_rule(&self, group: GroupKind, protocol: &Protocol) -> GroupRule {
-        if group == GroupKind::Gates {
+    fn group_optim(&self, group: ParamGroup, protocol: &OptimConfig) -> GroupOptim {
+        if group == ParamGroup::Gates {
             let options = AdamWOptions { eps: 1e-6, ..AdamWOptions::new(self.gate_lr, 0.0, DecayOrder::After) };
-            return GroupRule { options, schedule: self.gate_schedule };
+            return GroupOptim { options, schedule: self.gate_schedule };
         }
-        protocol.group_rule(group)
+        protocol.group_optim(group)
     }
 
     /// The threshold, right after the gates' Adam update (spec §3.3).
-    fn after_step(&mut self, params: &Params, step: &StepNumber) -> Result<()> {
-        let Some(gates) = params.group(GroupKind::Gates).map(|g| g.flat.detach()) else {
+    fn after_step(&mut self, params: &Params, step: &StepCounter) -> Result<()> {
+        let Some(gates) = params.group(ParamGroup::Gates).map(|g| g.flat.detach()) else {
             return Ok(());
         };
         if !self.is_thresholded() {
@@ -308,14 +308,14 @@ impl Method for Sora {
         self.stage = (self.stage + 1).min(self.stages.len() - 1);
     }
 
-    /// As published: all of A and B less `2 * hidden` for every zero gate, whatever the shape of its site (spec §3.8).
+    /// As published: all of A and B less `2 * hidden` for every zero gate, whatever the shape of its module (spec §3.8).
     fn counts(&self, params: &Params) -> Counts {
         let adapters = tch::no_grad(|| self.adapters(&params.views()));
-        let kept: i64 = adapters.sites.iter().flatten().map(crate::adapter::lora_layer::Adapter::rank).sum();
+        let kept: i64 = adapters.modules.iter().flatten().map(crate::adapter::lora_layer::LoraLayer::rank).sum();
         let zeros = self.stacks.component_count() - kept;
         Counts {
             allocated: self.stacks.factor_count() + self.stacks.component_count(),
-            effective: counts::effective(&self.sites, &adapters),
+            effective: counts::effective(&self.modules, &adapters),
             as_published: self.stacks.factor_count() - 2 * self.hidden_size * zeros,
         }
     }
