@@ -43,7 +43,7 @@ pub fn measure(
     let mut rows = Vec::new();
     let steps = plan.iter().map(|spec| shortened(spec, timing, inputs, data)).collect::<Result<Vec<_>>>()?;
     let total: usize =
-        steps.iter().map(|(spec, task)| crate::train::trainer::lengths(&spec.train, task.train.len()).0).sum();
+        steps.iter().map(|(spec, task)| crate::train::schedule::lengths(&spec.train, task.train.len()).0).sum();
     let tasks = plan.chunk_by(|a, b| a.task == b.task);
     let progress = Progress::new(tasks.clone().count(), total as u64);
     let mut rest = steps.as_slice();
@@ -91,7 +91,7 @@ fn rounds(
                 if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
             })?;
             let row = rows.into_iter().collect::<Result<Vec<_>>>()?.remove(0);
-            let counts = trainer.step(0).method().counts(trainer.step(0).params());
+            let counts = trainer.stack().state(0).method().counts(trainer.stack().state(0).params());
             progress.say(&format!("round {round}: {} {:.2} s", spec.method, row.seconds));
             keep(TimingRow {
                 method: spec.method.clone(),
@@ -110,7 +110,7 @@ fn rounds(
                 allocated: counts.allocated,
                 effective: counts.effective,
                 batch_size: spec.train.batch_size,
-                length: trainer.longest(),
+                length: trainer.loader().longest(),
                 device: device::name(inputs.device),
                 driver: device::driver_of(inputs.device),
                 precision: spec.train.precision.name().into(),

@@ -207,7 +207,7 @@ fn check(train: &TrainSpec, facts: &Facts) -> std::result::Result<(), String> {
 /// # Errors
 /// Fewer rows than a batch over all epochs.
 pub fn check_schedule(spec: &RunSpec, rows: usize) -> Result<()> {
-    let (_, scheduled) = crate::train::trainer::lengths(&spec.train, rows);
+    let (_, scheduled) = crate::train::schedule::lengths(&spec.train, rows);
     if scheduled > 0 {
         return Ok(());
     }
