@@ -10,11 +10,11 @@ use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::cli::job::DataFlags;
+use crate::cli::merge;
 use crate::env::device::Choice;
 use crate::error::{Error, Result};
 use crate::load::download;
 use crate::load::inputs::{Data, Inputs};
-use crate::load::merge;
 use crate::load::paths;
 use crate::plan::recipe::Source;
 use crate::store::files::{write_atomically, write_csv};

@@ -1,6 +1,5 @@
 //! All runs of a plan: what is done stays done, what fails is stored as failed, the rest goes on.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
@@ -10,16 +9,15 @@ use std::time::{Duration, Instant};
 use crate::env::console::{Progress, spoken};
 use crate::env::panics;
 use crate::error::{Error, Result};
+use crate::launch::stacking::stacks;
 use crate::load::inputs::{Data, Inputs, TaskData};
 use crate::plan::origin::RecipeRules;
-use crate::plan::resolve;
 use crate::plan::spec::{Precision, RunSpec};
 use crate::store::rows::Outcome;
 use crate::store::run_dir::RunDir;
 use crate::train::context::{RunContext, StoredRun};
 use crate::train::run::run;
 use crate::train::schedule::lengths;
-use crate::train::trainer::Trainer;
 
 /// Time between two looks at a run that another process makes.
 const WAIT: Duration = Duration::from_millis(200);
@@ -33,52 +31,6 @@ pub struct SweepSummary {
     pub known: usize,
     /// Runs that failed now.
     pub failed: usize,
-}
-
-/// Builds one trainer for every different method and task of the plan, so that what cannot work is said before the first
-/// step and not hours later.
-///
-/// # Errors
-/// The first run whose options do not fit its length or its target modules.
-pub fn preflight(plan: &[RunSpec], inputs: &Inputs, data: &Data) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for spec in plan {
-        let settings = format!("{} {} {:?} {:?}", spec.task, spec.method, spec.train, spec.options);
-        if seen.insert(settings) {
-            let task = data.of_run(spec, &inputs.tokenizer)?;
-            check(spec, inputs, &task).map_err(|e| match e {
-                Error::Usage(text) => Error::Usage(format!("run {}: {text}", spec.id())),
-                other => other,
-            })?;
-        }
-    }
-    Ok(())
-}
-
-fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
-    resolve::check_schedule(spec, task.train.len())?;
-    let trainer = Trainer::new(&[spec], inputs, task)?;
-    let step = trainer.stack().state(0);
-    let method = step.method();
-    let stages = method.stages();
-    if stages > 1 {
-        return Err(Error::Usage(format!(
-            "the options ask for a schedule of {stages} stages, and `run` trains one; leave the schedule out"
-        )));
-    }
-    let adapters = tch::no_grad(|| method.adapters(&step.params().views()));
-    let attached =
-        method.target_modules().iter().zip(&adapters.modules).filter_map(|(module, a)| Some((module, a.as_ref()?)));
-    for (module, adapter) in attached {
-        let (rank, most) = (adapter.a.size()[0], module.d_in.min(module.d_out));
-        if rank > most {
-            return Err(Error::Usage(format!(
-                "rank {rank} is larger than a dimension of {} ({} x {}): expected at most {most}; choose a smaller rank",
-                module.path, module.d_out, module.d_in
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Makes every run that is not finished, below `runs`: in order, and up to `together` that differ in their seed only side
@@ -112,7 +64,7 @@ pub fn sweep(
     }
     let progress = Progress::new(open.len(), planned);
     let context = RunContext { inputs, origin, progress: &progress, stop };
-    let made = make_all(groups(&open, together)?, data, context);
+    let made = make_all(stacks(&open, together)?, data, context);
     progress.finish();
     Ok(SweepSummary { total: plan.len(), known, failed: made? })
 }
@@ -187,20 +139,6 @@ fn make(group: &[StoredRun], data: &Data, context: RunContext) -> Result<usize> 
         }
     }
     Ok(failed)
-}
-
-/// The open runs, those that can be trained side by side in groups of at most `together`, each group where its first run is.
-fn groups<'a>(open: &'a [(&'a RunSpec, RunDir)], together: usize) -> Result<Vec<Vec<StoredRun<'a>>>> {
-    let mut groups: Vec<Vec<StoredRun>> = Vec::new();
-    for (spec, dir) in open {
-        let most = if methods::registry::find(&spec.method)?.is_stackable { together } else { 1 };
-        let fits = |group: &&mut Vec<StoredRun>| group.len() < most && group[0].0.differs_in_seed_only(spec);
-        match groups.iter_mut().find(fits) {
-            Some(group) => group.push((spec, dir)),
-            None => groups.push(vec![(spec, dir)]),
-        }
-    }
-    Ok(groups)
 }
 
 /// Optimiser steps of a run.

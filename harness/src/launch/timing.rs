@@ -7,18 +7,18 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::analysis::stats::median;
 use crate::env::console::Progress;
 use crate::env::device;
 use crate::error::{Error, Result};
 use crate::load::inputs::{Data, Inputs, TaskData};
+use crate::load::precision::weight_kind;
 use crate::plan::recipe::Timing;
 use crate::plan::spec::{Precision, RunSpec};
 use crate::store::files::write_csv;
 use crate::store::rows::{PeakMiB, TimingRow};
 use crate::train::trainer::Trainer;
 
-/// Products whose median is the machine's speed.
+/// Products whose median is the machine's speed; an odd number.
 const PRODUCTS: usize = 7;
 
 /// The runs of a plan that a recipe's `[timing]` means: its task, or the plan's first, with the plan's first seed.
@@ -139,12 +139,13 @@ fn product_seconds(device: Device) -> Result<f64> {
         torch_ext::device::synchronize(device)?;
         seconds.push(started.elapsed().as_secs_f64());
     }
-    median(&seconds).ok_or_else(|| Error::Internal("no product was timed".into()))
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[PRODUCTS / 2])
 }
 
 /// Peak memory of a method by itself: nothing of another is there.
 fn peak_alone(contestant: &(RunSpec, TaskData), inputs: &Inputs) -> Result<PeakMiB> {
-    inputs.encoder_in(contestant.0.train.precision.kind())?;
+    inputs.encoder_in(weight_kind(contestant.0.train.precision))?;
     torch_ext::device::reset_peak_memory(inputs.device)?;
     let trainer = warm(contestant, inputs)?;
     torch_ext::device::synchronize(inputs.device)?;

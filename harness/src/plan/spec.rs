@@ -128,14 +128,6 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Kind of the frozen weights.
-    pub fn kind(self) -> tch::Kind {
-        match self {
-            Precision::Fp32 | Precision::Tf32 => tch::Kind::Float,
-            Precision::Bf16 => tch::Kind::BFloat16,
-        }
-    }
-
     /// Name in files and on the command line.
     pub fn name(self) -> &'static str {
         match self {

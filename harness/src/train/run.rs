@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::load::inputs::TaskData;
+use crate::load::precision::weight_kind;
 use crate::plan::spec::RunSpec;
 use crate::store::record::Manifest;
 use crate::store::rows::{Outcome, PeakMiB, Seconds};
@@ -40,7 +41,7 @@ fn train_stack(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Resu
     let (loading, tokenising) = (context.inputs.take_seconds(), data.seconds.take());
     // The memory of this run alone: what ran before it is given back first, and reading the backbone is no part of it.
     if let Some((spec, _)) = runs.first() {
-        context.inputs.encoder_in(spec.train.precision.kind())?;
+        context.inputs.encoder_in(weight_kind(spec.train.precision))?;
     }
     torch_ext::device::reset_peak_memory(context.inputs.device)?;
     for (spec, dir) in runs {

@@ -14,6 +14,7 @@ use torch_ext::ops::dropout::DropoutRng;
 
 use crate::error::{Error, Result};
 use crate::load::inputs::{Inputs, TaskData};
+use crate::load::precision::weight_kind;
 use crate::plan::spec::{RunSpec, TrainSpec};
 use crate::train::classifier::SequenceClassifier;
 use crate::train::evaluate::{Predictions, predict};
@@ -60,8 +61,8 @@ impl<'a> RunStack<'a> {
         let runs = specs.iter().map(|spec| StackedRun::new(spec, inputs, data)).collect::<Result<Vec<_>>>()?;
         let seeds: Vec<i64> = runs.iter().map(|run| run.seeds.dropout).collect();
         let TrainSpec { precision, padding, max_length, .. } = spec.train;
-        let classifier = SequenceClassifier::new(inputs.encoder_in(precision.kind())?, data.task);
-        let collator = Collator::new(inputs, data.task, precision.kind(), padding, max_length);
+        let classifier = SequenceClassifier::new(inputs.encoder_in(weight_kind(precision))?, data.task);
+        let collator = Collator::new(inputs, data.task, weight_kind(precision), padding, max_length);
         Ok(RunStack {
             classifier,
             collator,
@@ -131,7 +132,7 @@ impl<'a> RunStack<'a> {
     pub fn task_losses(&self, batch: &DeviceBatch, views: &[ParamViews]) -> Vec<Tensor> {
         let heads = self.runs.iter().zip(views).map(|(run, views)| run.head_values(views));
         let head = stack_heads(heads.collect());
-        let attached = attach(&self.runs, views, self.train.precision.kind());
+        let attached = attach(&self.runs, views, weight_kind(self.train.precision));
         let logits = self.classifier.logits(&batch.tokens, &head, attached.as_ref(), Some(&self.rng));
         self.classifier.mean_losses(&logits, &batch.labels, self.rng.runs())
     }
@@ -144,7 +145,7 @@ impl<'a> RunStack<'a> {
         tch::no_grad(|| {
             let run = &self.runs[run];
             let views = run.state.params().views();
-            let attached = attach(slice::from_ref(run), slice::from_ref(&views), self.train.precision.kind());
+            let attached = attach(slice::from_ref(run), slice::from_ref(&views), weight_kind(self.train.precision));
             let head = run.head_values(&views);
             predict(&self.classifier, &self.collator, (&head, attached.as_ref()), rows, self.train.batch_size)
         })
