@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    println!("cargo:rerun-if-changed=csrc");
+    for folder in ["csrc", "kernels"] {
+        println!("cargo:rerun-if-changed={folder}");
+    }
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let Ok(libtorch) = std::env::var("LIBTORCH") else {
         println!("cargo:warning=LIBTORCH is not set");
@@ -39,7 +41,7 @@ fn build_cuda_library(libtorch: &Path) {
     };
     let include = libtorch.join("include");
     let mut command = cc::Build::new().cpp(true).std("c++17").warnings(false).get_compiler().to_command();
-    command.args(["-shared", "-fPIC", "-O2", "-s", "-o"]).arg(&out).arg("csrc/cuda.cpp");
+    command.args(["-shared", "-fPIC", "-O2", "-s", "-o"]).arg(&out).args(["csrc/cuda.cpp", "csrc/kernels.cpp"]);
     for folder in [&include, &include.join("torch/csrc/api/include"), &headers] {
         command.arg("-I").arg(folder);
     }

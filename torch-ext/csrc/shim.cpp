@@ -7,6 +7,8 @@
 #include <c10/core/AllocatorConfig.h>
 #include <torch/version.h>
 
+#include "../kernels/dropout_traits.h"
+#include "../kernels/norm_traits.h"
 #include "guarded.h"
 
 extern "C" {
@@ -50,6 +52,10 @@ int rb_allow_tf32(bool allow) {
     at::globalContext().setAllowTF32CuDNN(allow);
   });
 }
+
+// Constants of the kernels' headers.
+int rb_max_norm_width() { return norm_traits::MAX_WIDTH; }
+int rb_attention_dropout_pitch() { return dropout_traits::WEIGHTS_PITCH; }
 
 int rb_retain_grad(const at::Tensor* tensor) {
   return guarded([=] { tensor->retain_grad(); });

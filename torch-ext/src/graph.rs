@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 
 use crate::error::{Error, Result};
-use crate::ffi::{Functions, check, functions};
+use crate::ffi::{Functions, functions};
 
 /// Makes a stream that can be captured the current one of this thread. Everything that a capture depends on must be
 /// queued after this.
@@ -13,7 +13,7 @@ use crate::ffi::{Functions, check, functions};
 pub fn enter(device: usize) -> Result<()> {
     let functions = functions()?;
     // SAFETY: plain integers cross.
-    check(functions, unsafe { (functions.enter)(device as c_int) })
+    functions.kernels.check(unsafe { (functions.enter)(device as c_int) })
 }
 
 /// Begins and ends a capture; what [`guarded`] needs of CUDA.
@@ -32,13 +32,13 @@ impl Capture for Functions {
     fn begin(&self) -> Result<*mut c_void> {
         let mut graph = std::ptr::null_mut();
         // SAFETY: `graph` outlives the call.
-        check(self, unsafe { (self.begin)(&mut graph) })?;
+        self.kernels.check(unsafe { (self.begin)(&mut graph) })?;
         Ok(graph)
     }
 
     fn end(&self, graph: *mut c_void) -> Result<()> {
         // SAFETY: the graph was begun.
-        check(self, unsafe { (self.end)(graph) })
+        self.kernels.check(unsafe { (self.end)(graph) })
     }
 
     fn abort(&self, graph: *mut c_void) {
@@ -93,7 +93,7 @@ impl Graph {
     pub fn replay(&self) -> Result<()> {
         let functions = functions()?;
         // SAFETY: the graph was ended.
-        check(functions, unsafe { (functions.replay)(self.0) })
+        functions.kernels.check(unsafe { (functions.replay)(self.0) })
     }
 }
 

@@ -3,8 +3,9 @@
 use tch::{Kind, Tensor};
 
 use crate::error::{as_ptr, out_tensor};
+use crate::ffi::Kernels;
+use crate::nvrtc;
 use crate::ops::dropout::{Dropout, DropoutRng};
-use crate::{ffi, nvrtc};
 
 /// What attention is computed from.
 pub struct Attention<'a> {
@@ -26,27 +27,26 @@ pub struct Attention<'a> {
 
 /// Whether there is a kernel for heads of this width in the kind of `x`.
 pub(crate) fn supports_head(x: &Tensor, head: i64) -> bool {
-    x.kind() == Kind::BFloat16 && [32, 64].contains(&head)
+    x.kind() == Kind::BFloat16 && nvrtc::has_head_width(head)
 }
 
 impl Attention<'_> {
     /// The context, `[runs * rows * length, heads * head]`.
     pub fn context(&self) -> Tensor {
         let head = self.projected.size()[1] / (3 * self.heads);
-        match self.dropout.rng {
-            Some(rng) if supports_head(self.projected, head) && nvrtc::supports(self.projected) => self.fused(rng),
+        match (self.dropout.rng, nvrtc::kernels(self.projected)) {
+            (Some(rng), Some(kernels)) if supports_head(self.projected, head) => self.context_by(kernels, rng),
             _ => self.reference(),
         }
     }
 
-    fn fused(&self, rng: &DropoutRng) -> Tensor {
+    fn context_by(&self, kernels: &Kernels, rng: &DropoutRng) -> Tensor {
+        let [projected, mask, state] = [self.projected, self.mask, &rng.state].map(as_ptr);
+        let Dropout { stream, p, .. } = self.dropout;
+        let call = kernels.attention;
         out_tensor(|out| {
-            let functions = ffi::functions()?;
-            let call = functions.attention;
-            let [projected, mask, state] = [self.projected, self.mask, &rng.state].map(as_ptr);
-            let Dropout { stream, p, .. } = self.dropout;
             // SAFETY: the tensors outlive the call.
-            ffi::check(functions, unsafe { call(projected, mask, state, stream, p, self.heads, self.scale, out) })
+            kernels.check(unsafe { call(projected, mask, state, stream, p, self.heads, self.scale, out) })
         })
     }
 
@@ -108,14 +108,20 @@ fn from_last(distances: &Tensor) -> Tensor {
 fn position_bias(content: &Tensor, position: &Tensor, mask: &Tensor) -> Tensor {
     let (rows, _, _, length) = mask.size4().unwrap_or_default();
     let runs = rows * length / content.size()[1];
-    if nvrtc::supports(content) && runs == 1 {
-        return out_tensor(|out| {
-            let functions = ffi::functions()?;
-            let call = functions.position_bias;
-            // SAFETY: the tensors outlive the call.
-            ffi::check(functions, unsafe { call(as_ptr(content), as_ptr(position), as_ptr(mask), out) })
-        });
+    match nvrtc::kernels(content) {
+        Some(kernels) if runs == 1 => position_bias_by(kernels, content, position, mask),
+        _ => position_bias_reference(content, position, mask, runs),
     }
+}
+
+fn position_bias_by(kernels: &Kernels, content: &Tensor, position: &Tensor, mask: &Tensor) -> Tensor {
+    let call = kernels.position_bias;
+    // SAFETY: the tensors outlive the call.
+    out_tensor(|out| kernels.check(unsafe { call(as_ptr(content), as_ptr(position), as_ptr(mask), out) }))
+}
+
+fn position_bias_reference(content: &Tensor, position: &Tensor, mask: &Tensor, runs: i64) -> Tensor {
+    let (rows, _, _, length) = mask.size4().unwrap_or_default();
     let [content, position] = [content, position].map(|products| shifted(products, runs, rows / runs, length));
     content + position.transpose(-1, -2) + mask.to_kind(position.kind())
 }

@@ -6,7 +6,8 @@ use std::ffi::{c_int, c_longlong, c_void};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{as_ptr, check, out_tensor};
-use crate::{ffi, nvrtc};
+use crate::ffi::Kernels;
+use crate::nvrtc;
 
 unsafe extern "C" {
     fn rb_dropout(
@@ -19,6 +20,7 @@ unsafe extern "C" {
         pitch: c_longlong,
         out: *mut *mut c_void,
     ) -> c_int;
+    fn rb_attention_dropout_pitch() -> c_int;
 }
 
 /// Seed and step of every stacked run.
@@ -77,9 +79,6 @@ struct CounterLayout {
     pitch: i64,
 }
 
-/// Counters of a query's attention weights. A query has as many weights as a batch is padded to, and numbers must not depend on it.
-const WEIGHTS_PITCH: i64 = 4096;
-
 impl Dropout<'_> {
     /// Stacked runs.
     pub fn runs(&self) -> i64 {
@@ -95,34 +94,36 @@ impl Dropout<'_> {
     /// Of attention weights `[runs * rows, heads, length, length]`.
     pub(crate) fn weights(&self, x: &Tensor) -> Tensor {
         let length = x.size().last().copied().unwrap_or(0);
-        self.over(x, CounterLayout { tokens: length, first: 0, pitch: WEIGHTS_PITCH })
+        // SAFETY: a plain integer crosses.
+        let pitch = unsafe { rb_attention_dropout_pitch() }.into();
+        self.over(x, CounterLayout { tokens: length, first: 0, pitch })
     }
 
     fn over(&self, x: &Tensor, layout: CounterLayout) -> Tensor {
         let Some(rng) = self.rng.filter(|_| self.p > 0.0) else { return x.shallow_clone() };
-        let CounterLayout { tokens, first, pitch } = layout;
-        let (stream, p) = (self.stream, self.p);
-        let width = x.size().last().copied().unwrap_or(0);
-        if x.device() == Device::Cpu {
-            // SAFETY: the tensors outlive the call.
-            return out_tensor(|out| {
-                check(unsafe { rb_dropout(as_ptr(x), as_ptr(&rng.state), stream, p, tokens, first, pitch, out) })
-            });
+        let is_multiple_of_8 = x.size().last().is_some_and(|width| width % 8 == 0);
+        match nvrtc::kernels(x) {
+            Some(kernels) if is_multiple_of_8 => self.over_by(kernels, rng, x, layout),
+            _ if x.device() == Device::Cpu => self.over_on_cpu(rng, x, layout),
+            _ => (x * self.factors(rng, x, layout)).to_kind(x.kind()),
         }
-        if nvrtc::supports(x) && width % 8 == 0 {
-            return out_tensor(|out| {
-                let functions = ffi::functions()?;
-                let call = functions.dropout;
-                // SAFETY: as above.
-                ffi::check(functions, unsafe {
-                    call(as_ptr(x), as_ptr(&rng.state), stream, p, tokens, first, pitch, out)
-                })
-            });
-        }
-        (x * self.factors(rng, x, layout)).to_kind(x.kind())
     }
 
-    /// 0 where a value is dropped, elsewhere 1 / (1 - p): the kernels' reference implementation.
+    fn over_by(&self, kernels: &Kernels, rng: &DropoutRng, x: &Tensor, layout: CounterLayout) -> Tensor {
+        let CounterLayout { tokens, first, pitch } = layout;
+        let (x, state, call) = (as_ptr(x), as_ptr(&rng.state), kernels.dropout);
+        // SAFETY: the tensors outlive the call.
+        out_tensor(|out| kernels.check(unsafe { call(x, state, self.stream, self.p, tokens, first, pitch, out) }))
+    }
+
+    fn over_on_cpu(&self, rng: &DropoutRng, x: &Tensor, layout: CounterLayout) -> Tensor {
+        let CounterLayout { tokens, first, pitch } = layout;
+        let (x, state) = (as_ptr(x), as_ptr(&rng.state));
+        // SAFETY: the tensors outlive the call.
+        out_tensor(|out| check(unsafe { rb_dropout(x, state, self.stream, self.p, tokens, first, pitch, out) }))
+    }
+
+    /// 0 where a value is dropped, elsewhere 1 / (1 - p): the reference implementation of kernels and CPU.
     fn factors(&self, rng: &DropoutRng, x: &Tensor, layout: CounterLayout) -> Tensor {
         let width = x.size().last().copied().unwrap_or(0);
         let runs = rng.runs();

@@ -3,10 +3,11 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{as_ptr, out_tensor};
+use crate::ffi::Kernels;
+use crate::nvrtc;
 use crate::ops::dropout::Dropout;
 use crate::ops::{attention, norm};
 use crate::token_layout::TokenLayout;
-use crate::{ffi, nvrtc};
 
 /// Largest rank of a linear's branches, summed over stacked runs, that is reserved behind the frozen weights. Wider branches get
 /// a copy of the weights in every pass.
@@ -55,7 +56,7 @@ pub struct FusedLayer<'a> {
 
 /// Whether fused layers have kernels on this device in this kind.
 pub fn is_available(device: Device, kind: Kind) -> bool {
-    nvrtc::supports(&Tensor::empty([0], (kind, device))) && kind == Kind::BFloat16
+    nvrtc::kernels(&Tensor::empty([0], (kind, device))).is_some() && kind == Kind::BFloat16
 }
 
 /// Whether [`FusedLayer::forward`] takes inputs like `x`, so many heads, and these branches.
@@ -65,15 +66,23 @@ pub fn supports(x: &Tensor, heads: i64, branches: &[[&Tensor; 2]; 4]) -> bool {
         let [a, b] = [lora_a, scaled_b].map(|factor| factor.size());
         [a[a.len() - 2], a[a.len() - 1], b[b.len() - 2]].iter().all(|size| size % 8 == 0)
     };
-    nvrtc::supports(x)
+    nvrtc::kernels(x).is_some()
         && attention::supports_head(x, width / heads)
-        && width <= norm::MAX_WIDTH
+        && width <= norm::max_width()
         && branches.iter().all(is_aligned)
 }
 
 impl FusedLayer<'_> {
     /// The layer's output, shaped like `x`. Requires [`supports`]. Tokens beyond the last row are undefined and get no gradient.
+    ///
+    /// # Panics
+    /// Where [`supports`] says no.
     pub fn forward(&self) -> Tensor {
+        let kernels = nvrtc::kernels(self.x).expect("a fused layer needs the kernels: ask `supports` first");
+        self.forward_by(kernels)
+    }
+
+    fn forward_by(&self, kernels: &Kernels) -> Tensor {
         let rng = self.dropouts[0].rng;
         let [lora_a, _] = self.linears[0].branch;
         let runs = if lora_a.dim() == 3 { lora_a.size()[0] } else { 1 };
@@ -93,10 +102,7 @@ impl FusedLayer<'_> {
         let mut numbers = vec![(rows / runs) as f64, *length as f64, self.heads as f64, self.scale, self.eps];
         let p = |dropout: &Dropout| if rng.is_some() { dropout.p } else { 0.0 };
         numbers.extend(self.dropouts.iter().flat_map(|dropout| [dropout.stream as f64, p(dropout)]));
-        out_tensor(|out| {
-            let functions = ffi::functions()?;
-            // SAFETY: as many tensors and numbers as encoder_layer.h reads, in its order; they outlive the call.
-            ffi::check(functions, unsafe { (functions.layer)(tensors.as_ptr(), numbers.as_ptr(), out) })
-        })
+        // SAFETY: as many tensors and numbers as encoder_layer.h reads, in its order; they outlive the call.
+        out_tensor(|out| kernels.check(unsafe { (kernels.layer)(tensors.as_ptr(), numbers.as_ptr(), out) }))
     }
 }

@@ -7,7 +7,8 @@ use tch::Tensor;
 
 use crate::device::IS_TF32_ALLOWED;
 use crate::error::{as_ptr, check, out_tensor};
-use crate::{ffi, nvrtc};
+use crate::ffi::Kernels;
+use crate::nvrtc;
 
 unsafe extern "C" {
     fn rb_lora_linear(
@@ -23,24 +24,28 @@ unsafe extern "C" {
 /// `x W^T + b + (x A^T) U^T`, `[rows, d_out]`, for `x` `[rows, d_in]`; A is `[r, d_in]` and U `[d_out, r]`.
 /// For stacked runs A is `[runs, r, d_in]`, U `[runs, d_out, r]`, and `x` holds their rows run by run.
 pub fn lora_linear(x: &Tensor, [weight, bias]: [&Tensor; 2], [lora_a, scaled_b]: [&Tensor; 2]) -> Tensor {
-    let [x_, weight_, bias_, a_, b_] = [x, weight, bias, lora_a, scaled_b].map(as_ptr);
-    if uses_3xf16(x, [weight, lora_a]) {
-        return out_tensor(|out| {
-            let functions = ffi::functions()?;
-            let call = functions.lora_linear_3xf16;
-            // SAFETY: the tensors outlive the call.
-            ffi::check(functions, unsafe { call(x_, weight_, bias_, a_, b_, out) })
-        });
+    let tensors = [x, weight, bias, lora_a, scaled_b];
+    // Products in TF32 are quicker.
+    let kernels = nvrtc::float32_kernels(x).filter(|_| !IS_TF32_ALLOWED.load(Ordering::Relaxed));
+    let widths = [weight.size()[0], weight.size()[1], lora_a.size()[lora_a.dim() - 2]];
+    match kernels {
+        Some(kernels) if x.numel() > 0 && widths.iter().all(|width| width % 4 == 0) => by_3xf16(kernels, tensors),
+        _ => by_libtorch(tensors),
     }
-    // SAFETY: as above.
-    out_tensor(|out| check(unsafe { rb_lora_linear(x_, weight_, bias_, a_, b_, out) }))
 }
 
-/// Whether the wide products are made on tensor cores, each of three in float16 (ADR 0019); TF32's own are quicker.
-fn uses_3xf16(x: &Tensor, [weight, lora_a]: [&Tensor; 2]) -> bool {
-    let widths = [weight.size()[0], weight.size()[1], lora_a.size()[lora_a.dim() - 2]];
-    let may_be = nvrtc::supports_float32(x) && !IS_TF32_ALLOWED.load(Ordering::Relaxed);
-    may_be && x.numel() > 0 && widths.iter().all(|width| width % 4 == 0)
+/// Wide products on tensor cores, of three in float16 each (ADR 0019).
+fn by_3xf16(kernels: &Kernels, tensors: [&Tensor; 5]) -> Tensor {
+    let [x, weight, bias, lora_a, scaled_b] = tensors.map(as_ptr);
+    let call = kernels.lora_linear_3xf16;
+    // SAFETY: the tensors outlive the call.
+    out_tensor(|out| kernels.check(unsafe { call(x, weight, bias, lora_a, scaled_b, out) }))
+}
+
+fn by_libtorch(tensors: [&Tensor; 5]) -> Tensor {
+    let [x, weight, bias, lora_a, scaled_b] = tensors.map(as_ptr);
+    // SAFETY: the tensors outlive the call.
+    out_tensor(|out| check(unsafe { rb_lora_linear(x, weight, bias, lora_a, scaled_b, out) }))
 }
 
 #[cfg(test)]
