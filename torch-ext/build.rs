@@ -17,7 +17,8 @@ fn main() {
         eprintln!("{} holds no libtorch 2.11.0 headers; run `./justw setup` again", include.display());
         std::process::exit(1);
     }
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++17")
         .warnings(false)
@@ -26,6 +27,9 @@ fn main() {
         .opt_level(3)
         .files(["csrc/shim.cpp", "csrc/dropout.cpp", "csrc/lora_linear.cpp"])
         .compile("rankbench_torch_ext");
+    // Tests compile the kernels for a CPU (src/emulator.rs).
+    println!("cargo:rustc-env=TORCH_EXT_CXX={}", build.get_compiler().path().display());
+    println!("cargo:rustc-env=TORCH_EXT_LIBTORCH={libtorch}");
     build_cuda_library(Path::new(&libtorch));
 }
 

@@ -7,8 +7,8 @@
 #include <cmath>
 
 namespace {
-// Dropout at one place of the network. Which values it keeps is a function of each run's seed and step (`state`, [runs, 2], int64),
-// of the stream, which is the place's number, and of a value's row, token and column (ADR 0016).
+// Dropout at one place of the network. Which values it keeps is a function of each run's seed and step (`state`, [runs,
+// 2], int64), of the stream, which is the place's number, and of a value's row, token and column (ADR 0016).
 struct DropoutSpec {
   at::Tensor state;
   int64_t stream;
@@ -30,7 +30,8 @@ struct DropoutSpec {
   }
 };
 
-// Counters of values [runs * rows * tokens, width]: token t of a row has those from (first + t) * pitch on, each for eight values.
+// Counters of values [runs * rows * tokens, width]: token t of a row has those from (first + t) * pitch on, each for
+// eight values.
 struct CounterLayout {
   int64_t tokens, first, pitch;
 
@@ -43,8 +44,8 @@ struct CounterLayout {
   }
 };
 
-// Dropout by a device's function `dropped`. The gradient's pass applies the same function to the gradient and draws the numbers
-// again, so the step must not advance between the two.
+// Dropout by a device's function `dropped`. The gradient's pass applies the same function to the gradient and draws the
+// numbers again, so the step must not advance between the two.
 template <at::Tensor (*dropped)(const at::Tensor&, const DropoutSpec&, const CounterLayout&)>
 struct DropoutBy : torch::autograd::Function<DropoutBy<dropped>> {
   static at::Tensor forward(

@@ -1,6 +1,6 @@
-// CUDA graphs of libtorch, and the driver that loads and launches the project's kernels. Together with kernels.cpp this is a library
-// of its own (ADR 0015): it needs CUDA's headers to be built and libtorch_cuda to be loaded, and a machine without either still runs
-// everything else. Every function gives 0, or -1 with the message in rb_kernel_error().
+// CUDA graphs of libtorch, and the driver that loads and launches the project's kernels. Together with kernels.cpp this
+// is a library of its own (ADR 0015): it needs CUDA's headers to be built and libtorch_cuda to be loaded, and a machine
+// without either still runs everything else. Every function gives 0, or -1 with the message in rb_kernel_error().
 
 #include <ATen/Context.h>
 #include <ATen/Functions.h>
@@ -33,8 +33,8 @@ F driver(const char* name) {
 // Loaded kernels by name and variant.
 std::map<std::string, CUfunction> kernels;
 
-// All graphs alive share one pool: they are replayed one after the other, and tensors hold what is kept of one. A pool ends with its
-// last graph.
+// All graphs alive share one pool: they are replayed one after the other, and tensors hold what is kept of one. A pool
+// ends with its last graph.
 int alive = 0;
 at::cuda::MempoolId_t pool{0, 0};
 }  // namespace
@@ -45,7 +45,8 @@ void launch_kernel(const std::string& name, const std::string& variant, const La
   TORCH_CHECK(found != kernels.end(), "kernel ", name, " ", variant, " is not loaded");
   auto stream = c10::cuda::getCurrentCUDAStream().stream();
   const auto &grid = how.grid, &block = how.block;
-  auto code = call(found->second, grid.x, grid.y, grid.z, block.x, block.y, block.z, how.shared_bytes, stream, arguments, nullptr);
+  auto code = call(found->second, grid.x, grid.y, grid.z, block.x, block.y, block.z, how.shared_bytes, stream,
+                   arguments, nullptr);
   TORCH_CHECK(code == CUDA_SUCCESS, name, " could not be launched: CUDA error ", static_cast<int>(code));
 }
 
@@ -75,8 +76,8 @@ int rb_graph_end(void* graph) {
   return guarded([=] { static_cast<at::cuda::CUDAGraph*>(graph)->capture_end(); });
 }
 
-// Ends a capture that came to nothing and frees its graph: the allocator's pool ends with it, and a fresh stream takes the place of
-// the one whose capture broke.
+// Ends a failed capture and frees its graph: the allocator's pool ends with it, and a fresh stream replaces the one
+// whose capture broke.
 int rb_graph_abort(void* graph) {
   return guarded([=] {
     std::unique_ptr<at::cuda::CUDAGraph> failed(static_cast<at::cuda::CUDAGraph*>(graph));
@@ -91,7 +92,7 @@ int rb_graph_abort(void* graph) {
       }
     };
     if (!quietly([&] { failed->capture_end(); })) {
-      // What capture_end does after the call that failed.
+      // The rest of capture_end, after its call that failed.
       quietly([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, pool); });
       quietly([&] { at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool); });
       quietly([&] { c10::cuda::CUDACachingAllocator::releasePool(device, pool); });
@@ -134,7 +135,8 @@ int rb_kernels_load(const char* module, const char* variant, const char* const* 
         attention_traits::SharedMemory shared{std::stoi(variant), true};
         code = set(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                    attention_traits::VALUE_BYTES * shared.backward_keys());
-        TORCH_CHECK(code == CUDA_SUCCESS, names[i], " has not enough shared memory: CUDA error ", static_cast<int>(code));
+        TORCH_CHECK(code == CUDA_SUCCESS, names[i], " has not enough shared memory: CUDA error ",
+                    static_cast<int>(code));
       }
       kernels[std::string(names[i]) + " " + variant] = function;
     }
@@ -148,8 +150,10 @@ int rb_architecture(int device, int* architecture) {
   return guarded([=] {
     auto attribute = driver<decltype(&cuDeviceGetAttribute)>("cuDeviceGetAttribute");
     int major = 0, minor = 0;
-    TORCH_CHECK(attribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device) == CUDA_SUCCESS, "no CUDA device ", device);
-    TORCH_CHECK(attribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device) == CUDA_SUCCESS, "no CUDA device ", device);
+    TORCH_CHECK(attribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device) == CUDA_SUCCESS,
+                "no CUDA device ", device);
+    TORCH_CHECK(attribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device) == CUDA_SUCCESS,
+                "no CUDA device ", device);
     *architecture = 10 * major + minor;
   });
 }

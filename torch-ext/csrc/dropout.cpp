@@ -79,7 +79,8 @@ __attribute__((target_clones("avx512f", "avx2", "default"))) void keep(
 }
 
 template <typename T>
-void drop_token(const T* x, T* out, int64_t width, uint32_t block, uint32_t row, const DropoutSpec& drop, const int64_t* run) {
+void drop_token(const T* x, T* out, int64_t width, uint32_t block, uint32_t row, const DropoutSpec& drop,
+                const int64_t* run) {
   uint16_t numbers[AT_ONCE][8];
   auto seed = static_cast<uint64_t>(run[0]);
   Philox philox{row, static_cast<uint32_t>(drop.stream), static_cast<uint32_t>(run[1]), static_cast<uint32_t>(seed),

@@ -1,9 +1,10 @@
-// A post-norm transformer layer with a low-rank branch at each of its linears, as one differentiable function (ADR 0018).
+// A post-norm transformer layer with a low-rank branch at each linear, as one differentiable function (ADR 0018).
 //
 // A frozen linear and its branch are one augmented weight [W U; A .]: y = [x | low] [W | U]^T with low = x A^T, and
-// dx = [g | d_low] [W ; A] with d_low = g U. Columns for low are reserved behind every x and g, so a branch costs no pass over y or
-// dx of its own. With stacked runs the augmented weight has the branches of all, and low and d_low are zero but for those of a
-// token's own run. Tokens are those of padded rows, or packed ones and some more that no row has, whose gradient is zero.
+// dx = [g | d_low] [W ; A] with d_low = g U. Columns for low are reserved behind every x and g, so a branch costs no
+// pass over y or dx of its own. With stacked runs the augmented weight has the branches of all, and low and d_low are
+// zero but for those of a token's own run. Tokens are those of padded rows, or packed ones and some more that no row
+// has, whose gradient is zero.
 #pragma once
 
 #include <ATen/core/grad_mode.h>
@@ -28,8 +29,8 @@ struct AugmentedRows {
   at::Tensor reserved() const { return all.narrow(1, width, all.size(1) - width); }
 };
 
-// A frozen linear, [out + rank, in + rank], and its branch: A [rank, in], U [out, rank]. With stacked runs, the A of all one below
-// the other and the U side by side.
+// A frozen linear, [out + rank, in + rank], and its branch: A [rank, in], U [out, rank]. With stacked runs, the A of
+// all one below the other and the U side by side.
 struct AugmentedLinear {
   at::Tensor augmented, bias, lora_a, scaled_b;
   int64_t runs = 1;
@@ -58,8 +59,8 @@ struct AugmentedLinear {
   BranchBlock lora_a_block() const { return branch_block(lora_a, augmented.narrow(0, out(), rank())); }
   static BranchBlock branch_block(const at::Tensor& from, const at::Tensor& to) {
     auto aligned = [](const at::Tensor& x) { return reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0; };
-    TORCH_CHECK(from.scalar_type() == to.scalar_type() && aligned(from) && aligned(to),
-                "a branch in ", from.scalar_type(), " for a weight in ", to.scalar_type(), ", both must be aligned to 16 bytes");
+    TORCH_CHECK(from.scalar_type() == to.scalar_type() && aligned(from) && aligned(to), "a branch in ",
+                from.scalar_type(), " for a weight in ", to.scalar_type(), ", both must be aligned to 16 bytes");
     return {from.data_ptr(), to.data_ptr(), static_cast<int>(from.size(0)), static_cast<int>(from.size(1)),
             static_cast<int>(to.stride(0))};
   }
@@ -86,7 +87,8 @@ enum Linear { QKV, ATTENTION_OUTPUT, INTERMEDIATE, OUTPUT, LINEARS };
 
 // Arguments of a pass beside x. Autograd sees the branches by themselves; everything else is frozen.
 struct LayerParams : torch::CustomClassHolder {
-  // Of packed tokens `indices` names the place of each in [runs * rows, length]. There is a mask where padding is among the tokens.
+  // Of packed tokens `indices` names the place of each in [runs * rows, length]. There is a mask where padding is among
+  // the tokens.
   at::Tensor distances, indices, cu_seqlens, mask, state;
   std::array<AugmentedLinear, LINEARS> linears;
   std::array<std::array<at::Tensor, 2>, 2> norms;
@@ -109,8 +111,8 @@ struct LayerParams : torch::CustomClassHolder {
     for (int i = 0; i < 3; ++i) drops[i] = {state, static_cast<int64_t>(numbers[5 + 2 * i]), numbers[6 + 2 * i]};
     if (distances.defined()) distances = distances.contiguous();
     if (mask.defined()) mask = mask.to(linears[QKV].augmented.scalar_type()).contiguous();
-    TORCH_CHECK(cu_seqlens.numel() == rows * runs() + 1, "a layer of ", rows * runs(), " rows with ", cu_seqlens.numel(),
-                " values of cu_seqlens, expected one more than rows");
+    TORCH_CHECK(cu_seqlens.numel() == rows * runs() + 1, "a layer of ", rows * runs(), " rows with ",
+                cu_seqlens.numel(), " values of cu_seqlens, expected one more than rows");
   }
 
   int64_t runs() const { return linears[QKV].runs; }

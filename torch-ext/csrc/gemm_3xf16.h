@@ -17,8 +17,8 @@ struct F16Parts {
   at::Tensor halves, unscale;
 };
 
-// Writes the parts of [main | beside] (which may be undefined), columns multiplied by `factors` where those are defined, from row
-// `first` on: parts `part` values apart, rows `pitch`.
+// Writes the parts of [main | beside] (which may be undefined), columns multiplied by `factors` where those are
+// defined, from row `first` on: parts `part` values apart, rows `pitch`.
 void split_to_f16(
     const at::Tensor& main, const at::Tensor& beside, const at::Tensor& factors, Side side, int64_t first, long part,
     int pitch, const F16Parts& out) {
@@ -52,7 +52,8 @@ F16Parts parts_in_columns(const at::Tensor& main, const at::Tensor& below, Side 
 }
 
 // The product of the parts, unscaled, plus a bias where that is defined.
-at::Tensor product(const F16Parts& left, const at::Tensor& right, const at::Tensor& column_factors, const at::Tensor& bias) {
+at::Tensor product(const F16Parts& left, const at::Tensor& right, const at::Tensor& column_factors,
+                   const at::Tensor& bias) {
   auto y = mm_f16(left.halves, right);
   int width = y.size(1);
   long groups = y.numel() / 4;

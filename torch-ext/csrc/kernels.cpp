@@ -1,5 +1,5 @@
-// The project's kernels as functions for Rust, differentiable where a gradient is asked for. Every function gives 0, or -1 with the
-// message in rb_kernel_error(). Needs no header of CUDA: launch.h.
+// The project's kernels as functions for Rust, differentiable where they have gradients. Every function gives 0, or -1
+// with the message in rb_kernel_error(). No header of CUDA is needed: launch.h.
 
 #include <memory>
 
@@ -17,15 +17,17 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 struct PositionBias : torch::autograd::Function<PositionBias> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& c, const at::Tensor& p, const at::Tensor& mask) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& c, const at::Tensor& p,
+                            const at::Tensor& mask) {
     int heads = c.size(0), rows = mask.size(0), length = mask.size(3);
-    TORCH_CHECK(c.sizes() == p.sizes() && c.size(1) == rows * length && c.size(2) == 2 * length, "position_bias: shapes");
+    TORCH_CHECK(c.sizes() == p.sizes() && c.size(1) == rows * length && c.size(2) == 2 * length,
+                "position_bias: shapes");
     auto contents = c.contiguous(), positions = p.contiguous(), masked = mask.to(c.scalar_type()).contiguous();
     auto out = at::empty({rows, heads, length, length}, c.options());
     auto tiles = ceil_div(length, TILE);
     Launch how{{tiles, tiles, static_cast<unsigned>(rows * heads)}, {TILE, THREAD_ROWS}};
-    launch("position_bias_forward", variant(c), how, pointer(contents), pointer(positions), pointer(masked), pointer(out),
-           rows, heads, length);
+    launch("position_bias_forward", variant(c), how, pointer(contents), pointer(positions), pointer(masked),
+           pointer(out), rows, heads, length);
     context->saved_data["length"] = static_cast<int64_t>(length);
     return out;
   }
@@ -35,7 +37,8 @@ struct PositionBias : torch::autograd::Function<PositionBias> {
     int rows = grad.size(0), heads = grad.size(1), length = context->saved_data["length"].toInt();
     auto dc = at::empty({heads, static_cast<int64_t>(rows) * length, 2 * length}, grad.options());
     auto dp = at::empty_like(dc);
-    Launch how{{ceil_div(2 * length, TILE), ceil_div(length, TILE), static_cast<unsigned>(rows * heads)}, {TILE, THREAD_ROWS}};
+    Launch how{{ceil_div(2 * length, TILE), ceil_div(length, TILE), static_cast<unsigned>(rows * heads)},
+               {TILE, THREAD_ROWS}};
     launch("position_bias_backward", variant(grad), how, pointer(grad), pointer(dc), pointer(dp), rows, heads, length);
     return {dc, dp, at::Tensor()};
   }
@@ -69,10 +72,9 @@ int rb_cuda_dropout(
   return guarded([=] { *out = new at::Tensor(Dropout::apply(*x, *state, stream, p, tokens, first, pitch)); });
 }
 
-// In float32.
-int rb_lora_linear_3xf16(
-    const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* lora_a, const at::Tensor* scaled_b,
-    at::Tensor** out) {
+// In float32 (ADR 0019).
+int rb_lora_linear_3xf16(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias,
+                         const at::Tensor* lora_a, const at::Tensor* scaled_b, at::Tensor** out) {
   return guarded([=] { *out = new at::Tensor(LoraLinear<Gemm3xF16>::apply(*x, *weight, *bias, *lora_a, *scaled_b)); });
 }
 

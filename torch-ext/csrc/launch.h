@@ -1,4 +1,5 @@
-// Interface to the device that runs the project's kernels. cuda.cpp implements it with the driver; the tests' emulator on a CPU.
+// Interface to the device that runs the project's kernels. cuda.cpp implements it with the driver; the tests' emulator
+// on a CPU.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,8 +18,8 @@ struct Launch {
   int64_t shared_bytes = 0;
 };
 
-// Queues a kernel of torch-ext/kernels by name and variant ("f32", "bf16", or the width of attention's heads). `arguments` are
-// pointers to its arguments, of exactly the kernel's types.
+// Queues a kernel of torch-ext/kernels by name and variant ("f32", "bf16", or the width of attention's heads).
+// `arguments` are pointers to its arguments, of exactly the kernel's types.
 void launch_kernel(const std::string& name, const std::string& variant, const Launch& how, void** arguments);
 
 // The product of float16 matrices, summed and returned in float32.
@@ -42,7 +43,7 @@ unsigned ceil_div(int64_t n, int64_t divisor) { return static_cast<unsigned>((n 
 void* pointer(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 
 DropoutParams params(const DropoutSpec& drop) {
-  return {reinterpret_cast<const long long*>(drop.state.data_ptr()), static_cast<unsigned>(drop.stream), drop.threshold(),
-          drop.scale()};
+  return {reinterpret_cast<const long long*>(drop.state.data_ptr()), static_cast<unsigned>(drop.stream),
+          drop.threshold(), drop.scale()};
 }
 }  // namespace

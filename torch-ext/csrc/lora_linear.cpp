@@ -6,8 +6,8 @@
 #include "guarded.h"
 
 namespace {
-// x weight^T + bias. libtorch makes float32 products on a CPU with MKL. oneDNN, which it uses for bfloat16, is a tenth faster where
-// the processor is not Intel's.
+// x weight^T + bias. libtorch makes float32 products on a CPU with MKL. oneDNN, which it uses for bfloat16, is a tenth
+// faster where the processor is not Intel's.
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
   using Signature = at::Tensor(
       const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
@@ -20,14 +20,15 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::opt
 }
 
 struct Plain {
-  static at::Tensor output(
-      const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& low, const at::Tensor& scaled_b) {
+  static at::Tensor output(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& low,
+                           const at::Tensor& scaled_b) {
     auto y = product(x, weight, bias);
     add_product(y, low, scaled_b.transpose(-1, -2));
     return y;
   }
 
-  static at::Tensor input(const at::Tensor& grad, const at::Tensor& weight, const at::Tensor& d_low, const at::Tensor& lora_a) {
+  static at::Tensor input(const at::Tensor& grad, const at::Tensor& weight, const at::Tensor& d_low,
+                          const at::Tensor& lora_a) {
     auto d_x = product(grad, weight.t(), std::nullopt);
     add_product(d_x, d_low, lora_a);
     return d_x;
@@ -37,9 +38,8 @@ struct Plain {
 
 extern "C" {
 
-int rb_lora_linear(
-    const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* lora_a, const at::Tensor* scaled_b,
-    at::Tensor** out) {
+int rb_lora_linear(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* lora_a,
+                   const at::Tensor* scaled_b, at::Tensor** out) {
   return guarded([=] { *out = new at::Tensor(LoraLinear<Plain>::apply(*x, *weight, *bias, *lora_a, *scaled_b)); });
 }
 }

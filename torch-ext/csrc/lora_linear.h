@@ -20,8 +20,8 @@ void add_product(at::Tensor& y, const at::Tensor& left, const at::Tensor& right)
   }
 }
 
-// A linear with a low-rank branch as one differentiable function. What would be a sum of two gradients is one product, and only
-// low = x A^T is kept. Weight and bias get gradients where they need them.
+// A linear with a low-rank branch as one differentiable function. What would be a sum of two gradients is one product,
+// and only low = x A^T is kept. Weight and bias get gradients where they need them.
 // `Products` makes the wide products: `output` is x weight^T + bias + low U^T, `input` is grad weight + d_low A.
 template <typename Products>
 struct LoraLinear : torch::autograd::Function<LoraLinear<Products>> {

@@ -7,8 +7,9 @@
 #include "launch.h"
 
 namespace {
-// LayerNorm(dropout(x) + residual) of tokens [tokens, width]; weight and bias are frozen. Residual, out and dx may be columns of
-// wider matrices. Tokens are those of [runs * rows, length], or where they are packed those that `indices` names, int64.
+// LayerNorm(dropout(x) + residual) of tokens [tokens, width]; weight and bias are frozen. Residual, out and dx may be
+// columns of wider matrices. Tokens are those of [runs * rows, length], or where they are packed those that `indices`
+// names, int64.
 struct Norm {
   at::Tensor weight, bias, indices;
   DropoutSpec drop;
@@ -31,9 +32,9 @@ struct Norm {
     long tokens = x.size(0);
     int width = x.size(1), run_rows = rows, row_length = length;
     int residual_pitch = residual.stride(0), out_pitch = out.stride(0);
-    launch("norm_forward", variant(x), grid(x), pointer(x), pointer(residual), pointer(weight), pointer(bias), pointer(sum),
-           pointer(out), pointer(mean), pointer(rstd), params(drop), pointer(indices), tokens, run_rows, row_length, width,
-           residual_pitch, out_pitch, static_cast<float>(eps));
+    launch("norm_forward", variant(x), grid(x), pointer(x), pointer(residual), pointer(weight), pointer(bias),
+           pointer(sum), pointer(out), pointer(mean), pointer(rstd), params(drop), pointer(indices), tokens, run_rows,
+           row_length, width, residual_pitch, out_pitch, static_cast<float>(eps));
     return {sum, mean, rstd};
   }
 
@@ -42,17 +43,17 @@ struct Norm {
     auto d_residual = at::empty_like(grad);
     long tokens = grad.size(0);
     int width = grad.size(1), run_rows = rows, row_length = length, dx_pitch = dx.stride(0);
-    launch("norm_backward", variant(grad), grid(grad), pointer(grad), pointer(kept.sum), pointer(weight), pointer(kept.mean),
-           pointer(kept.rstd), pointer(dx), pointer(d_residual), params(drop), pointer(indices), tokens, run_rows, row_length,
-           width, dx_pitch);
+    launch("norm_backward", variant(grad), grid(grad), pointer(grad), pointer(kept.sum), pointer(weight),
+           pointer(kept.mean), pointer(kept.rstd), pointer(dx), pointer(d_residual), params(drop), pointer(indices),
+           tokens, run_rows, row_length, width, dx_pitch);
     return d_residual;
   }
 };
 
 struct DropAddNorm : torch::autograd::Function<DropAddNorm> {
-  static at::Tensor forward(
-      torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
-      const at::Tensor& bias, const at::Tensor& state, int64_t stream, double p, double eps, int64_t length) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& residual,
+                            const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& state, int64_t stream,
+                            double p, double eps, int64_t length) {
     DropoutSpec drop{state, stream, p};
     Norm norm{weight, bias, at::Tensor(), drop, x.size(0) / (length * drop.runs()), length};
     auto out = at::empty(x.sizes(), x.options());

@@ -1,4 +1,4 @@
-// The libtorch calls that tch does not expose. No CUDA header is needed: the device's allocator is reached through
+// Calls of libtorch that tch does not expose. No CUDA header is needed: the device's allocator is reached through
 // ATen's accelerator interface. Every function gives 0, or -1 with the message in rb_last_error().
 
 #include <ATen/Context.h>
@@ -25,7 +25,7 @@ int rb_reset_peak_memory(int device) {
   return guarded([=] { at::accelerator::resetPeakStats(static_cast<c10::DeviceIndex>(device)); });
 }
 
-// Peaks in bytes: of what tensors hold, and of what the allocator holds of the device.
+// Peaks in bytes: of tensors, and of the allocator's memory.
 int rb_peak_memory(int device, long long* allocated, long long* reserved) {
   return guarded([=] {
     auto stats = at::accelerator::getDeviceStats(static_cast<c10::DeviceIndex>(device));

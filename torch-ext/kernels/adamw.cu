@@ -1,7 +1,9 @@
-// Clipping, AdamW (Loshchilov and Hutter 2019) and AdaLoRA's importance (arXiv 2303.10512, spec 2.3) of flat float32 values [n].
+// Clipping, AdamW (Loshchilov and Hutter 2019) and AdaLoRA's importance (arXiv 2303.10512, spec 2.3) of flat float32
+// values [n].
 //
-// square_sums, clip_factor: norm = sqrt(sum g^2) over all gradients; factor = min(1, bound / (norm + 1e-6)).
-// adamw: g <- factor g; m <- m + (1 - beta1) (g - m); v <- beta2 v + (1 - beta2) g^2; w <- w - size m / (sqrt(v) root + eps), and
+// square_sums, clip_factor: norm = sqrt(sum g^2) over all gradients; factor = min(1, bound / (norm + 1e-6)). adamw: g
+// <- factor g; m <- m + (1 - beta1) (g - m); v <- beta2 v + (1 - beta2) g^2; w <- w - size m / (sqrt(v) root + eps),
+// and
 //   w <- decay w before or after that.
 // importance: I = |w g|; I' <- I' + (1 - beta1) (I - I'); U' <- U' + (1 - beta2) (|I - I'| - U').
 
@@ -26,8 +28,8 @@ extern "C" __global__ void clip_factor(const float* partial, float* norm_and_fac
   norm_and_factor[1] = factor > 1.0f ? 1.0f : factor;
 }
 
-// A thread a value. `table` is [steps, 3]: decay factor, step size and root factor of every step. `decay` is adamw.rs's: 0 none,
-// 1 before, 2 after the update.
+// A thread a value. `table` is [steps, 3]: decay factor, step size and root factor of every step. `decay` is
+// adamw.rs's: 0 none, 1 before, 2 after the update.
 extern "C" __global__ void adamw(
     float* values, float* grads, float* exp_avg, float* exp_avg_sq, const float* table, const long long* step,
     const float* factor, long count, float one_minus_beta1, float beta2, float one_minus_beta2, float eps, int decay) {
@@ -36,7 +38,8 @@ extern "C" __global__ void adamw(
   const float* row = table + 3 * *step;
   float grad = grads[i] * *factor, value = values[i];
   if (decay == 1) value *= row[0];
-  float m = exp_avg[i] + one_minus_beta1 * (grad - exp_avg[i]), v = exp_avg_sq[i] * beta2 + grad * grad * one_minus_beta2;
+  float m = exp_avg[i] + one_minus_beta1 * (grad - exp_avg[i]),
+        v = exp_avg_sq[i] * beta2 + grad * grad * one_minus_beta2;
   value -= m * row[1] / (sqrtf(v) * row[2] + eps);
   if (decay == 2) value *= row[0];
   grads[i] = grad, exp_avg[i] = m, exp_avg_sq[i] = v, values[i] = value;

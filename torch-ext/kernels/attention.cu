@@ -6,18 +6,18 @@
 // dscores = scale w dw; dv_j = sum_i d w g_i; dk_j = sum_i dscores (q_i + pq[..]); dq_i = sum_j dscores (k_j + pk[..]);
 // dpk[t] and dpq[t] = sums of dscores q_i and dscores k_j over all i - j + length - 1 = t.
 //
-// projected: [tokens, 3 width], width = heads * HEAD, columns q | k | v. For each run it has the tokens of its rows, `length` a row,
-//   then its 2 length distances (pq and pk are used). With cu_seqlens, row b has tokens cu_seqlens[b] to cu_seqlens[b + 1], and the
-//   tokens of all runs come before all distances.
+// projected: [tokens, 3 width], width = heads * HEAD, columns q | k | v. For each run it has the tokens of its rows,
+//   `length` a row, then its 2 length distances (pq and pk are used). With cu_seqlens, row b has the tokens from
+//   cu_seqlens[b] to cu_seqlens[b + 1], and the tokens of all runs come before all distances.
 // mask: [runs * rows, length], or null where rows are packed. out, grad: [tokens without distances, width].
 // log_sum: [runs * rows, heads, length], f32: the logarithm of the sum of exp(score), which the backward pass needs.
 //
-// Sources: online softmax and recomputation of FlashAttention-2 (Dao 2023, arXiv 2307.08691); disentangled attention of DeBERTa (He
-// et al. 2021, arXiv 2006.03654); dropout ADR 0016; packed rows ADR 0020.
+// Sources: online softmax and recomputation of FlashAttention-2 (Dao 2023, arXiv 2307.08691); disentangled attention of
+// DeBERTa (He et al. 2021, arXiv 2006.03654); dropout ADR 0016; packed rows ADR 0020.
 //
-// Tiles are 64 x 64. A block has eight warps: warp w has 16 rows of a tile, w % 4, and half of its columns, w / 4. Tiles are copied
-// to shared memory asynchronously. A sheared matrix (a score's distance is the difference of its row and column) is read as it lies
-// and never written out.
+// Tiles are 64 x 64. A block has eight warps: warp w has 16 rows of a tile, w % 4, and half of its columns, w / 4.
+// Tiles are copied to shared memory asynchronously. A sheared matrix (a score's distance is the difference of its row
+// and column) is read as it lies and never written out.
 
 #include "attention_traits.h"
 #include "philox.cuh"
@@ -38,7 +38,9 @@ struct Shape : AttentionParams {
   __device__ long projected_pitch() const { return 3 * width(); }
   // Tokens of a batch row; the first of them, the first of a run's distances, and the first token of a row of out.
   __device__ int length_of(int row) const { return cu_seqlens ? cu_seqlens[row + 1] - cu_seqlens[row] : length; }
-  __device__ long content(int row) const { return cu_seqlens ? cu_seqlens[row] : run_at(row / rows) + row % rows * length; }
+  __device__ long content(int row) const {
+    return cu_seqlens ? cu_seqlens[row] : run_at(row / rows) + row % rows * length;
+  }
   __device__ long distances(int run) const {
     return cu_seqlens ? content_tokens + 2L * length * run : run_at(run) + static_cast<long>(rows) * length;
   }
@@ -49,8 +51,8 @@ struct Shape : AttentionParams {
   __device__ int scores_pitch() const { return attention_traits::aligned(length); }
 };
 
-// acc += A B for one warp: A is 16 x 16 KS, B is 16 KS x 8 NT. A lies as [m][k], or [k][m] where it is transposed; B as [n][k], or
-// [k][n] where it is transposed.
+// acc += A B for one warp: A is 16 x 16 KS, B is 16 KS x 8 NT. A lies as [m][k], or [k][m] where it is transposed; B as
+// [n][k], or [k][n] where it is transposed.
 template <int NT, int KS, bool A_TRANSPOSED, bool B_TRANSPOSED>
 __device__ void product(float (&acc)[NT][4], const T* a, int a_pitch, const T* b, int b_pitch) {
   int lane = threadIdx.x % 32, matrix_row = lane % 8, low = lane / 8 % 2 * 8, high = lane / 16 * 8;
@@ -96,8 +98,8 @@ __device__ void sheared_product(float (&acc)[NT][4], const T* a, const T* b, int
 __device__ int row_of_warp() { return threadIdx.x / 32 % 4 * 16; }
 __device__ int half_of_warp() { return threadIdx.x / 128; }
 
-// Row and column of a lane's value e of an accumulator: rows lane / 4 and 8 below, columns 8 n + 2 (lane % 4) and the next, after
-// those of the warps with the first half.
+// Row and column of a lane's value e of an accumulator: rows lane / 4 and 8 below, columns 8 n + 2 (lane % 4) and the
+// next, after those of the warps with the first half.
 __device__ int row_of(int e) { return row_of_warp() + threadIdx.x % 32 / 4 + e / 2 * 8; }
 __device__ int column_of(int n, int e, int half = HALF) {
   return half_of_warp() * half + n * 8 + threadIdx.x % 4 * 2 + e % 2;
@@ -110,8 +112,8 @@ __device__ void wait_for_copies() {
   __syncthreads();
 }
 
-// Copies a tile of ROWS rows and COLUMNS columns of `from`, from row `first` and column `column` on. What lies outside its `rows` and
-// `columns` is zero.
+// Copies a tile of ROWS rows and COLUMNS columns of `from`, from row `first` and column `column` on. What lies outside
+// its `rows` and `columns` is zero.
 template <int ROWS, int COLUMNS, int PITCH_TO>
 __device__ void fetch(T* to, const T* from, long pitch, int first, int rows, int column, int columns) {
   const int BLOCKS = COLUMNS / 8, STEP = THREADS / BLOCKS;
@@ -132,9 +134,9 @@ __device__ void fetch(T* to, const T* from, long pitch, int first, int rows) {
   fetch<ROWS, HEAD, PITCH>(to, from, pitch, first, rows, 0, HEAD);
 }
 
-// Scores of a tile, before scale and mask. The 16 queries of warp row w and the tile's keys are at distances within a band of 80,
-// which begins at 16 w; for the 16 keys of w it begins at 48 - 16 w. Half of the other side needs 48 of them, and some are computed
-// by both warps of w.
+// Scores of a tile, before scale and mask. The 16 queries of warp row w and the tile's keys are at distances within a
+// band of 80, which begins at 16 w; for the 16 keys of w it begins at 48 - 16 w. Half of the other side needs 48 of
+// them, and some are computed by both warps of w.
 const int BAND_PART = 48;
 
 struct Positions {
@@ -155,7 +157,8 @@ __device__ void scores(float (&s)[HALF / 8][4], const T* q, const T* k, const Po
     float band[BAND_PART / 8][4] = {};
     // Later keys are nearer to the band's beginning, later queries to its end.
     int begin = which ? half : HALF - half;
-    const T* distances = which ? positions.pq + (TILE - 16 - warp_row + begin) * PITCH : positions.pk + (warp_row + begin) * PITCH;
+    const T* distances =
+        which ? positions.pq + (TILE - 16 - warp_row + begin) * PITCH : positions.pk + (warp_row + begin) * PITCH;
     product<BAND_PART / 8, HEAD / 16, false, false>(band, (which ? k : q) + warp_row * PITCH, PITCH, distances, PITCH);
     T* to = which ? positions.position : positions.content;
 #pragma unroll
@@ -188,8 +191,8 @@ __device__ void keep_square(T* square, const float (&values)[4], int n) {
   }
 }
 
-// Whether dropout keeps the lane's values of a tile: for its two rows, bit 2 n + e for value e of columns n. The four lanes of a
-// row draw a group of eight each and share the bits.
+// Whether dropout keeps the lane's values of a tile: for its two rows, bit 2 n + e for value e of columns n. The four
+// lanes of a row draw a group of eight each and share the bits.
 __device__ void kept_bits(unsigned (&kept)[2], const DropoutParams& dropout, const Shape& shape, int i0, int j0) {
   int lane = threadIdx.x % 32, mine = lane % 4, run = blockIdx.z / shape.rows;
   unsigned row = blockIdx.z % shape.rows * shape.heads + blockIdx.y;
@@ -197,7 +200,8 @@ __device__ void kept_bits(unsigned (&kept)[2], const DropoutParams& dropout, con
   for (int half = 0; half < 2; ++half) {
     kept[half] = 0;
     unsigned i = i0 + row_of(half * 2);
-    uint4 bits = bits_of_group(dropout, run, row, i * dropout_traits::WEIGHTS_PITCH + (j0 + half_of_warp() * HALF) / 8 + mine);
+    uint4 bits =
+        bits_of_group(dropout, run, row, i * dropout_traits::WEIGHTS_PITCH + (j0 + half_of_warp() * HALF) / 8 + mine);
 #pragma unroll
     for (int m = 0; m < 4; ++m) {
       int from = lane - mine + m;
@@ -229,8 +233,10 @@ __device__ void fetch_mask(float (&to)[TILE], const T* mask, int row, int j0, in
 
 // Zeroes a head's columns of tokens that no row has.
 __device__ void clear_rest(T* to, long pitch, const Shape& shape, int row, int head) {
-  for (int token = shape.cu_seqlens[row] + blockIdx.x * THREADS + threadIdx.x; token < shape.content_tokens; token += gridDim.x * THREADS) {
-    for (int c = 0; c < HEAD; c += 8) *reinterpret_cast<uint4*>(to + token * pitch + head * HEAD + c) = make_uint4(0, 0, 0, 0);
+  for (int token = shape.cu_seqlens[row] + blockIdx.x * THREADS + threadIdx.x; token < shape.content_tokens;
+       token += gridDim.x * THREADS) {
+    for (int c = 0; c < HEAD; c += 8)
+      *reinterpret_cast<uint4*>(to + token * pitch + head * HEAD + c) = make_uint4(0, 0, 0, 0);
   }
 }
 
@@ -354,8 +360,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
   store(to, o, shape.out_pitch, i0, length);
 }
 
-// Gradients of k and v, and of the scores before their scale, dscores [runs * rows, heads, length, aligned(length)]. A block has a
-// tile of keys and goes through the queries.
+// Gradients of k and v, and of the scores before their scale, dscores [runs * rows, heads, length, aligned(length)]. A
+// block has a tile of keys and goes through the queries.
 extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys(
     const T* projected, const T* mask, const T* out, const T* grad, const float* log_sum, T* d_projected, T* dscores,
     DropoutParams dropout, Shape shape) {
@@ -375,7 +381,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
   long first_line = shape.out(row);
   const T *q = projected + shape.content(row) * token_pitch + head * HEAD;
   const T *pq = projected + shape.distances(row / shape.rows) * token_pitch + head * HEAD;
-  const T *of_out = out + first_line * shape.out_pitch + head * HEAD, *of_grad = grad + first_line * width + head * HEAD;
+  const T *of_out = out + first_line * shape.out_pitch + head * HEAD,
+          *of_grad = grad + first_line * width + head * HEAD;
   long scores_at = (static_cast<long>(row) * shape.heads + head) * shape.length;
   __shared__ float masked[TILE], sums[TILE], deltas[TILE];
   fetch<TILE>(ks, q + width, token_pitch, j0, length);
@@ -415,7 +422,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
     unsigned kept[2];
     kept_bits(kept, dropout, shape, i0, j0);
     wait_for_copies();
-    product<HALF / 8, HEAD / 16, false, false>(w_grad, gs + warp_row * PITCH, PITCH, vs + half_of_warp() * HALF * PITCH, PITCH);
+    product<HALF / 8, HEAD / 16, false, false>(w_grad, gs + warp_row * PITCH, PITCH, vs + half_of_warp() * HALF * PITCH,
+                                               PITCH);
 #pragma unroll
     for (int n = 0; n < HALF / 8; ++n) {
 #pragma unroll
@@ -458,7 +466,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
 // Gradient of q, for one tile of a row's queries.
 __device__ void backward_queries(
     const T* projected, const T* dscores, T* d_projected, const Shape& shape, int tile, int head, int row) {
-  T *ks = reinterpret_cast<T*>(shared), *ds = ks + TILE * PITCH + MARGIN, *pks = ks + TILE * PITCH + TILE * MARGIN_PITCH;
+  T *ks = reinterpret_cast<T*>(shared), *ds = ks + TILE * PITCH + MARGIN,
+    *pks = ks + TILE * PITCH + TILE * MARGIN_PITCH;
   int i0 = tile * TILE, length = shape.length_of(row), warp_row = row_of_warp();
   if (i0 >= length) return;
   long token_pitch = shape.projected_pitch();
@@ -474,7 +483,8 @@ __device__ void backward_queries(
   }
   for (int j0 = 0; j0 < length; j0 += TILE) {
     fetch<TILE>(ks, k, token_pitch, j0, length);
-    fetch<TILE, TILE, MARGIN_PITCH>(ds, square, shape.scores_pitch(), i0, length, j0, attention_traits::aligned(length));
+    fetch<TILE, TILE, MARGIN_PITCH>(ds, square, shape.scores_pitch(), i0, length, j0,
+                                    attention_traits::aligned(length));
     cp_async_commit_group();
     if (shape.has_positions) fetch<DISTANCES>(pks, pk, token_pitch, i0 - j0 - TILE + shape.length, 2 * shape.length);
     cp_async_commit_group();
@@ -492,8 +502,8 @@ __device__ void backward_queries(
   store(to, q_grad, shape.grad_pitch, i0, length);
 }
 
-// Gradient of pq or pk, for one tile of distances and one chunk of a run's rows. Tokens x are keys for pq and queries for pk; those of
-// the other side that are at one of these distances from a tile of x begin at first(x).
+// Gradient of pq or pk, for one tile of distances and one chunk of a run's rows. Tokens x are keys for pq and queries
+// for pk; those of the other side that are at one of these distances from a tile of x begin at first(x).
 template <bool IS_QUERY>
 __device__ void backward_positions(
     const T* projected, const T* dscores, const RowChunks& chunks, const Shape& shape, int tile, int head, int chunk) {
@@ -524,12 +534,14 @@ __device__ void backward_positions(
       T* window = xs + TILE * PITCH;
       fetch<TILE>(xs, x, token_pitch, x0, of_row);
       if (IS_QUERY) {
-        fetch<DISTANCES, TILE, SQUARE_PITCH>(window, square, shape.scores_pitch(), first(x0), of_row, x0, attention_traits::aligned(of_row));
+        fetch<DISTANCES, TILE, SQUARE_PITCH>(window, square, shape.scores_pitch(), first(x0), of_row, x0,
+                                             attention_traits::aligned(of_row));
       } else {
         int aligned = first(x0) & ~7;
-        fetch<TILE, DISTANCES, WINDOW_PITCH>(window, square, shape.scores_pitch(), x0, of_row, aligned, attention_traits::aligned(of_row));
-        fetch<TILE, 8, WINDOW_PITCH>(
-            window + DISTANCES, square, shape.scores_pitch(), x0, of_row, aligned + DISTANCES, attention_traits::aligned(of_row));
+        fetch<TILE, DISTANCES, WINDOW_PITCH>(window, square, shape.scores_pitch(), x0, of_row, aligned,
+                                             attention_traits::aligned(of_row));
+        fetch<TILE, 8, WINDOW_PITCH>(window + DISTANCES, square, shape.scores_pitch(), x0, of_row, aligned + DISTANCES,
+                                     attention_traits::aligned(of_row));
       }
     }
     cp_async_commit_group();
@@ -543,7 +555,8 @@ __device__ void backward_positions(
     fetch_stage(stages + (stage ^ 1) * STAGE);
     wait_for_copies<1>();
     const T *xs = stages + stage * STAGE + column, *window = stages + stage * STAGE + TILE * PITCH;
-    // The score of token k at distance m: for pq in row k + m and column k, for pk in row k and column k - m + TILE - 1.
+    // The score of token k at distance m is in row k + m and column k for pq, in row k and column k - m + TILE - 1 for
+    // pk.
     if (IS_QUERY) {
       const T* a = window + warp_row * SQUARE_PITCH;
       sheared_product<HEAD / 16, TILE / 16, SQUARE_PITCH, SQUARE_PITCH + 1>(acc, a, xs, PITCH);
@@ -592,7 +605,8 @@ extern "C" __global__ void attention_backward_distances(T* d_projected, RowChunk
   for (int column = threadIdx.x * 4; column < 3 * width; column += blockDim.x * 4) {
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     for (int chunk = 0; column < row && chunk < chunks.count; ++chunk) {
-      const float* from = chunks.partial + (static_cast<long>(chunk) * chunks.runs + run) * all + distance * row + column;
+      const float* from =
+          chunks.partial + (static_cast<long>(chunk) * chunks.runs + run) * all + distance * row + column;
       float4 part = *reinterpret_cast<const float4*>(from);
       sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
     }

@@ -4,14 +4,14 @@
 // Arguments of every attention kernel.
 struct AttentionParams {
   int rows, heads, length, has_positions;  // rows of one run, and their length with padding
-  int out_pitch, grad_pitch;               // values from token to token of out, and of the gradient of what is projected
+  int out_pitch, grad_pitch;  // values from token to token of out, and of the gradient of what is projected
   float scale;
   const int* cu_seqlens;  // [runs * rows + 1], or null where rows are padded
   int content_tokens;     // tokens of all runs without those of distances
 };
 
-// Chunks of a run's rows, over which gradients of distances are summed: partial sums [count, runs, 2 length, 2 width], so that no
-// order of atomic sums decides the last bit.
+// Chunks of a run's rows, over which gradients of distances are summed: partial sums [count, runs, 2 length, 2 width],
+// so that no order of atomic sums decides the last bit.
 struct RowChunks {
   float* partial;
   int runs, count, rows;
@@ -47,13 +47,15 @@ struct SharedMemory {
 
   // Queries, keys and values; both sides' distances; the position terms, whose first half becomes the weights.
   constexpr long forward() const { return 3 * tile() + 2 * distances() + bands(); }
-  // The same and the gradient of out; the position terms become the weights, and the scores' gradient between its margins.
+  // The same and the gradient of out; the position terms become the weights, and the scores' gradient between its
+  // margins.
   constexpr long backward_keys() const {
     return 4 * tile() + 2 * distances() + larger(bands(), 2 * square() + 2 * MARGIN * SQUARE_PITCH);
   }
   // Gradient of q: keys, the scores' gradient between its margins, distances.
   constexpr long of_queries() const { return tile() + TILE * MARGIN_PITCH + distances(); }
-  // A stage of the gradient of distances: a tile of tokens, and the scores' gradient along queries (for pk) or keys (for pq).
+  // A stage of the gradient of distances: a tile of tokens, and the scores' gradient along queries (for pk) or keys
+  // (for pq).
   constexpr long stage_of_pq() const { return tile() + DISTANCES * SQUARE_PITCH; }
   constexpr long stage_of_pk() const { return tile() + TILE * WINDOW_PITCH; }
   constexpr long backward_queries() const {

@@ -1,7 +1,7 @@
 // Dropout of hidden states, and its gradient.
 //
-// out[i] = x[i] is kept ? x[i] / (1 - p) : 0, for x [runs * rows * tokens, width] in f32 or bf16; width is a multiple of 8.
-// Numbers: philox.cuh (ADR 0016). The backward pass draws them again instead of keeping a mask.
+// out[i] = x[i] is kept ? x[i] / (1 - p) : 0, for x [runs * rows * tokens, width] in f32 or bf16; width is a multiple
+// of 8. Numbers: philox.cuh (ADR 0016). The backward pass draws them again instead of keeping a mask.
 
 #include "philox.cuh"
 #include "values.cuh"
@@ -12,7 +12,8 @@ extern "C" __global__ void dropout(
   long group = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (group * 8 >= count) return;
   Eight values = reinterpret_cast<const Eight*>(x)[group];
-  uint4 bits = bits_of_hidden(params, group * 8 / width, static_cast<int>(group * 8 % width), rows, tokens, first, pitch);
+  uint4 bits =
+      bits_of_hidden(params, group * 8 / width, static_cast<int>(group * 8 % width), rows, tokens, first, pitch);
   for (int e = 0; e < 8; ++e) {
     values.at[e] = is_kept(bits, e, params.threshold) ? narrowed(widened(values.at[e]) * params.scale) : narrowed(0.0f);
   }

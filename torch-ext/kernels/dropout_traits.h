@@ -9,8 +9,8 @@ struct DropoutParams {
 };
 
 namespace dropout_traits {
-// Counters of a query's attention weights, each for eight keys. A query has as many weights as a batch is padded to, and its
-// numbers must not depend on that.
+// Counters of a query's attention weights, each for eight keys. A query has as many weights as a batch is padded to,
+// and its numbers must not depend on that.
 constexpr int WEIGHTS_PITCH = 4096;
 
 // Philox 4x32-10: multipliers, and what is added to the key after a round.

@@ -1,10 +1,11 @@
-// Passes over tokens between the products of a fused layer (ADR 0018), in bf16, and copies to the augmented weights [W U; A .].
+// Passes over tokens between the products of a fused layer (ADR 0018), in bf16, and copies to the augmented weights [W
+// U; A .].
 //
 // gather_tokens: out = [x ; distances].  gelu: out = x Phi(x), dx = g (Phi(x) + x phi(x)) (Hendrycks and Gimpel 2016).
 // mask_other_runs: low[t, c] = 0 where column c is another run's than token t's (ADR 0017).
 //
-// Matrices are [tokens, width]; `pitch` is the number of values from token to token where columns for a branch are reserved behind
-// them. Widths and ranks are multiples of 8. A thread a group of eight values.
+// Matrices are [tokens, width]; `pitch` is the number of values from token to token where columns for a branch are
+// reserved behind them. Widths and ranks are multiples of 8. A thread a group of eight values.
 
 #include "branch_blocks.h"
 #include "values.cuh"
@@ -55,17 +56,19 @@ extern "C" __global__ void gelu_backward(const T* x, T* grad, T* dx, long count,
 extern "C" __global__ void write_branch_blocks(BranchBlocks blocks) {
   BranchBlock block = blocks.of[blockIdx.y];
   int groups = block.columns / 8;
-  for (int index = blockIdx.x * blockDim.x + threadIdx.x; index < block.rows * groups; index += gridDim.x * blockDim.x) {
+  for (int index = blockIdx.x * blockDim.x + threadIdx.x; index < block.rows * groups;
+       index += gridDim.x * blockDim.x) {
     int row = index / groups, column = index % groups * 8;
     *reinterpret_cast<Eight*>(static_cast<T*>(block.to) + static_cast<long>(row) * block.pitch + column) =
         static_cast<const Eight*>(block.from)[index];
   }
 }
 
-// Zeroes what a token's x A^T has in the columns of other runs, `rank` columns a run. The first `content` tokens have `run_tokens` a
-// run, or where they are packed the places that `indices` name; then come `run_distances` distances a run.
-extern "C" __global__ void mask_other_runs(
-    T* low, const long long* indices, long count, long content, int run_tokens, int run_distances, int rank, int runs, int pitch) {
+// Zeroes what a token's x A^T has in the columns of other runs, `rank` columns a run. The first `content` tokens have
+// `run_tokens` a run, or where they are packed the places that `indices` name; then come `run_distances` distances a
+// run.
+extern "C" __global__ void mask_other_runs(T* low, const long long* indices, long count, long content, int run_tokens,
+                                           int run_distances, int rank, int runs, int pitch) {
   long group = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
   int groups = runs * rank / 8, column = static_cast<int>(group % groups) * 8;
   long token = group / groups;

@@ -1,12 +1,12 @@
 // float32 products on tensor cores that multiply float16 (Ootomo and Yokota 2022, arXiv 2203.03341; ADR 0019).
 //
 // Each factor is a scaled sum of two values in float16: x = (h + l) / s, y = (h' + l') / s', so
-// x y = (l h' + h l' + h h') / (s s'): one product of three times the depth with float32 sums, small terms first.
-// s is the power of two that brings the largest value of a row to [2^14, 2^15). h + l then differs from the scaled value by at most
-// 2^-23 of it, or 2^-39 of the row's largest. The term left out, l l', is at most 2^-22 of x y.
+// x y = (l h' + h l' + h h') / (s s'): one product of three times the depth with float32 sums, small terms first. s is
+// the power of two that brings the largest value of a row to [2^14, 2^15). h + l then differs from the scaled value by
+// at most 2^-23 of it, or 2^-39 of the row's largest. The term left out, l l', is at most 2^-22 of x y.
 //
-// split_to_f16: f32 [rows, width | beside_width] to f16 parts, and unscale = 1 / s of each row. unscale: y <- y / (s s') + bias.
-// Widths are multiples of 4.
+// split_to_f16: f32 [rows, width | beside_width] to f16 parts, and unscale = 1 / s of each row. unscale: y <- y / (s
+// s') + bias. Widths are multiples of 4.
 
 #include "ptx.cuh"
 
@@ -16,11 +16,12 @@ struct alignas(8) FourF16 {
   F16 at[4];
 };
 
-// Splits [main | beside] after its columns are multiplied by `factors`, where those are not null. The three parts of a row lie
-// `part` values apart, and rows `pitch`: low, high, high of a left factor; high, low, high of a right one. A block a row.
-extern "C" __global__ void split_to_f16(
-    const float* main, const float* beside, const float* factors, F16* parts, float* unscale, int width, int beside_width,
-    long part, int pitch, int is_left) {
+// Splits [main | beside] after its columns are multiplied by `factors`, where those are not null. The three parts of a
+// row lie `part` values apart, and rows `pitch`: low, high, high of a left factor; high, low, high of a right one. A
+// block a row.
+extern "C" __global__ void split_to_f16(const float* main, const float* beside, const float* factors, F16* parts,
+                                        float* unscale, int width, int beside_width, long part, int pitch,
+                                        int is_left) {
   long row = blockIdx.x;
   auto values = [&](float (&to)[4], int column) {
     const float* from = column < width ? main + row * width + column : beside + row * beside_width + column - width;
@@ -59,8 +60,8 @@ extern "C" __global__ void split_to_f16(
   }
 }
 
-// Multiplies rows and columns of y [rows, width] by their factors and adds the bias. column_factors and bias may be null. A thread
-// four values.
+// Multiplies rows and columns of y [rows, width] by their factors and adds the bias. column_factors and bias may be
+// null. A thread four values.
 extern "C" __global__ void unscale(
     float* y, const float* row_factors, const float* column_factors, const float* bias, long groups, int width) {
   long group = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;

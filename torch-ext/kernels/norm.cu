@@ -1,12 +1,13 @@
 // Dropout, residual and LayerNorm (Ba et al. 2016) as one, and their gradient.
 //
 // sum = dropout(x) + residual; out = (sum - mean) rstd weight + bias, with rstd = 1 / sqrt(var + eps) of each token.
-// With g = grad weight and n = (sum - mean) rstd: d_sum = rstd (g - mean(g) - n mean(g n)); d_residual = d_sum, dx = dropout(d_sum).
+// With g = grad weight and n = (sum - mean) rstd: d_sum = rstd (g - mean(g) - n mean(g n)); d_residual = d_sum,
+// dx = dropout(d_sum).
 //
-// x, residual, out and their gradients are [tokens, width] in f32 or bf16, some with a pitch of their own; mean and rstd [tokens]
-// in f32. Width is a multiple of 8, at most norm_traits::MAX_WIDTH. `sum`, mean and rstd are kept for the gradient. weight and bias
-// are frozen. Where tokens are packed, `indices` names each one's place in [runs * rows, length], which decides its dropout.
-// A warp a token. Sources: ADR 0016, 0018, 0020.
+// x, residual, out and their gradients are [tokens, width] in f32 or bf16, some with a pitch of their own; mean and
+// rstd [tokens] in f32. Width is a multiple of 8, at most norm_traits::MAX_WIDTH. `sum`, mean and rstd are kept for the
+// gradient. weight and bias are frozen. Where tokens are packed, `indices` names each one's place in [runs * rows,
+// length], which decides its dropout. A warp a token. Sources: ADR 0016, 0018, 0020.
 
 #include "norm_traits.h"
 #include "philox.cuh"
@@ -15,10 +16,10 @@
 
 const int GROUPS = norm_traits::GROUPS_PER_LANE;
 
-extern "C" __global__ void norm_forward(
-    const T* x, const T* residual, const T* weight, const T* bias, T* sum, T* out, float* mean, float* rstd,
-    DropoutParams dropout, const long long* indices, long tokens, int rows, int length, int width, int residual_pitch, int out_pitch,
-    float eps) {
+extern "C" __global__ void norm_forward(const T* x, const T* residual, const T* weight, const T* bias, T* sum, T* out,
+                                        float* mean, float* rstd, DropoutParams dropout, const long long* indices,
+                                        long tokens, int rows, int length, int width, int residual_pitch, int out_pitch,
+                                        float eps) {
   long token = static_cast<long>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (token >= tokens) return;
   long padded = indices ? indices[token] : token;

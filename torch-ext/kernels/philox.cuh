@@ -1,7 +1,8 @@
 // Numbers of dropout: Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; ADR 0016).
 //
-// key = the run's seed; counter = (counter of the token and group of eight values, row, stream, the run's step). Of the 128 bits
-// every value of the group has 16. So a value is kept whatever else is in the batch, however it is padded, on every device.
+// key = the run's seed; counter = (counter of the token and group of eight values, row, stream, the run's step). Of the
+// 128 bits every value of the group has 16. So a value is kept whatever else is in the batch, however it is padded, on
+// every device.
 #pragma once
 
 #include "dropout_traits.h"
@@ -24,13 +25,14 @@ __device__ uint4 bits_of_group(const DropoutParams& dropout, int run, unsigned r
   return philox(make_uint4(counter, row, dropout.stream, static_cast<unsigned>(dropout.state[2 * run + 1])), key);
 }
 
-// The bits of the group at `column` of token `index` of [runs * rows * tokens, width]. A row's first token is at position `first`,
-// and a token has `pitch` counters.
+// The bits of the group at `column` of token `index` of [runs * rows * tokens, width]. A row's first token is at
+// position `first`, and a token has `pitch` counters.
 __device__ uint4 bits_of_hidden(
     const DropoutParams& dropout, long index, int column, int rows, int tokens, int first, int pitch) {
   unsigned position = static_cast<unsigned>(index % tokens) + first;
   long row = index / tokens;
-  return bits_of_group(dropout, static_cast<int>(row / rows), static_cast<unsigned>(row % rows), position * pitch + column / 8);
+  return bits_of_group(dropout, static_cast<int>(row / rows), static_cast<unsigned>(row % rows),
+                       position * pitch + column / 8);
 }
 
 __device__ bool is_kept(const uint4& bits, int index, unsigned threshold) {

@@ -1,8 +1,8 @@
 // Position bias of disentangled attention (DeBERTa, arXiv 2006.03654, section 3.1) and its gradient, each in one pass.
 //
-// c and p hold a product of every token with each of 2 length distances, [heads, rows * length, 2 * length], in f32 or bf16.
-// out[b, h, i, j] = c[h, b * length + i, length - 1 - i + j] + p[h, b * length + j, length - 1 - j + i] + mask[b, j]
-// with out [rows, heads, length, length] and mask [rows, length]. Used where attention.cu does not take the heads.
+// c and p hold a product of every token with each of 2 length distances, [heads, rows * length, 2 * length], in f32 or
+// bf16. out[b, h, i, j] = c[h, b * length + i, length - 1 - i + j] + p[h, b * length + j, length - 1 - j + i] + mask[b,
+// j] with out [rows, heads, length, length] and mask [rows, length]. Used where attention.cu does not take the heads.
 
 #include "position_bias_traits.h"
 #include "values.cuh"
@@ -26,7 +26,8 @@ extern "C" __global__ void position_bias_forward(
   for (int r = threadIdx.y; r < TILE; r += THREAD_ROWS) {
     int i = i0 + r, j = j0 + x;
     if (i < length && j < length) {
-      float sum = widened(c[(base + i) * width + length - 1 - i + j]) + transposed[x][r] + widened(mask[b * length + j]);
+      float sum =
+          widened(c[(base + i) * width + length - 1 - i + j]) + transposed[x][r] + widened(mask[b * length + j]);
       out[((static_cast<long>(b) * heads + h) * length + i) * length + j] = narrowed(sum);
     }
   }

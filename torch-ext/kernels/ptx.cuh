@@ -30,8 +30,8 @@ __device__ float cvt_f32(unsigned short half) {
   return value;
 }
 
-// Four 8 x 8 matrices of 16-bit values from shared memory: lane l gives the address of row l % 8 of matrix l / 8, and gets of
-// each matrix columns 2 (l % 4) and the next of row l / 4.
+// Four 8 x 8 matrices of 16-bit values from shared memory: lane l gives the address of row l % 8 of matrix l / 8, and
+// gets of each matrix columns 2 (l % 4) and the next of row l / 4.
 __device__ void ldmatrix(unsigned (&r)[4], const unsigned short* p) {
   unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(p));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -47,15 +47,17 @@ __device__ void ldmatrix_trans(unsigned (&r)[4], const unsigned short* p) {
 
 // d += a b of a warp: a is 16 x 16 and b 16 x 8 in bfloat16, d is 16 x 8 in float32.
 __device__ void mma_m16n8k16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // Sixteen bytes to shared memory, or as many zeros: the source is not read then.
 __device__ void cp_async_16(void* to, const void* from, bool is_inside) {
   unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(is_inside ? 16 : 0) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(is_inside ? 16 : 0)
+               : "memory");
 }
 
 __device__ void cp_async_commit_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }

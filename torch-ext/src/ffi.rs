@@ -1,4 +1,4 @@
-//! The library with what needs CUDA, loaded from the binary itself where a GPU is used.
+//! C interface of the CUDA library, which is part of the binary and loaded where a GPU is used (ADR 0015).
 
 use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_void};
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use crate::device::load_cuda;
 use crate::error::{Error, Result};
 
-/// The library built from `cuda.cpp` and `kernels.cpp`; empty where CUDA's headers were not at hand.
+/// Library built from `cuda.cpp` and `kernels.cpp`. Empty where the build had no headers of CUDA.
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
 
 type Call = unsafe extern "C" fn(*mut c_void) -> c_int;
@@ -21,7 +21,7 @@ type DropAddNorm =
     unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_longlong, f64, f64, c_longlong, Out) -> c_int;
 /// x, weight, bias, lora_a, scaled_b.
 type LoraLinear = unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, Out) -> c_int;
-/// What is projected, mask, state: stream, p, heads, scale.
+/// q, k and v, mask, state: stream, p, heads, scale.
 type Attention = unsafe extern "C" fn(Handle, Handle, Handle, c_longlong, f64, c_longlong, f64, Out) -> c_int;
 /// Tensors and numbers of a layer, as encoder_layer.h reads them.
 type Layer = unsafe extern "C" fn(*const Handle, *const f64, Out) -> c_int;
@@ -69,7 +69,7 @@ impl Kernels {
         }
     }
 
-    /// The result of a call to the library, by its code.
+    /// Result of a call to the library, by its code.
     pub fn check(&self, code: c_int) -> Result<()> {
         if code == 0 {
             return Ok(());
@@ -94,7 +94,7 @@ pub(crate) struct Functions {
     pub architecture: unsafe extern "C" fn(c_int, *mut c_int) -> c_int,
 }
 
-/// Whether this build has CUDA graphs and kernels; whether this machine can is found by [`crate::graph::enter`].
+/// Whether this build has CUDA graphs and kernels. [`crate::graph::enter`] finds out whether this machine does.
 pub fn is_built() -> bool {
     !LIBRARY.is_empty()
 }
@@ -148,7 +148,7 @@ fn load() -> std::result::Result<Functions, String> {
 ///
 /// # Safety
 /// `F` must be the function's type.
-unsafe fn find<F>(library: *mut c_void, name: &CStr) -> std::result::Result<F, String> {
+pub(crate) unsafe fn find<F>(library: *mut c_void, name: &CStr) -> std::result::Result<F, String> {
     const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
     // SAFETY: library and name are valid; the type is right by the caller.
     unsafe {

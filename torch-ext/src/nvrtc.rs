@@ -1,4 +1,5 @@
-//! The project's own CUDA kernels: compiled by NVRTC when a GPU is first used, each with a reference implementation in plain tensors elsewhere.
+//! The project's own CUDA kernels, compiled by NVRTC when a GPU is first used. Each has a reference implementation in plain tensors,
+//! with which every other device computes.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -76,7 +77,7 @@ const HEADS_OF_32: Module = Module { variant: c"32", options: &[c"-DBF16", c"-DH
 /// Every kernel in the variants that are launched.
 pub const MODULES: [Module; 4] = [FLOAT32, BFLOAT16, HEADS_OF_64, HEADS_OF_32];
 
-/// libtorch's own way to NVRTC and the driver; the bare library is enough to compile.
+/// Libraries with NVRTC: libtorch's own, which knows the driver, too, and the bare one, which is enough to compile.
 const LIBRARIES: [&str; 2] = ["libcaffe2_nvrtc.so", "libnvrtc.so.13"];
 
 const BUILTINS: &str = "libnvrtc-builtins.so.13.0";
@@ -92,7 +93,7 @@ pub fn load(device: usize) -> Result<()> {
     let mut architecture: c_int = 0;
     // SAFETY: `architecture` outlives the call.
     functions.kernels.check(unsafe { (functions.architecture)(device as c_int, &mut architecture) })?;
-    // A second each, and the compiler is content with several at a time.
+    // A second each. The compiler takes several at a time.
     let binaries: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
         let compile = |module| scope.spawn(move || compile(architecture, module, LIBRARIES.map(Path::new)));
         let threads: Vec<_> = MODULES.iter().map(compile).collect();
@@ -151,7 +152,7 @@ impl Nvrtc {
         Err(Error::Cuda(format!("the run-time compiler is not here (tried {})", tried.join(", "))))
     }
 
-    /// NVRTC opens a second library by its bare name, which lies beside it and on nobody's path: opened here, it is found.
+    /// Opens the second library that NVRTC asks for by its bare name: it is in NVRTC's folder, which is on no search path.
     fn load_builtins(&self) {
         let Ok(symbol) = self.symbol(c"nvrtcVersion") else { return };
         // SAFETY: a zeroed Dl_info is valid, and the call only fills it in.
@@ -194,10 +195,10 @@ type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
 type Get = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
 type Destroy = unsafe extern "C" fn(*mut Program) -> c_int;
 
-/// A module as a cubin for an architecture (e.g. 90). Needs no GPU.
+/// Compiles a module to a cubin for an architecture (e.g. 90). Needs no GPU.
 ///
 /// # Errors
-/// No NVRTC; source that does not compile, with the compiler's words.
+/// No NVRTC, or source that does not compile, with the compiler's messages.
 pub fn compile<'a>(
     architecture: c_int,
     module: &Module,
@@ -227,7 +228,7 @@ pub fn compile<'a>(
             return Err(Error::Cuda("the run-time compiler does not start".into()));
         }
         let target = CString::new(format!("-arch=sm_{architecture}")).map_err(|e| Error::Cuda(e.to_string()))?;
-        // Functions of the headers shared with the host have no word of CUDA.
+        // Functions of the headers shared with the host have no `__device__`.
         let mut options = vec![target.as_ptr(), c"-default-device".as_ptr()];
         options.extend(module.options.iter().map(|option| option.as_ptr()));
         let code = run(program, options.len() as c_int, options.as_ptr());
@@ -248,7 +249,7 @@ pub fn compile<'a>(
 mod tests {
     use super::*;
 
-    /// NVRTC of the Python wheels beside libtorch; where they are not, this says so.
+    /// With NVRTC of the Python wheels beside libtorch, which a libtorch without CUDA does not have.
     #[test]
     fn kernels_compile_for_ampere_and_hopper() {
         let libtorch = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/libtorch");

@@ -54,7 +54,7 @@ pub struct Update<'a> {
     pub factor: &'a Tensor,
     /// Decay of each moment.
     pub betas: [f64; 2],
-    /// Added to the root.
+    /// Number added to the root.
     pub eps: f64,
     /// Place of the decay factor.
     pub decay: Decay,
@@ -99,5 +99,60 @@ impl Update<'_> {
         if self.decay == Decay::After {
             let _ = values.g_mul_(decay);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::emulator::{in_every_schedule, random};
+
+    const COUNT: i64 = 70_001;
+
+    fn step(start: &[Tensor; 4], decay: Decay, kernels: Option<&Kernels>) -> [Tensor; 5] {
+        let [values, grad, first, second] = start.each_ref().map(Tensor::copy);
+        let grads = [grad.shallow_clone(), &values * 2.0];
+        let both = match kernels {
+            Some(kernels) => norm_and_factor_by(kernels, &grads, 10.0),
+            None => reference_norm_and_factor(&grads, 10.0),
+        };
+        let update = Update {
+            values: &values,
+            grad: &grad,
+            moments: [&first, &second],
+            table: &Tensor::from_slice(&[0.5f32, 0.5, 0.5, 0.9, 0.1, 1.5]).view([2, 3]),
+            step: &Tensor::from_slice(&[1i64]),
+            factor: &both.get(1),
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            decay,
+        };
+        match kernels {
+            Some(kernels) => update.apply_by(kernels).unwrap(),
+            None => update.apply_reference(),
+        }
+        [both, values, grad, first, second]
+    }
+
+    #[test]
+    fn the_kernels_compute_what_the_reference_computes() {
+        in_every_schedule(|kernels| {
+            for (decay, scale) in [(Decay::None, 1.0), (Decay::Before, 1e-3), (Decay::After, 1.0)] {
+                // Second moments from zero, so that a rounded decay is seen.
+                let zeros = || Tensor::zeros([COUNT], (Kind::Float, Device::Cpu));
+                let start = [random(&[COUNT]), random(&[COUNT]) * scale, random(&[COUNT]), zeros()];
+                let (want, got) = (step(&start, decay, None), step(&start, decay, Some(kernels)));
+                for (index, (want, got)) in want.iter().zip(&got).enumerate() {
+                    // Values near zero are differences of larger ones.
+                    let error =
+                        ((got - want).abs() / (want.abs() + want.abs().mean(None::<Kind>))).max().double_value(&[]);
+                    assert!(error < 5e-6, "{decay:?}, result {index}: {error:.1e}");
+                }
+            }
+            let broken = Tensor::from_slice(&[1.0f32, f32::NAN]);
+            assert_eq!(norm_and_factor_by(kernels, &[broken], 1.0).isnan().all().int64_value(&[]), 1);
+        });
     }
 }

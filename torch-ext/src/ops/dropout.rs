@@ -46,18 +46,18 @@ impl DropoutRng {
         self.state.copy()
     }
 
-    /// Takes back what [`DropoutRng::state`] gave.
+    /// Restores a state of [`DropoutRng::state`].
     pub fn load(&self, state: &Tensor) {
         self.state.shallow_clone().copy_(state);
     }
 
-    /// Advances to the next step; can be captured.
+    /// Advances to the next step. Can be captured.
     pub fn advance(&self) {
         let _ = self.state.select(1, 1).g_add_scalar_(1);
     }
 }
 
-/// Dropout at one place of a network, with numbers that are its own.
+/// Dropout at one place of a network, with a stream of its own.
 #[derive(Clone, Copy)]
 pub struct Dropout<'a> {
     /// Source of its numbers; nothing is dropped without one.
@@ -85,13 +85,13 @@ impl Dropout<'_> {
         self.rng.map_or(1, DropoutRng::runs)
     }
 
-    /// Of hidden states `[runs * rows * length, width]`; `first` is the number of a row's first position.
+    /// Drops hidden states `[runs * rows * length, width]`; `first` is the position of a row's first token.
     pub fn hidden(&self, x: &Tensor, length: i64, first: i64) -> Tensor {
         let pitch = x.size().last().map_or(0, |width| (width + 7) / 8);
         self.over(x, CounterLayout { tokens: length, first, pitch })
     }
 
-    /// Of attention weights `[runs * rows, heads, length, length]`.
+    /// Drops attention weights `[runs * rows, heads, length, length]`.
     pub(crate) fn weights(&self, x: &Tensor) -> Tensor {
         let length = x.size().last().copied().unwrap_or(0);
         // SAFETY: a plain integer crosses.
@@ -144,11 +144,11 @@ impl Dropout<'_> {
     }
 }
 
-/// Philox 4x32-10 (Salmon et al. 2011) in int64: eight 16-bit numbers for each counter, `[.., 8 * blocks]`.
+/// Philox 4x32-10 (Salmon et al. 2011) in int64: eight 16-bit numbers for each counter, `[.., 8 * counters]`.
 fn philox(counter: [Tensor; 4], seed: Tensor) -> Tensor {
     const WORD: i64 = 0xffff_ffff;
     let word = |x: Tensor| x.bitwise_and(WORD);
-    // High and low word of a product, in pieces that int64 holds.
+    // High and low word of a product, from halves that int64 holds.
     let product = |x: &Tensor, by: i64| {
         let (low, high) = (x.bitwise_and(0xffff) * by, x.bitwise_right_shift_tensor_scalar(16) * by);
         let sum = low + word(high.bitwise_and(0xffff).bitwise_left_shift_tensor_scalar(16));
@@ -173,6 +173,7 @@ fn philox(counter: [Tensor; 4], seed: Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emulator::{KINDS, compare, dropout_rng, in_every_schedule, random};
 
     /// The first words of Random123's known answers for philox4x32-10 (`kat_vectors`).
     #[test]
@@ -235,5 +236,21 @@ mod tests {
         let share = kept.eq(0.0).to_kind(Kind::Double).mean(None::<Kind>).double_value(&[]);
         assert!((share - 0.1).abs() < 1e-3, "{share}");
         assert!((kept.mean(None::<Kind>).double_value(&[]) - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_kernel_keeps_what_the_reference_keeps_forward_and_back() {
+        in_every_schedule(|kernels| {
+            for (kind, bound) in KINDS {
+                for (runs, rows, tokens, width) in [(1, 2, 9, 16), (3, 4, 5, 384)] {
+                    let rng = dropout_rng(runs);
+                    let dropout = at(&rng, 0.1);
+                    let layout = CounterLayout { tokens, first: 7, pitch: width / 8 };
+                    let x = [random(&[runs * rows * tokens, width])];
+                    let by_kernel = |x: &[Tensor]| dropout.over_by(kernels, &rng, &x[0], layout);
+                    compare("dropout", (kind, bound), &x, by_kernel, |x| &x[0] * dropout.factors(&rng, &x[0], layout));
+                }
+            }
+        });
     }
 }

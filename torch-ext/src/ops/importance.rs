@@ -31,3 +31,28 @@ fn update_reference([values, grad]: [&Tensor; 2], [average, uncertainty]: [&Tens
     let _ = average.shallow_clone().lerp_(&now, 1.0 - beta1);
     let _ = uncertainty.shallow_clone().lerp_(&(now - average).abs_(), 1.0 - beta2);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emulator::{in_every_schedule, random};
+
+    #[test]
+    fn the_kernel_computes_what_the_reference_computes() {
+        in_every_schedule(|kernels| {
+            let start = [0, 1, 2, 3].map(|_| random(&[70_001]));
+            let [want, got] = [None, Some(kernels)].map(|kernels| {
+                let [values, grad, average, uncertainty] = start.each_ref().map(Tensor::copy);
+                let (of, averages, betas) = ([&values, &grad], [&average, &uncertainty], [0.85, 0.9]);
+                match kernels {
+                    Some(kernels) => update_by(kernels, of, averages, betas).unwrap(),
+                    None => update_reference(of, averages, betas),
+                }
+                [average, uncertainty]
+            });
+            for (want, got) in want.iter().zip(&got) {
+                assert!((got - want).abs().max().double_value(&[]) < 1e-6);
+            }
+        });
+    }
+}

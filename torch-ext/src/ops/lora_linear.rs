@@ -53,6 +53,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
+    use crate::emulator::{in_every_schedule, random};
 
     #[test]
     fn values_and_gradients_are_those_of_the_plain_tensors() {
@@ -77,5 +78,42 @@ mod tests {
                 assert!((got - want).abs().max().double_value(&[]) < bound);
             }
         }
+    }
+
+    /// Products of three in float16 have the error of the factors' bits, 22 to 24 of them, and not more.
+    #[test]
+    fn products_3xf16_are_near_those_of_doubles() {
+        in_every_schedule(|kernels| {
+            for (runs, rows, [d_in, d_out], r, spread) in [
+                (1, 40, [64, 96], 8, 0.0),
+                (1, 30, [768, 64], 12, 6.0),
+                (1, 7, [36, 20], 4, 0.0),
+                (3, 8, [48, 32], 4, 2.0),
+            ] {
+                // Rows and columns of very different sizes, and a row of zeros.
+                let wide = |shape: &[i64; 2], by: f64| random(shape) * (random(&[shape[0], 1]) * by).exp();
+                let x = wide(&[runs * rows, d_in], spread) * (random(&[1, d_in]) * (spread / 3.0)).exp();
+                let _ = x.get(0).zero_();
+                let leading: &[i64] = if runs == 1 { &[] } else { &[runs] };
+                let [a, b] = [[r, d_in], [d_out, r]].map(|shape| random(&[leading, &shape].concat()));
+                let given = [x, wide(&[d_out, d_in], spread / 3.0) * 0.05, random(&[d_out]), a, b];
+                let factor = wide(&[runs * rows, d_out], spread);
+                let results = |kind: Kind, linear: &dyn Fn([&Tensor; 5]) -> Tensor| {
+                    let leaves = given.each_ref().map(|x| x.to_kind(kind).copy().set_requires_grad(true));
+                    let y = linear(leaves.each_ref());
+                    let loss = (&y * &factor.to_kind(kind)).sum(None::<Kind>);
+                    let grads = Tensor::run_backward(&[loss], &[&leaves[0]], false, false);
+                    [y.detach(), grads[0].shallow_clone()].map(|x| x.to_kind(Kind::Double))
+                };
+                let want = results(Kind::Double, &by_libtorch);
+                let got = results(Kind::Float, &|tensors| by_3xf16(kernels, tensors));
+                for (index, (got, want)) in got.iter().zip(&want).enumerate() {
+                    // Relative to the sizes of what is summed.
+                    let sizes = want.square().mean_dim(-1, true, None::<Kind>).sqrt() + 1e-300;
+                    let error = ((got - want).abs() / sizes).max().double_value(&[]);
+                    assert!(error < 5e-6, "{runs} runs of {rows} x {d_in} -> {d_out}, result {index}: {error:.1e}");
+                }
+            }
+        });
     }
 }

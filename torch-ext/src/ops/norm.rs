@@ -1,4 +1,4 @@
-//! Dropout, residual and LayerNorm as one.
+//! Dropout, residual and LayerNorm as one operation.
 
 use std::ffi::c_int;
 
@@ -13,7 +13,7 @@ unsafe extern "C" {
     fn rb_max_norm_width() -> c_int;
 }
 
-/// Widest token that the kernel takes.
+/// Largest width that the kernels take.
 pub(crate) fn max_width() -> i64 {
     // SAFETY: a plain integer crosses.
     unsafe { rb_max_norm_width() }.into()
@@ -63,5 +63,37 @@ impl DropAddNorm<'_> {
     fn reference(&self) -> Tensor {
         let sum = self.dropout.hidden(self.x, self.length, 0) + self.residual;
         sum.layer_norm(self.norm[0].size(), Some(self.norm[0]), Some(self.norm[1]), self.eps, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emulator::{KINDS, compare, dropout_rng, in_every_schedule, random};
+
+    #[test]
+    fn the_kernels_compute_what_the_reference_computes() {
+        in_every_schedule(|kernels| {
+            for (kind, bound) in KINDS {
+                for (runs, rows, length, width) in [(1, 2, 9, 16), (2, 3, 5, 384), (1, 2, 20, 768), (1, 1, 3, 1024)] {
+                    let rng = dropout_rng(runs);
+                    let dropout = Dropout { rng: Some(&rng), stream: 5, p: 0.1 };
+                    let frozen = [random(&[width]), random(&[width])].map(|part| part.to_kind(kind));
+                    let arguments = |x: &[Tensor], work: &dyn Fn(DropAddNorm) -> Tensor| {
+                        let [weight, bias] = frozen.each_ref().map(|part| part.to_kind(x[0].kind()));
+                        let (x, residual, norm) = (&x[0], &x[1], [&weight, &bias]);
+                        work(DropAddNorm { x, residual, norm, eps: 1e-7, dropout, length })
+                    };
+                    let inputs = [0, 1].map(|_| random(&[runs * rows * length, width]));
+                    compare(
+                        &format!("norm of {width}"),
+                        (kind, bound),
+                        &inputs,
+                        |x| arguments(x, &|norm| norm.by(kernels, &rng)),
+                        |x| arguments(x, &|norm| norm.reference()),
+                    );
+                }
+            }
+        });
     }
 }
