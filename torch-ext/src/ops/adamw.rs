@@ -111,12 +111,12 @@ mod tests {
 
     const COUNT: i64 = 70_001;
 
-    fn step(start: &[Tensor; 4], decay: Decay, kernels: Option<&Kernels>) -> [Tensor; 5] {
+    fn step(start: &[Tensor; 4], (decay, bound): (Decay, f64), kernels: Option<&Kernels>) -> [Tensor; 5] {
         let [values, grad, first, second] = start.each_ref().map(Tensor::copy);
         let grads = [grad.shallow_clone(), &values * 2.0];
         let both = match kernels {
-            Some(kernels) => norm_and_factor_by(kernels, &grads, 10.0),
-            None => reference_norm_and_factor(&grads, 10.0),
+            Some(kernels) => norm_and_factor_by(kernels, &grads, bound),
+            None => reference_norm_and_factor(&grads, bound),
         };
         let update = Update {
             values: &values,
@@ -139,11 +139,13 @@ mod tests {
     #[test]
     fn the_kernels_compute_what_the_reference_computes() {
         in_every_schedule(|kernels| {
-            for (decay, scale) in [(Decay::None, 1.0), (Decay::Before, 1e-3), (Decay::After, 1.0)] {
+            for (decay, bound, scale) in
+                [(Decay::None, 10.0, 1.0), (Decay::Before, 1e9, 1e-3), (Decay::After, 10.0, 1.0)]
+            {
                 // Second moments from zero, so that a rounded decay is seen.
                 let zeros = || Tensor::zeros([COUNT], (Kind::Float, Device::Cpu));
                 let start = [random(&[COUNT]), random(&[COUNT]) * scale, random(&[COUNT]), zeros()];
-                let (want, got) = (step(&start, decay, None), step(&start, decay, Some(kernels)));
+                let (want, got) = (step(&start, (decay, bound), None), step(&start, (decay, bound), Some(kernels)));
                 for (index, (want, got)) in want.iter().zip(&got).enumerate() {
                     // Values near zero are differences of larger ones.
                     let error =

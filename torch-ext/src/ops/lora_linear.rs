@@ -116,4 +116,26 @@ mod tests {
             }
         });
     }
+
+    /// Against the identity a product gives back the sum of a value's two parts: as near to it as ADR 0019 says.
+    #[test]
+    fn two_values_in_float16_hold_one_in_float32() {
+        const WIDTH: i64 = 64;
+        in_every_schedule(|kernels| {
+            let x = random(&[32, WIDTH]) * (random(&[32, WIDTH]) * 8.0).exp();
+            // The largest value of a row may be any below a power of two.
+            let _ = x.get(0).narrow(0, 0, 1).fill_(1.0 - f64::from(f32::EPSILON) / 2.0);
+            let _ = x.get(0).narrow(0, 1, WIDTH - 1).clamp_(-0.5, 0.5);
+            let like = (Kind::Float, Device::Cpu);
+            let zeros = |shape: [i64; 2]| Tensor::zeros(shape, like);
+            let given = [Tensor::eye(WIDTH, like), Tensor::zeros([WIDTH], like), zeros([4, WIDTH]), zeros([WIDTH, 4])];
+            let [weight, bias, a, b] = given.each_ref();
+            let [x, y] =
+                [x.shallow_clone(), by_3xf16(kernels, [&x, weight, bias, a, b])].map(|x| x.to_kind(Kind::Double));
+            let largest = x.abs().amax(-1, true);
+            let bound = (x.abs() * 2f64.powi(-23)).maximum(&(largest * 2f64.powi(-39)));
+            let excess = ((y - x).abs() / bound).max().double_value(&[]);
+            assert!(excess <= 1.0, "{excess} times the bound");
+        });
+    }
 }
