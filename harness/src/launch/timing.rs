@@ -16,6 +16,7 @@ use crate::plan::recipe::Timing;
 use crate::plan::spec::{Precision, RunSpec};
 use crate::store::files::write_csv;
 use crate::store::rows::{PeakMiB, TimingRow};
+use crate::train::memory::peak_memory;
 use crate::train::trainer::Trainer;
 
 /// Products whose median is the machine's speed; an odd number.
@@ -149,7 +150,7 @@ fn peak_alone(contestant: &(RunSpec, TaskData), inputs: &Inputs) -> Result<PeakM
     torch_ext::device::reset_peak_memory(inputs.device)?;
     let trainer = warm(contestant, inputs)?;
     torch_ext::device::synchronize(inputs.device)?;
-    let peak = torch_ext::device::peak_memory(inputs.device)?;
+    let peak = peak_memory(inputs.device)?;
     drop(trainer);
-    Ok(PeakMiB::of(peak))
+    Ok(peak)
 }

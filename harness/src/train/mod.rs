@@ -10,6 +10,7 @@ pub mod evaluate;
 pub mod graph_recorder;
 pub mod loader;
 pub mod manifest;
+pub mod memory;
 pub mod outcome;
 pub mod run;
 pub mod run_stack;

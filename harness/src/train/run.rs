@@ -8,10 +8,11 @@ use crate::load::inputs::TaskData;
 use crate::load::precision::weight_kind;
 use crate::plan::spec::RunSpec;
 use crate::store::record::Manifest;
-use crate::store::rows::{Outcome, PeakMiB, Seconds};
+use crate::store::rows::{Outcome, Seconds};
 use crate::train::callbacks::{RunCallback, separated};
 use crate::train::context::{RunContext, StoredRun};
 use crate::train::manifest::manifest;
+use crate::train::memory::peak_memory;
 use crate::train::outcome::{Cost, conclude};
 use crate::train::trainer::Trainer;
 
@@ -73,7 +74,7 @@ fn train_stack(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Resu
             evaluation: callbacks.iter().map(|callback| callback.evaluation_seconds).sum(),
             ..Seconds::default()
         },
-        memory: PeakMiB::of(torch_ext::device::peak_memory(context.inputs.device)?),
+        memory: peak_memory(context.inputs.device)?,
     };
     callbacks.into_iter().map(|callback| conclude(trainer.stack(), callback, &cost)).map(separated).collect()
 }

@@ -6,10 +6,11 @@ use crate::env::clock::Clock;
 use crate::error::Result;
 use crate::load::inputs::{Inputs, TaskData};
 use crate::plan::spec::RunSpec;
-use crate::store::rows::{EpochRow, PeakMiB};
+use crate::store::rows::EpochRow;
 use crate::train::epoch_losses::{EpochCost, EpochLosses};
 use crate::train::graph_recorder::{Eager, GraphRecorder, StepRunner};
 use crate::train::loader::Loader;
+use crate::train::memory::peak_memory;
 use crate::train::run_stack::RunStack;
 
 /// A stack of runs, its batches, and how its steps are taken.
@@ -62,7 +63,7 @@ impl<'a> Trainer<'a> {
         }
         let runs = self.stack.runs() as f64;
         let seconds = clock.stop()? / runs;
-        let peak = PeakMiB::of(torch_ext::device::peak_memory(self.stack.device())?);
+        let peak = peak_memory(self.stack.device())?;
         let captures = self.runner.captures();
         let cost = EpochCost {
             seconds,
