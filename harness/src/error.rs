@@ -32,7 +32,7 @@ pub enum Error {
     /// Some runs of a sweep failed; the others are stored.
     #[error("{failed} of {total} runs failed; the report shows each with its reason")]
     RunsFailed { failed: usize, total: usize },
-    /// Ctrl-C.
+    /// A stop signal: Ctrl-C, or one of a job system.
     #[error("interrupted; finished runs are kept, and the same command goes on with the rest")]
     Interrupted,
     /// The machine lacks something: device, library, network.
@@ -54,7 +54,7 @@ impl Error {
             Error::Diverged(_) | Error::RunsFailed { .. } => 5,
             Error::Output { .. } => 6,
             Error::Environment(_) => 7,
-            Error::Interrupted => 130,
+            Error::Interrupted => 75,
         }
     }
 

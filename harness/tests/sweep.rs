@@ -128,7 +128,7 @@ fn ctrl_c_stops_after_the_step_and_says_so() {
     // SAFETY: the process is our own child.
     unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(output.status.code(), Some(75));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("interrupted; finished runs are kept"), "{stderr}");
 }

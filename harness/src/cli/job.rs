@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use datasets::Task;
@@ -13,6 +13,7 @@ use datasets::tokenizer::Behaviour;
 use tch::Device;
 
 use crate::env::device::{self, Choice};
+use crate::env::signals;
 use crate::error::{Error, Result};
 use crate::load::download;
 use crate::load::inputs::{Data, Inputs, Origin};
@@ -56,6 +57,9 @@ pub struct RecipeFlags {
     /// Most training rows used, the first ones.
     #[arg(long)]
     pub train_limit: Option<usize>,
+    /// Seconds between two checkpoints of a run in work; written less often where that would cost more than 1 % of the time.
+    #[arg(long, default_value = "60", value_name = "SECONDS")]
+    pub checkpoint_every: u64,
     /// Where to run.
     #[arg(long, default_value = "auto")]
     pub device: Choice,
@@ -110,8 +114,10 @@ pub struct Job {
     pub data: Data,
     /// Recipe and rules of the runs.
     pub origin: RecipeRules,
-    /// Set by Ctrl-C.
+    /// Set by a stop signal.
     pub stop: Arc<AtomicBool>,
+    /// Time between two checkpoints of a run.
+    pub checkpoint_every: Duration,
 }
 
 impl RecipeFlags {
@@ -172,7 +178,7 @@ impl RecipeFlags {
         let plan = resolve::plan(recipe, &context)?;
         plan.iter().try_for_each(|spec| data.check_split(spec))?;
         let origin = resolve::origin(recipe)?;
-        Ok(Job { plan, inputs, data, origin, stop: on_interrupt()? })
+        Ok(Job { plan, inputs, data, origin, stop: signals::stop_flag()?, checkpoint_every: Duration::from_secs(self.checkpoint_every) })
     }
 }
 
@@ -198,21 +204,6 @@ impl DataFlags {
         let dir = given.map_or_else(|| hub.glue(tasks).map_err(Error::from), Ok)?;
         Ok(Origin::Glue { dir, allow_unlocked: self.allow_unlocked })
     }
-}
-
-/// Ctrl-C asks the run in work to stop after its step; a second one ends the process at once.
-fn on_interrupt() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            // SAFETY: ends the process at once. `exit` would run libtorch's destructors under the feet of the run in work.
-            unsafe { libc::_exit(130) };
-        }
-        eprintln!("stopping after this step; press Ctrl-C again to end at once");
-    };
-    ctrlc::set_handler(handler).map_err(|e| Error::Environment(format!("cannot listen for Ctrl-C: {e}")))?;
-    Ok(stop)
 }
 
 /// A recipe by path, or by the name of an embedded one.

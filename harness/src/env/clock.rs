@@ -20,6 +20,14 @@ impl Clock {
         Ok(Clock { device, spent: Duration::ZERO, since: Instant::now() })
     }
 
+    /// Starts with seconds that were counted before.
+    ///
+    /// # Errors
+    /// A failure on the device.
+    pub fn resume(device: Device, seconds: f64) -> Result<Self> {
+        Ok(Clock { spent: Duration::from_secs_f64(seconds), ..Clock::start(device)? })
+    }
+
     /// Runs `what` without counting it.
     pub fn pause<T>(&mut self, what: impl FnOnce() -> Result<T>) -> Result<T> {
         torch_ext::device::synchronize(self.device)?;

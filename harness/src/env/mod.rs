@@ -4,4 +4,5 @@ pub mod clock;
 pub mod console;
 pub mod device;
 pub mod panics;
+pub mod signals;
 pub mod version;

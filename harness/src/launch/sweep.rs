@@ -45,7 +45,7 @@ pub fn sweep(
     origin: &RecipeRules,
     runs: &Path,
     together: usize,
-    stop: &AtomicBool,
+    (stop, checkpoint_every): (&AtomicBool, Duration),
 ) -> Result<SweepSummary> {
     let mut open: Vec<(&RunSpec, RunDir)> = Vec::new();
     for spec in plan {
@@ -63,7 +63,7 @@ pub fn sweep(
         planned += steps(spec, inputs, data)?;
     }
     let progress = Progress::new(open.len(), planned);
-    let context = RunContext { inputs, origin, progress: &progress, stop };
+    let context = RunContext { inputs, origin, progress: &progress, stop, checkpoint_every };
     let made = make_all(stacks(&open, together)?, data, context);
     progress.finish();
     Ok(SweepSummary { total: plan.len(), known, failed: made? })

@@ -17,7 +17,7 @@ use crate::plan::spec::{Precision, RunSpec};
 use crate::store::files::write_csv;
 use crate::store::rows::{PeakMiB, TimingRow};
 use crate::train::memory::peak_memory;
-use crate::train::trainer::Trainer;
+use crate::train::trainer::{Next, Trainer};
 
 /// Products whose median is the machine's speed; an odd number.
 const PRODUCTS: usize = 7;
@@ -89,9 +89,9 @@ fn rounds(
             let product_seconds = Some(product_seconds(inputs.device)?);
             let rows = trainer.epoch(round, &mut |_, _| {
                 progress.step();
-                if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+                if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(Next::Continue) }
             })?;
-            let row = rows.into_iter().collect::<Result<Vec<_>>>()?.remove(0);
+            let row = rows.into_iter().flatten().collect::<Result<Vec<_>>>()?.remove(0);
             let counts = trainer.stack().state(0).method().counts(trainer.stack().state(0).params());
             progress.say(&format!("round {round}: {} {:.2} s", spec.method, row.seconds));
             keep(TimingRow {

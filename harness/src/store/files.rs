@@ -39,11 +39,28 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = PathBuf::from(partial);
     let written = fs::File::create(&partial)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&partial, path));
+        .and_then(|()| read_back(&partial, bytes))
+        .and_then(|()| fs::rename(&partial, path))
+        .and_then(|()| sync_parent(path));
     written.map_err(|e| {
         let _ = fs::remove_file(&partial);
         Error::output(path, e)
     })
+}
+
+/// Holds a file that was written against its bytes, before it takes the place of another.
+fn read_back(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    match fs::read(path)? == bytes {
+        true => Ok(()),
+        false => Err(std::io::Error::other("it does not hold what was written to it")),
+    }
+}
+
+/// Syncs the directory of a file that was renamed; a file system that cannot is left alone.
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let _ = fs::File::open(parent).and_then(|dir| dir.sync_all());
+    Ok(())
 }
 
 /// Reads a CSV file; one that is not there yet is empty.

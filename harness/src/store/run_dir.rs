@@ -16,6 +16,9 @@ use crate::store::rows::Outcome;
 /// File whose lock the process that makes a run holds.
 pub const LOCK: &str = "LOCK";
 
+/// File with the state of a run between two steps.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
+
 /// One run directory, open for writing.
 pub struct RunDir {
     path: PathBuf,
@@ -74,10 +77,25 @@ impl RunDir {
         self.write(name, text.as_bytes())
     }
 
+    /// Writes the run's checkpoint, which takes the place of the one before once it was read back.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_checkpoint(&self, bytes: &[u8]) -> Result<()> {
+        self.write(CHECKPOINT, bytes)
+    }
+
+    /// The run's checkpoint, where a start that was cut off left one.
+    pub fn checkpoint(&self) -> Option<Vec<u8>> {
+        fs::read(self.path.join(CHECKPOINT)).ok()
+    }
+
     /// Marks the run as finished: `outcome.json`, then `DONE` with the sha256 of every other file.
     pub fn finish(&self, outcome: &Outcome) -> Result<()> {
         self.write_json("outcome.json", outcome)?;
-        let _ = fs::remove_file(self.path.join("FAILED"));
+        for stale in ["FAILED", CHECKPOINT] {
+            let _ = fs::remove_file(self.path.join(stale));
+        }
         self.write("DONE", fsck::sums(&self.path)?.as_bytes())
     }
 

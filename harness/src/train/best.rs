@@ -1,5 +1,6 @@
 //! Choosing a checkpoint: the best value of the selection metric on the validation split, the first of equals.
 
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// The trained values at the best evaluation so far, for one development set.
@@ -23,9 +24,10 @@ pub struct Checkpoint {
 }
 
 /// Predictions and metrics on one split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
     /// `validation` or `test`.
-    pub split: &'static str,
+    pub split: String,
     /// Predicted class or score of each row.
     pub predictions: Vec<f64>,
     /// Every metric of the task: (name, value).

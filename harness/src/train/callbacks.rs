@@ -1,4 +1,4 @@
-//! Work between the steps of a run: evaluation, its files, the stop signal.
+//! Work between the steps of a run: evaluation and its files.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -12,7 +12,8 @@ use crate::load::inputs::{DevData, TaskData};
 use crate::plan::spec::{EvaluateEvery, RunSpec};
 use crate::store::rows::{EpochRow, EvalRow, RankRow};
 use crate::store::run_dir::RunDir;
-use crate::train::best::{BestCheckpoint, Scored};
+use crate::train::best::{BestCheckpoint, Checkpoint, Scored};
+use crate::train::checkpoint::{BestProgress, Progress, RunCheckpoint};
 use crate::train::context::{RunContext, StoredRun};
 use crate::train::evaluate::{Predictions, scores};
 use crate::train::run_stack::RunStack;
@@ -48,48 +49,73 @@ impl<'a> RunCallback<'a> {
         Ok(())
     }
 
-    /// Keeps the epoch's row, and evaluates where that is due.
+    /// Takes back what a checkpoint holds.
+    pub fn restore(&mut self, checkpoint: RunCheckpoint) {
+        let Progress { epochs, evals, ranks, evaluation_seconds, best, .. } = checkpoint.progress;
+        (self.epochs, self.evals, self.ranks) = (epochs, evals, ranks);
+        self.evaluation_seconds = evaluation_seconds;
+        for ((set, best), state) in self.best.iter_mut().zip(best).zip(checkpoint.best) {
+            set.best = best.map(|BestProgress { step, value, scored }| Checkpoint { step, value, scored, state });
+        }
+    }
+
+    /// Evaluates where that is due and was not done, and keeps the epoch's row.
     ///
     /// # Errors
-    /// An error that ends the sweep; one that ends this run alone is kept.
+    /// An error that ends the sweep, a stop signal among them; one that ends this run alone is kept.
     pub fn after_epoch(&mut self, stack: &RunStack, row: Result<EpochRow>) -> Result<()> {
-        if self.failed.is_some() {
+        let is_known = |row: &EpochRow| self.epochs.iter().any(|known| known.epoch == row.epoch);
+        if self.failed.is_some() || row.as_ref().is_ok_and(is_known) {
             return Ok(());
         }
         let result = row.and_then(|row| {
             let is_last = row.epoch == self.spec.train.epochs;
-            let is_due = self.is_due_after(row.epoch);
+            if self.is_due_after(row.epoch) || (is_last && self.evals.is_empty()) {
+                self.evaluate(stack)?;
+            }
             self.epochs.push(row);
-            self.dir.write_rows("epochs.csv", &self.epochs)?;
-            if is_due || (is_last && self.evals.is_empty()) { self.evaluate(stack) } else { Ok(()) }
+            self.dir.write_rows("epochs.csv", &self.epochs)
         });
         self.survive(result)
     }
 
-    /// Stops on Ctrl-C, and evaluates where that is due; `clock` is paused meanwhile.
+    /// Evaluates where that is due; `clock` is paused meanwhile.
     ///
     /// # Errors
-    /// As [`RunCallback::after_epoch`]; Ctrl-C.
+    /// As [`RunCallback::after_epoch`].
     pub fn after_step(&mut self, stack: &RunStack, clock: &mut Clock) -> Result<()> {
-        if self.context.stop.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted);
-        }
         self.context.progress.step();
-        match self.spec.train.evaluate {
-            EvaluateEvery::Steps(every)
-                if self.failed.is_none() && stack.state(self.index).done().is_multiple_of(every.max(1)) =>
-            {
-                clock.pause(|| {
-                    let result = self.evaluate(stack);
-                    self.survive(result)
-                })
-            }
-            _ => Ok(()),
+        match self.is_due_at(stack.state(self.index).done()) {
+            true => clock.pause(|| self.evaluate_step(stack)),
+            false => Ok(()),
         }
     }
 
+    /// Evaluates where a stop signal came between a step and its evaluation.
+    ///
+    /// # Errors
+    /// As [`RunCallback::after_epoch`].
+    pub fn after_resume(&mut self, stack: &RunStack) -> Result<()> {
+        match self.is_due_at(stack.state(self.index).done()) {
+            true => self.evaluate_step(stack),
+            false => Ok(()),
+        }
+    }
+
+    fn evaluate_step(&mut self, stack: &RunStack) -> Result<()> {
+        let result = self.evaluate(stack);
+        self.survive(result)
+    }
+
+    /// Whether an evaluation by steps is due after so many, and not done.
+    fn is_due_at(&self, done: usize) -> bool {
+        let EvaluateEvery::Steps(every) = self.spec.train.evaluate else { return false };
+        let is_done = self.evals.last().is_some_and(|row| row.step == done);
+        self.failed.is_none() && done > 0 && done.is_multiple_of(every) && !is_done
+    }
+
     fn is_due_after(&self, epoch: usize) -> bool {
-        matches!(self.spec.train.evaluate, EvaluateEvery::Epochs(every) if epoch.is_multiple_of(every.max(1)))
+        matches!(self.spec.train.evaluate, EvaluateEvery::Epochs(every) if epoch.is_multiple_of(every))
     }
 
     /// Metrics on validation and test of every development set, ranks of every target module, and a place among the checkpoints.
@@ -100,21 +126,29 @@ impl<'a> RunCallback<'a> {
         let effective = trained.method().counts(trained.params()).effective;
         let steps_an_epoch = self.data.train.len().div_ceil(self.spec.train.batch_size);
         let epoch = step as f64 / steps_an_epoch as f64;
-        let mut said = Vec::new();
-        for (set, best) in self.data.dev_sets.iter().zip(&mut self.best) {
+        // Nothing is kept before everything was scored: a stop signal leaves the run as it was.
+        let (mut evals, mut of_sets) = (Vec::new(), Vec::new());
+        for set in &self.data.dev_sets {
             let mut scored = Vec::new();
             for (split, rows) in splits(set) {
+                if self.context.stop.load(Ordering::Relaxed) {
+                    return Err(Error::Interrupted);
+                }
                 let Predictions { values: predictions, loss, .. } = stack.predict(self.index, rows)?;
                 let metrics = scores(self.data.task, rows, &predictions)?;
                 let row = |(metric, value): (String, f64)| {
                     let (split, dev_set) = (split.to_string(), set.name.to_string());
                     EvalRow { step, epoch, split, dev_set, metric, value, effective_parameters: effective }
                 };
-                self.evals.extend(metrics.iter().cloned().chain([("loss".into(), loss)]).map(row));
-                scored.push(Scored { split, predictions, metrics });
+                evals.extend(metrics.iter().cloned().chain([("loss".into(), loss)]).map(row));
+                scored.push(Scored { split: split.into(), predictions, metrics });
             }
-            let (name, value) = selection(self.data, &scored)?;
-            said.push(format!("{} {name} {:.2}", set.name, 100.0 * value));
+            of_sets.push((selection(self.data, &scored)?, scored));
+        }
+        self.evals.extend(evals);
+        let mut said = Vec::new();
+        for (((name, value), scored), best) in of_sets.into_iter().zip(&mut self.best) {
+            said.push(format!("{} {name} {:.2}", best.dev_set, 100.0 * value));
             best.update(step, value, scored, || trained.params().state());
         }
         self.ranks.extend(ranks(trained.method(), trained.params()).into_iter().map(|module| RankRow {

@@ -1,6 +1,7 @@
 //! A run's surroundings: what the runs of a sweep share, and where one is stored.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::env::console::Progress;
 use crate::load::inputs::Inputs;
@@ -17,8 +18,10 @@ pub struct RunContext<'a> {
     pub origin: &'a RecipeRules,
     /// Shown while it goes on.
     pub progress: &'a Progress,
-    /// Set by Ctrl-C.
+    /// Set by a stop signal.
     pub stop: &'a AtomicBool,
+    /// Time between two checkpoints of a run.
+    pub checkpoint_every: Duration,
 }
 
 /// A run and where it is stored.

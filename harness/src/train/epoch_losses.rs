@@ -1,11 +1,27 @@
 //! Losses of an epoch, summed on the device, and the row they become.
 
 use methods::train_state::StepLoss;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::store::rows::{EpochRow, PeakMiB};
 use crate::train::loader::StepBatch;
+
+/// Sums of one run over the steps of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RunSums {
+    /// Task losses.
+    pub task: f64,
+    /// Penalties.
+    pub penalty: f64,
+    /// Tokens, padding not counted.
+    pub tokens: u64,
+    /// Tokens with padding.
+    pub padded_tokens: u64,
+    /// Steps.
+    pub steps: usize,
+}
 
 /// Sums over the steps of an epoch: losses on the device, tokens by run.
 pub struct EpochLosses {
@@ -39,6 +55,34 @@ impl EpochLosses {
         self.tokens.iter_mut().zip(&step.tokens).for_each(|(sum, tokens)| *sum += tokens);
         self.padded_tokens += step.padded_tokens;
         self.steps += 1;
+    }
+
+    /// Steps summed.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Sums of one run, read from the device.
+    pub fn of_run(&self, run: usize) -> RunSums {
+        let [task, penalty] = &self.sums[run];
+        RunSums {
+            task: task.double_value(&[]),
+            penalty: penalty.double_value(&[]),
+            tokens: self.tokens[run],
+            padded_tokens: self.padded_tokens,
+            steps: self.steps,
+        }
+    }
+
+    /// Sums of runs that stand at the same step.
+    pub fn resume(runs: &[RunSums], device: Device) -> Self {
+        let scalar = |value: f64| Tensor::from(value).to_kind(Kind::Double).to_device(device);
+        EpochLosses {
+            sums: runs.iter().map(|sums| [scalar(sums.task), scalar(sums.penalty)]).collect(),
+            tokens: runs.iter().map(|sums| sums.tokens).collect(),
+            padded_tokens: runs.first().map_or(0, |sums| sums.padded_tokens),
+            steps: runs.first().map_or(0, |sums| sums.steps),
+        }
     }
 
     /// Mean task loss and penalty of a run.

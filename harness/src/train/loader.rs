@@ -160,10 +160,11 @@ impl<'a> Loader<'a> {
         self.rows.len().div_ceil(self.train.batch_size)
     }
 
-    /// Batches of an epoch, from 1.
-    pub fn epoch(&self, epoch: usize) -> Epoch<'_> {
+    /// Batches of an epoch, from 1, but for its first `steps`.
+    pub fn epoch(&self, epoch: usize, steps: usize) -> Epoch<'_> {
         let orders = self.seeds.iter().map(|seeds| order(self.rows, self.train, seeds.order(epoch))).collect();
-        Epoch { loader: self, orders, start: 0, ahead: VecDeque::new() }
+        let start = self.rows.len().min(steps * self.train.batch_size);
+        Epoch { loader: self, orders, start, ahead: VecDeque::new() }
     }
 
     /// Every batch shape of the first run, step by step over all epochs, with a batch of it.

@@ -2,6 +2,7 @@
 
 pub mod best;
 pub mod callbacks;
+pub mod checkpoint;
 pub mod classifier;
 pub mod collapse;
 pub mod context;
@@ -12,6 +13,7 @@ pub mod loader;
 pub mod manifest;
 pub mod memory;
 pub mod outcome;
+pub mod resume;
 pub mod run;
 pub mod run_stack;
 pub mod schedule;

@@ -101,7 +101,7 @@ fn selected(best: &BestCheckpoint) -> Result<&Checkpoint> {
 fn prediction_rows(set: &DevData, scored: &Scored) -> Vec<PredictionRow> {
     let rows = if scored.split == VALIDATION { &set.validation } else { &set.test };
     let row = |(row, prediction): (&Encoded, &f64)| PredictionRow {
-        split: scored.split.into(),
+        split: scored.split.clone(),
         dev_set: set.name.into(),
         row: row.row,
         label: row.label,

@@ -1,9 +1,10 @@
 //! A run, or a stack of them: train, evaluate, choose checkpoints, store.
 
 use std::slice;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::load::inputs::TaskData;
 use crate::load::precision::weight_kind;
 use crate::plan::spec::RunSpec;
@@ -14,7 +15,8 @@ use crate::train::context::{RunContext, StoredRun};
 use crate::train::manifest::manifest;
 use crate::train::memory::peak_memory;
 use crate::train::outcome::{Cost, conclude};
-use crate::train::trainer::Trainer;
+use crate::train::resume::{Checkpointer, are_apart, checkpoints, resume};
+use crate::train::trainer::{Next, Trainer};
 
 /// Makes runs that differ in their seed only, side by side, and stores each as it goes on; `DONE` is written last. A run
 /// that fails does not take the others with it: where they share a product, a value that is not finite may reach all of them
@@ -23,6 +25,10 @@ use crate::train::trainer::Trainer;
 /// # Errors
 /// Of all of them: options that do not fit, a file that cannot be written, Ctrl-C. Of one: a loss that is not finite.
 pub fn run(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Result<Vec<Result<Outcome>>> {
+    if are_apart(runs) {
+        let alone = runs.iter().map(|run| train_stack(slice::from_ref(run), data, context));
+        return Ok(alone.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect());
+    }
     let made = train_stack(runs, data, context)?;
     if runs.len() == 1 {
         return Ok(made);
@@ -53,21 +59,27 @@ fn train_stack(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Resu
     let mut trainer = Trainer::new(&specs, context.inputs, data)?;
     let mut callbacks: Vec<RunCallback> =
         runs.iter().enumerate().map(|(index, &stored)| RunCallback::new(index, stored, data, context)).collect();
-    for epoch in 1..=specs.first().map_or(0, |spec| spec.train.epochs) {
-        let rows = trainer.epoch(epoch, &mut |stack, clock| {
-            callbacks.iter_mut().try_for_each(|callback| callback.after_step(stack, clock))
-        })?;
-        for (callback, row) in callbacks.iter_mut().zip(rows) {
-            callback.after_epoch(trainer.stack(), row)?;
+    let found = checkpoints(runs, &|text| context.progress.say(text));
+    let mut before = loading + tokenising;
+    if let Some(found) = found {
+        before += resume(&mut trainer, &mut callbacks, found)?;
+        let done = trainer.stack().state(0).done();
+        context.progress.say(&format!("goes on after step {done}"));
+        context.progress.skip(done as u64 * runs.len() as u64);
+    }
+    let mut checkpointer = Checkpointer::new(context.checkpoint_every);
+    let wall = |started: Instant| before + started.elapsed().as_secs_f64();
+    match train(&mut trainer, &mut callbacks, &mut checkpointer, &wall, started) {
+        Err(Error::Interrupted) => {
+            checkpointer.save(&trainer, &callbacks, wall(started))?;
+            return Err(Error::Interrupted);
         }
-        if callbacks.iter().all(|callback| callback.failed.is_some()) {
-            break;
-        }
+        trained => trained?,
     }
     let cost = Cost {
         runs: callbacks.len() as f64,
         started,
-        before: loading + tokenising,
+        before,
         seconds: Seconds {
             loading: loading + context.inputs.take_seconds(),
             tokenising,
@@ -77,4 +89,39 @@ fn train_stack(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Resu
         memory: peak_memory(context.inputs.device)?,
     };
     callbacks.into_iter().map(|callback| conclude(trainer.stack(), callback, &cost)).map(separated).collect()
+}
+
+/// Trains all epochs from where the trainer stands, and writes checkpoints on the way.
+fn train(
+    trainer: &mut Trainer,
+    callbacks: &mut [RunCallback],
+    checkpointer: &mut Checkpointer,
+    wall: &dyn Fn(Instant) -> f64,
+    started: Instant,
+) -> Result<()> {
+    let Some(first) = callbacks.first() else { return Ok(()) };
+    let (context, epochs) = (first.context, first.spec.train.epochs);
+    callbacks.iter_mut().try_for_each(|callback| callback.after_resume(trainer.stack()))?;
+    for epoch in trainer.progress().epoch.max(1)..=epochs {
+        let rows = loop {
+            let rows = trainer.epoch(epoch, &mut |stack, clock| {
+                callbacks.iter_mut().try_for_each(|callback| callback.after_step(stack, clock))?;
+                if context.stop.load(Ordering::Relaxed) {
+                    return Err(Error::Interrupted);
+                }
+                Ok(if checkpointer.is_due() { Next::Leave } else { Next::Continue })
+            })?;
+            match rows {
+                Some(rows) => break rows,
+                None => checkpointer.save(trainer, callbacks, wall(started))?,
+            }
+        };
+        for (callback, row) in callbacks.iter_mut().zip(rows) {
+            callback.after_epoch(trainer.stack(), row)?;
+        }
+        if callbacks.iter().all(|callback| callback.failed.is_some()) {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -186,25 +186,24 @@ impl<'a> RunStack<'a> {
         self.runs.iter_mut().try_for_each(|run| Ok(run.state.load(slice::from_ref(&number))?))
     }
 
-    /// Everything the next step depends on, by name: values, moments, counters of every run, and the dropout's numbers.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot { rng: self.rng.state(), runs: self.runs.iter().map(|run| run.state.state()).collect() }
+    /// Everything the next step of each run depends on, by name: values, moments, the method's state, the step's number.
+    pub fn states(&self) -> Vec<Vec<(String, Tensor)>> {
+        self.runs.iter().map(|run| run.state.state()).collect()
     }
 
-    /// Takes a snapshot back.
+    /// Takes back states of [`RunStack::states`]. Dropout is a function of seed and step, so it follows them.
     ///
     /// # Errors
-    /// One of other runs.
-    pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.rng.load(&snapshot.rng);
-        self.runs.iter_mut().zip(&snapshot.runs).try_for_each(|(run, state)| Ok(run.state.load(state)?))
+    /// States of other runs.
+    pub fn load(&mut self, states: &[Vec<(String, Tensor)>]) -> Result<()> {
+        for (run, state) in self.runs.iter_mut().zip(states) {
+            run.state.load(state)?;
+        }
+        let rng: Vec<i64> =
+            self.runs.iter().flat_map(|run| [run.seeds.dropout, run.state.done() as i64]).collect();
+        self.rng.load(&Tensor::from_slice(&rng).view([-1, 2]));
+        Ok(())
     }
-}
-
-/// State of a stack between two steps.
-pub struct Snapshot {
-    rng: Tensor,
-    runs: Vec<Vec<(String, Tensor)>>,
 }
 
 impl HeadTensor {

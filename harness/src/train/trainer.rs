@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use tch::{Device, Tensor};
+
 use crate::env::clock::Clock;
 use crate::error::Result;
 use crate::load::inputs::{Inputs, TaskData};
 use crate::plan::spec::RunSpec;
 use crate::store::rows::EpochRow;
 use crate::train::epoch_losses::{EpochCost, EpochLosses};
-use crate::train::graph_recorder::{Eager, GraphRecorder, StepRunner};
+use crate::train::graph_recorder::{Captures, Eager, GraphRecorder, StepRunner};
 use crate::train::loader::Loader;
 use crate::train::memory::peak_memory;
 use crate::train::run_stack::RunStack;
@@ -18,6 +20,40 @@ pub struct Trainer<'a> {
     stack: RunStack<'a>,
     loader: Loader<'a>,
     runner: Box<dyn StepRunner>,
+    progress: EpochProgress,
+}
+
+/// What follows a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The next step.
+    Continue,
+    /// The caller: the epoch goes on when it is asked for again.
+    Leave,
+}
+
+/// A place in an epoch: how much of it was trained, and what that came to.
+pub struct EpochProgress {
+    /// Epoch, from 1; 0 before the first.
+    pub epoch: usize,
+    /// Sums over its steps.
+    pub losses: EpochLosses,
+    /// Seconds of training in it.
+    pub seconds: f64,
+    /// Captures in it.
+    pub captures: Captures,
+}
+
+impl EpochProgress {
+    /// Before the first step of an epoch.
+    pub fn new(epoch: usize, runs: usize, device: Device) -> Self {
+        EpochProgress { epoch, losses: EpochLosses::new(runs, device), seconds: 0.0, captures: Captures::default() }
+    }
+
+    /// Steps taken in it.
+    pub fn steps(&self) -> usize {
+        self.losses.steps()
+    }
 }
 
 impl<'a> Trainer<'a> {
@@ -30,7 +66,8 @@ impl<'a> Trainer<'a> {
         let loader = stack.loader();
         let runner: Box<dyn StepRunner> =
             if inputs.graphs { Box::new(GraphRecorder::default()) } else { Box::new(Eager) };
-        Ok(Trainer { stack, loader, runner })
+        let progress = EpochProgress::new(0, stack.runs(), stack.device());
+        Ok(Trainer { stack, loader, runner, progress })
     }
 
     /// The runs.
@@ -43,36 +80,69 @@ impl<'a> Trainer<'a> {
         &self.loader
     }
 
-    /// Trains one epoch, from 1, and gives a row for each run; `seconds` of stacked runs are an equal share of the whole.
-    /// `after_step` gets the running clock: work that must not count is done in a pause of it.
+    /// Trains an epoch, from 1, on from where the trainer stands in it, and gives a row for each run; none where `after_step` left
+    /// the loop. `seconds` of stacked runs are an equal share of the whole. `after_step` gets the running clock: work that must
+    /// not count is done in a pause of it, or after leaving.
     ///
     /// # Errors
     /// As `after_step`; for one run, a loss that is not finite.
     pub fn epoch(
         &mut self,
         epoch: usize,
-        after_step: &mut dyn FnMut(&RunStack, &mut Clock) -> Result<()>,
-    ) -> Result<Vec<Result<EpochRow>>> {
-        let before = self.runner.captures();
-        let mut losses = EpochLosses::new(self.stack.runs(), self.stack.device());
-        let mut clock = Clock::start(self.stack.device())?;
-        for step in self.loader.epoch(epoch) {
-            let step_losses = self.runner.run(&mut self.stack, &step.batch)?;
-            losses.add(&step, step_losses);
-            after_step(&self.stack, &mut clock)?;
+        after_step: &mut dyn FnMut(&RunStack, &mut Clock) -> Result<Next>,
+    ) -> Result<Option<Vec<Result<EpochRow>>>> {
+        if self.progress.epoch != epoch {
+            self.progress = EpochProgress::new(epoch, self.stack.runs(), self.stack.device());
         }
-        let runs = self.stack.runs() as f64;
-        let seconds = clock.stop()? / runs;
-        let peak = peak_memory(self.stack.device())?;
+        let before = self.runner.captures();
+        let mut clock = Clock::resume(self.stack.device(), self.progress.seconds)?;
+        let mut next = Ok(Next::Continue);
+        for step in self.loader.epoch(epoch, self.progress.steps()) {
+            let losses = self.runner.run(&mut self.stack, &step.batch)?;
+            self.progress.losses.add(&step, losses);
+            next = after_step(&self.stack, &mut clock);
+            if !matches!(next, Ok(Next::Continue)) {
+                break;
+            }
+        }
+        self.progress.seconds = clock.stop()?;
         let captures = self.runner.captures();
+        self.progress.captures.count += captures.count - before.count;
+        self.progress.captures.seconds += captures.seconds - before.seconds;
+        match next? {
+            // Left after the last step: the epoch is done when it is asked for again.
+            Next::Leave => Ok(None),
+            Next::Continue => self.rows().map(Some),
+        }
+    }
+
+    /// The rows of the epoch that was trained.
+    fn rows(&self) -> Result<Vec<Result<EpochRow>>> {
+        let runs = self.stack.runs() as f64;
+        let EpochProgress { epoch, losses, seconds, captures } = &self.progress;
         let cost = EpochCost {
-            seconds,
-            peak,
-            captures: captures.count - before.count,
-            capture_seconds: (captures.seconds - before.seconds) / runs,
+            seconds: seconds / runs,
+            peak: peak_memory(self.stack.device())?,
+            captures: captures.count,
+            capture_seconds: captures.seconds / runs,
         };
-        let row = |run| losses.row(run, epoch, &cost, self.stack.train().lr);
+        let row = |run| losses.row(run, *epoch, &cost, self.stack.train().lr);
         Ok((0..self.stack.runs()).map(row).collect())
+    }
+
+    /// Where the trainer stands.
+    pub fn progress(&self) -> &EpochProgress {
+        &self.progress
+    }
+
+    /// Goes on from states of the runs and a place in an epoch.
+    ///
+    /// # Errors
+    /// States of other runs.
+    pub fn resume(&mut self, states: &[Vec<(String, Tensor)>], progress: EpochProgress) -> Result<()> {
+        self.stack.load(states)?;
+        self.progress = progress;
+        Ok(())
     }
 
     /// Takes one step of every kind that the run will have (shapes of its batches, phases of its method) and takes it back: values,
@@ -81,7 +151,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// As a step.
     pub fn warm_up(&mut self) -> Result<()> {
-        let before = self.stack.snapshot();
+        let before = self.stack.states();
         let mut seen = BTreeSet::new();
         for (t, (shape, batch)) in self.loader.shapes().enumerate() {
             if seen.insert((shape, self.stack.state(0).method().phase(t))) {

@@ -1,0 +1,127 @@
+//! Checkpoints of the runs of a stack: when they are written, and how runs go on from them.
+
+use std::time::{Duration, Instant};
+
+use tch::Tensor;
+
+use crate::error::{Error, Result};
+use crate::train::callbacks::RunCallback;
+use crate::train::checkpoint::{BestProgress, Progress, RunCheckpoint};
+use crate::train::context::StoredRun;
+use crate::train::epoch_losses::{EpochLosses, RunSums};
+use crate::train::graph_recorder::Captures;
+use crate::train::trainer::{EpochProgress, Trainer};
+
+/// Writing takes at most one part in so many of the time.
+const SHARE: u32 = 100;
+
+/// Writes the checkpoints of a stack of runs.
+pub struct Checkpointer {
+    every: Duration,
+    last: Instant,
+    /// Time that the last checkpoint took.
+    cost: Duration,
+}
+
+impl Checkpointer {
+    /// Writes `every` so often, or less where that would cost more than 1 % of the time.
+    pub fn new(every: Duration) -> Self {
+        Checkpointer { every, last: Instant::now(), cost: Duration::ZERO }
+    }
+
+    /// Whether a checkpoint is due.
+    pub fn is_due(&self) -> bool {
+        self.last.elapsed() >= self.every.max(if self.every.is_zero() { Duration::ZERO } else { self.cost * SHARE })
+    }
+
+    /// Writes a checkpoint of every run that has not failed; `wall_seconds` are those of the stack so far.
+    ///
+    /// # Errors
+    /// A file that cannot be written, a failure on the device.
+    pub fn save(&mut self, trainer: &Trainer, callbacks: &[RunCallback], wall_seconds: f64) -> Result<()> {
+        let started = Instant::now();
+        let EpochProgress { epoch, losses, seconds, captures } = trainer.progress();
+        let runs = callbacks.len() as f64;
+        for (callback, state) in callbacks.iter().zip(trainer.stack().states()) {
+            if callback.failed.is_some() {
+                continue;
+            }
+            let progress = Progress {
+                format: Progress::FORMAT,
+                threads: i64::from(tch::get_num_threads()),
+                epoch: *epoch,
+                sums: losses.of_run(callback.index),
+                seconds: seconds / runs,
+                captures: (captures.count, captures.seconds / runs),
+                wall_seconds: wall_seconds / runs,
+                evaluation_seconds: callback.evaluation_seconds,
+                epochs: callback.epochs.clone(),
+                evals: callback.evals.clone(),
+                ranks: callback.ranks.clone(),
+                best: callback.best.iter().map(|set| set.best.as_ref().map(BestProgress::of)).collect(),
+            };
+            let values = |groups: &Vec<(String, Tensor)>| {
+                groups.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect()
+            };
+            let best = callback.best.iter().map(|set| set.best.as_ref().map_or(Vec::new(), |best| values(&best.state)));
+            let checkpoint = RunCheckpoint { progress, state, best: best.collect() };
+            callback.dir.save_checkpoint(&checkpoint.to_bytes()?)?;
+        }
+        self.cost = started.elapsed();
+        self.last = Instant::now();
+        Ok(())
+    }
+}
+
+/// The checkpoints of the runs of a stack; none where they do not stand at one step, and a word on each that cannot be used.
+pub fn checkpoints(runs: &[StoredRun], say: &dyn Fn(&str)) -> Option<Vec<RunCheckpoint>> {
+    let read = |(spec, dir): &StoredRun| {
+        let read = RunCheckpoint::from_bytes(&dir.checkpoint()?);
+        read.map_err(|e| say(&format!("{}: its checkpoint cannot be used ({e}); the run starts anew", spec.id()))).ok()
+    };
+    let found: Vec<RunCheckpoint> = runs.iter().filter_map(read).collect();
+    let place = |checkpoint: &RunCheckpoint| (checkpoint.progress.epoch, checkpoint.progress.sums.steps);
+    let first = place(found.first()?);
+    (found.len() == runs.len() && found.iter().all(|checkpoint| place(checkpoint) == first)).then_some(found)
+}
+
+/// Whether some runs of a stack have a checkpoint that the others' do not stand beside: they are resumed alone.
+pub fn are_apart(runs: &[StoredRun]) -> bool {
+    runs.len() > 1 && runs.iter().any(|(_, dir)| dir.checkpoint().is_some()) && checkpoints(runs, &|_| ()).is_none()
+}
+
+/// Sets trainer and callbacks to the checkpoints, and gives the wall seconds they stand for.
+///
+/// # Errors
+/// A checkpoint of another run.
+pub fn resume(trainer: &mut Trainer, callbacks: &mut [RunCallback], found: Vec<RunCheckpoint>) -> Result<f64> {
+    let runs = found.len() as f64;
+    let sums: Vec<RunSums> = found.iter().map(|checkpoint| checkpoint.progress.sums).collect();
+    let Some(first) = found.first() else { return Ok(0.0) };
+    let total = |of: &dyn Fn(&Progress) -> f64| found.iter().map(|checkpoint| of(&checkpoint.progress)).sum::<f64>();
+    let progress = EpochProgress {
+        epoch: first.progress.epoch,
+        losses: EpochLosses::resume(&sums, trainer.stack().device()),
+        seconds: total(&|progress| progress.seconds),
+        captures: Captures { count: first.progress.captures.0, seconds: first.progress.captures.1 * runs },
+    };
+    let wall_seconds = total(&|progress| progress.wall_seconds);
+    let states: Vec<Vec<(String, Tensor)>> = found
+        .iter()
+        .map(|checkpoint| checkpoint.state.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect())
+        .collect();
+    let (threads, now) = (first.progress.threads, i64::from(tch::get_num_threads()));
+    trainer.resume(&states, progress)?;
+    for (callback, checkpoint) in callbacks.iter_mut().zip(found) {
+        if checkpoint.best.len() != callback.best.len() {
+            return Err(Error::Internal("a checkpoint of another task".into()));
+        }
+        callback.restore(checkpoint);
+        if threads != now {
+            callback.context.progress.say(&format!(
+                "resumed with {now} threads, begun with {threads}: rounding differs; OMP_NUM_THREADS={threads} repeats it exactly"
+            ));
+        }
+    }
+    Ok(wall_seconds)
+}
