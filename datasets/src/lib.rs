@@ -6,6 +6,7 @@
 
 pub mod backbones;
 pub mod batch;
+mod content;
 pub mod error;
 pub mod glue;
 pub mod hub;
