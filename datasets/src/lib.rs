@@ -18,6 +18,7 @@ pub mod read;
 pub mod source;
 pub mod split;
 pub mod task;
+mod thrift;
 pub mod tokenizer;
 
 pub use error::{Error, Result};

@@ -100,7 +100,7 @@ fn parquet_rows(task: &Task, path: &Path) -> Result<Rows> {
     let sha256 = hex::encode(Sha256::digest(&content));
     let (size, mut left) = (content.len(), most_unpacked(content.len()));
     let damaged = |error: ParquetError| unreadable(path, &error);
-    let reader = SerializedFileReader::new(ParquetContent(content.into())).map_err(damaged)?;
+    let reader = ParquetContent::new(content).and_then(SerializedFileReader::new).map_err(damaged)?;
     let metadata = reader.metadata().file_metadata();
     let columns: Vec<&str> = metadata.schema().get_fields().iter().map(|field| field.name()).collect();
     let layout = Layout::of_parquet(task, &columns, path)?;
