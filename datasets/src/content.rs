@@ -1,9 +1,8 @@
 //! The content of a file as its readers see it: never more than the file can hold.
 
-use std::io::{Error, Read, Result};
+use std::io::{Error, ErrorKind, Read, Result};
 
-use bytes::buf::Reader;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 
@@ -62,6 +61,21 @@ impl ParquetContent {
     }
 }
 
+/// What follows a place of a file. Reading past its end is an error: the library takes a known field of another type for its
+/// own, and then may skip a list for as long as it says.
+pub(crate) struct Rest(Bytes);
+
+impl Read for Rest {
+    fn read(&mut self, target: &mut [u8]) -> Result<usize> {
+        if self.0.is_empty() && !target.is_empty() {
+            return Err(Error::new(ErrorKind::UnexpectedEof, "it ends within a page"));
+        }
+        let count = target.len().min(self.0.len());
+        target[..count].copy_from_slice(&self.0.split_to(count));
+        Ok(count)
+    }
+}
+
 impl Length for ParquetContent {
     fn len(&self) -> u64 {
         self.0.len() as u64
@@ -69,14 +83,14 @@ impl Length for ParquetContent {
 }
 
 impl ChunkReader for ParquetContent {
-    type T = Reader<Bytes>;
+    type T = Rest;
 
-    fn get_read(&self, start: u64) -> ParquetResult<Reader<Bytes>> {
+    fn get_read(&self, start: u64) -> ParquetResult<Rest> {
         let rest = self.get_bytes(start, self.len().saturating_sub(start) as usize)?;
         if rest.len() != FOOTER && !is_sound_page(&rest, most_unpacked(self.0.len())) {
             return Err(ParquetError::General(format!("the page at byte {start} is damaged")));
         }
-        Ok(rest.reader())
+        Ok(Rest(rest))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
