@@ -48,6 +48,10 @@ check: setup
     cargo fmt --all --check
     cargo clippy --release --workspace --all-targets -- -D warnings
 
+# Fuzz a reader: tsv parquet spm tokenizer_json config safetensors pickle adapter recipe; needs cargo-fuzz
+fuzz target seconds="600": setup
+    @scripts/fuzz.sh {{target}} {{seconds}}
+
 # Compare with the real transformers and peft: tokens adapters real-size (without a name: the first two)
 parity *args: build
     @scripts/parity.sh {{args}}

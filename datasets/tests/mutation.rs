@@ -4,50 +4,26 @@
 
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use datasets::dataset::Set;
 use datasets::sources::read;
 use datasets::tasks;
 use datasets::tokenizer::{Behaviour, Tokenizer};
+use support::memory::{Counting, bound, peak_of};
 use support::{Form, fixtures, rows, write};
 use tempfile::tempdir;
 use tokenizers::normalizers::Precompiled;
 
-/// The system's allocator, which also notes how much was in use at most.
-struct Counting;
-
-static USED: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
 /// One kind of file at a time: the peak is the process's.
 static ALONE: Mutex<()> = Mutex::new(());
-
-// SAFETY: every call is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let used = USED.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(used, Relaxed);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        USED.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const BASE: usize = 64 << 20;
-const MULTIPLE: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(10);
 const TEXTS: [&str; 3] = ["the good film, is it \u{1F600}?", "", "caf\u{e9} \u{6771}\u{4eac} <e1> [MASK] \u{fb01}ne"];
 
@@ -114,11 +90,11 @@ fn survive(kind: &str, seed: &[u8], mut reads: impl FnMut(&[u8]) -> bool) -> usi
     let mut taken = 0;
     for number in 0..count() {
         let bytes = mutated(seed, &mut Random(number));
-        let (before, started) = (USED.load(Relaxed), Instant::now());
-        PEAK.store(before, Relaxed);
-        taken += usize::from(reads(&bytes));
-        let (grown, took) = (PEAK.load(Relaxed).saturating_sub(before), started.elapsed());
-        assert!(grown < BASE + MULTIPLE * bytes.len(), "{kind} {number}: {grown} bytes for {}", bytes.len());
+        let started = Instant::now();
+        let (is_taken, peak) = peak_of(|| reads(&bytes));
+        taken += usize::from(is_taken);
+        let took = started.elapsed();
+        assert!(peak < bound(bytes.len()), "{kind} {number}: {peak} bytes for {}", bytes.len());
         assert!(took < PATIENCE, "{kind} {number}: {took:?}");
     }
     taken

@@ -14,8 +14,10 @@ use support::World;
 fn recipe(world: &World) {
     let methods: Vec<String> = methods::registry::METHODS.iter().map(|m| format!("{:?}", m.name)).collect();
     world.recipe("");
-    let text = world.read("tiny.toml").replace("[\"lora\", \"adalora\", \"sora\"]", &format!("[{}]", methods.join(", ")));
-    let text = text.replace("epochs = 2", "epochs = 4").replace("evaluate = { epochs = 1 }", "evaluate = { steps = 5 }");
+    let text =
+        world.read("tiny.toml").replace("[\"lora\", \"adalora\", \"sora\"]", &format!("[{}]", methods.join(", ")));
+    let text =
+        text.replace("epochs = 2", "epochs = 10").replace("evaluate = { epochs = 1 }", "evaluate = { steps = 5 }");
     world.write("tiny.toml", text);
 }
 
@@ -51,7 +53,10 @@ fn results(out: &Path) -> BTreeMap<String, String> {
         found.insert(format!("{id}/epochs"), epochs.lines().map(untimed).collect::<Vec<_>>().join("\n"));
         let outcome: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(run.join("outcome.json")).unwrap()).unwrap();
-        found.insert(format!("{id}/outcome"), format!("{} {} {}", outcome["results"], outcome["parameters"], outcome["steps"]));
+        found.insert(
+            format!("{id}/outcome"),
+            format!("{} {} {}", outcome["results"], outcome["parameters"], outcome["steps"]),
+        );
         assert!(!run.join("checkpoint.safetensors").exists(), "{id}: a finished run has no checkpoint");
     }
     found
@@ -69,7 +74,7 @@ fn a_sweep_that_is_killed_again_and_again_ends_as_an_undisturbed_one() {
     loop {
         let mut child = start(&world, "torn", &[]);
         draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let wait = whole.mul_f64(0.1 + 0.4 * (draw >> 40) as f64 / (1u64 << 24) as f64);
+        let wait = whole.mul_f64(0.04 + 0.16 * (draw >> 40) as f64 / (1u64 << 24) as f64);
         let until = Instant::now() + if killed < kills { wait } else { Duration::from_secs(600) };
         let status = loop {
             match child.try_wait().unwrap() {
@@ -87,7 +92,8 @@ fn a_sweep_that_is_killed_again_and_again_ends_as_an_undisturbed_one() {
         assert_eq!(status.signal(), Some(9), "it ended by itself: {status:?}");
         killed += 1;
     }
-    assert!(killed >= 3, "it was killed {killed} times only");
+    assert!(killed >= kills.min(6), "it was killed {killed} times only");
+    eprintln!("killed {killed} times; undisturbed it takes {whole:?}");
     let (whole, torn) = (results(&world.path("whole")), results(&world.path("torn")));
     assert_eq!(whole.keys().collect::<Vec<_>>(), torn.keys().collect::<Vec<_>>());
     for (name, content) in &whole {

@@ -2,8 +2,6 @@
 //!
 //! Nothing is guessed about the text: what stands between two tabs is the field, byte for byte.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
@@ -16,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::dataset::{Example, ParsedFile};
 use crate::error::{Error, Result, guarded};
+use crate::sources::content::{ParquetContent, most_unpacked, unpacked};
 use crate::task::{Column, Labels, Task};
 
 const GET_AGAIN: &str = "Download the file again";
@@ -59,7 +58,8 @@ pub fn tsv(task: &Task, path: &Path) -> Result<ParsedFile> {
             (Layout::of_tsv(task, &header, header.len(), path)?, 1)
         }
     };
-    let mut examples = Vec::with_capacity(lines.len());
+    // Grown row by row: a damaged file is not all rows.
+    let mut examples = Vec::new();
     for (index, line) in lines.iter().enumerate().skip(header_lines) {
         let place = Place { path, line: index + 1 };
         let fields: Vec<&str> = place.utf8(line)?.split('\t').collect();
@@ -87,10 +87,11 @@ pub fn parquet(task: &Task, path: &Path) -> Result<ParsedFile> {
 }
 
 fn parquet_rows(task: &Task, path: &Path) -> Result<ParsedFile> {
-    let sha256 = hex::encode(Sha256::digest(bytes(path)?));
-    let file = File::open(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let content = bytes(path)?;
+    let sha256 = hex::encode(Sha256::digest(&content));
+    let (size, mut left) = (content.len(), most_unpacked(content.len()));
     let damaged = |error: ParquetError| unreadable(path, &error);
-    let reader = SerializedFileReader::new(file).map_err(damaged)?;
+    let reader = ParquetContent::new(content).and_then(SerializedFileReader::new).map_err(damaged)?;
     let metadata = reader.metadata().file_metadata();
     let columns: Vec<&str> = metadata.schema().get_fields().iter().map(|field| field.name()).collect();
     let layout = Layout::of_parquet(task, &columns, path)?;
@@ -104,6 +105,10 @@ fn parquet_rows(task: &Task, path: &Path) -> Result<ParsedFile> {
             last = Some(growing(&fields[index], last, &place)?);
         }
         let text = layout.text.iter().map(|&at| text(&fields[at], &place)).collect::<Result<Vec<String>>>()?;
+        let taken = size_of::<Example>() + text.iter().map(String::len).sum::<usize>();
+        left = left.checked_sub(taken as u64).ok_or_else(|| {
+            corrupt(path, "parquet", format!("its rows hold far more than its {size} bytes, which text never does"))
+        })?;
         let label = label(&task.labels, &named(&fields[layout.label], names.as_deref()), &place)?;
         examples.push(example(text, label, examples.len()));
     }
@@ -270,7 +275,8 @@ fn growing(index: &Field, last: Option<i64>, place: &Place) -> Result<i64> {
 /// last one in nothing. `may_be_cut`: lines that a line break within a text cut short are left out anyway.
 fn lines<'a>(content: &'a [u8], path: &Path, may_be_cut: bool) -> Result<Vec<&'a [u8]>> {
     let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
-    let mut lines: Vec<&[u8]> = content.split(|&byte| byte == b'\n').collect();
+    let mut lines = Vec::with_capacity(1 + content.iter().filter(|&&byte| byte == b'\n').count());
+    lines.extend(content.split(|&byte| byte == b'\n'));
     let is_blank = |line: &&[u8]| line.is_empty() || *line == b"\r";
     let has_last_end = lines.last().is_some_and(|line| line.is_empty());
     let ended = if has_last_end || lines.len() == 1 { lines.len() } else { lines.len() - 1 };
@@ -292,12 +298,14 @@ fn lines<'a>(content: &'a [u8], path: &Path, may_be_cut: bool) -> Result<Vec<&'a
 
 fn decompressed(path: &Path) -> Result<Vec<u8>> {
     let bytes = bytes(path)?;
-    let mut content = Vec::new();
+    let content;
     if bytes.starts_with(ZSTD) {
-        content = zstd::decode_all(bytes.as_slice()).map_err(|e| corrupt(path, "zstd", e.to_string()))?;
+        let unpacking = zstd::Decoder::new(bytes.as_slice());
+        let read = unpacking.and_then(|unpacking| unpacked(unpacking, bytes.len()));
+        content = read.map_err(|e| corrupt(path, "zstd", e.to_string()))?;
     } else if bytes.starts_with(GZIP) {
-        let read = MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut content);
-        read.map_err(|e| corrupt(path, "gzip", e.to_string()))?;
+        let read = unpacked(MultiGzDecoder::new(bytes.as_slice()), bytes.len());
+        content = read.map_err(|e| corrupt(path, "gzip", e.to_string()))?;
     } else if let Some(format) = named_format(path) {
         return Err(corrupt(path, format, format!("it does not begin as {format} does")));
     } else {

@@ -1,6 +1,8 @@
 //! Golden cases, real data where it is, and writing rows in every layout GLUE comes in.
 #![allow(dead_code)] // Every test binary uses its own part.
 
+pub mod memory;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -178,7 +178,14 @@ impl RecipeFlags {
         let plan = resolve::plan(recipe, &context)?;
         plan.iter().try_for_each(|spec| data.check_split(spec))?;
         let origin = resolve::origin(recipe)?;
-        Ok(Job { plan, inputs, data, origin, stop: signals::stop_flag()?, checkpoint_every: Duration::from_secs(self.checkpoint_every) })
+        Ok(Job {
+            plan,
+            inputs,
+            data,
+            origin,
+            stop: signals::stop_flag()?,
+            checkpoint_every: Duration::from_secs(self.checkpoint_every),
+        })
     }
 }
 

@@ -85,7 +85,15 @@ impl Quickstart {
 
 fn make_runs(job: &Job, out: &Path, together: usize) -> Result<SweepSummary> {
     preflight(&job.plan, &job.inputs, &job.data)?;
-    sweep(&job.plan, &job.inputs, &job.data, &job.origin, &out.join("runs"), together, (&job.stop, job.checkpoint_every))
+    sweep(
+        &job.plan,
+        &job.inputs,
+        &job.data,
+        &job.origin,
+        &out.join("runs"),
+        together,
+        (&job.stop, job.checkpoint_every),
+    )
 }
 
 /// The interleaved timing of a recipe that asks for one, on its first task and seed; made once.

@@ -106,7 +106,8 @@ impl RunCheckpoint {
             match name.split_once('.') {
                 Some(("state", name)) => state.push((name.to_string(), tensor)),
                 Some(("best", rest)) => {
-                    let found = rest.split_once('.').and_then(|(index, name)| Some((index.parse::<usize>().ok()?, name)));
+                    let found =
+                        rest.split_once('.').and_then(|(index, name)| Some((index.parse::<usize>().ok()?, name)));
                     let (index, name) = found.filter(|(index, _)| *index < best.len()).ok_or("a tensor of no set")?;
                     best[index].push((name.to_string(), tensor));
                 }
@@ -178,7 +179,11 @@ mod tests {
 
     fn checkpoint() -> RunCheckpoint {
         let sums = RunSums { task: 0.1 + 0.2, penalty: 1e-300, tokens: 7, padded_tokens: 8, steps: 3 };
-        let scored = vec![Scored { split: "validation".into(), predictions: vec![1.0, 0.0], metrics: vec![("accuracy".into(), 1.0 / 3.0)] }];
+        let scored = vec![Scored {
+            split: "validation".into(),
+            predictions: vec![1.0, 0.0],
+            metrics: vec![("accuracy".into(), 1.0 / 3.0)],
+        }];
         let progress = Progress {
             format: FORMAT,
             threads: 1,
@@ -206,7 +211,8 @@ mod tests {
         let written = checkpoint();
         let read = RunCheckpoint::from_bytes(&written.to_bytes().unwrap()).unwrap();
         assert_eq!(read.progress, written.progress);
-        let of = |name: &str| read.state.iter().find(|(known, _)| known == name).map(|(_, tensor)| tensor.shallow_clone());
+        let of =
+            |name: &str| read.state.iter().find(|(known, _)| known == name).map(|(_, tensor)| tensor.shallow_clone());
         assert_eq!(of("params.decayed"), Some(Tensor::from_slice(&[0.1f32, -2.5e-38])));
         assert_eq!(of("done").map(|done| i64::try_from(done).unwrap()), Some(3));
         assert_eq!(read.best[0].len(), 1);

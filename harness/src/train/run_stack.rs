@@ -199,8 +199,7 @@ impl<'a> RunStack<'a> {
         for (run, state) in self.runs.iter_mut().zip(states) {
             run.state.load(state)?;
         }
-        let rng: Vec<i64> =
-            self.runs.iter().flat_map(|run| [run.seeds.dropout, run.state.done() as i64]).collect();
+        let rng: Vec<i64> = self.runs.iter().flat_map(|run| [run.seeds.dropout, run.state.done() as i64]).collect();
         self.rng.load(&Tensor::from_slice(&rng).view([-1, 2]));
         Ok(())
     }

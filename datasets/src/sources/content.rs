@@ -1,0 +1,118 @@
+//! The content of a file as its readers see it: never more than the file can hold.
+
+use std::io::{Error, ErrorKind, Read, Result};
+
+use bytes::Bytes;
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::reader::{ChunkReader, Length};
+
+use crate::sources::thrift;
+
+/// Bytes that a compressed file may unpack to, for each of its own: text packs to a quarter, the same row again and again
+/// to a fortieth.
+const MOST_UNPACKED: u64 = 64;
+/// Bytes that a small file may unpack to.
+const LEAST_UNPACKED: u64 = 1 << 20;
+/// Bytes at the end of a parquet file that say where its metadata is.
+const FOOTER: usize = 8;
+/// Type of a parquet page with the values that others refer to.
+const DICTIONARY: u64 = 2;
+
+/// Bytes that `packed` bytes may unpack to.
+pub(crate) fn most_unpacked(packed: usize) -> u64 {
+    (packed as u64).saturating_mul(MOST_UNPACKED).saturating_add(LEAST_UNPACKED)
+}
+
+/// Reads all that `unpacking` gives of `packed` bytes.
+///
+/// # Errors
+/// Those of `unpacking`; far more bytes than text packs into so few.
+pub(crate) fn unpacked(unpacking: impl Read, packed: usize) -> Result<Vec<u8>> {
+    let most = most_unpacked(packed);
+    let mut content = Vec::new();
+    unpacking.take(most + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > most {
+        return Err(Error::other(format!("its {packed} bytes unpack to more than {most}, which text never does")));
+    }
+    Ok(content)
+}
+
+/// A parquet file in memory. The library makes room for as much as a page's header says, so a header is checked before.
+pub(crate) struct ParquetContent(Bytes);
+
+impl ParquetContent {
+    /// Takes a file's bytes.
+    ///
+    /// # Errors
+    /// Metadata that is not whole.
+    pub fn new(content: Vec<u8>) -> ParquetResult<Self> {
+        let metadata = content.split_last_chunk::<FOOTER>().and_then(|(rest, tail)| {
+            let [a, b, c, d, b'P', b'A', b'R', b'1'] = tail else { return None };
+            let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+            rest.get(rest.len().checked_sub(length)?..)
+        });
+        match metadata {
+            Some(metadata) if !thrift::is_whole(metadata) => {
+                Err(ParquetError::General("its metadata is damaged".into()))
+            }
+            // Without a footer it is no parquet file, which the library says better.
+            _ => Ok(ParquetContent(content.into())),
+        }
+    }
+}
+
+/// What follows a place of a file. Reading past its end is an error: the library takes a known field of another type for its
+/// own, and then may skip a list for as long as it says.
+pub(crate) struct Rest(Bytes);
+
+impl Read for Rest {
+    fn read(&mut self, target: &mut [u8]) -> Result<usize> {
+        if self.0.is_empty() && !target.is_empty() {
+            return Err(Error::new(ErrorKind::UnexpectedEof, "it ends within a page"));
+        }
+        let count = target.len().min(self.0.len());
+        target[..count].copy_from_slice(&self.0.split_to(count));
+        Ok(count)
+    }
+}
+
+impl Length for ParquetContent {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+impl ChunkReader for ParquetContent {
+    type T = Rest;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Rest> {
+        let rest = self.get_bytes(start, self.len().saturating_sub(start) as usize)?;
+        if rest.len() != FOOTER && !is_sound_page(&rest, most_unpacked(self.0.len())) {
+            return Err(ParquetError::General(format!("the page at byte {start} is damaged")));
+        }
+        Ok(Rest(rest))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        self.0.get_bytes(start, length)
+    }
+}
+
+/// Whether a page's header is one, and what it says of the page's size is possible. Thrift's compact form: type, sizes, perhaps
+/// a checksum, then a structure that begins with the number of values.
+fn is_sound_page(mut header: &[u8], most: u64) -> bool {
+    if !thrift::is_whole(header) {
+        return false;
+    }
+    let header = &mut header;
+    let (Some(kind), Some(unpacked), Some(_)) =
+        (thrift::number(header), thrift::number(header), thrift::number(header))
+    else {
+        return false;
+    };
+    let _checksum = thrift::number(header);
+    let Some((_, rest)) = header.split_first() else { return false };
+    *header = rest;
+    // A value of a dictionary takes four bytes or more.
+    unpacked <= most && (kind != DICTIONARY || thrift::number(header).is_some_and(|values| values <= unpacked / 4))
+}

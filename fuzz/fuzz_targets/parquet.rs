@@ -1,0 +1,15 @@
+//! Rows of a parquet file, of classes and of scores.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rankbench_fuzz::{check, start, write};
+
+fuzz_target!(init: start(), |input: &[u8]| {
+    let path = write("train.parquet", input);
+    // What its pages and rows may hold.
+    check(input.len() * 64, || {
+        for task in ["rte", "stsb"].map(|name| datasets::tasks::find(name).unwrap()) {
+            drop(datasets::sources::read::parquet(task, &path));
+        }
+    });
+});
