@@ -15,6 +15,9 @@ pub const DRAWS: usize = 10_000;
 /// Groups of the jackknife that the acceleration is estimated from.
 const GROUPS: usize = 200;
 
+/// A statistic of some rows; `None` where it has no value.
+type OnRows<'a> = Box<dyn Fn(&[usize]) -> Option<f64> + 'a>;
+
 /// Labels and the predictions of two methods on the same rows, one pair of predictions a common seed.
 pub struct Pairs<'a> {
     labels: Vec<f64>,
@@ -53,7 +56,7 @@ impl<'a> Pairs<'a> {
     }
 
     /// Mean over the seeds of the metric's difference on some rows, in points of 100.
-    fn difference(&self, metric: Metric) -> Box<dyn Fn(&[usize]) -> Option<f64> + '_> {
+    fn difference(&self, metric: Metric) -> OnRows<'_> {
         // An accuracy is a mean over rows, so the differences of each row say it all.
         if metric == Metric::Accuracy {
             let by_row = self.differences_of_hits();
