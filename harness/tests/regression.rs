@@ -1,4 +1,4 @@
-//! The gate opens for the same code and closes when a method is broken on purpose.
+//! The baseline check passes for the same code and fails when a method is broken on purpose.
 
 mod support;
 
@@ -36,7 +36,7 @@ fn open_the_time_rows(world: &World) {
 }
 
 #[test]
-fn the_gate_opens_for_the_same_code() {
+fn the_check_passes_for_the_same_code() {
     let world = World::new();
     world.recipe(TIMING);
     let (code, text) = failure(&mut regression(&world, &[]));
@@ -45,12 +45,12 @@ fn the_gate_opens_for_the_same_code() {
     open_the_time_rows(&world);
     let output = regression(&world, &[]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("the regression gate is open"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the baseline check passed"));
 }
 
-/// A broken adapter (its branch is scaled by 0), a broken threshold, a broken budget: each must close the gate.
+/// A broken adapter (its branch is scaled by 0), a broken threshold, a broken budget: each must fail the check.
 #[test]
-fn the_gate_closes_when_a_method_is_broken() {
+fn the_check_fails_when_a_method_is_broken() {
     let world = World::new();
     world.recipe(TIMING);
     regression(&world, &["--bless"]).assert().success();
@@ -66,7 +66,7 @@ fn the_gate_closes_when_a_method_is_broken() {
         world.recipe(&extra);
         let (code, text) = failure(&mut regression(&world, &[]));
         assert_eq!(code, 4, "{text}");
-        assert!(text.contains("the regression gate is closed") && text.contains(moved), "{method}: {text}");
+        assert!(text.contains("the baseline check failed") && text.contains(moved), "{method}: {text}");
         assert!(text.contains("just regression --bless"), "{text}");
     }
 }

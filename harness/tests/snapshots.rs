@@ -1,9 +1,10 @@
-//! What people see: the table as Markdown, LaTeX and CSV from runs made up here, the gate's text, the help.
+//! Texts that people see: the table as Markdown, LaTeX and CSV from runs made up here, a failed baseline check, the help.
 
 mod support;
 
 use harness::analysis::baseline::{BaselineRow, compare};
-use harness::analysis::frame::Sources;
+use harness::analysis::results::ResultsFrame;
+use harness::report::baseline::text;
 use harness::report::write;
 use harness::store::record::{RunRecord, Status};
 use support::World;
@@ -33,7 +34,7 @@ fn runs() -> Vec<RunRecord> {
 #[test]
 fn table1() {
     let dir = tempfile::tempdir().unwrap();
-    write::write(Sources::of_runs(&runs()), dir.path()).unwrap();
+    write::write(&ResultsFrame::of_records(&runs()), dir.path()).unwrap();
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     insta::assert_snapshot!("table1.md", read("table1.md"));
     insta::assert_snapshot!("table1.tex", read("table1.tex"));
@@ -42,7 +43,7 @@ fn table1() {
 }
 
 #[test]
-fn a_closed_gate() {
+fn a_failed_baseline_check() {
     let row = |metric: &str, value: f64, tolerance: f64| BaselineRow {
         task: "rte".into(),
         method: "sora".into(),
@@ -58,7 +59,7 @@ fn a_closed_gate() {
         row("parameters/effective", 215_552.0, 0.0),
         row("parameters/head", 1.0, 0.0),
     ];
-    insta::assert_snapshot!("closed_gate", compare(&before, &now).to_string());
+    insta::assert_snapshot!("failed_baseline_check", text(&compare(&before, &now)));
 }
 
 #[test]

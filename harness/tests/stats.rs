@@ -1,7 +1,7 @@
-//! Statistics against SciPy 1.17 / NumPy 2.4. LayerObserver expected value has the Python line that made it.
+//! Statistics against SciPy 1.17 / NumPy 2.4. Each expected value has the Python line that made it.
 
 use harness::analysis::stats::{
-    bootstrap, holm, mean, median, noise_floor, paired_t, quantile, sample_std, sign_flip, t_interval,
+    bootstrap, holm, mean, median, paired_t, quantile, resolution, sample_std, sign_flip, t_interval,
 };
 use proptest::prelude::*;
 
@@ -110,9 +110,9 @@ fn bootstrap_agrees_with_scipy() {
 }
 
 #[test]
-fn one_example_of_rte_is_072_points() {
-    close(noise_floor(139).unwrap(), 0.7194, 1e-4);
-    assert_eq!(noise_floor(0), None);
+fn the_resolution_of_rte_is_072_points() {
+    close(resolution(139).unwrap(), 0.7194, 1e-4);
+    assert_eq!(resolution(0), None);
 }
 
 proptest! {

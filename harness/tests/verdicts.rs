@@ -2,7 +2,7 @@
 
 mod support;
 
-use harness::analysis::frame::Sources;
+use harness::analysis::results::ResultsFrame;
 use harness::plan::spec::NUMERICS;
 use harness::report::write;
 use harness::store::record::{RunRecord, Status};
@@ -11,7 +11,7 @@ use support::runs::{Setting, made_up, scored};
 /// A column of a table's CSV by (method, variant, task).
 fn table(runs: &[RunRecord], name: &str) -> Vec<std::collections::BTreeMap<String, String>> {
     let dir = tempfile::tempdir().unwrap();
-    write::write(Sources::of_runs(runs), dir.path()).unwrap();
+    write::write(&ResultsFrame::of_records(runs), dir.path()).unwrap();
     let mut reader = csv::Reader::from_path(dir.path().join(format!("{name}.csv"))).unwrap();
     reader.deserialize().map(Result::unwrap).collect()
 }
@@ -126,7 +126,7 @@ fn a_task_the_backbone_was_trained_on_is_marked_and_not_comparable() {
     assert!(reasons("qnli").contains("the backbone was trained on this task"), "{}", reasons("qnli"));
     assert!(!reasons("rte").contains("trained on this task"), "{}", reasons("rte"));
     let dir = tempfile::tempdir().unwrap();
-    write::write(Sources::of_runs(&runs), dir.path()).unwrap();
+    write::write(&ResultsFrame::of_records(&runs), dir.path()).unwrap();
     let table = std::fs::read_to_string(dir.path().join("table1.md")).unwrap();
     assert!(table.contains("90.00 ± 0.00 §[1]") && table.contains("[1] § all-MiniLM-L6-v2 was trained on"), "{table}");
     assert!(!table.contains("whatever"), "weights that are known have their own name: {table}");
@@ -230,7 +230,7 @@ fn of_two_numeric_versions_the_later_counts_and_the_other_is_named() {
     let row = rows.iter().find(|row| row["task"] == "cola").unwrap();
     assert_eq!((row["seeds"].as_str(), row["numerics"].as_str()), ("5", &*format!("{NUMERICS}; {}", NUMERICS + 7)));
     let dir = tempfile::tempdir().unwrap();
-    write::write(Sources::of_runs(&runs), dir.path()).unwrap();
+    write::write(&ResultsFrame::of_records(&runs), dir.path()).unwrap();
     let table = std::fs::read_to_string(dir.path().join("table1.md")).unwrap();
     assert!(
         table.contains("⚠ mixes numeric versions")
@@ -279,7 +279,7 @@ fn a_failure_reason_cannot_break_a_page() {
     let reason = "a | b <script>alert(1)</script> & `c` \\ $x_1$ {y} [z](w)\nnext line";
     let runs = vec![made_up(&Setting::default(), "rte", "lora", 0, Status::Failed(reason.into()))];
     let dir = tempfile::tempdir().unwrap();
-    write::write(Sources::of_runs(&runs), dir.path()).unwrap();
+    write::write(&ResultsFrame::of_records(&runs), dir.path()).unwrap();
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     assert!(!read("report.html").contains("<script>"));
     let markdown = read("table1.md");

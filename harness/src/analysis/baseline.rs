@@ -1,6 +1,6 @@
-//! The regression gate: results of a fixed small recipe against a baseline file.
+//! The baseline check: results of a fixed small recipe against a baseline file.
 //!
-//! A baseline is a CSV of (task, method, seed, metric, value, tolerance). What a tolerance means hangs on the metric:
+//! A baseline is a CSV of (task, method, seed, metric, value, tolerance). The meaning of a tolerance depends on the metric:
 //! - `<dev set>/<metric>` — points of 1, absolute;
 //! - `task_loss` — mean task loss of the last epoch, absolute: it moves when a method stops learning, even where the head
 //!   alone still solves the task;
@@ -8,15 +8,14 @@
 //! - `epoch_time_ratio` — time a method needs over LoRA's, interleaved; tolerance a factor either way, since machines differ;
 //! - `epoch_time_over_product` — LoRA's time over that of a fixed product measured beside it: it moves when everything becomes slower.
 //!
-//! A row that is missing and a row that is new close the gate too.
+//! The check also fails for a row that is missing or new.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::frame::group::variants;
+use crate::analysis::frame::label::{RunSetting, labels};
 use crate::analysis::stats::median;
 use crate::error::{Error, Result};
 use crate::store::files::write_csv;
@@ -31,7 +30,7 @@ pub const TIME_FACTOR: f64 = 1.6;
 pub const OVER_PRODUCT: &str = "epoch_time_over_product";
 /// Factor that ratio may move: another machine has other products.
 pub const PRODUCT_FACTOR: f64 = 2.5;
-/// What rounding on another machine may do to the last epoch's task loss.
+/// Tolerance of the last epoch's task loss: rounding on another machine.
 const LOSS_TOLERANCE: f64 = 0.03;
 const REFERENCE: &str = "lora";
 /// Task of rows that belong to no single task.
@@ -47,15 +46,16 @@ pub struct BaselineRow {
     pub method: String,
     /// Seed; empty for rows over all seeds.
     pub seed: Option<u64>,
-    /// What is compared; see the module's text.
+    /// Number that is compared; see the module's text.
     pub metric: String,
     /// Its value.
     pub value: f64,
-    /// How far it may move.
+    /// Largest change.
     pub tolerance: f64,
 }
 
-type Key = (String, String, Option<u64>, String);
+/// Task, method, seed and metric of a row.
+pub type Key = (String, String, Option<u64>, String);
 
 impl BaselineRow {
     fn key(&self) -> Key {
@@ -66,11 +66,11 @@ impl BaselineRow {
 /// The rows of finished runs and of an interleaved timing. A run that failed has none, so its rows are missing from the
 /// comparison.
 pub fn baseline_rows(runs: &[RunRecord], timings: &[TimingRow]) -> Vec<BaselineRow> {
-    let names: Vec<String> = runs.iter().zip(variants(runs)).map(|(run, variant)| name(run, &variant)).collect();
+    let settings: Vec<RunSetting> = runs.iter().map(RunSetting::of).collect();
     let mut rows: Vec<BaselineRow> = Vec::new();
-    for (run, name) in runs.iter().zip(&names) {
+    for (run, label) in runs.iter().zip(labels(&settings)) {
         if let Status::Done(outcome) = &run.status {
-            rows.extend(run_rows(run, name, outcome));
+            rows.extend(run_rows(run, &name(run, &label), outcome));
         }
     }
     rows.extend(time_rows(timings));
@@ -78,8 +78,8 @@ pub fn baseline_rows(runs: &[RunRecord], timings: &[TimingRow]) -> Vec<BaselineR
     rows
 }
 
-fn name(run: &RunRecord, variant: &str) -> String {
-    if variant.is_empty() { run.spec.method.clone() } else { format!("{}[{variant}]", run.spec.method) }
+fn name(run: &RunRecord, label: &str) -> String {
+    if label.is_empty() { run.spec.method.clone() } else { format!("{}[{label}]", run.spec.method) }
 }
 
 fn run_rows(run: &RunRecord, name: &str, outcome: &Outcome) -> Vec<BaselineRow> {
@@ -114,7 +114,7 @@ fn run_rows(run: &RunRecord, name: &str, outcome: &Outcome) -> Vec<BaselineRow> 
     rows
 }
 
-/// What rounding on another machine may do to a metric: three examples of an accuracy, the double of it for the metrics
+/// Tolerance of a metric, for rounding on another machine: three examples of an accuracy, the double of it for the metrics
 /// that one example moves further; never below 0.01.
 fn default_tolerance(metric: &str, examples: usize) -> f64 {
     let times = if metric == "accuracy" { 3.0 } else { 6.0 };
@@ -125,12 +125,11 @@ fn default_tolerance(metric: &str, examples: usize) -> f64 {
 /// the machine hits both.
 fn time_rows(timings: &[TimingRow]) -> Vec<BaselineRow> {
     let methods: BTreeSet<&str> = timings.iter().map(|row| row.method.as_str()).filter(|m| *m != REFERENCE).collect();
-    let reference = |row: &TimingRow| {
-        timings
-            .iter()
-            .find(|r| r.method == REFERENCE && r.task == row.task && r.repeat == row.repeat)
-            .map(|r| r.seconds)
-    };
+    let mut references: BTreeMap<(&str, usize), f64> = BTreeMap::new();
+    for row in timings.iter().filter(|row| row.method == REFERENCE) {
+        references.entry((&row.task, row.repeat)).or_insert(row.seconds);
+    }
+    let reference = |row: &TimingRow| references.get(&(row.task.as_str(), row.repeat)).copied();
     let row = |method: &str| {
         let own = timings.iter().filter(|row| row.method == method);
         let ratios: Vec<f64> = own.filter_map(|row| Some(row.seconds / reference(row)?)).collect();
@@ -165,49 +164,49 @@ fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-/// One row that closed the gate.
+/// One row that failed the check.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Moved {
+pub struct Deviation {
     /// Task, method, seed, metric.
     pub row: Key,
     /// Baseline value; absent for a new row.
     pub was: Option<f64>,
     /// Value now; absent for a missing row.
     pub is: Option<f64>,
-    /// How far it may move.
+    /// Largest change.
     pub tolerance: f64,
 }
 
-/// Outcome of a comparison.
+/// Outcome of a baseline check.
 #[derive(Debug, Clone, PartialEq)]
-pub struct GateReport {
+pub struct BaselineReport {
     /// Rows that moved beyond their tolerance, are missing or new.
-    pub moved: Vec<Moved>,
+    pub deviations: Vec<Deviation>,
     /// Rows compared.
     pub compared: usize,
-    /// Whether the gate is open.
+    /// Whether the check passed.
     pub passed: bool,
 }
 
 /// Compares `current` with `baseline`; the baseline's tolerances hold.
-pub fn compare(baseline: &[BaselineRow], current: &[BaselineRow]) -> GateReport {
+pub fn compare(baseline: &[BaselineRow], current: &[BaselineRow]) -> BaselineReport {
     let before: BTreeMap<Key, &BaselineRow> = baseline.iter().map(|row| (row.key(), row)).collect();
     let now: BTreeMap<Key, &BaselineRow> = current.iter().map(|row| (row.key(), row)).collect();
     let keys: BTreeSet<&Key> = before.keys().chain(now.keys()).collect();
     let compared = keys.len();
-    let moved: Vec<Moved> = keys
+    let deviations: Vec<Deviation> = keys
         .into_iter()
         .filter_map(|key| {
             let (was, is) = (before.get(key), now.get(key));
             let tolerance = was.or(is).map_or(0.0, |row| row.tolerance);
             let (was, is) = (was.map(|row| row.value), is.map(|row| row.value));
             let holds = was.zip(is).is_some_and(|(was, is)| within(&key.3, was, is, tolerance));
-            (!holds).then(|| Moved { row: key.clone(), was, is, tolerance })
+            (!holds).then(|| Deviation { row: key.clone(), was, is, tolerance })
         })
         .collect();
     // An empty baseline guards nothing.
-    let passed = moved.is_empty() && compared > 0;
-    GateReport { moved, compared, passed }
+    let passed = deviations.is_empty() && compared > 0;
+    BaselineReport { deviations, compared, passed }
 }
 
 /// A value that is not a number is never within.
@@ -219,42 +218,9 @@ fn within(metric: &str, was: f64, is: f64, tolerance: f64) -> bool {
     (is - was).abs() <= tolerance + 1e-9
 }
 
-fn is_time(metric: &str) -> bool {
+/// Whether a metric is a ratio of times, whose tolerance is a factor.
+pub fn is_time(metric: &str) -> bool {
     [TIME_RATIO, OVER_PRODUCT].contains(&metric)
-}
-
-impl fmt::Display for GateReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.compared == 0 {
-            return write!(f, "the regression gate is closed: baseline and results are both empty");
-        }
-        if self.passed {
-            return write!(f, "the regression gate is open: {} rows within tolerance", self.compared);
-        }
-        writeln!(f, "the regression gate is closed: {} of {} rows moved", self.moved.len(), self.compared)?;
-        let mut lines = vec![["row", "was", "is", "tolerance"].map(str::to_string)];
-        lines.extend(self.moved.iter().map(Moved::cells));
-        let widths = [0, 1, 2].map(|i| lines.iter().map(|cells| cells[i].chars().count()).max().unwrap_or(0));
-        let [first, second, third] = widths;
-        let text = |[row, was, is, tolerance]: &[String; 4]| {
-            format!("  {row:<first$}  {was:>second$}  {is:>third$}  {tolerance}")
-        };
-        f.write_str(&lines.iter().map(text).collect::<Vec<_>>().join("\n"))
-    }
-}
-
-impl Moved {
-    fn cells(&self) -> [String; 4] {
-        let (task, method, seed, metric) = &self.row;
-        let seed = seed.map_or(String::new(), |seed| format!(" seed {seed}"));
-        let tolerance = match metric.as_str() {
-            metric if is_time(metric) => format!("×{} either way", self.tolerance),
-            _ if self.tolerance == 0.0 => "exact".to_string(),
-            _ => format!("±{}", self.tolerance),
-        };
-        let value = |value: Option<f64>, absent: &str| value.map_or(absent.to_string(), |v| v.to_string());
-        [format!("{task} {method}{seed} {metric}"), value(self.was, "(new)"), value(self.is, "(missing)"), tolerance]
-    }
 }
 
 /// Reads a baseline file.
@@ -320,7 +286,7 @@ mod tests {
         let rows = |slower: f64| baseline_rows(&[], &timings(slower));
         assert!(compare(&rows(1.0), &rows(1.5)).passed);
         let report = compare(&rows(1.0), &rows(3.0));
-        let moved: Vec<&str> = report.moved.iter().map(|moved| moved.row.3.as_str()).collect();
+        let moved: Vec<&str> = report.deviations.iter().map(|deviation| deviation.row.3.as_str()).collect();
         assert_eq!(moved, [OVER_PRODUCT], "the ratio of the methods to each other is as before");
     }
 }

@@ -1,10 +1,11 @@
 //! Which tasks are columns, and which numbers a cell prints.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use datasets::Task;
 
-use crate::analysis::frame::ResultRow;
+use crate::analysis::frame::run::RunResult;
 use crate::analysis::published::TABLE1_TASKS;
 
 /// One task as a column.
@@ -16,22 +17,29 @@ pub struct TaskColumn {
     pub title: String,
     /// (development set, metric) of each number in a cell: QQP Acc/F1, MNLI m/mm, one for the others (spec §4.3).
     pub parts: Vec<(String, String)>,
+    /// Metric that selects the checkpoint; empty where it is not known.
+    pub selection_metric: String,
 }
 
 /// The eight tasks of Table 1 in its order, then other tasks that were run.
-pub fn task_columns(results: &[ResultRow]) -> Vec<TaskColumn> {
-    let others: BTreeSet<&str> =
-        results.iter().map(|r| r.task.as_str()).filter(|t| !TABLE1_TASKS.contains(t)).collect();
-    TABLE1_TASKS.iter().copied().chain(others).map(|name| column(name, results)).collect()
+pub fn task_columns(runs: &[Arc<RunResult>]) -> Vec<TaskColumn> {
+    let mut by_task: BTreeMap<&str, Vec<&RunResult>> = BTreeMap::new();
+    for run in runs {
+        by_task.entry(&run.row.task).or_default().push(run);
+    }
+    let others = by_task.keys().copied().filter(|task| !TABLE1_TASKS.contains(task));
+    let runs_of = |name: &str| by_task.get(name).map_or(&[][..], Vec::as_slice);
+    TABLE1_TASKS.iter().copied().chain(others).map(|name| column(name, runs_of(name))).collect()
 }
 
-fn column(name: &str, results: &[ResultRow]) -> TaskColumn {
+fn column(name: &str, runs: &[&RunResult]) -> TaskColumn {
     let registered = datasets::tasks::TASKS.iter().find(|task| task.name == name);
-    let (title, parts) = match registered {
-        Some(task) => (task.title.to_string(), registered_parts(task)),
-        None => (name.to_string(), seen_parts(name, results)),
+    let selected = || runs.iter().flat_map(|run| &run.scores).map(|score| &score.selection_metric);
+    let (title, parts, selection_metric) = match registered {
+        Some(task) => (task.title, registered_parts(task), task.selection_metric.name().to_string()),
+        None => (name, seen_parts(runs), selected().find(|metric| !metric.is_empty()).cloned().unwrap_or_default()),
     };
-    TaskColumn { name: name.to_string(), title, parts }
+    TaskColumn { name: name.to_string(), title: title.to_string(), parts, selection_metric }
 }
 
 fn registered_parts(task: &Task) -> Vec<(String, String)> {
@@ -39,10 +47,10 @@ fn registered_parts(task: &Task) -> Vec<(String, String)> {
     task.dev_sets.iter().flat_map(|set| of_set(set.name)).collect()
 }
 
-fn seen_parts(name: &str, results: &[ResultRow]) -> Vec<(String, String)> {
+fn seen_parts(runs: &[&RunResult]) -> Vec<(String, String)> {
     let mut parts: Vec<(String, String)> = Vec::new();
-    for row in results.iter().filter(|row| row.task == name && !row.metric.is_empty()) {
-        let part = (row.dev_set.clone(), row.metric.clone());
+    for score in runs.iter().flat_map(|run| &run.scores) {
+        let part = (score.dev_set.clone(), score.metric.clone());
         if !parts.contains(&part) {
             parts.push(part);
         }

@@ -2,8 +2,8 @@
 
 use datasets::backbones::{self, Backbone};
 
-use crate::analysis::frame::ResultRow;
-use crate::analysis::published::{Row, Setting, TrainSetting, is_official};
+use crate::analysis::frame::rows::RunRow;
+use crate::analysis::published::{PublishedRow, Setting, TrainSetting, is_official};
 
 /// Settings that keep a run from being compared with a published number.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,11 +14,11 @@ pub struct Mismatches {
     pub not_stated: Vec<&'static str>,
 }
 
-/// How far phases given as shares of a run may be from the published steps: they are rounded.
+/// Tolerance of phases given as shares of a run, as a share of its steps: published steps are rounded.
 const PHASE_ROUNDING: f64 = 0.01;
 
 /// Compares the setting of a run on its task with a published row's.
-pub fn mismatches(ours: &ResultRow, published: Option<&Row>) -> Mismatches {
+pub fn mismatches(ours: &RunRow, published: Option<&PublishedRow>) -> Mismatches {
     let none = |reason: &str| Mismatches { differing: vec![reason.into()], ..Mismatches::default() };
     let Some(published) = published else { return none("no published row") };
     let Some(setting) = &published.setting else { return none("the published row's setting is not known") };
@@ -47,11 +47,11 @@ pub fn mismatches(ours: &ResultRow, published: Option<&Row>) -> Mismatches {
 }
 
 /// The backbone of a run on a task whose labels it has seen: a score there says little.
-pub fn trained_on(ours: &ResultRow) -> Option<&'static Backbone> {
+pub fn trained_on(ours: &RunRow) -> Option<&'static Backbone> {
     backbones::find(&ours.weights_sha256).filter(|known| known.seen.contains(&ours.task))
 }
 
-fn backbone(ours: &ResultRow, setting: &Setting) -> Option<String> {
+fn backbone(ours: &RunRow, setting: &Setting) -> Option<String> {
     let Some(published) = backbones::named(&setting.backbone) else {
         return Some(format!("the sha256 of {}'s weights is not known", setting.backbone));
     };
@@ -59,7 +59,7 @@ fn backbone(ours: &ResultRow, setting: &Setting) -> Option<String> {
     (!same).then(|| format!("backbone {} instead of {}", ours.backbone, published.name))
 }
 
-fn data(ours: &ResultRow, setting: &Setting) -> Vec<String> {
+fn data(ours: &RunRow, setting: &Setting) -> Vec<String> {
     let mut found = Vec::new();
     if ours.data_source != setting.data_source {
         let data = match ours.data_source.as_str() {
@@ -78,7 +78,7 @@ fn data(ours: &ResultRow, setting: &Setting) -> Vec<String> {
     found
 }
 
-fn train_settings(ours: &ResultRow, train: Option<&TrainSetting>, found: &mut Mismatches) {
+fn train_settings(ours: &RunRow, train: Option<&TrainSetting>, found: &mut Mismatches) {
     let numbers = [
         ("epochs", Some(ours.epochs as f64), train.and_then(|train| train.epochs)),
         ("batch_size", Some(ours.batch_size as f64), train.and_then(|train| train.batch_size)),
@@ -97,7 +97,7 @@ fn train_settings(ours: &ResultRow, train: Option<&TrainSetting>, found: &mut Mi
 }
 
 /// The published options (`key=value …`) that the run has otherwise.
-fn unlike_options(ours: &ResultRow, stated: &str) -> Vec<String> {
+fn unlike_options(ours: &RunRow, stated: &str) -> Vec<String> {
     let unlike = |pair: &str| {
         let (key, stated) = pair.split_once('=')?;
         let own = option(&ours.options, key);

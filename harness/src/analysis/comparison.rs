@@ -1,176 +1,267 @@
-//! One of our rows beside a published one: which of our numbers each published number is compared with, and what comes of it.
+//! Table 1 as numbers: every method row against its published row, a row for each number.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::analysis::columns::TaskColumn;
-use crate::analysis::comparability::{Mismatches, mismatches};
-use crate::analysis::published::{self, Number};
-use crate::analysis::stats::holm;
-use crate::analysis::summary::{MethodRow, Score, TaskCell};
-use crate::analysis::verdict::{PublishedMean, Test, Verdict, cell_margin};
+use crate::analysis::frame::group::ReportGroup;
+use crate::analysis::frame::rows::RunRow;
+use crate::analysis::frame::typed::frame_rows;
+use crate::analysis::published::{PublishedRow, published_row};
+use crate::analysis::results::GroupResults;
+use crate::analysis::row_comparison::{PartComparison, RowComparison};
+use crate::analysis::stats::{mean, resolution, sample_std, t_interval};
+use crate::analysis::summary::{MethodRow, TaskCell};
 
-/// Names of published metrics that are one of two correlations, not said which.
-const SOME_CORRELATION: &str = "correlation";
-/// Mean of Pearson's and Spearman's correlation, as AdaLoRA prints.
-const MEAN_CORRELATION: &str = "pearson_spearman_mean";
-
-/// A number of a cell against the published one.
-#[derive(Debug, Clone)]
-pub struct PartComparison<'a> {
-    /// The published number.
-    pub number: Option<&'a Number>,
-    /// Metric that both are compared in.
-    pub metric: String,
-    /// The test, where there are two seeds or more.
-    pub test: Option<Test>,
-    /// Its p after Holm's correction over the compared cells of the row.
-    pub p_holm: Option<f64>,
-    /// Outcome.
-    pub verdict: Verdict,
-    /// Why it is not comparable.
-    pub reasons: Vec<String>,
+frame_rows! {
+    /// One number of the table: a method on a metric of a task, or its average. Values in points of 100.
+    pub struct ComparisonRow {
+        /// Data source.
+        data_source: String,
+        /// Backbone.
+        backbone: String,
+        /// Split policy.
+        split: String,
+        /// Method.
+        method: String,
+        /// Difference from the method's base row; empty for that.
+        label = "variant": String,
+        /// Task, or `average`.
+        task: String,
+        /// Development set.
+        dev_set: String,
+        /// Metric.
+        metric: String,
+        /// Finished seeds.
+        seeds: u64,
+        /// Mean over them.
+        mean: Option<f64>,
+        /// Sample standard deviation.
+        std: Option<f64>,
+        /// Lower end of the 95 % t interval.
+        interval_low: Option<f64>,
+        /// Upper end.
+        interval_high: Option<f64>,
+        /// Collapsed runs among the seeds.
+        collapsed: u64,
+        /// Failed or damaged runs, not among the seeds.
+        failed: u64,
+        /// Resolution of the split in points.
+        resolution = "noise_floor": Option<f64>,
+        /// Published value.
+        published: Option<f64>,
+        /// Published row.
+        published_label: String,
+        /// Check that the published value went through.
+        published_status: String,
+        /// Metric that is compared with the published one.
+        compared_metric: String,
+        /// Mean of ours less the published, in the compared metric.
+        difference: Option<f64>,
+        /// Lower end of the 90 % interval of the difference.
+        difference_low: Option<f64>,
+        /// Upper end.
+        difference_high: Option<f64>,
+        /// Two-sided p of no difference.
+        p: Option<f64>,
+        /// The same after Holm's correction over the row's cells; empty for the average.
+        p_holm: Option<f64>,
+        /// Margin of equivalence.
+        margin: Option<f64>,
+        /// Least difference that these seeds show with a power of 80 %.
+        detectable: Option<f64>,
+        /// Seeds that a decision at the margin takes; empty: more than 1,000.
+        seeds_needed: Option<u64>,
+        /// Verdict.
+        verdict: String,
+        /// Reasons that it is not comparable.
+        reasons: String,
+        /// Settings the publication does not state.
+        not_stated: String,
+        /// Allocated parameters of the method's row.
+        allocated: Option<f64>,
+        /// Effective parameters.
+        effective: Option<f64>,
+        /// Parameters by the authors' counter.
+        as_published: Option<f64>,
+        /// Number formats of the row's runs.
+        precisions: String,
+        /// Numeric versions of the programs that made them.
+        numerics: String,
+        /// Commits of those programs; `+`: with changes.
+        commits: String,
+        /// Devices they were made on.
+        devices: String,
+        /// GPU drivers.
+        drivers: String,
+        /// libtorch versions.
+        libtorch: String,
+    }
 }
 
-/// A row against a published one.
-pub struct RowComparison<'a> {
-    /// The published row.
-    pub published: Option<&'a published::Row>,
-    /// By task, one for each part of the cell.
-    pub cells: BTreeMap<String, Vec<PartComparison<'a>>>,
-    /// Of the average over the eight tasks; its p is its own.
-    pub average: PartComparison<'a>,
-    /// Settings the publication does not state.
-    pub not_stated: BTreeSet<&'static str>,
+/// A method row against its published row.
+pub struct MethodComparison<'a> {
+    /// The method row.
+    pub method: &'a MethodRow,
+    /// Its published row with the tests and verdicts.
+    pub against: RowComparison<'a>,
+    /// Its numbers: cells in the order of the columns, then the average.
+    pub rows: Vec<ComparisonRow>,
 }
 
-impl<'a> RowComparison<'a> {
-    /// Compares every number of `row`; `margin` is the least margin of equivalence in points.
-    pub fn new(row: &MethodRow, published: Option<&'a published::Row>, columns: &[TaskColumn], margin: f64) -> Self {
-        let mut not_stated = BTreeSet::new();
-        let mut all_reasons = BTreeSet::new();
-        let mut cells = BTreeMap::new();
-        for column in columns {
-            let Some(cell) = row.cells.get(&column.name) else { continue };
-            let mut found = Mismatches::default();
-            for run in row.runs.iter().filter(|run| run.task == column.name) {
-                let of_run = mismatches(run, published);
-                found.not_stated.extend(of_run.not_stated);
-                found.differing.extend(
-                    of_run.differing.into_iter().filter(|reason| !found.differing.contains(reason)).collect::<Vec<_>>(),
-                );
-            }
-            not_stated.extend(found.not_stated);
-            all_reasons.extend(found.differing.iter().cloned());
-            let parts = column
-                .parts
-                .iter()
-                .map(|part| compare_part(cell, &column.name, part, published, &found.differing, margin));
-            cells.insert(column.name.clone(), parts.collect());
-        }
-        let average = compare_average(row, published, all_reasons.into_iter().collect(), margin);
-        let mut comparison = RowComparison { published, cells, average, not_stated };
-        comparison.decide();
-        comparison
-    }
-
-    /// Holm's correction over the cells that can be compared, then every verdict.
-    fn decide(&mut self) {
-        let comparable = |part: &&mut PartComparison| part.reasons.is_empty() && part.test.is_some();
-        let mut parts: Vec<&mut PartComparison> = self.cells.values_mut().flatten().filter(comparable).collect();
-        let p_values: Vec<f64> = parts.iter().filter_map(|part| part.test.map(|test| test.p)).collect();
-        for (part, p) in parts.iter_mut().zip(holm(&p_values)) {
-            part.p_holm = Some(p);
-            part.verdict = part.test.map_or(Verdict::NotComparable, |test| test.verdict(p));
-        }
-    }
-
-    /// How many numbers of the cells have each verdict.
-    pub fn counts(&self) -> Vec<(Verdict, usize)> {
-        let all: Vec<Verdict> = self.cells.values().flatten().map(|part| part.verdict).collect();
-        let count = |verdict: Verdict| (verdict, all.iter().filter(|v| **v == verdict).count());
-        Verdict::ALL.into_iter().map(count).filter(|(_, n)| *n > 0).collect()
+impl MethodComparison<'_> {
+    /// Numbers of one task, or of the average.
+    pub fn of_task(&self, task: &str) -> impl Iterator<Item = &ComparisonRow> {
+        self.rows.iter().filter(move |row| row.task == task)
     }
 }
 
-fn compare_part<'a>(
-    cell: &TaskCell,
-    task: &str,
-    (dev_set, metric): &(String, String),
-    published: Option<&'a published::Row>,
-    differing: &[String],
+/// Compares every method row of a group with its published row; `margin` is the least margin of equivalence in points.
+pub fn comparison<'a>(
+    group: &'a GroupResults,
+    published: &'a [PublishedRow],
     margin: f64,
-) -> PartComparison<'a> {
-    let number = published.and_then(|row| row.task(task).into_iter().find(|number| is_of(number, dev_set, metric)));
-    let compared = number.map_or(metric.as_str(), |number| metric_of(number, metric));
-    let mut reasons = differing.to_vec();
-    let values: Option<Vec<f64>> = cell.scores.iter().map(|score| value(score, dev_set, compared)).collect();
-    let examples = cell.scores.first().and_then(|score| score.examples.first()).copied().unwrap_or(0);
-    let test = match (number, &values) {
-        (Some(number), Some(values)) => {
-            Test::new(values, mean_of(number, published), cell_margin(margin, examples as usize))
+) -> Vec<MethodComparison<'a>> {
+    let compare = |method: &'a MethodRow| {
+        let theirs = published_row(published, &method.method, &group.group.split, &method.options);
+        let against = RowComparison::new(method, theirs, &group.columns, margin);
+        let rows = rows(&group.group, method, &against, &group.columns);
+        MethodComparison { method, against, rows }
+    };
+    group.methods.iter().map(compare).collect()
+}
+
+/// The commonest number of finished seeds in a cell, the larger of two that are as common; 0 without a finished run.
+pub fn usual_seeds(methods: &[MethodRow]) -> usize {
+    let mut times: BTreeMap<usize, usize> = BTreeMap::new();
+    for cell in methods.iter().flat_map(|row| row.cells.values()).filter(|cell| !cell.scores.is_empty()) {
+        *times.entry(cell.scores.len()).or_default() += 1;
+    }
+    times.into_iter().max_by_key(|&(seeds, times)| (times, seeds)).map_or(0, |(seeds, _)| seeds)
+}
+
+/// Test splits of each column with a finished run: its title, and the examples and resolution of each split.
+pub fn resolutions(columns: &[TaskColumn], methods: &[MethodRow]) -> Vec<(String, Vec<(u64, f64)>)> {
+    let of_column = |column: &TaskColumn| {
+        let score = methods.iter().find_map(|row| row.cells.get(&column.name)?.scores.first())?;
+        let splits: BTreeSet<u64> = score.examples.iter().copied().collect();
+        let resolutions = splits.into_iter().filter_map(|n| Some((n, resolution(n as usize)?)));
+        Some((column.title.clone(), resolutions.collect()))
+    };
+    columns.iter().filter_map(of_column).collect()
+}
+
+/// Resolution of the split behind a part of a cell.
+fn resolution_of(cell: &TaskCell, part: usize) -> Option<f64> {
+    resolution(*cell.scores.first()?.examples.get(part)? as usize)
+}
+
+/// Numbers of one method row.
+fn rows(group: &ReportGroup, row: &MethodRow, compared: &RowComparison, columns: &[TaskColumn]) -> Vec<ComparisonRow> {
+    let base = base(group, row, compared);
+    let mut rows: Vec<ComparisonRow> = Vec::new();
+    for column in columns {
+        let (Some(cell), Some(parts)) = (row.cells.get(&column.name), compared.cells.get(&column.name)) else {
+            continue;
+        };
+        for (index, ((dev_set, metric), part)) in column.parts.iter().zip(parts).enumerate() {
+            rows.push(ComparisonRow {
+                task: column.name.clone(),
+                dev_set: dev_set.clone(),
+                metric: metric.clone(),
+                collapsed: cell.collapsed() as u64,
+                failed: cell.failed.len() as u64,
+                resolution: resolution_of(cell, index),
+                ..with_comparison(with_values(&base, &cell.part(index)), part)
+            });
         }
-        _ => None,
-    };
-    if reasons.is_empty() {
-        reasons.extend(missing(number, values.as_deref(), test.is_some(), compared));
     }
-    PartComparison { number, metric: compared.into(), test, p_holm: None, verdict: Verdict::NotComparable, reasons }
+    rows.push(ComparisonRow {
+        task: "average".into(),
+        metric: "average".into(),
+        mean: row.average().0,
+        collapsed: row.cells.values().map(|cell| cell.collapsed() as u64).sum(),
+        failed: row.cells.values().map(|c| c.failed.len() as u64).sum(),
+        ..with_comparison(with_values(&base, &row.seed_averages()), &compared.average)
+    });
+    rows
 }
 
-/// Why there is no test although the settings agree.
-fn missing(number: Option<&Number>, values: Option<&[f64]>, is_tested: bool, metric: &str) -> Option<String> {
-    match (number, values) {
-        (None, _) => Some(format!("no published {metric}")),
-        (_, None) => Some(format!("the published metric {metric} was not computed")),
-        _ if !is_tested => Some("fewer than two seeds".into()),
-        _ => None,
+fn with_values(base: &ComparisonRow, values: &[f64]) -> ComparisonRow {
+    let interval = t_interval(values, 0.95);
+    ComparisonRow {
+        seeds: values.len() as u64,
+        mean: mean(values),
+        std: sample_std(values),
+        interval_low: interval.map(|i| i.low),
+        interval_high: interval.map(|i| i.high),
+        ..base.clone()
     }
 }
 
-fn compare_average<'a>(
-    row: &MethodRow,
-    published: Option<&'a published::Row>,
-    differing: Vec<String>,
-    margin: f64,
-) -> PartComparison<'a> {
-    let number = published.and_then(|row| row.task("average").into_iter().next());
-    let seeds: Vec<f64> = row.seed_averages().iter().map(|(_, value)| *value).collect();
-    let test = number.and_then(|number| Test::new(&seeds, mean_of(number, published), margin));
-    let mut reasons = differing;
-    let (_, tasks) = row.average();
-    if tasks < published::TABLE1_TASKS.len() {
-        reasons.push(format!("only {tasks} of {} tasks", published::TABLE1_TASKS.len()));
-    } else if reasons.is_empty() {
-        reasons.extend(missing(number, Some(&seeds), test.is_some(), "average"));
+fn with_comparison(row: ComparisonRow, part: &PartComparison) -> ComparisonRow {
+    // A test of another setting or metric says nothing.
+    let test = part.test.filter(|_| part.reasons.is_empty());
+    ComparisonRow {
+        published: part.number.map(|n| n.value),
+        published_status: part.number.map_or("", |n| n.status.name()).into(),
+        compared_metric: part.metric.clone(),
+        difference: test.map(|t| t.difference),
+        difference_low: test.map(|t| t.interval.low),
+        difference_high: test.map(|t| t.interval.high),
+        p: test.map(|t| t.p),
+        p_holm: part.p_holm,
+        margin: test.map(|t| t.margin),
+        detectable: test.map(|t| t.detectable),
+        seeds_needed: test.and_then(|t| t.seeds_needed()).map(|n| n as u64),
+        verdict: part.verdict.name().into(),
+        reasons: part.reasons.join("; "),
+        ..row
     }
-    let verdict = match test {
-        Some(test) if reasons.is_empty() => test.verdict(test.p),
-        _ => Verdict::NotComparable,
-    };
-    PartComparison { number, metric: "average".into(), test, p_holm: None, verdict, reasons }
 }
 
-fn mean_of(number: &Number, row: Option<&published::Row>) -> PublishedMean {
-    let runs = row.and_then(|row| row.setting.as_ref()?.runs).unwrap_or(1);
-    PublishedMean { value: number.value, runs }
-}
-
-/// Whether a published number stands beside a part of a cell: by its metric, by the development set that MNLI's are named by, or as a
-/// correlation beside Pearson's.
-fn is_of(number: &Number, dev_set: &str, metric: &str) -> bool {
-    let is_correlation = [SOME_CORRELATION, MEAN_CORRELATION].contains(&number.metric.as_str());
-    number.metric == metric || number.metric == dev_set || (is_correlation && metric == "pearson")
-}
-
-/// The metric of ours that a published number is compared with. One of two correlations, not said which, is compared with the printed one.
-fn metric_of<'n>(number: &'n Number, printed: &'n str) -> &'n str {
-    if number.metric == MEAN_CORRELATION { MEAN_CORRELATION } else { printed }
-}
-
-fn value(score: &Score, dev_set: &str, metric: &str) -> Option<f64> {
-    let of = |metric: &str| score.metrics.get(&(dev_set.to_string(), metric.to_string())).copied();
-    match metric {
-        MEAN_CORRELATION => Some((of("pearson")? + of("spearman")?) / 2.0),
-        metric => of(metric),
+fn base(group: &ReportGroup, row: &MethodRow, compared: &RowComparison) -> ComparisonRow {
+    let count = |of: fn(&RunRow) -> Option<i64>| row.mean_count(of);
+    let joined = |texts: Vec<String>| texts.join("; ");
+    ComparisonRow {
+        data_source: group.data_source.clone(),
+        backbone: group.backbone.clone(),
+        split: group.split.clone(),
+        method: row.method.clone(),
+        label: row.label.clone(),
+        task: String::new(),
+        dev_set: String::new(),
+        metric: String::new(),
+        seeds: 0,
+        mean: None,
+        std: None,
+        interval_low: None,
+        interval_high: None,
+        collapsed: 0,
+        failed: 0,
+        resolution: None,
+        published: None,
+        published_label: compared.published.map_or("", |row| row.label()).into(),
+        published_status: String::new(),
+        compared_metric: String::new(),
+        difference: None,
+        difference_low: None,
+        difference_high: None,
+        p: None,
+        p_holm: None,
+        margin: None,
+        detectable: None,
+        seeds_needed: None,
+        verdict: String::new(),
+        reasons: String::new(),
+        not_stated: joined(compared.not_stated.iter().map(ToString::to_string).collect()),
+        allocated: count(|r| r.allocated),
+        effective: count(|r| r.effective),
+        as_published: count(|r| r.as_published),
+        precisions: row.distinct(|run| &run.precision),
+        numerics: joined(row.numerics().iter().map(u64::to_string).collect()),
+        commits: row.distinct(|run| &run.commit),
+        devices: row.distinct(|run| &run.device),
+        drivers: row.distinct(|run| &run.driver),
+        libtorch: row.distinct(|run| &run.libtorch),
     }
 }

@@ -19,7 +19,7 @@ const TRAIN_SETTINGS: &str = include_str!("../../../results/published/train_sett
 /// The eight tasks of the average, in the order of the SoRA paper's Table 1.
 pub const TABLE1_TASKS: [&str; 8] = ["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte"];
 
-/// How far a published number was checked.
+/// Check that a published number went through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
@@ -69,7 +69,7 @@ pub struct Number {
     pub metric: String,
     /// Value in points of 100.
     pub value: f64,
-    /// How far it was checked.
+    /// Check it went through.
     pub status: Status,
     /// Where it was found.
     pub source: String,
@@ -127,7 +127,7 @@ pub struct TrainSetting {
 
 /// One row of a published table.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub struct PublishedRow {
     /// Its setting; absent where it is not known.
     pub setting: Option<Setting>,
     /// Its training protocol, task by task, as far as it is stated.
@@ -136,7 +136,7 @@ pub struct Row {
     pub numbers: Vec<Number>,
 }
 
-impl Row {
+impl PublishedRow {
     /// Row label.
     pub fn label(&self) -> &str {
         self.numbers.first().map_or("", |n| n.label.as_str())
@@ -161,15 +161,6 @@ impl Row {
     pub fn task(&self, task: &str) -> Vec<&Number> {
         self.numbers.iter().filter(|n| n.task == task).collect()
     }
-
-    /// The average by the rule of [`average`], recomputed from the cells.
-    pub fn recomputed_average(&self) -> Option<f64> {
-        let scores = TABLE1_TASKS.map(|task| {
-            let values: Vec<f64> = self.task(task).iter().map(|n| n.value).collect();
-            mean(&values)
-        });
-        average(&scores)
-    }
 }
 
 /// Mean over the eight tasks after averaging m/mm and Acc/F1 inside MNLI and QQP (spec §4.3); `None` unless all are there.
@@ -182,7 +173,7 @@ pub fn average(task_scores: &[Option<f64>]) -> Option<f64> {
 ///
 /// # Errors
 /// A bug only: the files are part of the binary and tested.
-pub fn load() -> Result<Vec<Row>> {
+pub fn load() -> Result<Vec<PublishedRow>> {
     let settings: Vec<Setting> = parse("settings.csv", SETTINGS)?;
     let train_settings: Vec<TrainSetting> = parse("train_settings.csv", TRAIN_SETTINGS)?;
     let mut order: Vec<(String, String)> = Vec::new();
@@ -199,18 +190,23 @@ pub fn load() -> Result<Vec<Row>> {
     let build = |key: (String, String)| {
         let setting = settings.iter().find(|s| s.table == key.0 && s.label == key.1).cloned();
         let train = train_settings.iter().filter(|s| s.table == key.0 && s.label == key.1).cloned().collect();
-        Row { setting, train, numbers: rows.remove(&key).unwrap_or_default() }
+        PublishedRow { setting, train, numbers: rows.remove(&key).unwrap_or_default() }
     };
     Ok(order.into_iter().map(build).collect())
 }
 
-/// The row to print beside one of ours: of the table measured on the same kind of split, the one whose options ours has,
-/// else the first of the method.
-pub fn beside<'a>(rows: &'a [Row], method: &str, split: &str, options: &str) -> Option<&'a Row> {
+/// Published row of a method row: of the table measured on the same kind of split, the one whose options ours has, else the
+/// first of the method.
+pub fn published_row<'a>(
+    rows: &'a [PublishedRow],
+    method: &str,
+    split: &str,
+    options: &str,
+) -> Option<&'a PublishedRow> {
     let table = if is_official(split) { "adalora_table1" } else { "sora_table1" };
     let of_method =
         |in_table: bool| rows.iter().filter(move |r| r.method() == method && (r.table() == table) == in_table);
-    let matching = |row: &&Row| row.setting.as_ref().is_some_and(|s| has_options(options, &s.options));
+    let matching = |row: &&PublishedRow| row.setting.as_ref().is_some_and(|s| has_options(options, &s.options));
     of_method(true).find(matching).or_else(|| of_method(true).next()).or_else(|| of_method(false).next())
 }
 

@@ -1,34 +1,37 @@
 //! Results regrouped as a table sees them: method rows, task cells, one score a seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::analysis::columns::TaskColumn;
-use crate::analysis::frame::ResultRow;
+use crate::analysis::frame::rows::RunRow;
+use crate::analysis::frame::run::RunResult;
 use crate::analysis::published::{TABLE1_TASKS, average};
 use crate::analysis::stats::mean;
-use crate::report::tables::{method_order, method_title};
 
-/// One method (and one setting of it).
+/// One method in one setting.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MethodRow {
     /// Method name.
     pub method: String,
-    /// What tells its setting from others; often empty.
-    pub variant: String,
+    /// Text that tells its setting from others; empty for the base row.
+    pub label: String,
     /// Every option of one of its runs.
     pub options: String,
     /// Heading of the row.
     pub title: String,
     /// Cells by task name; a task that was not run has none.
     pub cells: BTreeMap<String, TaskCell>,
-    /// One row a run, finished or not.
-    pub runs: Vec<ResultRow>,
+    /// Its runs, finished or not, by id.
+    pub runs: Vec<Arc<RunResult>>,
 }
 
 /// One method on one task.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TaskCell {
-    /// Finished runs.
+    /// Its runs, finished or not, by id.
+    pub runs: Vec<Arc<RunResult>>,
+    /// Finished runs, by seed.
     pub scores: Vec<Score>,
     /// Runs that failed, or whose result lacks a reported metric: (run, reason).
     pub failed: Vec<(String, String)>,
@@ -39,24 +42,23 @@ pub struct TaskCell {
 /// One finished run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
-    /// Run id.
-    pub run: String,
-    /// Seed.
-    pub seed: u64,
+    /// The run.
+    pub run: Arc<RunResult>,
     /// Numbers of the cell in points of 100, as many as the column has parts.
     pub parts: Vec<f64>,
     /// Examples of the test split behind each.
     pub examples: Vec<u64>,
-    /// Every metric in points of 100, by development set and name.
-    pub metrics: BTreeMap<(String, String), f64>,
-    /// Signs of collapse; empty for a healthy run.
-    pub collapse: String,
 }
 
 impl Score {
     /// The task's score: mean of the parts (spec §4.3).
     pub fn score(&self) -> f64 {
         mean(&self.parts).unwrap_or(f64::NAN)
+    }
+
+    /// Seed.
+    pub fn seed(&self) -> u64 {
+        self.run.row.seed
     }
 }
 
@@ -71,9 +73,18 @@ impl TaskCell {
         mean(&self.scores.iter().map(Score::score).collect::<Vec<_>>())
     }
 
-    /// Whether one of its finished runs collapsed.
-    pub fn collapsed(&self) -> bool {
-        self.scores.iter().any(|score| !score.collapse.is_empty())
+    /// The first score of each seed.
+    pub fn by_seed(&self) -> BTreeMap<u64, &Score> {
+        let mut scores = BTreeMap::new();
+        for score in &self.scores {
+            scores.entry(score.seed()).or_insert(score);
+        }
+        scores
+    }
+
+    /// How many of its finished runs collapsed.
+    pub fn collapsed(&self) -> usize {
+        self.scores.iter().filter(|score| score.run.is_collapsed()).count()
     }
 }
 
@@ -84,86 +95,99 @@ impl MethodRow {
         (average(&scores), scores.iter().flatten().count())
     }
 
-    /// The average of each seed that finished all eight tasks.
-    pub fn seed_averages(&self) -> Vec<(u64, f64)> {
-        let seeds: std::collections::BTreeSet<u64> = self.runs.iter().map(|run| run.seed).collect();
-        let of_seed = |seed: u64| {
-            let score = |task: &str| self.cells.get(task)?.scores.iter().find(|s| s.seed == seed).map(Score::score);
-            average(&TABLE1_TASKS.map(score)).map(|value| (seed, value))
-        };
-        seeds.into_iter().filter_map(of_seed).collect()
+    /// The average of each seed that finished all eight tasks, by seed.
+    pub fn seed_averages(&self) -> Vec<f64> {
+        let mut seeds: BTreeMap<u64, [Option<f64>; TABLE1_TASKS.len()]> = BTreeMap::new();
+        for (index, task) in TABLE1_TASKS.iter().enumerate() {
+            for score in self.cells.get(*task).into_iter().flat_map(|cell| &cell.scores) {
+                seeds.entry(score.seed()).or_default()[index].get_or_insert(score.score());
+            }
+        }
+        seeds.values().filter_map(|scores| average(scores)).collect()
     }
 
     /// Different values of a field over the runs that were started, joined.
-    pub fn distinct(&self, of: impl Fn(&ResultRow) -> &str) -> String {
-        let values: std::collections::BTreeSet<&str> =
-            self.runs.iter().map(of).filter(|text| !text.is_empty()).collect();
+    pub fn distinct(&self, of: impl Fn(&RunRow) -> &str) -> String {
+        let values: BTreeSet<&str> = self.runs.iter().map(|run| of(&run.row)).filter(|text| !text.is_empty()).collect();
         values.into_iter().collect::<Vec<_>>().join("; ")
     }
 
+    /// Numeric versions of the programs that made its runs.
+    pub fn numerics(&self) -> BTreeSet<u64> {
+        self.runs.iter().map(|run| run.row.numerics).collect()
+    }
+
     /// Mean of a count over the finished runs.
-    pub fn mean_count(&self, of: impl Fn(&ResultRow) -> Option<i64>) -> Option<f64> {
-        mean(&self.runs.iter().filter_map(|run| of(run).map(|n| n as f64)).collect::<Vec<_>>())
+    pub fn mean_count(&self, of: impl Fn(&RunRow) -> Option<i64>) -> Option<f64> {
+        mean(&self.runs.iter().filter_map(|run| of(&run.row).map(|n| n as f64)).collect::<Vec<_>>())
     }
 }
 
-/// Regroups the results of one protocol: rows in registry order, then by variant.
-pub fn summarise(results: &[ResultRow], columns: &[TaskColumn]) -> Vec<MethodRow> {
-    let mut grouped: BTreeMap<(usize, &str, &str), BTreeMap<&str, Vec<&ResultRow>>> = BTreeMap::new();
-    for row in results {
-        let key = (method_order(&row.method), row.method.as_str(), row.variant.as_str());
-        grouped.entry(key).or_default().entry(row.run.as_str()).or_default().push(row);
+/// Regroups the runs of one group: methods in registry order, then by label.
+pub fn method_rows(runs: &[Arc<RunResult>], columns: &[TaskColumn]) -> Vec<MethodRow> {
+    let mut rows: BTreeMap<(usize, &str, &str), Vec<&Arc<RunResult>>> = BTreeMap::new();
+    for run in runs {
+        let key = (method_order(&run.row.method), run.row.method.as_str(), run.row.label.as_str());
+        rows.entry(key).or_default().push(run);
     }
-    grouped.into_iter().map(|((_, method, variant), runs)| method_row(method, variant, runs, columns)).collect()
+    let parts: BTreeMap<&str, &[(String, String)]> =
+        columns.iter().map(|column| (column.name.as_str(), column.parts.as_slice())).collect();
+    rows.into_iter().map(|((_, method, label), runs)| method_row(method, label, runs, &parts)).collect()
 }
 
-fn method_row(method: &str, variant: &str, runs: BTreeMap<&str, Vec<&ResultRow>>, columns: &[TaskColumn]) -> MethodRow {
+/// Name of a method in tables: the registry's title, or the name itself.
+pub fn method_title(name: &str) -> String {
+    let entry = methods::registry::METHODS.iter().find(|entry| entry.name == name);
+    entry.map_or_else(|| name.to_string(), |entry| entry.title.to_string())
+}
+
+/// Position of a method in tables: the registry's order, unknown ones last.
+pub fn method_order(name: &str) -> usize {
+    methods::registry::METHODS.iter().position(|entry| entry.name == name).unwrap_or(usize::MAX)
+}
+
+fn method_row(
+    method: &str,
+    label: &str,
+    mut runs: Vec<&Arc<RunResult>>,
+    parts: &BTreeMap<&str, &[(String, String)]>,
+) -> MethodRow {
+    runs.sort_by(|a, b| a.row.run.cmp(&b.row.run));
     let mut cells: BTreeMap<String, TaskCell> = BTreeMap::new();
-    let mut firsts: Vec<ResultRow> = Vec::new();
-    for rows in runs.values() {
-        let Some(first) = rows.first() else { continue };
-        firsts.push((*first).clone());
-        let parts = columns.iter().find(|c| c.name == first.task).map_or(&[][..], |c| &c.parts);
-        add_run(cells.entry(first.task.clone()).or_default(), first, rows, parts);
+    for run in &runs {
+        let parts = parts.get(run.row.task.as_str()).copied().unwrap_or_default();
+        add_run(cells.entry(run.row.task.clone()).or_default(), run, parts);
     }
-    for cell in cells.values_mut() {
-        cell.scores.sort_by_key(|score| score.seed);
-    }
+    cells.values_mut().for_each(|cell| cell.scores.sort_by_key(Score::seed));
     let title = method_title(method);
     MethodRow {
         method: method.into(),
-        variant: variant.into(),
-        options: firsts.first().map(|run| run.options.clone()).unwrap_or_default(),
-        title: if variant.is_empty() { title } else { format!("{title} ({variant})") },
+        label: label.into(),
+        options: runs.first().map(|run| run.row.options.clone()).unwrap_or_default(),
+        title: if label.is_empty() { title } else { format!("{title} ({label})") },
         cells,
-        runs: firsts,
+        runs: runs.into_iter().cloned().collect(),
     }
 }
 
-fn named(row: &ResultRow) -> (String, String) {
-    (row.dev_set.clone(), row.metric.clone())
-}
-
-fn add_run(cell: &mut TaskCell, first: &ResultRow, rows: &[&ResultRow], parts: &[(String, String)]) {
-    match first.status.as_str() {
-        "failed" | "damaged" => cell.failed.push((first.run.clone(), first.failure.clone())),
+fn add_run(cell: &mut TaskCell, run: &Arc<RunResult>, parts: &[(String, String)]) {
+    let row = &run.row;
+    cell.runs.push(Arc::clone(run));
+    match row.status.as_str() {
+        "failed" | "damaged" => cell.failed.push((row.run.clone(), row.failure.clone())),
         "done" => {
             let found = |(set, metric): &(String, String)| {
-                let row = rows.iter().find(|row| row.dev_set == *set && row.metric == *metric)?;
-                Some((100.0 * row.value?, row.test_examples.unwrap_or(0)))
+                let score = run.scores.iter().find(|score| score.dev_set == *set && score.metric == *metric)?;
+                Some((100.0 * score.value?, score.test_examples.unwrap_or(0)))
             };
             match parts.iter().map(found).collect::<Option<Vec<_>>>() {
-                Some(values) if !values.is_empty() => cell.scores.push(Score {
-                    run: first.run.clone(),
-                    seed: first.seed,
-                    parts: values.iter().map(|v| v.0).collect(),
-                    examples: values.iter().map(|v| v.1).collect(),
-                    metrics: rows.iter().filter_map(|row| Some((named(row), 100.0 * row.value?))).collect(),
-                    collapse: first.collapse.clone(),
-                }),
-                _ => cell.failed.push((first.run.clone(), "a reported metric is missing or not a number".into())),
+                Some(values) if !values.is_empty() => {
+                    let (parts, examples) = values.into_iter().unzip();
+                    cell.scores.push(Score { run: Arc::clone(run), parts, examples });
+                }
+                _ => cell.failed.push((row.run.clone(), "a reported metric is missing or not a number".into())),
             }
         }
-        _ => cell.unfinished.push(first.run.clone()),
+        _ => cell.unfinished.push(row.run.clone()),
     }
 }

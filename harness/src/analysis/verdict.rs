@@ -5,7 +5,7 @@
 
 use crate::analysis::stats::{Interval, mean, sample_std, student_quantile, student_sf};
 
-/// Level at which a difference counts.
+/// Level of the test of a difference.
 pub const ALPHA: f64 = 0.05;
 /// Margin of equivalence of an average, in points; the least margin of a cell.
 pub const MARGIN: f64 = 0.5;
@@ -101,10 +101,19 @@ impl Test {
     }
 
     /// Fewest seeds of this spread whose interval would fit into the margin around an equal mean; none up to 1,000 where the
-    /// published mean of few runs is too uncertain by itself.
+    /// published mean of few runs is too uncertain alone.
     pub fn seeds_needed(&self) -> Option<usize> {
-        let half = |n: usize| Some(student_quantile(0.95, n - 1)? * error_of(self.deviation, n, self.published_runs));
-        (2..=MOST_SEEDS).find(|&n| half(n).is_some_and(|half| half <= self.margin))
+        let fits = |n: usize| {
+            let half = student_quantile(0.95, n - 1).map(|t| t * error_of(self.deviation, n, self.published_runs));
+            half.is_some_and(|half| half <= self.margin)
+        };
+        // The half width falls with every seed.
+        let (mut low, mut high) = (2, MOST_SEEDS + 1);
+        while low < high {
+            let middle = (low + high) / 2;
+            if fits(middle) { high = middle } else { low = middle + 1 }
+        }
+        (low <= MOST_SEEDS).then_some(low)
     }
 
     /// Whether the interval lies inside ± margin (two one-sided tests).
@@ -172,6 +181,15 @@ mod tests {
         assert_eq!(test(0.0, 0.5), Verdict::Undecided);
         assert_eq!(test(-5.0, 0.5), Verdict::Differs);
         assert_eq!(Test::new(&[85.0], PUBLISHED, 0.5), None);
+    }
+
+    #[test]
+    fn seeds_needed_is_the_first_number_that_fits() {
+        for (margin, runs) in [(0.3, 50), (0.5, 50), (1.0, 5), (0.05, 1), (20.0, 1)] {
+            let test = Test::new(&OURS, PublishedMean { value: 84.32, runs }, margin).unwrap();
+            let half = |n: usize| student_quantile(0.95, n - 1).unwrap() * error_of(test.deviation, n, runs);
+            assert_eq!(test.seeds_needed(), (2..=MOST_SEEDS).find(|&n| half(n) <= margin), "{margin} {runs}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::analysis::frame::Sources;
+use crate::analysis::results::ResultsFrame;
 use crate::cli::job::{RecipeFlags, recipe, width};
 use crate::cli::report::ReportFlags;
 use crate::error::{Error, Result};
@@ -45,9 +45,9 @@ impl Efficiency {
         preflight(&plan, &job.inputs, &job.data)?;
         let timings = timing::measure(&plan, &timing, &job.inputs, &job.data, &self.out, &job.stop)?;
         let peers = self.report.peers(&self.out)?;
-        let sources = Sources { timings: &timings, peers: &peers, ..Sources::of_runs(&[]) };
-        let paths = write::write(sources, &self.out.join("report"))?;
-        println!("{}\nReport: {}", paths.text(&["efficiency"], width()), paths.html.display());
+        let frame = ResultsFrame { timings, peers, ..ResultsFrame::of_runs(Vec::new()) };
+        let paths = write::write(&frame, &self.out.join("report"))?;
+        println!("{}\nReport: {}", paths.text(&["efficiency"], width())?, paths.html.display());
         Ok(())
     }
 }

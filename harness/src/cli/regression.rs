@@ -1,4 +1,4 @@
-//! `rankbench regression`: the gate that CI runs.
+//! `rankbench regression`: the baseline check that CI runs.
 
 use std::path::PathBuf;
 
@@ -13,6 +13,7 @@ use crate::launch::sweep::sweep;
 use crate::launch::timing::{measure, timed};
 use crate::load::paths;
 use crate::plan::recipe::Recipe;
+use crate::report::baseline::text;
 use crate::store::record::{self, Status};
 
 /// `rankbench regression`.
@@ -45,11 +46,12 @@ impl Regression {
         }
         let report = baseline::compare(&baseline, &current);
         if report.passed {
-            println!("{report}");
+            println!("{}", text(&report));
             return Ok(());
         }
         Err(Error::Regression(format!(
-            "{report}\nIf the change is meant, run `just regression --bless` and commit {}",
+            "{}\nIf the change is meant, run `just regression --bless` and commit {}",
+            text(&report),
             path.display()
         )))
     }

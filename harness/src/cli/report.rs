@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::analysis::frame::Sources;
+use crate::analysis::frame::predictions::TestSets;
+use crate::analysis::results::{ReadRun, ResultsFrame};
 use crate::analysis::verdict;
 use crate::cli::job::width;
 use crate::error::{Error, Result};
 use crate::report::write;
-use crate::store::record::{self, RunRecord, Status};
+use crate::store::record::{self, Status};
 use crate::store::rows::PeerRound;
 
 /// Flags of every command that writes a report.
@@ -59,8 +60,10 @@ impl Report {
         let timings = if timings.exists() { write::read_timings(&timings)? } else { Vec::new() };
         // A directory with timings alone has a report, too.
         let runs = self.out.join("runs");
+        let known = TestSets::default();
+        let read = |run| ReadRun::of(&run, &known);
         let (runs, others) =
-            if runs.is_dir() || timings.is_empty() { record::load_all(&runs)? } else { Default::default() };
+            if runs.is_dir() || timings.is_empty() { record::load_all(&runs, read)? } else { Default::default() };
         if runs.is_empty() && timings.is_empty() {
             return Err(Error::Input(format!("{} holds no run; `rankbench run` makes some", self.out.display())));
         }
@@ -69,19 +72,17 @@ impl Report {
         }
         say_damaged(&runs);
         let peers = self.report.peers(&self.out)?;
-        let sources = Sources { runs: &runs, timings: &timings, peers: &peers, margin: self.report.margin };
-        let paths = write::write(sources, &self.out.join("report"))?;
-        println!("{}\nReport: {}", paths.text(&[], width()), paths.html.display());
+        let frame = ResultsFrame { timings, peers, margin: self.report.margin, ..ResultsFrame::of_runs(runs) };
+        let paths = write::write(&frame, &self.out.join("report"))?;
+        println!("{}\nReport: {}", paths.text(&[], width())?, paths.html.display());
         Ok(())
     }
 }
 
 /// Names the runs whose files do not agree; they are in no number of the report.
-pub fn say_damaged(runs: &[RunRecord]) {
-    for run in runs {
-        if let Status::Damaged(findings) = &run.status {
-            eprintln!("left out: {}: {}", run.id, findings.join("; "));
-        }
+fn say_damaged(runs: &[ReadRun]) {
+    for row in runs.iter().map(|run| &run.result().row).filter(|row| row.status == "damaged") {
+        eprintln!("left out: {}: {}", row.run, row.failure.trim_start_matches("damaged: "));
     }
 }
 
@@ -96,7 +97,7 @@ pub struct Fsck {
 impl Fsck {
     pub(super) fn run(&self) -> Result<()> {
         let runs = self.out.join("runs");
-        let (records, others) = record::load_all(&runs)?;
+        let (records, others) = record::load_all(&runs, |run| (run.id, run.status))?;
         let mut findings = 0;
         for (path, reason) in &others {
             println!(
@@ -106,13 +107,13 @@ impl Fsck {
             findings += 1;
         }
         let mut counts = [0; 3];
-        for run in &records {
-            match &run.status {
+        for (id, status) in &records {
+            match status {
                 Status::Done(_) => counts[0] += 1,
                 Status::Failed(_) => counts[1] += 1,
                 Status::Unfinished => counts[2] += 1,
                 Status::Damaged(reasons) => {
-                    println!("{}", runs.join(&run.id).display());
+                    println!("{}", runs.join(id).display());
                     reasons.iter().for_each(|reason| println!("  {reason}"));
                     println!("  take the files from a copy, or delete the directory to have the run made again");
                     findings += 1;

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::analysis::frame::Sources;
+use crate::analysis::frame::predictions::TestSets;
+use crate::analysis::results::{ReadRun, ResultsFrame};
 use crate::cli::job::{Job, RecipeFlags, recipe, width};
 use crate::cli::report::ReportFlags;
 use crate::env::console::spoken;
@@ -16,7 +17,7 @@ use crate::launch::sweep::{SweepSummary, sweep};
 use crate::launch::timing;
 use crate::plan::recipe::Recipe;
 use crate::report::write::{self, ReportPaths};
-use crate::store::record::{self, RunRecord};
+use crate::store::record;
 use crate::store::rows::TimingRow;
 
 /// `rankbench run`.
@@ -60,9 +61,9 @@ impl Run {
         }
         let swept = make_runs(&job, &self.out, self.together.get())?;
         let (runs, peers) = (records(&job, &self.out)?, self.report.peers(&self.out)?);
-        let sources = Sources { peers: &peers, margin: self.report.margin, ..Sources::of_runs(&runs) };
-        let paths = write::write(sources, &self.out.join("report"))?;
-        print(&paths, &["table1"]);
+        let frame = ResultsFrame { peers, margin: self.report.margin, ..ResultsFrame::of_runs(runs) };
+        let paths = write::write(&frame, &self.out.join("report"))?;
+        print(&paths, &["table1"])?;
         verdict(swept)
     }
 }
@@ -75,9 +76,9 @@ impl Quickstart {
         let swept = make_runs(&job, &self.out, 1)?;
         let timings = timings(&job, &recipe, &self.out)?;
         let runs = records(&job, &self.out)?;
-        let sources = Sources { timings: &timings, ..Sources::of_runs(&runs) };
-        let paths = write::write(sources, &self.out.join("report"))?;
-        print(&paths, &["table1", "efficiency"]);
+        let frame = ResultsFrame { timings, ..ResultsFrame::of_runs(runs) };
+        let paths = write::write(&frame, &self.out.join("report"))?;
+        print(&paths, &["table1", "efficiency"])?;
         println!("Took {}.", spoken(started.elapsed()));
         verdict(swept)
     }
@@ -110,13 +111,16 @@ fn timings(job: &Job, recipe: &Recipe, out: &Path) -> Result<Vec<TimingRow>> {
 }
 
 /// The stored runs of the plan, in its order.
-fn records(job: &Job, out: &Path) -> Result<Vec<RunRecord>> {
-    job.plan.iter().map(|spec| record::load(&out.join("runs").join(spec.id()))).collect()
+fn records(job: &Job, out: &Path) -> Result<Vec<ReadRun>> {
+    let known = TestSets::default();
+    let paths: Vec<PathBuf> = job.plan.iter().map(|spec| out.join("runs").join(spec.id())).collect();
+    record::load_each(&paths, |run| ReadRun::of(&run, &known)).into_iter().collect()
 }
 
-fn print(paths: &ReportPaths, tables: &[&str]) {
-    println!("{}", paths.text(tables, width()));
+fn print(paths: &ReportPaths, tables: &[&str]) -> Result<()> {
+    println!("{}", paths.text(tables, width())?);
     println!("Report: {}", paths.html.display());
+    Ok(())
 }
 
 fn verdict(swept: SweepSummary) -> Result<()> {

@@ -152,11 +152,6 @@ impl RunSpec {
     pub fn differs_in_seed_only(&self, other: &RunSpec) -> bool {
         RunSpec { seed: other.seed, ..self.clone() } == *other
     }
-
-    /// Whether the rows are the embedded synthetic ones.
-    pub fn is_synthetic(&self) -> bool {
-        self.data.source == "micro"
-    }
 }
 
 #[cfg(test)]

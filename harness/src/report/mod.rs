@@ -1,7 +1,11 @@
 //! Documents from numbers.
 
+pub mod baseline;
+pub mod figure;
 pub mod figures;
 pub mod formats;
+pub mod html;
 pub mod plot;
+pub mod table;
 pub mod tables;
 pub mod write;

@@ -4,16 +4,20 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use crate::analysis::frame::{self, Collected, Sources, collect};
+use crate::analysis::results::ResultsFrame;
 use crate::error::{Error, Result};
 use crate::report::figures::FIGURES;
-use crate::report::formats::render::html;
+use crate::report::formats::FORMATS;
+use crate::report::formats::format::Format;
+use crate::report::formats::text::Text;
+use crate::report::html::page::{Drawn, page};
 use crate::report::plot::render;
-use crate::report::tables::{Needs, Rendered, TABLES, Table};
+use crate::report::table::TableDoc;
+use crate::report::tables::TABLES;
 use crate::store::files::write_atomically;
 use crate::store::rows::{PeerRound, TimingRow};
 
-/// What was written, and what a terminal shows of it.
+/// Files of a report, and its tables.
 #[derive(Debug, Clone)]
 pub struct ReportPaths {
     /// Directory of the report.
@@ -22,36 +26,39 @@ pub struct ReportPaths {
     pub html: PathBuf,
     /// Every file, in the order written.
     pub files: Vec<PathBuf>,
-    /// Finished tables: (table name, table), one an entry for each protocol.
-    pub tables: Vec<(&'static str, Rendered)>,
+    /// Finished tables: name and documents.
+    pub tables: Vec<(&'static str, Vec<TableDoc>)>,
 }
 
 impl ReportPaths {
     /// The tables named, as text at most `width` wide; every table when `names` is empty.
-    pub fn text(&self, names: &[&str], width: usize) -> String {
+    ///
+    /// # Errors
+    /// A bug only.
+    pub fn text(&self, names: &[&str], width: usize) -> Result<String> {
         let chosen = self.tables.iter().filter(|(name, _)| names.is_empty() || names.contains(name));
-        chosen.map(|(_, table)| table.to_text(width)).collect::<Vec<_>>().join("\n")
+        let texts = chosen.map(|(_, docs)| Text { width }.render(docs)).collect::<Result<Vec<_>>>()?;
+        Ok(texts.join("\n"))
     }
 }
 
-/// Writes the report of `sources` into `out`: `<table>.{md,csv,tex}`, `results.csv`, `figures/*.{svg,png}`, `report.html`.
+/// Writes the report of `frame` into `out`: `<table>.{md,csv,tex}`, `results.csv`, `figures/*.{svg,png}`, `report.html`.
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn write(sources: Sources, out: &Path) -> Result<ReportPaths> {
-    let collected = collect(sources)?;
-    let protocols =
-        collected.protocols()?.iter().map(|p| Ok((p.slug(), collected.of(p)?))).collect::<Result<Vec<_>>>()?;
+pub fn write(frame: &ResultsFrame, out: &Path) -> Result<ReportPaths> {
     let mut report = Writer { out, files: Vec::new() };
-    report.file("results.csv", &frame::to_csv(&collected.results)?)?;
+    report.file("results.csv", &frame.results_csv()?)?;
     let mut tables = Vec::new();
     for table in TABLES {
-        let built = build(*table, &collected, &protocols)?;
-        report.table(*table, &built)?;
-        tables.extend(built.into_iter().map(|rendered| (table.name(), rendered)));
+        let docs = table.build(frame)?;
+        if !docs.is_empty() {
+            report.table(table.name(), &docs)?;
+            tables.push((table.name(), docs));
+        }
     }
-    let drawn = report.figures(&protocols)?;
-    let html = report.file("report.html", page(&tables, &drawn).as_bytes())?;
+    let drawn = report.figures(frame)?;
+    let html = report.file("report.html", page(&tables, &drawn)?.as_bytes())?;
     Ok(ReportPaths { dir: out.to_path_buf(), html, files: report.files, tables })
 }
 
@@ -77,17 +84,6 @@ fn read_rows<T: DeserializeOwned>(path: &Path, command: &str) -> Result<Vec<T>> 
     rows.map_err(|e| Error::Input(format!("{} is damaged: {e}. Delete it and run `{command}` again", path.display())))
 }
 
-fn build(table: &dyn Table, all: &Collected, protocols: &[(String, Collected)]) -> Result<Vec<Rendered>> {
-    let built = match table.needs() {
-        Needs::Timings => vec![table.build(all)?],
-        Needs::Runs => protocols.iter().map(|(_, runs)| table.build(runs)).collect::<Result<_>>()?,
-    };
-    Ok(built.into_iter().flatten().collect())
-}
-
-/// A drawn figure: heading and SVG text.
-type Drawn = (String, String);
-
 struct Writer<'a> {
     out: &'a Path,
     files: Vec<PathBuf>,
@@ -101,26 +97,22 @@ impl Writer<'_> {
         Ok(path)
     }
 
-    fn table(&mut self, table: &dyn Table, built: &[Rendered]) -> Result<()> {
-        let Some(first) = built.first() else { return Ok(()) };
-        let join = |form: fn(&Rendered) -> String| built.iter().map(form).collect::<Vec<_>>().join("\n");
-        let mut data = first.data.clone();
-        for other in &built[1..] {
-            data.vstack_mut(&other.data).map_err(frame::internal)?;
+    fn table(&mut self, name: &str, docs: &[TableDoc]) -> Result<()> {
+        for format in FORMATS {
+            self.file(&format!("{name}.{}", format.extension()), format.render(docs)?.as_bytes())?;
         }
-        self.file(&format!("{}.md", table.name()), join(Rendered::to_markdown).as_bytes())?;
-        self.file(&format!("{}.tex", table.name()), join(Rendered::to_latex).as_bytes())?;
-        self.file(&format!("{}.csv", table.name()), &frame::to_csv(&data)?)?;
         Ok(())
     }
 
-    fn figures(&mut self, protocols: &[(String, Collected)]) -> Result<Vec<Drawn>> {
+    fn figures(&mut self, frame: &ResultsFrame) -> Result<Vec<Drawn>> {
         let mut drawn = Vec::new();
-        for (slug, runs) in protocols {
+        for group in &frame.groups {
             for figure in FIGURES {
-                let Some(scene) = figure.scene(runs)? else { continue };
-                let stem =
-                    if protocols.len() == 1 { figure.name().into() } else { format!("{}-{slug}", figure.name()) };
+                let Some(scene) = figure.draw(group) else { continue };
+                let stem = match frame.groups.len() {
+                    1 => figure.name().into(),
+                    _ => format!("{}-{}", figure.name(), group.group.slug()),
+                };
                 let svg = render::svg(&scene)?;
                 self.file(&format!("figures/{stem}.svg"), svg.as_bytes())?;
                 let png = self.out.join(format!("figures/{stem}.png"));
@@ -131,29 +123,4 @@ impl Writer<'_> {
         }
         Ok(drawn)
     }
-}
-
-const STYLE: &str = "body{font:15px/1.45 sans-serif;margin:2rem auto;max-width:1240px;padding:0 1rem;color:#222}\
-table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}\
-th,td{padding:.3rem .6rem;text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}\
-thead th{border-bottom:2px solid #444}tbody tr{border-top:1px solid #ddd}tr.sub{border-top:0;color:#666}\
-.wide{overflow-x:auto}.notes{font-size:13px;color:#444}figure{margin:1.5rem 0}svg{max-width:100%;height:auto}\
-h2{font-size:1.15rem;margin-top:2.2rem}";
-
-fn page(tables: &[(&'static str, Rendered)], figures: &[Drawn]) -> String {
-    let sections: String = tables.iter().map(|(_, table)| table.to_html()).collect();
-    let drawings: String = figures
-        .iter()
-        .map(|(title, svg)| format!("<figure aria-label=\"{}\">\n{}\n</figure>\n", html(title), strip_prolog(svg)))
-        .collect();
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>rankbench report</title>\n\
-         <style>{STYLE}</style>\n</head>\n<body>\n<h1>rankbench report</h1>\n{sections}{drawings}</body>\n</html>\n"
-    )
-}
-
-/// The SVG element alone, as HTML wants it inline.
-fn strip_prolog(svg: &str) -> &str {
-    svg.find("<svg").map_or(svg, |start| &svg[start..])
 }

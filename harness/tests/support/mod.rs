@@ -157,6 +157,7 @@ pub fn failure(command: &mut Command) -> (i32, String) {
 }
 
 pub mod runs;
+pub mod stored;
 
 #[path = "../../../methods/tests/support/case.rs"]
 mod case;

@@ -1,15 +1,11 @@
 //! Final ranks: layer × kind of module, one panel a method (the paper's Fig. 4).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::analysis::columns::task_columns;
-use crate::analysis::frame::group::Protocol;
-use crate::analysis::frame::{Collected, RankPoint, rows};
-use crate::analysis::stats::mean;
-use crate::analysis::summary::{MethodRow, summarise};
-use crate::error::Result;
-use crate::report::figures::Figure;
-use crate::report::plot::layout::{Heading, Sheet};
+use crate::analysis::ranks::{RankMap, kinds, rank_maps};
+use crate::analysis::results::GroupResults;
+use crate::report::figure::Figure;
+use crate::report::plot::layout::{Heading, PanelGrid};
 use crate::report::plot::render::fit;
 use crate::report::plot::scene::{Align, GREY, INK, Point, Rgb, Scene};
 
@@ -18,20 +14,10 @@ const TILE: Point = (40.0, 28.0);
 const ABOVE: f64 = 34.0;
 const BELOW: f64 = 34.0;
 const WIDEST: f64 = 1240.0;
-/// The order of the linears in a layer; other kinds follow.
-const KINDS: [&str; 6] = ["query", "key", "value", "attention_output", "intermediate", "output"];
 const FULL: Rgb = (8, 69, 148);
 
 /// Final-rank heat map.
 pub struct Ranks;
-
-/// One method: mean rank by (kind, layer), the maximum rank and how many runs.
-struct Map {
-    title: String,
-    tiles: BTreeMap<(String, u64), f64>,
-    largest: i64,
-    runs: usize,
-}
 
 impl Figure for Ranks {
     fn name(&self) -> &'static str {
@@ -42,16 +28,14 @@ impl Figure for Ranks {
         "Final rank by layer and kind of linear"
     }
 
-    fn scene(&self, collected: &Collected) -> Result<Option<Scene>> {
-        let results = collected.results()?;
-        let methods = summarise(&results, &task_columns(&results));
-        let points = rows::<RankPoint>(&collected.ranks)?;
-        let maps: Vec<Map> = methods.iter().filter_map(|method| map(method, &points)).collect();
-        let (Some(first), false) = (results.first(), maps.is_empty()) else { return Ok(None) };
-        let protocol = Protocol::of(first);
+    fn draw(&self, group: &GroupResults) -> Option<Scene> {
+        let maps = rank_maps(&group.methods);
+        if maps.is_empty() {
+            return None;
+        }
         let heading = Heading {
             title: self.title(),
-            protocol: &protocol,
+            group: &group.group,
             legend: Vec::new(),
             notes: vec![
                 "Non-zero components at the selected checkpoint, mean over finished runs (tasks and seeds). Across: layer. \
@@ -60,47 +44,22 @@ impl Figure for Ranks {
             ],
         };
         let kinds = kinds(&maps);
-        let layers: BTreeSet<u64> = maps.iter().flat_map(|map| map.tiles.keys().map(|key| key.1)).collect();
+        let layers: BTreeSet<u32> = maps.iter().flat_map(|map| map.tiles.keys().map(|key| key.1)).collect();
         let cell = (LABELS + layers.len() as f64 * TILE.0 + 24.0, ABOVE + kinds.len() as f64 * TILE.1 + BELOW);
         let columns = ((WIDEST / cell.0) as usize).max(1);
-        let mut sheet = Sheet::new(&heading, maps.len(), columns, cell);
+        let mut grid = PanelGrid::new(&heading, maps.len(), columns, cell);
         for (index, map) in maps.iter().enumerate() {
-            let corner = sheet.corner(index);
-            draw(&mut sheet.scene, corner, map, &kinds, &layers);
+            let corner = grid.corner(index);
+            draw(&mut grid.scene, corner, map, &kinds, &layers);
         }
-        Ok(Some(sheet.scene))
+        Some(grid.scene)
     }
 }
 
-fn map(method: &MethodRow, points: &[RankPoint]) -> Option<Map> {
-    let mut ranks: BTreeMap<(String, u64), Vec<f64>> = BTreeMap::new();
-    let mut largest = 0;
-    let mut runs = 0;
-    for run in method.runs.iter().filter(|run| run.status == "done") {
-        let own: Vec<&RankPoint> = points.iter().filter(|point| point.run == run.run).collect();
-        let selected = run.selected_step.filter(|step| own.iter().any(|point| point.step == *step));
-        let Some(step) = selected.or_else(|| own.iter().map(|point| point.step).max()) else { continue };
-        runs += 1;
-        for point in own.iter().filter(|point| point.step == step) {
-            ranks.entry((point.kind.clone(), point.layer)).or_default().push(point.rank as f64);
-            largest = largest.max(point.max_rank);
-        }
-    }
-    let tiles = ranks.into_iter().filter_map(|(key, values)| Some((key, mean(&values)?))).collect();
-    (runs > 0).then(|| Map { title: method.title.clone(), tiles, largest, runs })
-}
-
-fn kinds(maps: &[Map]) -> Vec<String> {
-    let seen: BTreeSet<&str> = maps.iter().flat_map(|map| map.tiles.keys().map(|key| key.0.as_str())).collect();
-    let known = KINDS.iter().copied().filter(|kind| seen.contains(kind));
-    known.chain(seen.iter().copied().filter(|kind| !KINDS.contains(kind))).map(str::to_string).collect()
-}
-
-fn draw(scene: &mut Scene, corner: Point, map: &Map, kinds: &[String], layers: &BTreeSet<u64>) {
+fn draw(scene: &mut Scene, corner: Point, map: &RankMap, kinds: &[String], layers: &BTreeSet<u32>) {
     let (left, top) = (corner.0 + LABELS, corner.1 + ABOVE);
-    let all: Vec<f64> = map.tiles.values().copied().collect();
     let runs = if map.runs == 1 { "1 run".to_string() } else { format!("{} runs", map.runs) };
-    let title = format!("{}: mean {:.1} of {}, {runs}", map.title, mean(&all).unwrap_or(0.0), map.largest);
+    let title = format!("{}: mean {:.1} of {}, {runs}", map.title, map.mean, map.largest);
     let width = LABELS + layers.len() as f64 * TILE.0;
     scene.text((corner.0, corner.1 + 16.0), Align::Left, 13.0, INK, fit(&title, 13.0, width));
     for (row, kind) in kinds.iter().enumerate() {
@@ -110,7 +69,7 @@ fn draw(scene: &mut Scene, corner: Point, map: &Map, kinds: &[String], layers: &
         for (column, layer) in layers.iter().enumerate() {
             let at = (left + column as f64 * TILE.0, y - TILE.1 / 2.0);
             if let Some(rank) = map.tiles.get(&(kind.clone(), *layer)) {
-                tile(scene, at, *rank, rank / map.largest.max(1) as f64);
+                tile(scene, at, *rank, rank / f64::from(map.largest.max(1)));
             }
         }
     }

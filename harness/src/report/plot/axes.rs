@@ -10,6 +10,9 @@ const TITLE: f64 = 13.0;
 /// Room left of the axis for tick labels, below it, above it for the title, and right of it.
 const ROOM: (f64, f64, f64, f64) = (58.0, 26.0, 30.0, 24.0);
 
+/// Ticks of an axis, about.
+const WANTED: f64 = 4.0;
+
 /// A panel: data coordinates on a rectangle of the figure.
 #[derive(Debug, Clone, Copy)]
 pub struct Panel {
@@ -54,12 +57,12 @@ impl Panel {
         let (left, top) = self.at;
         let (right, bottom) = (left + self.size.0, top + self.size.1);
         scene.text((left, top - 14.0), Align::Left, TITLE, INK, fit(title, TITLE, self.size.0 + ROOM.3));
-        for (value, label) in ticks(self.y, 4, Ticks::Plain) {
+        for (value, label) in ticks(self.y, Ticks::Plain) {
             let y = self.map(self.x.0, value).1;
             scene.path(vec![(left, y), (right, y)], FAINT, 1.0, 1.0);
             scene.text((left - 7.0, y), Align::Right, TICK, GREY, label);
         }
-        for (value, label) in ticks(self.x, 4, x_ticks) {
+        for (value, label) in ticks(self.x, x_ticks) {
             let x = self.map(value, self.y.0).0;
             scene.path(vec![(x, bottom), (x, bottom + 4.0)], GREY, 1.0, 1.0);
             scene.text((x, bottom + 14.0), Align::Center, TICK, GREY, label);
@@ -82,9 +85,9 @@ fn widened((low, high): (f64, f64)) -> (f64, f64) {
     (low - margin, high + margin)
 }
 
-/// At most about `wanted` round values inside the range with their labels.
-pub fn ticks((low, high): (f64, f64), wanted: usize, kind: Ticks) -> Vec<(f64, String)> {
-    let raw = (high - low) / wanted.max(1) as f64;
+/// About [`WANTED`] round values inside the range with their labels.
+fn ticks((low, high): (f64, f64), kind: Ticks) -> Vec<(f64, String)> {
+    let raw = (high - low) / WANTED;
     let magnitude = 10f64.powf(raw.log10().floor());
     let round = [1.0, 2.0, 5.0, 10.0].into_iter().find(|step| step * magnitude >= raw * 0.999).unwrap_or(10.0);
     let step = if kind == Ticks::Plain { round * magnitude } else { (round * magnitude).max(1.0).round() };
@@ -105,4 +108,30 @@ fn label(value: f64, step: f64, high: f64, kind: Ticks) -> String {
     // No "-0".
     let shown = if shown.abs() < step / unit * 1e-6 { 0.0 } else { shown };
     format!("{shown:.decimals$}{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(range: (f64, f64), kind: Ticks) -> Vec<String> {
+        ticks(range, kind).into_iter().map(|tick| tick.1).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_and_inside_the_range() {
+        assert_eq!(labels((0.0, 1.0), Ticks::Plain), ["0.0", "0.5", "1.0"]);
+        assert_eq!(labels((-0.31, 0.29), Ticks::Plain), ["-0.2", "0.0", "0.2"]);
+        assert_eq!(labels((0.5, 3.5), Ticks::Whole), ["1", "2", "3"]);
+        assert_eq!(labels((-1e5, 2.1e6), Ticks::Counts), ["0M", "1M", "2M"]);
+    }
+
+    #[test]
+    fn values_lie_inside_the_panel() {
+        let panel = Panel::new((10.0, 20.0), (300.0, 200.0), (0.0, 1.0), (5.0, 5.0));
+        let (left, bottom) = panel.map(0.0, 5.0);
+        let (right, _) = panel.map(1.0, 5.0);
+        assert!(10.0 < left && left < right && right < 310.0 && 20.0 < bottom && bottom < 220.0);
+        assert_eq!(range([2.0, f64::NAN, -1.0].into_iter()), Some((-1.0, 2.0)));
+    }
 }

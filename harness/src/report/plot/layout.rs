@@ -1,6 +1,6 @@
-//! What all figures share: colours and markers of methods, the heading with its legend, the grid of panels.
+//! Parts that all figures share: colours and markers of methods, the heading with its legend, the grid of panels.
 
-use crate::analysis::frame::group::Protocol;
+use crate::analysis::frame::group::ReportGroup;
 use crate::report::plot::render::{fit, text_width};
 use crate::report::plot::scene::{Align, GREY, INK, Mark, Point, Rgb, Scene};
 
@@ -15,40 +15,40 @@ const LEGEND: f64 = 13.0;
 const LINE: f64 = 22.0;
 
 /// Colour and marker of the method row with this index.
-pub fn look(index: usize) -> (Rgb, Mark) {
+pub fn series_style(index: usize) -> (Rgb, Mark) {
     (COLORS[index % COLORS.len()], MARKS[index % MARKS.len()])
 }
 
 /// A figure made of a heading and a grid of equal cells.
-pub struct Sheet {
-    /// What is drawn so far.
+pub struct PanelGrid {
+    /// Drawing so far.
     pub scene: Scene,
     top: f64,
     columns: usize,
     cell: Point,
 }
 
-/// What stands above the panels.
+/// Lines above the panels.
 pub struct Heading<'a> {
-    /// What the figure shows.
+    /// Title of the figure.
     pub title: &'a str,
-    /// Runs it is drawn from.
-    pub protocol: &'a Protocol,
-    /// Method rows of the legend, each with its index for [`look`].
+    /// Group of its runs.
+    pub group: &'a ReportGroup,
+    /// Method rows of the legend, each with its index for [`series_style`].
     pub legend: Vec<(usize, String)>,
     /// Further lines.
     pub notes: Vec<String>,
 }
 
-impl Sheet {
-    /// A sheet for `cells` cells of size `cell`, at most `columns` side by side.
+impl PanelGrid {
+    /// A grid for `cells` cells of size `cell`, at most `columns` in a row.
     pub fn new(heading: &Heading, cells: usize, columns: usize, cell: Point) -> Self {
         let columns = columns.min(cells).max(1);
         let width = (2.0 * MARGIN + columns as f64 * cell.0).max(680.0);
         let mut scene = Scene::new(width, 0.0);
         let top = draw_heading(&mut scene, heading, width);
         scene.size.1 = top + cells.div_ceil(columns) as f64 * cell.1 + MARGIN;
-        Sheet { scene, top, columns, cell }
+        PanelGrid { scene, top, columns, cell }
     }
 
     /// Upper left corner of a cell.
@@ -63,7 +63,7 @@ fn draw_heading(scene: &mut Scene, heading: &Heading, width: f64) -> f64 {
     let mut y = MARGIN + HEADING / 2.0;
     scene.text((MARGIN, y), Align::Left, HEADING, INK, fit(heading.title, HEADING, inner));
     y += LINE;
-    scene.text((MARGIN, y), Align::Left, LEGEND, GREY, fit(&heading.protocol.title(), LEGEND, inner));
+    scene.text((MARGIN, y), Align::Left, LEGEND, GREY, fit(&heading.group.title(), LEGEND, inner));
     y += LINE + 2.0;
     let mut x = MARGIN;
     for (index, name) in &heading.legend {
@@ -73,7 +73,7 @@ fn draw_heading(scene: &mut Scene, heading: &Heading, width: f64) -> f64 {
             x = MARGIN;
             y += LINE;
         }
-        let (color, mark) = look(*index);
+        let (color, mark) = series_style(*index);
         scene.mark((x + 6.0, y), mark, color, 5.0, false);
         scene.text((x + 18.0, y), Align::Left, LEGEND, INK, name);
         x += wide;

@@ -9,9 +9,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontDesc, FontFamily, FontStyle, register_font};
 
-use crate::analysis::frame::internal;
+use crate::analysis::frame::typed::internal;
 use crate::error::{Error, Result};
-use crate::report::plot::scene::{Align, Mark, Point, Rgb, Scene, Shape, Text};
+use crate::report::plot::scene::{Align, Mark, Point, Primitive, Rgb, Scene};
 
 /// DejaVu Sans; it is wider than most sans-serif fonts, so a viewer's own font fits as well.
 static FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans.ttf");
@@ -23,21 +23,21 @@ const PNG_SCALE: f64 = 2.0;
 /// Draws on any backend; `scale` is its pixels for each logical pixel.
 ///
 /// # Errors
-/// What the backend reports.
+/// A failure of the backend.
 pub fn draw<B: DrawingBackend>(scene: &Scene, area: &DrawingArea<B, Shift>, scale: f64) -> Result<()> {
     ready()?;
     area.fill(&WHITE).map_err(internal)?;
-    for shape in &scene.shapes {
-        let drawn = match shape {
-            Shape::Path { points, color, width, opacity } => {
+    for primitive in &scene.primitives {
+        let drawn = match primitive {
+            Primitive::Path { points, color, width, opacity } => {
                 let style = rgb(*color).mix(*opacity).stroke_width((width * scale).round().max(1.0) as u32);
                 area.draw(&PathElement::new(points.iter().map(|p| pixel(*p, scale)).collect::<Vec<_>>(), style))
             }
-            Shape::Rect { at, size, color } => {
+            Primitive::Rect { at, size, color } => {
                 let corners = [pixel(*at, scale), pixel((at.0 + size.0, at.1 + size.1), scale)];
                 area.draw(&Rectangle::new(corners, rgb(*color).filled()))
             }
-            Shape::Mark { at, mark, color, radius, hollow } => {
+            Primitive::Mark { at, mark, color, radius, hollow } => {
                 let outline = outline(*at, *mark, *radius);
                 let fill = if *hollow { WHITE } else { rgb(*color) };
                 let corners: Vec<(i32, i32)> = outline.iter().map(|p| pixel(*p, scale)).collect();
@@ -46,7 +46,7 @@ pub fn draw<B: DrawingBackend>(scene: &Scene, area: &DrawingArea<B, Shift>, scal
                     area.draw(&PathElement::new([corners.clone(), corners[..2].to_vec()].concat(), edge))
                 })
             }
-            Shape::Text(text) => {
+            Primitive::Text(text) => {
                 let color = rgb(text.color);
                 let style = TextStyle::from(font(text.size * scale)).color(&color).pos(anchor(text.align));
                 area.draw(&plotters::element::Text::new(text.text.clone(), pixel(text.at, scale), style))
@@ -116,17 +116,6 @@ pub fn fit(text: &str, size: f64, width: f64) -> String {
         }
     }
     String::new()
-}
-
-/// The box of a text: left, top, right, bottom.
-pub fn text_box(text: &Text) -> (f64, f64, f64, f64) {
-    let width = text_width(&text.text, text.size);
-    let left = match text.align {
-        Align::Left => text.at.0,
-        Align::Center => text.at.0 - width / 2.0,
-        Align::Right => text.at.0 - width,
-    };
-    (left, text.at.1 - text.size / 2.0, left + width, text.at.1 + text.size / 2.0)
 }
 
 fn ready() -> Result<()> {

@@ -1,4 +1,4 @@
-//! What is where on a figure, in logical pixels from the top left corner. Nothing here knows a backend.
+//! Figures as primitives with places, in logical pixels from the top left corner. Nothing here knows a backend.
 
 /// A colour: red, green, blue.
 pub type Rgb = (u8, u8, u8);
@@ -17,13 +17,13 @@ pub const FAINT: Rgb = (226, 226, 226);
 pub struct Scene {
     /// Width and height.
     pub size: (f64, f64),
-    /// Shapes, the later over the earlier.
-    pub shapes: Vec<Shape>,
+    /// Primitives, the later over the earlier.
+    pub primitives: Vec<Primitive>,
 }
 
 /// One thing to draw.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Shape {
+pub enum Primitive {
     /// A line through points; `opacity` in 0..1.
     Path { points: Vec<Point>, color: Rgb, width: f64, opacity: f64 },
     /// A filled rectangle: upper left corner and size.
@@ -52,7 +52,7 @@ pub enum Mark {
 pub struct Text {
     /// Anchor point: at the text's vertical centre.
     pub at: Point,
-    /// Which end of the text is at the anchor.
+    /// End of the text that is at the anchor.
     pub align: Align,
     /// Font size.
     pub size: f64,
@@ -62,7 +62,7 @@ pub struct Text {
     pub text: String,
 }
 
-/// Where a text lies from its anchor.
+/// Side of its anchor that a text lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     /// To the right of it.
@@ -76,13 +76,13 @@ pub enum Align {
 impl Scene {
     /// An empty figure.
     pub fn new(width: f64, height: f64) -> Self {
-        Scene { size: (width, height), shapes: Vec::new() }
+        Scene { size: (width, height), primitives: Vec::new() }
     }
 
     /// Adds a line.
     pub fn path(&mut self, points: Vec<Point>, color: Rgb, width: f64, opacity: f64) {
         if points.len() > 1 {
-            self.shapes.push(Shape::Path { points, color, width, opacity });
+            self.primitives.push(Primitive::Path { points, color, width, opacity });
         }
     }
 
@@ -101,21 +101,16 @@ impl Scene {
 
     /// Adds a filled rectangle.
     pub fn rect(&mut self, at: Point, size: Point, color: Rgb) {
-        self.shapes.push(Shape::Rect { at, size, color });
+        self.primitives.push(Primitive::Rect { at, size, color });
     }
 
     /// Adds a marker.
     pub fn mark(&mut self, at: Point, mark: Mark, color: Rgb, radius: f64, hollow: bool) {
-        self.shapes.push(Shape::Mark { at, mark, color, radius, hollow });
+        self.primitives.push(Primitive::Mark { at, mark, color, radius, hollow });
     }
 
     /// Adds a text.
     pub fn text(&mut self, at: Point, align: Align, size: f64, color: Rgb, text: impl Into<String>) {
-        self.shapes.push(Shape::Text(Text { at, align, size, color, text: text.into() }));
-    }
-
-    /// Every text in it.
-    pub fn texts(&self) -> impl Iterator<Item = &Text> {
-        self.shapes.iter().filter_map(|shape| if let Shape::Text(text) = shape { Some(text) } else { None })
+        self.primitives.push(Primitive::Text(Text { at, align, size, color, text: text.into() }));
     }
 }

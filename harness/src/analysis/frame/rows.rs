@@ -1,0 +1,140 @@
+//! One run, and one score of it, as rows of `results.csv`.
+
+use polars::prelude::{Column, DataFrame};
+
+use crate::analysis::frame::typed::{FrameRow, frame_rows, internal};
+use crate::error::Result;
+
+frame_rows! {
+    /// One run.
+    pub struct RunRow {
+        /// Run id.
+        run: String,
+        /// Task name.
+        task: String,
+        /// Method name.
+        method: String,
+        /// Text that tells its setting from others of the same method, e.g. `r=4`; empty for the base row.
+        label = "variant": String,
+        /// Every option of the method, `key=value` joined by blanks.
+        options: String,
+        /// Master seed.
+        seed: u64,
+        /// Backbone, as it is shown.
+        backbone: String,
+        /// sha256 of its weights.
+        weights_sha256: String,
+        /// How the vocabulary is read.
+        tokenizer: String,
+        /// `micro`, `glue` or `glue-unlocked`.
+        data_source: String,
+        /// Split policy.
+        split: String,
+        /// Most training rows used; null: all.
+        train_limit: Option<u64>,
+        /// Passes over the training rows.
+        epochs: u64,
+        /// Rows of one step.
+        batch_size: u64,
+        /// Peak learning rate.
+        lr: f64,
+        /// Number format.
+        precision: String,
+        /// Whether the head was trained.
+        train_head: String,
+        /// Optimiser steps of the run.
+        steps: Option<u64>,
+        /// `done`, `failed`, `damaged` or `unfinished`.
+        status: String,
+        /// Reason of a failed run, findings of a damaged one.
+        failure: String,
+        /// Signs of collapse, joined by `; `.
+        collapse: String,
+        /// Allocated parameters.
+        allocated: Option<i64>,
+        /// Effective parameters.
+        effective: Option<i64>,
+        /// Parameters by the authors' counter.
+        as_published: Option<i64>,
+        /// Trained parameters of the head.
+        head: Option<i64>,
+        /// Median seconds an epoch.
+        epoch_seconds: Option<f64>,
+        /// Peak allocated memory of the run in MiB; on a GPU.
+        peak_allocated_mib: Option<f64>,
+        /// Peak reserved memory of the run in MiB; on a GPU.
+        peak_reserved_mib: Option<f64>,
+        /// Peak resident set of the process in MiB; on a CPU.
+        peak_resident_mib: Option<f64>,
+        /// Tokens (padding not counted) a second of training.
+        tokens_per_second: Option<f64>,
+        /// Wall time of the run in seconds, and its parts.
+        wall_seconds: Option<f64>,
+        /// Reading the backbone.
+        loading_seconds: Option<f64>,
+        /// Reading and tokenising rows.
+        tokenising_seconds: Option<f64>,
+        /// Recording steps.
+        recording_seconds: Option<f64>,
+        /// Training steps.
+        training_seconds: Option<f64>,
+        /// Evaluation.
+        evaluation_seconds: Option<f64>,
+        /// Writing the adapter and the predictions.
+        export_seconds: Option<f64>,
+        /// The rest.
+        other_seconds: Option<f64>,
+        /// Numeric version of the program.
+        numerics: u64,
+        /// Recipe it was made for.
+        recipe: String,
+        /// Commit the program was built from; `+` behind it: with changes.
+        commit: String,
+        /// Device in words.
+        device: String,
+        /// GPU driver.
+        driver: String,
+        /// libtorch version.
+        libtorch: String,
+        /// Runs trained side by side.
+        together: Option<u64>,
+    }
+}
+
+frame_rows! {
+    /// One metric of a run on one development set. A run without a result has one row with an empty metric in `results.csv`.
+    #[derive(Default)]
+    pub struct ScoreRow {
+        /// Development set.
+        dev_set: String,
+        /// Metric on the test split.
+        metric: String,
+        /// Its value, 0..1 or -1..1.
+        value: Option<f64>,
+        /// Examples of the test split.
+        test_examples: Option<u64>,
+        /// Step whose checkpoint was selected.
+        selected_step: Option<u64>,
+        /// Selection metric.
+        selection_metric: String,
+    }
+}
+
+/// Columns of a [`RunRow`] before those of its scores in `results.csv`.
+const COLUMNS_BEFORE_SCORES: usize = 18;
+
+/// Runs and their scores as one frame, a row for each score.
+///
+/// # Errors
+/// A bug only.
+pub fn results_data<'a>(runs: impl Iterator<Item = (&'a RunRow, &'a [ScoreRow])>) -> Result<DataFrame> {
+    let empty = ScoreRow::default();
+    let (mut rows, mut scores): (Vec<&RunRow>, Vec<&ScoreRow>) = Default::default();
+    for (row, own) in runs {
+        scores.extend(if own.is_empty() { std::slice::from_ref(&empty) } else { own });
+        rows.resize(scores.len(), row);
+    }
+    let mut columns: Vec<Column> = RunRow::columns(&rows);
+    columns.splice(COLUMNS_BEFORE_SCORES..COLUMNS_BEFORE_SCORES, ScoreRow::columns(&scores));
+    DataFrame::new(rows.len(), columns).map_err(internal)
+}

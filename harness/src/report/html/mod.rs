@@ -1,0 +1,3 @@
+//! The report as a page.
+
+pub mod page;
