@@ -38,6 +38,9 @@ const FOLDERS: &[(&str, &[&str], &[&str])] = &[
 /// Offenders that are still allowed: (from, to). May only shrink.
 const ALLOWED: &[(&str, &str)] = &[];
 
+/// Modules that are still in a circle or above one: (crate, module). May only shrink.
+const CIRCLES: &[(&str, &str)] = &[];
+
 /// A module by its path below the crate, e.g. `train::run_stack`, with its text without comments and tests.
 type Modules = BTreeMap<String, String>;
 
@@ -121,7 +124,8 @@ fn module_of<'a>(path: &str, modules: &'a Modules) -> Option<&'a str> {
 
 fn imports(modules: &Modules) -> BTreeMap<&str, BTreeSet<&str>> {
     let of = |(name, text): (&'_ String, &String)| {
-        let found = paths(text, "crate");
+        let children = paths(text, "self").into_iter().map(|path| format!("{name}::{path}"));
+        let found: BTreeSet<String> = paths(text, "crate").into_iter().chain(children).collect();
         found.iter().filter_map(|path| module_of(path, modules)).filter(|to| to != name).collect::<BTreeSet<_>>()
     };
     modules.iter().map(|(name, text)| (name.as_str(), of((name, text)))).collect()
@@ -154,7 +158,11 @@ fn no_imports_in_a_circle() {
             open.retain(|name, _| !free.contains(name));
             open.values_mut().for_each(|to| to.retain(|to| !free.contains(to)));
         }
-        let in_circle: Vec<String> = open.iter().map(|(from, to)| format!("{from} -> {to:?}")).collect();
+        let is_allowed = |name: &str| CIRCLES.contains(&(*krate, name));
+        let in_circle: Vec<String> =
+            open.iter().filter(|(from, _)| !is_allowed(from)).map(|(from, to)| format!("{from} -> {to:?}")).collect();
+        let stale: Vec<_> = CIRCLES.iter().filter(|(of, name)| of == krate && !open.contains_key(name)).collect();
+        assert!(stale.is_empty(), "no longer in a circle: {stale:?}");
         assert!(in_circle.is_empty(), "{krate}: in a circle, or above one:\n{}", in_circle.join("\n"));
     }
 }

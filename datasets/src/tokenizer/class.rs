@@ -2,7 +2,7 @@
 
 use tokenizers::AddedToken;
 
-use crate::tokenizer::settings::Token;
+use crate::tokenizer::token::Token;
 
 /// Classes that read in one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

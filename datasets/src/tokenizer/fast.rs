@@ -27,7 +27,8 @@ use tokenizers::{
 use crate::error::{Error, Result};
 use crate::tokenizer::charsmap::Charsmap;
 use crate::tokenizer::class::Family;
-use crate::tokenizer::settings::{Settings, Side, Token};
+use crate::tokenizer::settings::{Settings, Side};
+use crate::tokenizer::token::Token;
 use crate::tokenizer::spm::{PieceKind, SpmModel};
 use crate::tokenizer::{CONFIG, Encoding, corrupt};
 

@@ -8,6 +8,7 @@ pub mod sentencepiece;
 mod settings;
 mod slow;
 pub mod spm;
+mod token;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

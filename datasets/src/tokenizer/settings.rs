@@ -9,6 +9,7 @@ use tokenizers::AddedToken;
 
 use crate::error::{Error, Result};
 use crate::tokenizer::class::{Class, Family};
+use crate::tokenizer::token::Token;
 use crate::tokenizer::{CONFIG, options, read};
 
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
@@ -23,25 +24,6 @@ const ADDITIONAL: &str = "additional_special_tokens";
 const EXTRA: &str = "extra_special_tokens";
 const DECODER: &str = "added_tokens_decoder";
 const HELP: &str = "Correct the file, or take the checkpoint's own one again";
-
-/// A token given as text or with its flags; the two are added in different ways.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Token {
-    /// Its text.
-    Text(String),
-    /// Its text and flags.
-    Added(AddedToken),
-}
-
-impl Token {
-    /// Its text.
-    pub fn content(&self) -> &str {
-        match self {
-            Token::Text(content) => content,
-            Token::Added(token) => &token.content,
-        }
-    }
-}
 
 /// On which side a row that is too long loses tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use regex::Regex;
 use tokenizers::AddedToken;
 
 use crate::tokenizer::sentencepiece::SentencePiece;
-use crate::tokenizer::settings::{Settings, Token};
+use crate::tokenizer::settings::Settings;
+use crate::tokenizer::token::Token;
 
 /// A slow tokenizer ready for use.
 pub struct Slow {

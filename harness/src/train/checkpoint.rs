@@ -1,6 +1,6 @@
 //! The state of a run between two steps, as a file: tensors as safetensors, everything else as JSON in its metadata.
 //!
-//! A run that is resumed from it takes the very steps that an undisturbed one would have taken (docs/reliability.md).
+//! A run that is resumed from it takes the very steps that an undisturbed one would have taken (docs/adr/0023).
 
 use std::collections::HashMap;
 
