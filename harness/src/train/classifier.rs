@@ -61,17 +61,18 @@ pub type Shape = (Vec<i64>, Option<i64>);
 impl DeviceBatch {
     /// What a recorded step must have been recorded for.
     pub fn shape(&self) -> Shape {
-        (self.tokens.ids.size(), self.tokens.lines)
+        (self.tokens.input_ids.size(), self.tokens.token_capacity)
     }
 
     fn tensors(&self) -> [&Tensor; 4] {
-        [&self.tokens.ids, &self.tokens.mask, &self.tokens.type_ids, &self.labels]
+        [&self.tokens.input_ids, &self.tokens.attention_mask, &self.tokens.token_type_ids, &self.labels]
     }
 
     /// A copy in memory of its own.
     pub fn copy(&self) -> Self {
-        let [ids, mask, type_ids, labels] = self.tensors().map(Tensor::copy);
-        DeviceBatch { tokens: TokenBatch { ids, mask, type_ids, lines: self.tokens.lines }, labels }
+        let [input_ids, attention_mask, token_type_ids, labels] = self.tensors().map(Tensor::copy);
+        let token_capacity = self.tokens.token_capacity;
+        DeviceBatch { tokens: TokenBatch { input_ids, attention_mask, token_type_ids, token_capacity }, labels }
     }
 
     /// Overwrites this batch with another of the same shape.
@@ -96,7 +97,8 @@ impl Forward {
     ) -> Result<Self> {
         let encoder = inputs.encoder_in(precision.kind())?;
         let (device, pad_id) = (inputs.device, inputs.tokenizer.pad_id());
-        let may_pack = padding != Padding::MaxLength && encoder_layer::is_available(device, precision.kind());
+        let has_kernels = encoder.info().can_pack && encoder_layer::is_available(device, precision.kind());
+        let may_pack = has_kernels && padding != Padding::MaxLength;
         Ok(Forward { encoder, task, device, padding, max_length, pad_id, may_pack })
     }
 
@@ -136,7 +138,12 @@ impl Forward {
                 token += rows * length;
                 tokens.narrow(0, token - rows * length, rows * length).view([rows, length])
             };
-            let tokens = TokenBatch { ids: next(), mask: next(), type_ids: next(), lines: self.lines(batch) };
+            let tokens = TokenBatch {
+                input_ids: next(),
+                attention_mask: next(),
+                token_type_ids: next(),
+                token_capacity: self.lines(batch),
+            };
             row += rows;
             DeviceBatch { tokens, labels: labels.narrow(0, row - rows, rows) }
         };
@@ -152,9 +159,13 @@ impl Forward {
         batch: &DeviceBatch,
         random: &DropoutRng,
     ) -> Vec<Tensor> {
-        let last = self.encoder.last_hidden(&batch.tokens, Pass { attach, dropout: Some(random) });
-        let logits = self.encoder.logits(&last, head, Some(random));
+        let logits = self.logits(head, batch, Pass { attach, dropout: Some(random) });
         self.loss_of_rows(&logits, &batch.labels).view([random.runs(), -1]).mean_dim(1, false, None::<Kind>).unbind(0)
+    }
+
+    fn logits(&self, head: &[Tensor], batch: &DeviceBatch, pass: Pass) -> Tensor {
+        let last = self.encoder.last_hidden_state(&batch.tokens, pass);
+        self.encoder.logits(&last, &batch.tokens, head, pass)
     }
 
     /// Cross-entropy, or squared error for a score (spec §4), of every row, of logits `[rows, outputs]`, float32.
@@ -182,8 +193,7 @@ impl Forward {
         let layout = self.layout(rows, &order, size);
         let made: Vec<(Tensor, Tensor)> = tch::no_grad(|| {
             let one = |batch: &DeviceBatch| {
-                let last = self.encoder.last_hidden(&batch.tokens, Pass { attach, dropout: None });
-                let logits = self.encoder.logits(&last, head, None);
+                let logits = self.logits(head, batch, Pass { attach, dropout: None });
                 let loss = self.loss_of_rows(&logits, &batch.labels).sum(None::<Kind>);
                 (logits, loss)
             };
