@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    println!("cargo:rerun-if-changed=csrc");
+    for folder in ["csrc", "kernels"] {
+        println!("cargo:rerun-if-changed={folder}");
+    }
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let Ok(libtorch) = std::env::var("LIBTORCH") else {
         println!("cargo:warning=LIBTORCH is not set");
@@ -15,7 +17,8 @@ fn main() {
         eprintln!("{} holds no libtorch 2.11.0 headers; run `./justw setup` again", include.display());
         std::process::exit(1);
     }
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++17")
         .warnings(false)
@@ -24,6 +27,9 @@ fn main() {
         .opt_level(3)
         .files(["csrc/shim.cpp", "csrc/dropout.cpp", "csrc/lora_linear.cpp"])
         .compile("rankbench_torch_ext");
+    // Tests compile the kernels for a CPU (src/emulator.rs).
+    println!("cargo:rustc-env=TORCH_EXT_CXX={}", build.get_compiler().path().display());
+    println!("cargo:rustc-env=TORCH_EXT_LIBTORCH={libtorch}");
     build_cuda_library(Path::new(&libtorch));
 }
 
@@ -39,7 +45,7 @@ fn build_cuda_library(libtorch: &Path) {
     };
     let include = libtorch.join("include");
     let mut command = cc::Build::new().cpp(true).std("c++17").warnings(false).get_compiler().to_command();
-    command.args(["-shared", "-fPIC", "-O2", "-s", "-o"]).arg(&out).arg("csrc/cuda.cpp");
+    command.args(["-shared", "-fPIC", "-O2", "-s", "-o"]).arg(&out).args(["csrc/cuda.cpp", "csrc/kernels.cpp"]);
     for folder in [&include, &include.join("torch/csrc/api/include"), &headers] {
         command.arg("-I").arg(folder);
     }

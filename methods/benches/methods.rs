@@ -71,7 +71,8 @@ fn adapters(c: &mut Criterion) {
     for entry in METHODS {
         let step = step(encoder.as_ref(), entry);
         let xs: Vec<Tensor> = encoder
-            .info().target_modules
+            .info()
+            .target_modules
             .iter()
             .map(|module| {
                 Tensor::randn([ROWS * LENGTH, module.d_in], (Kind::Float, Device::Cpu)).set_requires_grad(true)

@@ -46,8 +46,13 @@ fn model(architecture: &encoders::encoder::EncoderEntry, method: &MethodEntry, s
     let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
     let protocol = protocol();
     let (modules, backbone) = (&encoder.info().target_modules, &encoder.info().weights);
-    let context =
-        Context { target_modules: modules, backbone, protocol: &protocol, hidden_size: encoder.info().hidden_size, seed };
+    let context = Context {
+        target_modules: modules,
+        backbone,
+        protocol: &protocol,
+        hidden_size: encoder.info().hidden_size,
+        seed,
+    };
     let options = method.options(&toml::Table::new()).unwrap();
     let built = (method.build)(&options, &context, &mut params).unwrap();
     let head = encoder.new_head(2, 3).params;
@@ -129,7 +134,8 @@ fn each_site<'a>(
 ) -> impl Iterator<Item = (&'a TargetModule, &'a methods::LoraLayer)> {
     model
         .encoder
-        .info().target_modules
+        .info()
+        .target_modules
         .iter()
         .zip(&adapters.modules)
         .filter_map(|(module, adapter)| Some((module, adapter.as_ref()?)))

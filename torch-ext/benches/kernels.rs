@@ -1,5 +1,5 @@
-//! Each function of ours, forward and backward, at the size of a DeBERTaV3-base layer: on a GPU in bfloat16 where there is one,
-//! with its reference implementation elsewhere; and what a GPU alone has: a layer as one function, and products in float32.
+//! Each operation, forward and backward, at the size of a DeBERTaV3-base layer: its kernels in bfloat16 where there is a GPU, its
+//! reference implementation elsewhere. A GPU also runs a fused layer, and products in float32.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
@@ -17,7 +17,7 @@ const WIDTH: i64 = 768;
 const HEADS: i64 = 12;
 const R: i64 = 8;
 
-/// Where, in which kind, and how many rows: a GPU gets the batch of the published timings, a CPU one that it can hold.
+/// Device, kind and rows: a GPU gets the batch of the published timings, a CPU one that it can hold.
 fn place() -> (Device, Kind, i64) {
     let has_gpu = torch_ext::device::load_cuda() && tch::Cuda::is_available();
     if has_gpu && torch_ext::nvrtc::load(0).is_ok() {
@@ -33,7 +33,7 @@ fn half(mask: &Tensor) -> Tensor {
     mask.shallow_clone()
 }
 
-/// What a layer with position terms is given.
+/// Tensors of a layer with position terms.
 struct LayerOfBase {
     x: Tensor,
     distances: Tensor,

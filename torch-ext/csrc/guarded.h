@@ -1,4 +1,4 @@
-// How a C++ exception leaves a function that Rust calls: as -1, its message kept for the thread.
+// Turns a C++ exception into -1 for Rust, and keeps its message for the thread.
 #pragma once
 
 #include <exception>

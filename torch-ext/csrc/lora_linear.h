@@ -1,4 +1,4 @@
-// What every low-rank branch does, for one run or for several side by side.
+// Low-rank branches of one run, or of stacked runs.
 #pragma once
 
 #include <ATen/Functions.h>
@@ -7,8 +7,8 @@
 
 namespace {
 // x as the stack of its runs where there are several: [runs, rows, width].
-at::Tensor stacked(const at::Tensor& x, const at::Tensor& a) {
-  return a.dim() == 3 ? x.view({a.size(0), -1, x.size(-1)}) : x;
+at::Tensor stacked(const at::Tensor& x, const at::Tensor& lora_a) {
+  return lora_a.dim() == 3 ? x.view({lora_a.size(0), -1, x.size(-1)}) : x;
 }
 
 // y += left right, for one run's matrices or a stack of them.
@@ -20,33 +20,33 @@ void add_product(at::Tensor& y, const at::Tensor& left, const at::Tensor& right)
   }
 }
 
-// A linear with a low-rank branch, as one differentiable function: what would be a sum of two gradients is one product, and
-// nothing but the branch's narrow middle is kept. The linear is frozen in most uses; where it is not, its gradients are made. How the wide products are made is the device's own:
-// Products::output is x weight^T + bias + low up^T, and Products::input is grad weight + d_low a.
+// A linear with a low-rank branch as one differentiable function. What would be a sum of two gradients is one product,
+// and only low = x A^T is kept. Weight and bias get gradients where they need them.
+// `Products` makes the wide products: `output` is x weight^T + bias + low U^T, `input` is grad weight + d_low A.
 template <typename Products>
 struct LoraLinear : torch::autograd::Function<LoraLinear<Products>> {
   static at::Tensor forward(
       torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-      const at::Tensor& a, const at::Tensor& up) {
-    auto low = at::matmul(stacked(x, a), a.transpose(-1, -2));
-    context->save_for_backward({x, weight, a, up, low});
-    return Products::output(x, weight, bias, low, up);
+      const at::Tensor& lora_a, const at::Tensor& scaled_b) {
+    auto low = at::matmul(stacked(x, lora_a), lora_a.transpose(-1, -2));
+    context->save_for_backward({x, weight, lora_a, scaled_b, low});
+    return Products::output(x, weight, bias, low, scaled_b);
   }
 
   static torch::autograd::variable_list backward(
       torch::autograd::AutogradContext* context, torch::autograd::variable_list grads) {
     auto saved = context->get_saved_variables();
-    const auto &x = saved[0], &weight = saved[1], &a = saved[2], &up = saved[3], &low = saved[4];
-    auto grad = grads[0].contiguous(), of_runs = stacked(grad, a);
-    auto d_low = at::matmul(of_runs, up);
-    auto d_up = at::matmul(of_runs.transpose(-1, -2), low);
-    auto d_a = at::matmul(d_low.transpose(-1, -2), stacked(x, a));
+    const auto &x = saved[0], &weight = saved[1], &lora_a = saved[2], &scaled_b = saved[3], &low = saved[4];
+    auto grad = grads[0].contiguous(), of_runs = stacked(grad, lora_a);
+    auto d_low = at::matmul(of_runs, scaled_b);
+    auto d_scaled_b = at::matmul(of_runs.transpose(-1, -2), low);
+    auto d_lora_a = at::matmul(d_low.transpose(-1, -2), stacked(x, lora_a));
     at::Tensor d_x;
-    if (context->needs_input_grad(0)) d_x = Products::input(grad, weight, d_low, a);
+    if (context->needs_input_grad(0)) d_x = Products::input(grad, weight, d_low, lora_a);
     at::Tensor d_weight, d_bias;
     if (context->needs_input_grad(1)) d_weight = at::matmul(grad.t(), x);
     if (context->needs_input_grad(2)) d_bias = grad.sum(0);
-    return {d_x, d_weight, d_bias, d_a, d_up};
+    return {d_x, d_weight, d_bias, d_lora_a, d_scaled_b};
   }
 };
 }  // namespace

@@ -1,4 +1,4 @@
-// The libtorch calls that tch does not expose. No CUDA header is needed: the device's allocator is reached through
+// Calls of libtorch that tch does not expose. No CUDA header is needed: the device's allocator is reached through
 // ATen's accelerator interface. Every function gives 0, or -1 with the message in rb_last_error().
 
 #include <ATen/Context.h>
@@ -7,6 +7,8 @@
 #include <c10/core/AllocatorConfig.h>
 #include <torch/version.h>
 
+#include "../kernels/dropout_traits.h"
+#include "../kernels/norm_traits.h"
 #include "guarded.h"
 
 extern "C" {
@@ -23,7 +25,7 @@ int rb_reset_peak_memory(int device) {
   return guarded([=] { at::accelerator::resetPeakStats(static_cast<c10::DeviceIndex>(device)); });
 }
 
-// Peaks in bytes: of what tensors hold, and of what the allocator holds of the device.
+// Peaks in bytes: of tensors, and of the allocator's memory.
 int rb_peak_memory(int device, long long* allocated, long long* reserved) {
   return guarded([=] {
     auto stats = at::accelerator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
@@ -50,6 +52,10 @@ int rb_allow_tf32(bool allow) {
     at::globalContext().setAllowTF32CuDNN(allow);
   });
 }
+
+// Constants of the kernels' headers.
+int rb_max_norm_width() { return norm_traits::MAX_WIDTH; }
+int rb_attention_dropout_pitch() { return dropout_traits::WEIGHTS_PITCH; }
 
 int rb_retain_grad(const at::Tensor* tensor) {
   return guarded([=] { tensor->retain_grad(); });

@@ -1,14 +1,13 @@
-// Clipping, AdamW and importance of flat float32 values, as adamw.rs and importance.rs have them with plain tensors.
+// Clipping, AdamW (Loshchilov and Hutter 2019) and AdaLoRA's importance (arXiv 2303.10512, spec 2.3) of flat float32
+// values [n].
+//
+// square_sums, clip_factor: norm = sqrt(sum g^2) over all gradients; factor = min(1, bound / (norm + 1e-6)). adamw: g
+// <- factor g; m <- m + (1 - beta1) (g - m); v <- beta2 v + (1 - beta2) g^2; w <- w - size m / (sqrt(v) root + eps),
+// and
+//   w <- decay w before or after that.
+// importance: I = |w g|; I' <- I' + (1 - beta1) (I - I'); U' <- U' + (1 - beta2) (|I - I'| - U').
 
-// The sum of a block's values, for its first thread, in one order.
-__device__ float block_sum(float value) {
-  __shared__ float sums[32];
-  value = warp_sum(value);
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = value;
-  __syncthreads();
-  if (threadIdx.x < 32) value = warp_sum(threadIdx.x < blockDim.x / 32 ? sums[threadIdx.x] : 0.0f);
-  return value;
-}
+#include "warp.cuh"
 
 // Each block's share of the sum of squares.
 extern "C" __global__ void square_sums(const float* x, float* partial, long count) {
@@ -18,7 +17,7 @@ extern "C" __global__ void square_sums(const float* x, float* partial, long coun
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// The norm of which those are the parts, and min(1, bound / (norm + 1e-6)), which keeps a norm that is no number.
+// The norm of partial sums, and min(1, bound / (norm + 1e-6)). A norm that is not a number stays so in both. One block.
 extern "C" __global__ void clip_factor(const float* partial, float* norm_and_factor, int count, float bound) {
   float sum = 0.0f;
   for (int i = threadIdx.x; i < count; i += blockDim.x) sum += partial[i];
@@ -29,29 +28,31 @@ extern "C" __global__ void clip_factor(const float* partial, float* norm_and_fac
   norm_and_factor[1] = factor > 1.0f ? 1.0f : factor;
 }
 
-// `table` holds decay factor, step size and factor of the root of every step; `rest1` and `rest2` are what is left of 1 beside
-// the moments' decays; decay: 0 none, 1 before, 2 after the update.
+// A thread a value. `table` is [steps, 3]: decay factor, step size and root factor of every step. `decay` is
+// adamw.rs's: 0 none, 1 before, 2 after the update.
 extern "C" __global__ void adamw(
-    float* values, float* grads, float* first, float* second, const float* table, const long long* step,
-    const float* factor, long count, float rest1, float beta2, float rest2, float eps, int decay) {
+    float* values, float* grads, float* exp_avg, float* exp_avg_sq, const float* table, const long long* step,
+    const float* factor, long count, float one_minus_beta1, float beta2, float one_minus_beta2, float eps, int decay) {
   long i = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
   const float* row = table + 3 * *step;
   float grad = grads[i] * *factor, value = values[i];
   if (decay == 1) value *= row[0];
-  float m = first[i] + rest1 * (grad - first[i]), v = second[i] * beta2 + grad * grad * rest2;
+  float m = exp_avg[i] + one_minus_beta1 * (grad - exp_avg[i]),
+        v = exp_avg_sq[i] * beta2 + grad * grad * one_minus_beta2;
   value -= m * row[1] / (sqrtf(v) * row[2] + eps);
   if (decay == 2) value *= row[0];
-  grads[i] = grad, first[i] = m, second[i] = v, values[i] = value;
+  grads[i] = grad, exp_avg[i] = m, exp_avg_sq[i] = v, values[i] = value;
 }
 
-// AdaLoRA's averages of the importance |w g| and of its distance from that average; `rest1` and `rest2` as above.
+// A thread a value.
 extern "C" __global__ void importance(
-    const float* values, const float* grads, float* average, float* uncertainty, long count, float rest1, float rest2) {
+    const float* values, const float* grads, float* average, float* uncertainty, long count, float one_minus_beta1,
+    float one_minus_beta2) {
   long i = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= count) return;
   float now = fabsf(values[i] * grads[i]), mean = average[i], distance = uncertainty[i];
-  mean += rest1 * (now - mean);
+  mean += one_minus_beta1 * (now - mean);
   average[i] = mean;
-  uncertainty[i] = distance + rest2 * (fabsf(now - mean) - distance);
+  uncertainty[i] = distance + one_minus_beta2 * (fabsf(now - mean) - distance);
 }

@@ -1,4 +1,4 @@
-//! Gradients of tensors that are no leaves.
+//! Gradients of tensors that are not leaves.
 
 use std::ffi::{c_int, c_void};
 
@@ -10,11 +10,10 @@ unsafe extern "C" {
     fn rb_retain_grad(tensor: *const c_void) -> c_int;
 }
 
-/// Lets a tensor keep the gradient of the next backward pass, as PyTorch's `retain_grad`; it stays undefined where none reaches
-/// the tensor.
+/// Keeps a tensor's gradient in the next backward pass, as PyTorch's `retain_grad`. It stays undefined where none reaches the tensor.
 ///
 /// # Errors
-/// A tensor outside the graph.
+/// A tensor outside autograd's graph.
 pub fn retain_grad(tensor: &Tensor) -> Result<()> {
     // SAFETY: the tensor outlives the call.
     check(unsafe { rb_retain_grad(as_ptr(tensor)) })

@@ -24,27 +24,27 @@ pub fn version() -> String {
     unsafe { text(rb_version()) }
 }
 
-/// Loads libtorch's CUDA half where this machine has a driver, and says whether it is there. The linker leaves it out of
-/// a program that names none of its symbols, and loading it takes a second or two, so only who may use a GPU asks for
-/// it; it must come before the first question about CUDA, since libtorch remembers the answer.
+/// Loads libtorch's CUDA half where this machine has a driver, and says whether it is available. The linker leaves it out of a
+/// program that names none of its symbols. Loading takes a second or two, so call this only where a GPU may be used, and before the
+/// first question about CUDA: libtorch remembers the answer.
 pub fn load_cuda() -> bool {
     let has_driver =
         ["/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg"].iter().any(|path| Path::new(path).exists());
     // SAFETY: the library is libtorch's own; its initialisers only register kernels.
     let is_here = has_driver
         && !unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null();
-    // Segments that grow leave less between a step's tensors (a tenth of its memory); who configures the allocator decides,
-    // and under WSL not every driver lets them be mapped.
+    // Growing segments waste less memory between a step's tensors (a tenth of its memory). A user's own configuration wins, and
+    // under WSL some drivers cannot map such segments.
     let is_configured =
         ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"].iter().any(|name| std::env::var_os(name).is_some());
     if is_here && !is_configured && !Path::new("/dev/dxg").exists() {
-        // SAFETY: no pointers cross. A libtorch that refuses keeps its own way.
+        // SAFETY: no pointers cross. A libtorch that refuses keeps its default.
         let _ = unsafe { rb_let_segments_grow() };
     }
     is_here
 }
 
-/// Waits for everything queued on a GPU; nothing to do on a CPU.
+/// Waits for everything queued on a GPU. Does nothing on a CPU.
 ///
 /// # Errors
 /// A failure on the device, which can stem from any earlier operation.
@@ -56,19 +56,18 @@ pub fn synchronize(device: Device) -> Result<()> {
     }
 }
 
-/// Peak memory in bytes since [`reset_peak_memory`]; what a device does not have is absent.
+/// Peak memory in bytes since [`reset_peak_memory`]. Numbers that a device does not have are `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PeakMemory {
-    /// Bytes that tensors held on a GPU; a recorded step's are held as long as the recording.
+    /// Bytes of tensors on a GPU. Those of a captured step count as long as its graph lives.
     pub allocated: Option<u64>,
-    /// Bytes that the allocator held of a GPU: tensors, and what it kept for later ones.
+    /// Bytes that the allocator held of a GPU: tensors, and memory kept for later ones.
     pub reserved: Option<u64>,
     /// Resident set of the process, for work on a CPU.
     pub resident: Option<u64>,
 }
 
-/// Empties the allocator's cache and starts new peaks, so that what ran before is not part of them: on a GPU of tensors and of what
-/// the allocator holds, on a CPU of the process's resident set.
+/// Empties the allocator's cache and starts new peaks, so that earlier work is not part of them.
 ///
 /// # Errors
 /// libtorch's; on a CPU a kernel that does not allow it is not an error (the peak is then that of the whole process).
@@ -103,7 +102,7 @@ pub fn peak_memory(device: Device) -> Result<PeakMemory> {
     }
 }
 
-/// Gives a GPU back what its allocator holds for nobody, once everything queued has been done; nothing to do on a CPU.
+/// Returns unused memory of the allocator to a GPU, after everything queued is done. Does nothing on a CPU.
 ///
 /// # Errors
 /// As [`synchronize`].
@@ -124,7 +123,7 @@ fn peak_resident() -> Result<u64> {
 
 pub(crate) static IS_TF32_ALLOWED: AtomicBool = AtomicBool::new(false);
 
-/// Whether float32 matrix products on a GPU may use TF32.
+/// Allows or forbids TF32 in float32 matrix products on a GPU.
 ///
 /// # Errors
 /// libtorch's.

@@ -9,20 +9,21 @@ unsafe extern "C" {
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What libtorch or the system said.
+/// Errors of libtorch, of CUDA and of the system.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// libtorch threw.
+    /// Exception of libtorch.
     #[error("libtorch: {0}")]
     Torch(String),
-    /// No CUDA graphs or kernels.
+    /// Failure of CUDA graphs or kernels, or their absence.
     #[error("CUDA graphs and kernels: {0}")]
     Cuda(String),
-    /// The process's memory cannot be read.
+    /// Unreadable memory of the process.
     #[error("cannot read /proc/self/status: {0}")]
     Memory(String),
 }
 
+/// Result of a call of the C interface, by its code.
 pub(crate) fn check(code: c_int) -> Result<()> {
     if code == 0 {
         return Ok(());
@@ -31,15 +32,15 @@ pub(crate) fn check(code: c_int) -> Result<()> {
     Err(Error::Torch(unsafe { text(rb_last_error()) }.lines().next().unwrap_or_default().to_string()))
 }
 
-/// A tensor as C++ sees it.
+/// Pointer to a tensor for C++.
 pub(crate) fn as_ptr(tensor: &tch::Tensor) -> *const c_void {
     tensor.as_ptr().cast()
 }
 
-/// What a call that gives a new tensor away wrote.
+/// Tensor that a call writes to its argument.
 ///
 /// # Panics
-/// On what libtorch refuses, as every operation of tch does: shapes that do not belong together, no memory.
+/// Where the call fails, as every operation of tch does: shapes that do not match, no memory.
 pub(crate) fn out_tensor(call: impl FnOnce(*mut *mut c_void) -> Result<()>) -> tch::Tensor {
     let mut out = std::ptr::null_mut();
     call(&mut out).unwrap_or_else(|error| panic!("{error}"));
@@ -47,6 +48,8 @@ pub(crate) fn out_tensor(call: impl FnOnce(*mut *mut c_void) -> Result<()>) -> t
     unsafe { tch::Tensor::from_ptr(out.cast()) }
 }
 
+/// Text of a C string.
+///
 /// # Safety
 /// `pointer` must be a NUL-terminated string.
 pub(crate) unsafe fn text(pointer: *const c_char) -> String {

@@ -1,4 +1,4 @@
-//! The library with what needs CUDA, loaded from the binary itself where a GPU is used.
+//! C interface of the CUDA library, which is part of the binary and loaded where a GPU is used (ADR 0015).
 
 use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_void};
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use crate::device::load_cuda;
 use crate::error::{Error, Result};
 
-/// The library built from `cuda.cpp`; empty where CUDA's headers were not at hand.
+/// Library built from `cuda.cpp` and `kernels.cpp`. Empty where the build had no headers of CUDA.
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda.so"));
 
 type Call = unsafe extern "C" fn(*mut c_void) -> c_int;
@@ -21,7 +21,7 @@ type DropAddNorm =
     unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_longlong, f64, f64, c_longlong, Out) -> c_int;
 /// x, weight, bias, lora_a, scaled_b.
 type LoraLinear = unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, Out) -> c_int;
-/// What is projected, mask, state: stream, p, heads, scale.
+/// q, k and v, mask, state: stream, p, heads, scale.
 type Attention = unsafe extern "C" fn(Handle, Handle, Handle, c_longlong, f64, c_longlong, f64, Out) -> c_int;
 /// Tensors and numbers of a layer, as encoder_layer.h reads them.
 type Layer = unsafe extern "C" fn(*const Handle, *const f64, Out) -> c_int;
@@ -32,16 +32,9 @@ type Importance = unsafe extern "C" fn(*const Handle, f64, f64) -> c_int;
 /// Values, gradient, moments, table, step, factor: decays of the moments, epsilon, where weight decay comes in.
 type AdamW = unsafe extern "C" fn(*const Handle, f64, f64, f64, c_int) -> c_int;
 
-/// Functions of the library.
-pub(crate) struct Functions {
+/// Functions around the kernels (`kernels.cpp`).
+pub(crate) struct Kernels {
     error: unsafe extern "C" fn() -> *const c_char,
-    pub enter: unsafe extern "C" fn(c_int) -> c_int,
-    pub begin: unsafe extern "C" fn(*mut *mut c_void) -> c_int,
-    pub end: Call,
-    pub abort: Call,
-    pub replay: Call,
-    pub free: Call,
-    pub load_kernels: unsafe extern "C" fn(*const c_char, *const c_char, *const *const c_char, c_int) -> c_int,
     pub position_bias: unsafe extern "C" fn(Handle, Handle, Handle, Out) -> c_int,
     pub dropout: Dropout,
     pub lora_linear_3xf16: LoraLinear,
@@ -51,10 +44,57 @@ pub(crate) struct Functions {
     pub clip: Clip,
     pub adamw: AdamW,
     pub importance: Importance,
+}
+
+impl Kernels {
+    /// Finds the functions in an open library.
+    ///
+    /// # Safety
+    /// The library must be built from `kernels.cpp`.
+    pub unsafe fn find(library: *mut c_void) -> std::result::Result<Self, String> {
+        // SAFETY: by the caller, each function is of its field's type.
+        unsafe {
+            Ok(Kernels {
+                error: find(library, c"rb_kernel_error")?,
+                position_bias: find(library, c"rb_position_bias")?,
+                dropout: find(library, c"rb_cuda_dropout")?,
+                lora_linear_3xf16: find(library, c"rb_lora_linear_3xf16")?,
+                drop_add_norm: find(library, c"rb_drop_add_norm")?,
+                attention: find(library, c"rb_attention")?,
+                layer: find(library, c"rb_layer")?,
+                clip: find(library, c"rb_clip")?,
+                adamw: find(library, c"rb_adamw")?,
+                importance: find(library, c"rb_importance")?,
+            })
+        }
+    }
+
+    /// Result of a call to the library, by its code.
+    pub fn check(&self, code: c_int) -> Result<()> {
+        if code == 0 {
+            return Ok(());
+        }
+        // SAFETY: the message is a NUL-terminated string of this thread.
+        let text = unsafe { CStr::from_ptr((self.error)()) }.to_string_lossy();
+        // The lines after the first are libtorch's stack.
+        Err(Error::Cuda(text.lines().next().unwrap_or_default().to_string()))
+    }
+}
+
+/// Functions of the library.
+pub(crate) struct Functions {
+    pub kernels: Kernels,
+    pub enter: unsafe extern "C" fn(c_int) -> c_int,
+    pub begin: unsafe extern "C" fn(*mut *mut c_void) -> c_int,
+    pub end: Call,
+    pub abort: Call,
+    pub replay: Call,
+    pub free: Call,
+    pub load_kernels: unsafe extern "C" fn(*const c_char, *const c_char, *const *const c_char, c_int) -> c_int,
     pub architecture: unsafe extern "C" fn(c_int, *mut c_int) -> c_int,
 }
 
-/// Whether this build has CUDA graphs and kernels; whether this machine can is found by [`crate::graph::enter`].
+/// Whether this build has CUDA graphs and kernels. [`crate::graph::enter`] finds out whether this machine does.
 pub fn is_built() -> bool {
     !LIBRARY.is_empty()
 }
@@ -88,48 +128,34 @@ fn load() -> std::result::Result<Functions, String> {
         // SAFETY: the message is NUL-terminated and lives until the next call of this thread.
         return Err(unsafe { CStr::from_ptr(libc::dlerror()) }.to_string_lossy().into_owned());
     }
-    let find = |name: &CStr| {
-        // SAFETY: handle and name are valid.
-        let symbol = unsafe { libc::dlsym(handle, name.as_ptr()) };
-        if symbol.is_null() { Err(format!("no {} in it", name.to_string_lossy())) } else { Ok(symbol) }
-    };
     // SAFETY: every field is a function, of the type that cuda.cpp, which is built with this file, gives it.
-    unsafe fn typed<F>(symbol: *mut c_void) -> F {
-        const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
-        // SAFETY: by the caller.
-        unsafe { std::mem::transmute_copy(&symbol) }
-    }
-    // SAFETY: as above.
     unsafe {
         Ok(Functions {
-            error: typed(find(c"rb_cuda_error")?),
-            enter: typed(find(c"rb_graph_enter")?),
-            begin: typed(find(c"rb_graph_begin")?),
-            end: typed(find(c"rb_graph_end")?),
-            abort: typed(find(c"rb_graph_abort")?),
-            replay: typed(find(c"rb_graph_replay")?),
-            free: typed(find(c"rb_graph_free")?),
-            load_kernels: typed(find(c"rb_kernels_load")?),
-            position_bias: typed(find(c"rb_position_bias")?),
-            dropout: typed(find(c"rb_cuda_dropout")?),
-            lora_linear_3xf16: typed(find(c"rb_lora_linear_3xf16")?),
-            drop_add_norm: typed(find(c"rb_drop_add_norm")?),
-            attention: typed(find(c"rb_attention")?),
-            layer: typed(find(c"rb_layer")?),
-            clip: typed(find(c"rb_clip")?),
-            adamw: typed(find(c"rb_adamw")?),
-            importance: typed(find(c"rb_importance")?),
-            architecture: typed(find(c"rb_architecture")?),
+            kernels: Kernels::find(handle)?,
+            enter: find(handle, c"rb_graph_enter")?,
+            begin: find(handle, c"rb_graph_begin")?,
+            end: find(handle, c"rb_graph_end")?,
+            abort: find(handle, c"rb_graph_abort")?,
+            replay: find(handle, c"rb_graph_replay")?,
+            free: find(handle, c"rb_graph_free")?,
+            load_kernels: find(handle, c"rb_kernels_load")?,
+            architecture: find(handle, c"rb_architecture")?,
         })
     }
 }
 
-pub(crate) fn check(functions: &Functions, code: c_int) -> Result<()> {
-    if code == 0 {
-        return Ok(());
+/// A function of an open library.
+///
+/// # Safety
+/// `F` must be the function's type.
+pub(crate) unsafe fn find<F>(library: *mut c_void, name: &CStr) -> std::result::Result<F, String> {
+    const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
+    // SAFETY: library and name are valid; the type is right by the caller.
+    unsafe {
+        let symbol = libc::dlsym(library, name.as_ptr());
+        if symbol.is_null() {
+            return Err(format!("the library has no {}", name.to_string_lossy()));
+        }
+        Ok(std::mem::transmute_copy(&symbol))
     }
-    // SAFETY: the message is a NUL-terminated string of this thread.
-    let text = unsafe { CStr::from_ptr((functions.error)()) }.to_string_lossy();
-    // What follows the first line is libtorch's stack.
-    Err(Error::Cuda(text.lines().next().unwrap_or_default().to_string()))
 }

@@ -1,28 +1,27 @@
-//! CUDA graphs: a stretch of work recorded once and launched as one.
+//! CUDA graphs: work captured once and launched as one.
 
 use std::ffi::{c_int, c_void};
 
 use crate::error::{Error, Result};
-use crate::ffi::{Functions, check, functions};
+use crate::ffi::{Functions, functions};
 
-/// Makes a stream that can be captured the current one of this thread. Everything that a capture depends on must be
-/// queued after this.
+/// Makes a stream that can be captured the current one of this thread. Queue everything that a capture depends on after this.
 ///
 /// # Errors
 /// A build or a machine without CUDA.
 pub fn enter(device: usize) -> Result<()> {
     let functions = functions()?;
     // SAFETY: plain integers cross.
-    check(functions, unsafe { (functions.enter)(device as c_int) })
+    functions.kernels.check(unsafe { (functions.enter)(device as c_int) })
 }
 
-/// Begins and ends a capture; what [`guarded`] needs of CUDA.
+/// CUDA's part of [`guarded`]: begins and ends captures.
 trait Capture {
     /// A capture under way.
     type Handle: Copy;
     fn begin(&self) -> Result<Self::Handle>;
     fn end(&self, handle: Self::Handle) -> Result<()>;
-    /// Ends and frees a capture that came to nothing.
+    /// Ends and frees a failed capture.
     fn abort(&self, handle: Self::Handle);
 }
 
@@ -32,13 +31,13 @@ impl Capture for Functions {
     fn begin(&self) -> Result<*mut c_void> {
         let mut graph = std::ptr::null_mut();
         // SAFETY: `graph` outlives the call.
-        check(self, unsafe { (self.begin)(&mut graph) })?;
+        self.kernels.check(unsafe { (self.begin)(&mut graph) })?;
         Ok(graph)
     }
 
     fn end(&self, graph: *mut c_void) -> Result<()> {
         // SAFETY: the graph was begun.
-        check(self, unsafe { (self.end)(graph) })
+        self.kernels.check(unsafe { (self.end)(graph) })
     }
 
     fn abort(&self, graph: *mut c_void) {
@@ -47,13 +46,13 @@ impl Capture for Functions {
     }
 }
 
-/// Captures `work`. However it ends (an error, a panic, work that cannot be captured), no capture stays open: the next one on
-/// this thread begins as if this had not been.
+/// Captures `work`. However it ends (an error, a panic, work that cannot be captured), no capture stays open, and the next one on
+/// this thread is not affected.
 fn guarded<C: Capture, T, E: From<Error>>(
     capture: &C,
     work: impl FnOnce() -> std::result::Result<T, E>,
 ) -> std::result::Result<(C::Handle, T), E> {
-    /// Aborts when dropped, as a panic in the work does.
+    /// Capture that is aborted when dropped, also by a panic.
     struct Open<'a, C: Capture>(&'a C, C::Handle);
 
     impl<C: Capture> Drop for Open<'_, C> {
@@ -70,15 +69,15 @@ fn guarded<C: Capture, T, E: From<Error>>(
     Ok((handle, result))
 }
 
-/// Recorded work on the device.
+/// Captured work of a device.
 pub struct Graph(*mut c_void);
 
 impl Graph {
-    /// Records what `work` queues on the current stream; nothing of it runs yet. It must do the same every time, wait for
-    /// nothing and read nothing back. What it gives keeps its place in memory, and [`Graph::replay`] writes it anew.
+    /// Captures what `work` queues on the current stream, without running it. `work` must do the same every time, wait for nothing
+    /// and read nothing back. Its result stays at the same memory, and [`Graph::replay`] overwrites it.
     ///
     /// # Errors
-    /// What `work` ends with; work that cannot be recorded.
+    /// Errors of `work`, and work that cannot be captured.
     pub fn capture<T, E: From<Error>>(
         work: impl FnOnce() -> std::result::Result<T, E>,
     ) -> std::result::Result<(Self, T), E> {
@@ -86,14 +85,14 @@ impl Graph {
         Ok((Graph(graph), result))
     }
 
-    /// Queues the recorded work.
+    /// Queues the captured work.
     ///
     /// # Errors
     /// A failure on the device.
     pub fn replay(&self) -> Result<()> {
         let functions = functions()?;
         // SAFETY: the graph was ended.
-        check(functions, unsafe { (functions.replay)(self.0) })
+        functions.kernels.check(unsafe { (functions.replay)(self.0) })
     }
 }
 
@@ -113,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// Notes the calls; ending fails where it is told to.
+    /// Notes the calls. Ending fails where `cannot_end` is set.
     #[derive(Default)]
     struct Fake {
         calls: RefCell<Vec<&'static str>>,

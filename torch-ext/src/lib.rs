@@ -1,8 +1,11 @@
-//! What tch does not have: synchronisation and memory of a device, CUDA graphs, the TF32 switch, and the parts of a step that
-//! are more than one operation of libtorch, in kernels of our own on a GPU and as plain tensors elsewhere.
+//! Additions to tch: synchronisation and memory of a device, the TF32 switch, CUDA graphs, and the expensive parts of a training step
+//! as one differentiable function each. On a GPU they are the project's own kernels, elsewhere reference implementations in plain
+//! tensors.
 
 pub mod autograd;
 pub mod device;
+#[cfg(test)]
+mod emulator;
 pub mod error;
 mod ffi;
 pub mod graph;

@@ -1,4 +1,5 @@
-//! The project's own CUDA kernels: compiled by NVRTC when a GPU is first used, each with a reference implementation in plain tensors elsewhere.
+//! The project's own CUDA kernels, compiled by NVRTC when a GPU is first used. Each has a reference implementation in plain tensors,
+//! with which every other device computes.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -8,36 +9,53 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::ffi::{check, functions};
+use crate::ffi::{Kernels, functions};
 
-/// Sources that are compiled as one.
+/// Files of `kernels/` that are compiled as one.
 pub struct Module {
     /// The kind of values, or the width of attention's heads.
     variant: &'static CStr,
-    sources: &'static [&'static str],
+    files: &'static [&'static str],
     options: &'static [&'static CStr],
     kernels: &'static [&'static [&'static CStr]],
 }
 
-const VALUES: &str = include_str!("../kernels/values.cuh");
-const DROPOUT: &str = include_str!("../kernels/dropout.cu");
-const GEMM_3XF16: &str = include_str!("../kernels/gemm_3xf16.cu");
-const ADAMW: &str = include_str!("../kernels/adamw.cu");
-const ENCODER_LAYER: &str = include_str!("../kernels/encoder_layer.cu");
-const POSITION_BIAS: &str = include_str!("../kernels/position_bias.cu");
-const ATTENTION: &str = include_str!("../kernels/attention.cu");
+/// Names of files of `kernels/` with their contents.
+macro_rules! sources {
+    ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("../kernels/", $name)))),*] };
+}
+
+/// Everything a kernel includes.
+const SOURCES: &[(&str, &str)] = sources![
+    "adamw.cu",
+    "attention.cu",
+    "attention_traits.h",
+    "branch_blocks.h",
+    "dropout.cu",
+    "dropout_traits.h",
+    "encoder_layer.cu",
+    "gemm_3xf16.cu",
+    "norm.cu",
+    "norm_traits.h",
+    "philox.cuh",
+    "position_bias.cu",
+    "position_bias_traits.h",
+    "ptx.cuh",
+    "values.cuh",
+    "warp.cuh",
+];
 
 const IN_BOTH: &[&CStr] =
     &[c"dropout", c"norm_forward", c"norm_backward", c"position_bias_forward", c"position_bias_backward"];
 const FLOAT32: Module = Module {
     variant: c"f32",
-    sources: &[VALUES, DROPOUT, POSITION_BIAS, GEMM_3XF16, ADAMW],
+    files: &["dropout.cu", "norm.cu", "position_bias.cu", "gemm_3xf16.cu", "adamw.cu"],
     options: &[],
     kernels: &[IN_BOTH, &[c"split_to_f16", c"unscale", c"square_sums", c"clip_factor", c"adamw", c"importance"]],
 };
 const BFLOAT16: Module = Module {
     variant: c"bf16",
-    sources: &[VALUES, DROPOUT, POSITION_BIAS, ENCODER_LAYER],
+    files: &["dropout.cu", "norm.cu", "position_bias.cu", "encoder_layer.cu"],
     options: &[c"-DBF16"],
     kernels: &[
         IN_BOTH,
@@ -46,7 +64,7 @@ const BFLOAT16: Module = Module {
 };
 const HEADS_OF_64: Module = Module {
     variant: c"64",
-    sources: &[VALUES, ATTENTION],
+    files: &["attention.cu"],
     options: &[c"-DBF16", c"-DHEAD=64"],
     kernels: &[&[
         c"attention_forward",
@@ -55,18 +73,18 @@ const HEADS_OF_64: Module = Module {
         c"attention_backward_distances",
     ]],
 };
+const HEADS_OF_32: Module = Module { variant: c"32", options: &[c"-DBF16", c"-DHEAD=32"], ..HEADS_OF_64 };
 /// Every kernel in the variants that are launched.
-pub const MODULES: [Module; 4] =
-    [FLOAT32, BFLOAT16, HEADS_OF_64, Module { variant: c"32", options: &[c"-DBF16", c"-DHEAD=32"], ..HEADS_OF_64 }];
+pub const MODULES: [Module; 4] = [FLOAT32, BFLOAT16, HEADS_OF_64, HEADS_OF_32];
 
-/// libtorch's own way to NVRTC and the driver; the bare library is enough to compile.
+/// Libraries with NVRTC: libtorch's own, which knows the driver, too, and the bare one, which is enough to compile.
 const LIBRARIES: [&str; 2] = ["libcaffe2_nvrtc.so", "libnvrtc.so.13"];
 
 const BUILTINS: &str = "libnvrtc-builtins.so.13.0";
 
 static LOADED: AtomicBool = AtomicBool::new(false);
 
-/// Compiles the kernels for a device and loads them; from then on [`supports`] says yes.
+/// Compiles the kernels for a device and loads them; from then on operations use them.
 ///
 /// # Errors
 /// A build or a machine without CUDA, or without NVRTC.
@@ -74,8 +92,8 @@ pub fn load(device: usize) -> Result<()> {
     let functions = functions()?;
     let mut architecture: c_int = 0;
     // SAFETY: `architecture` outlives the call.
-    check(functions, unsafe { (functions.architecture)(device as c_int, &mut architecture) })?;
-    // A second each, and the compiler is content with several at a time.
+    functions.kernels.check(unsafe { (functions.architecture)(device as c_int, &mut architecture) })?;
+    // A second each. The compiler takes several at a time.
     let binaries: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
         let compile = |module| scope.spawn(move || compile(architecture, module, LIBRARIES.map(Path::new)));
         let threads: Vec<_> = MODULES.iter().map(compile).collect();
@@ -90,20 +108,28 @@ pub fn load(device: usize) -> Result<()> {
         let code = unsafe {
             load(binary.as_ptr().cast::<c_char>(), module.variant.as_ptr(), names.as_ptr(), names.len() as c_int)
         };
-        check(functions, code)?;
+        functions.kernels.check(code)?;
     }
     LOADED.store(true, Ordering::Relaxed);
     Ok(())
 }
 
-/// Whether the kernels take a tensor.
-pub(crate) fn supports(x: &Tensor) -> bool {
-    x.device().is_cuda() && matches!(x.kind(), Kind::Float | Kind::BFloat16) && LOADED.load(Ordering::Relaxed)
+/// The loaded kernels, where they take a tensor of this device and kind.
+pub(crate) fn kernels(x: &Tensor) -> Option<&'static Kernels> {
+    let is_supported =
+        x.device().is_cuda() && matches!(x.kind(), Kind::Float | Kind::BFloat16) && LOADED.load(Ordering::Relaxed);
+    let functions = if is_supported { functions().ok() } else { None };
+    functions.map(|functions| &functions.kernels)
 }
 
-/// Whether the kernels that exist in float32 alone take a tensor.
-pub(crate) fn supports_float32(x: &Tensor) -> bool {
-    x.kind() == Kind::Float && supports(x)
+/// The same for kernels that exist in float32 alone.
+pub(crate) fn float32_kernels(x: &Tensor) -> Option<&'static Kernels> {
+    kernels(x).filter(|_| x.kind() == Kind::Float)
+}
+
+/// Whether attention has kernels for heads of a width.
+pub(crate) fn has_head_width(width: i64) -> bool {
+    [HEADS_OF_64, HEADS_OF_32].iter().any(|module| module.variant.to_bytes() == width.to_string().as_bytes())
 }
 
 /// NVRTC's functions.
@@ -126,7 +152,7 @@ impl Nvrtc {
         Err(Error::Cuda(format!("the run-time compiler is not here (tried {})", tried.join(", "))))
     }
 
-    /// NVRTC opens a second library by its bare name, which lies beside it and on nobody's path: opened here, it is found.
+    /// Opens the second library that NVRTC asks for by its bare name: it is in NVRTC's folder, which is on no search path.
     fn load_builtins(&self) {
         let Ok(symbol) = self.symbol(c"nvrtcVersion") else { return };
         // SAFETY: a zeroed Dl_info is valid, and the call only fills it in.
@@ -169,10 +195,10 @@ type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
 type Get = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
 type Destroy = unsafe extern "C" fn(*mut Program) -> c_int;
 
-/// A module as a cubin for an architecture (e.g. 90). Needs no GPU.
+/// Compiles a module to a cubin for an architecture (e.g. 90). Needs no GPU.
 ///
 /// # Errors
-/// No NVRTC; source that does not compile, with the compiler's words.
+/// No NVRTC, or source that does not compile, with the compiler's messages.
 pub fn compile<'a>(
     architecture: c_int,
     module: &Module,
@@ -188,14 +214,22 @@ pub fn compile<'a>(
         let size = std::mem::transmute::<*mut c_void, Size>(nvrtc.symbol(c"nvrtcGetCUBINSize")?);
         let get = std::mem::transmute::<*mut c_void, Get>(nvrtc.symbol(c"nvrtcGetCUBIN")?);
         let destroy = std::mem::transmute::<*mut c_void, Destroy>(nvrtc.symbol(c"nvrtcDestroyProgram")?);
-        let source = CString::new(module.sources.concat()).map_err(|e| Error::Cuda(e.to_string()))?;
+        let terminated = |text: String| CString::new(text).map_err(|e| Error::Cuda(e.to_string()));
+        let source = terminated(module.files.iter().map(|file| format!("#include \"{file}\"\n")).collect())?;
+        let names: Vec<CString> =
+            SOURCES.iter().map(|(name, _)| terminated(name.to_string())).collect::<Result<_>>()?;
+        let texts: Vec<CString> =
+            SOURCES.iter().map(|(_, text)| terminated(text.to_string())).collect::<Result<_>>()?;
+        let [names, texts] = [&names, &texts].map(|all| all.iter().map(|one| one.as_ptr()).collect::<Vec<_>>());
         let mut program: Program = std::ptr::null_mut();
         let name = c"rankbench.cu".as_ptr();
-        if create(&mut program, source.as_ptr(), name, 0, std::ptr::null(), std::ptr::null()) != 0 {
+        let count = names.len() as c_int;
+        if create(&mut program, source.as_ptr(), name, count, texts.as_ptr(), names.as_ptr()) != 0 {
             return Err(Error::Cuda("the run-time compiler does not start".into()));
         }
         let target = CString::new(format!("-arch=sm_{architecture}")).map_err(|e| Error::Cuda(e.to_string()))?;
-        let mut options = vec![target.as_ptr()];
+        // Functions of the headers shared with the host have no `__device__`.
+        let mut options = vec![target.as_ptr(), c"-default-device".as_ptr()];
         options.extend(module.options.iter().map(|option| option.as_ptr()));
         let code = run(program, options.len() as c_int, options.as_ptr());
         let (measure, read) = if code == 0 { (size, get) } else { (log_size, log) };
@@ -215,7 +249,7 @@ pub fn compile<'a>(
 mod tests {
     use super::*;
 
-    /// NVRTC of the Python wheels beside libtorch; where they are not, this says so.
+    /// With NVRTC of the Python wheels beside libtorch, which a libtorch without CUDA does not have.
     #[test]
     fn kernels_compile_for_ampere_and_hopper() {
         let libtorch = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/libtorch");

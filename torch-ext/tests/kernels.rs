@@ -1,4 +1,4 @@
-//! Every function of ours on a GPU against plain tensors on the CPU, forward and backward, with the same dropout.
+//! Every kernel on a GPU against its reference implementation on the CPU, forward and backward, with the same dropout.
 
 use tch::{Device, Kind, Tensor};
 use torch_ext::graph::Graph;
@@ -11,7 +11,7 @@ use torch_ext::token_layout::TokenLayout;
 
 const GPU: Device = Device::Cuda(0);
 
-/// Whether there is a GPU with kernels; says so where there is none.
+/// Loads the kernels, and says whether there is a GPU for them.
 fn has_gpu() -> bool {
     if !torch_ext::device::load_cuda() || !tch::Cuda::is_available() {
         eprintln!("skipped: this machine has no GPU");
@@ -181,7 +181,7 @@ fn clipping_adamw_and_importance() {
     assert!(norm_and_factor(&[broken], 1.0).isnan().all().int64_value(&[]) == 1);
 }
 
-/// Products made of three in float16 are as near to those of doubles as libtorch's own in float32 are.
+/// Products of three in float16 are as near to those of doubles as libtorch's own in float32 are.
 fn float32_products() {
     for (tokens, [d_in, d_out], r, spread) in
         [(4096, [768, 3072], 8, 0.0), (300, [3072, 768], 8, 3.0), (129, [768, 768], 12, 6.0), (7, [36, 20], 4, 0.0)]
@@ -240,7 +240,7 @@ impl Frozen {
     }
 }
 
-/// What a layer is made of beside its input, its branches and what is frozen.
+/// Sizes and options of a layer.
 struct Shape {
     runs: i64,
     rows: i64,
@@ -250,11 +250,11 @@ struct Shape {
     r: i64,
     has_positions: bool,
     drops: bool,
-    /// Whether padding is left out.
+    /// Whether rows are packed.
     is_packed: bool,
 }
 
-/// A layer from the functions it is made of; `x` are its input and the branches' matrices.
+/// A layer from the operations it is made of; `x` are its input and the branches' matrices.
 fn layer_of_parts(
     x: &[Tensor],
     frozen: &Frozen,
@@ -295,7 +295,7 @@ fn layer() {
         (3, 2, 17, [3, 32], 8, false, true),
         (1, 2, 130, [3, 32], 16, false, true),
         (1, 3, 70, [2, 64], 8, true, false),
-        // Branches wider than the room behind the weights, rows of several tiles, several rows a chunk.
+        // Branches wider than what is reserved behind the weights, rows of several tiles, several rows a chunk.
         (3, 17, 150, [2, 64], 24, true, true),
     ] {
         for is_packed in [false, true] {
@@ -364,12 +364,12 @@ fn one_layer(shape: &Shape) {
         } else {
             layer_of_parts(x, &frozen, shape, distances.as_ref(), &mask, dropouts)
         };
-        // What padding becomes is nobody's business.
+        // Padding is undefined.
         out * is_token.to_kind(x[0].kind()).view([-1, 1])
     });
 }
 
-/// A sum of ones recorded and replayed.
+/// A sum of ones captured and replayed.
 fn captured_sum(length: i64) -> f64 {
     let x = Tensor::ones([length], (Kind::Float, GPU));
     let capture = Graph::capture(|| Ok::<_, torch_ext::Error>((&x * 2.0).sum(Kind::Float)));
@@ -394,7 +394,7 @@ fn a_broken_capture_leaves_the_next_one_whole() {
         assert_eq!(captured_sum(8 + round), 16.0 + 2.0 * round as f64, "after an error");
         let read_back = || Graph::capture(|| Ok::<_, torch_ext::Error>((&x * 3.0).sum(Kind::Float).double_value(&[])));
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read_back));
-        assert!(broken.is_err() || broken.is_ok_and(|capture| capture.is_err()), "a read-back cannot be recorded");
+        assert!(broken.is_err() || broken.is_ok_and(|capture| capture.is_err()), "a read-back cannot be captured");
         assert_eq!(captured_sum(8 + round), 16.0 + 2.0 * round as f64, "after a read-back");
         let too_much = || Graph::capture(|| Ok::<_, torch_ext::Error>(Tensor::zeros([1 << 42], (Kind::Float, GPU))));
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(too_much));

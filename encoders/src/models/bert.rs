@@ -3,13 +3,13 @@
 use serde_json::json;
 use tch::Tensor;
 
+use crate::checkpoint::claims::Size;
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
-use crate::checkpoint::claims::Size;
 use crate::encoder::{Encoder, EncoderEntry, EncoderInfo};
 use crate::error::Result;
-use crate::nn::head::{Head, first_token, linear};
 use crate::nn::dims::{Defaults, Dims};
+use crate::nn::head::{Head, first_token, linear};
 use crate::nn::layer::BERT_MODULES;
 use crate::nn::modules::{Embedding, LayerNorm};
 use crate::nn::post_norm::PostNormEncoder;
@@ -96,7 +96,13 @@ impl Encoder for Bert {
     }
 
     fn new_head(&self, num_labels: i64, seed: i64) -> Head {
-        Head::two_linears(["bert.pooler.dense", "classifier"], &self.encoder.dims, num_labels, seed, self.pooler.as_ref())
+        Head::two_linears(
+            ["bert.pooler.dense", "classifier"],
+            &self.encoder.dims,
+            num_labels,
+            seed,
+            self.pooler.as_ref(),
+        )
     }
 
     fn logits(&self, last_hidden_state: &Tensor, _batch: &TokenBatch, head: &[Tensor], pass: Pass) -> Tensor {

@@ -12,13 +12,13 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
+use crate::checkpoint::claims::Size;
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
-use crate::checkpoint::claims::Size;
 use crate::encoder::{Encoder, EncoderEntry, EncoderInfo};
 use crate::error::Result;
-use crate::nn::head::{Head, first_token, linear};
 use crate::nn::dims::{Defaults, Dims};
+use crate::nn::head::{Head, first_token, linear};
 use crate::nn::layer::ModuleNames;
 use crate::nn::modules::{Embedding, LayerNorm};
 use crate::nn::post_norm::PostNormEncoder;

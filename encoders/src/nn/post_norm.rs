@@ -82,9 +82,8 @@ impl PostNormEncoder {
     /// Branches of every layer, where all layers can be fused.
     fn fused_branches<'a>(&self, x: &Tensor, pass: Pass<'a>) -> Option<Vec<Branches<'a>>> {
         let branches: Option<Vec<Branches>> = self.layers.iter().map(|layer| layer.branches(pass)).collect();
-        let is_supported = |branches: &Branches| {
-            encoder_layer::supports(x, self.dims.heads, &branches.map(|branch| branch.factors()))
-        };
+        let is_supported =
+            |branches: &Branches| encoder_layer::supports(x, self.dims.heads, &branches.map(|branch| branch.factors()));
         branches.filter(|branches| branches.iter().all(is_supported))
     }
 

@@ -10,16 +10,17 @@ use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::cli::job::DataFlags;
+use crate::cli::merge;
 use crate::env::device::Choice;
 use crate::error::{Error, Result};
 use crate::load::download;
 use crate::load::inputs::{Data, Inputs};
-use crate::load::merge;
 use crate::load::paths;
 use crate::plan::recipe::Source;
-use crate::plan::spec::Precision;
 use crate::store::files::{write_atomically, write_csv};
-use crate::train::classifier::{Forward, scores};
+use crate::train::classifier::SequenceClassifier;
+use crate::train::evaluate::{predict, scores};
+use crate::train::loader::Collator;
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -132,11 +133,12 @@ impl Import {
         let head = merge::head(&exported, inputs.encoder.as_ref(), outputs, &self.adapter)?;
         let head: Vec<Tensor> = head.into_iter().map(|(_, tensor)| tensor.to_device(inputs.device)).collect();
         let max_length = self.max_length.unwrap_or(task.max_length).min(inputs.encoder.info().max_positions);
-        let forward = Forward::new(&inputs, task, Precision::Fp32, Padding::Bucket(8), max_length)?;
+        let classifier = SequenceClassifier::new(inputs.encoder_in(Kind::Float)?, task);
+        let collator = Collator::new(&inputs, task, Kind::Float, Padding::Bucket(8), max_length);
         let mut rows = Vec::new();
         for (name, examples) in data.dev(task)? {
             let encoded = inputs.tokenizer.encode_all(&examples, max_length)?;
-            let predicted = forward.predict(&head, attached.as_ref(), &encoded, 1)?;
+            let predicted = predict(&classifier, &collator, (&head, attached.as_ref()), &encoded, 1)?;
             for (metric, value) in scores(task, &encoded, &predicted.values)? {
                 println!("{} {name} {metric} {:.2}", task.title, 100.0 * value);
             }

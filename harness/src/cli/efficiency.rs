@@ -9,7 +9,7 @@ use crate::analysis::frame::Sources;
 use crate::cli::job::{RecipeFlags, recipe, width};
 use crate::cli::report::ReportFlags;
 use crate::error::{Error, Result};
-use crate::launch::sweep::preflight;
+use crate::launch::preflight::preflight;
 use crate::launch::timing;
 use crate::report::write;
 

@@ -19,8 +19,8 @@ use crate::load::inputs::{Data, Inputs, Origin};
 use crate::load::paths;
 use crate::plan::origin::RecipeRules;
 use crate::plan::recipe;
-use crate::plan::recipe::{Recipe, Source};
-use crate::plan::resolve::{self, Facts, Overrides};
+use crate::plan::recipe::{Recipe, RecipeChanges, Source};
+use crate::plan::resolve::{self, PlanContext};
 use crate::plan::spec::{Precision, RunSpec};
 
 /// Flags that override a recipe.
@@ -115,16 +115,21 @@ pub struct Job {
 }
 
 impl RecipeFlags {
-    fn overrides(&self) -> Overrides {
-        Overrides {
+    /// The recipe with what the flags change.
+    fn changed(&self, recipe: &Recipe) -> Recipe {
+        let count = |value: usize| toml::Value::Integer(value as i64);
+        let fields = [
+            ("epochs", self.epochs.map(count)),
+            ("batch_size", self.batch_size.map(count)),
+            ("precision", self.precision.map(|precision| precision.name().into())),
+        ];
+        recipe.clone().with(RecipeChanges {
             tasks: self.tasks.clone(),
             methods: self.methods.clone(),
             seeds: self.seeds.clone(),
-            epochs: self.epochs,
-            batch_size: self.batch_size,
-            precision: self.precision,
+            train: fields.into_iter().filter_map(|(field, value)| Some((field.to_string(), value?))).collect(),
             train_limit: self.train_limit,
-        }
+        })
     }
 
     /// Reads backbone and rows and resolves every run.
@@ -132,10 +137,10 @@ impl RecipeFlags {
     /// # Errors
     /// A wrong name or value, input that cannot be read, a device that is not there.
     pub fn job(&self, recipe: &Recipe) -> Result<Job> {
-        let overrides = self.overrides();
+        let recipe = &self.changed(recipe);
         // Names are checked first: a slip must not cost the loading of a backbone.
-        let tasks = resolve::tasks(recipe, &overrides)?;
-        resolve::methods(recipe, &overrides)?;
+        let tasks = resolve::tasks(recipe)?;
+        resolve::methods(recipe)?;
         let device = self.device.device()?;
         let hub = download::hub();
         let origin = self.data.origin(recipe.data.source, &tasks, &hub);
@@ -158,15 +163,15 @@ impl RecipeFlags {
         let inputs = Inputs::load(&place, behaviour, device, self.graphs == Graphs::On)?;
         inputs.check(&tasks, self.tokenizer)?;
         eprintln!("backbone {} read in {:.1} s", inputs.backbone.name, started.elapsed().as_secs_f64());
-        let facts = Facts {
+        let context = PlanContext {
             backbone: inputs.backbone.clone(),
             max_positions: inputs.encoder.info().max_positions,
             device: device::kind(device).into(),
             dataset: &|task| data.dataset(task),
         };
-        let plan = resolve::plan(recipe, &overrides, &facts)?;
+        let plan = resolve::plan(recipe, &context)?;
         plan.iter().try_for_each(|spec| data.check_split(spec))?;
-        let origin = resolve::origin(recipe, &overrides)?;
+        let origin = resolve::origin(recipe)?;
         Ok(Job { plan, inputs, data, origin, stop: on_interrupt()? })
     }
 }

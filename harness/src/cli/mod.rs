@@ -4,6 +4,7 @@ mod adapters;
 mod doctor;
 mod efficiency;
 mod job;
+mod merge;
 mod regression;
 mod report;
 mod run;

@@ -11,7 +11,8 @@ use crate::cli::job::{Job, RecipeFlags, recipe, width};
 use crate::cli::report::ReportFlags;
 use crate::env::console::spoken;
 use crate::error::{Error, Result};
-use crate::launch::sweep::{Swept, preflight, sweep};
+use crate::launch::preflight::preflight;
+use crate::launch::sweep::{SweepSummary, sweep};
 use crate::launch::timing;
 use crate::plan::recipe::Recipe;
 use crate::report::write::{self, ReportPaths};
@@ -82,7 +83,7 @@ impl Quickstart {
     }
 }
 
-fn make_runs(job: &Job, out: &Path, together: usize) -> Result<Swept> {
+fn make_runs(job: &Job, out: &Path, together: usize) -> Result<SweepSummary> {
     preflight(&job.plan, &job.inputs, &job.data)?;
     sweep(&job.plan, &job.inputs, &job.data, &job.origin, &out.join("runs"), together, &job.stop)
 }
@@ -110,7 +111,7 @@ fn print(paths: &ReportPaths, tables: &[&str]) {
     println!("Report: {}", paths.html.display());
 }
 
-fn verdict(swept: Swept) -> Result<()> {
+fn verdict(swept: SweepSummary) -> Result<()> {
     match swept.failed {
         0 => Ok(()),
         failed => Err(Error::RunsFailed { failed, total: swept.total }),

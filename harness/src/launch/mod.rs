@@ -1,4 +1,6 @@
 //! Which run is trained when.
 
+pub mod preflight;
+pub mod stacking;
 pub mod sweep;
 pub mod timing;

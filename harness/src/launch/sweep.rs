@@ -1,6 +1,5 @@
 //! All runs of a plan: what is done stays done, what fails is stored as failed, the rest goes on.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
@@ -10,73 +9,28 @@ use std::time::{Duration, Instant};
 use crate::env::console::{Progress, spoken};
 use crate::env::panics;
 use crate::error::{Error, Result};
+use crate::launch::stacking::stacks;
 use crate::load::inputs::{Data, Inputs, TaskData};
 use crate::plan::origin::RecipeRules;
-use crate::plan::resolve;
 use crate::plan::spec::{Precision, RunSpec};
 use crate::store::rows::Outcome;
 use crate::store::run_dir::RunDir;
-use crate::train::run::{Bench, Stored, run};
-use crate::train::trainer::{Trainer, lengths};
+use crate::train::context::{RunContext, StoredRun};
+use crate::train::run::run;
+use crate::train::schedule::lengths;
 
 /// Time between two looks at a run that another process makes.
 const WAIT: Duration = Duration::from_millis(200);
 
 /// What a sweep came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepSummary {
     /// Runs of the plan.
     pub total: usize,
     /// Runs that were finished before.
     pub known: usize,
     /// Runs that failed now.
     pub failed: usize,
-}
-
-/// Builds one trainer for every different method and task of the plan, so that what cannot work is said before the first
-/// step and not hours later.
-///
-/// # Errors
-/// The first run whose options do not fit its length or its target modules.
-pub fn preflight(plan: &[RunSpec], inputs: &Inputs, data: &Data) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for spec in plan {
-        let settings = format!("{} {} {:?} {:?}", spec.task, spec.method, spec.train, spec.options);
-        if seen.insert(settings) {
-            let task = data.of_run(spec, &inputs.tokenizer)?;
-            check(spec, inputs, &task).map_err(|e| match e {
-                Error::Usage(text) => Error::Usage(format!("run {}: {text}", spec.id())),
-                other => other,
-            })?;
-        }
-    }
-    Ok(())
-}
-
-fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
-    resolve::check_schedule(spec, task.train.len())?;
-    let trainer = Trainer::new(&[spec], inputs, task)?;
-    let step = trainer.step(0);
-    let method = step.method();
-    let stages = method.stages();
-    if stages > 1 {
-        return Err(Error::Usage(format!(
-            "the options ask for a schedule of {stages} stages, and `run` trains one; leave the schedule out"
-        )));
-    }
-    let adapters = tch::no_grad(|| method.adapters(&step.params().views()));
-    let attached =
-        method.target_modules().iter().zip(&adapters.modules).filter_map(|(module, a)| Some((module, a.as_ref()?)));
-    for (module, adapter) in attached {
-        let (rank, most) = (adapter.a.size()[0], module.d_in.min(module.d_out));
-        if rank > most {
-            return Err(Error::Usage(format!(
-                "rank {rank} is larger than a dimension of {} ({} x {}): expected at most {most}; choose a smaller rank",
-                module.path, module.d_out, module.d_in
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Makes every run that is not finished, below `runs`: in order, and up to `together` that differ in their seed only side
@@ -92,7 +46,7 @@ pub fn sweep(
     runs: &Path,
     together: usize,
     stop: &AtomicBool,
-) -> Result<Swept> {
+) -> Result<SweepSummary> {
     let mut open: Vec<(&RunSpec, RunDir)> = Vec::new();
     for spec in plan {
         let dir = RunDir::open(runs, spec)?;
@@ -109,37 +63,37 @@ pub fn sweep(
         planned += steps(spec, inputs, data)?;
     }
     let progress = Progress::new(open.len(), planned);
-    let bench = Bench { inputs, origin, progress: &progress, stop };
-    let made = make_all(groups(&open, together)?, data, bench);
+    let context = RunContext { inputs, origin, progress: &progress, stop };
+    let made = make_all(stacks(&open, together)?, data, context);
     progress.finish();
-    Ok(Swept { total: plan.len(), known, failed: made? })
+    Ok(SweepSummary { total: plan.len(), known, failed: made? })
 }
 
 /// Makes groups of runs, those of another process last, and counts the failed ones. What another process makes is waited for, and made
 /// here where it comes to no end.
-fn make_all(groups: Vec<Vec<Stored>>, data: &Data, bench: Bench) -> Result<usize> {
+fn make_all(groups: Vec<Vec<StoredRun>>, data: &Data, context: RunContext) -> Result<usize> {
     let mut failed = 0;
     let mut others = Vec::new();
     for group in groups {
         match locks(&group)? {
-            Some(_locks) => failed += make(&group, data, bench)?,
+            Some(_locks) => failed += make(&group, data, context)?,
             None => others.push(group),
         }
     }
     for group in others {
-        bench.progress.say(&format!("{} {} is made by another process; waiting", group[0].0.task, group[0].0.method));
-        let _locks = wait_for_locks(&group, bench.stop)?;
-        failed += make(&group, data, bench)?;
+        context.progress.say(&format!("{} {} is made by another process; waiting", group[0].0.task, group[0].0.method));
+        let _locks = wait_for_locks(&group, context.stop)?;
+        failed += make(&group, data, context)?;
     }
     Ok(failed)
 }
 
 /// The locks of all runs of a group; none where another process has one of them.
-fn locks(group: &[Stored]) -> Result<Option<Vec<File>>> {
+fn locks(group: &[StoredRun]) -> Result<Option<Vec<File>>> {
     group.iter().map(|(_, dir)| dir.try_lock()).collect()
 }
 
-fn wait_for_locks(group: &[Stored], stop: &AtomicBool) -> Result<Vec<File>> {
+fn wait_for_locks(group: &[StoredRun], stop: &AtomicBool) -> Result<Vec<File>> {
     loop {
         if let Some(locks) = locks(group)? {
             return Ok(locks);
@@ -152,10 +106,10 @@ fn wait_for_locks(group: &[Stored], stop: &AtomicBool) -> Result<Vec<File>> {
 }
 
 /// Makes the runs of a group that are not finished, and counts the failed ones.
-fn make(group: &[Stored], data: &Data, bench: Bench) -> Result<usize> {
+fn make(group: &[StoredRun], data: &Data, context: RunContext) -> Result<usize> {
     // Another process may have finished them since the sweep began.
-    let group: Vec<Stored> = group.iter().copied().filter(|(_, dir)| !dir.is_done()).collect();
-    let (inputs, progress) = (bench.inputs, bench.progress);
+    let group: Vec<StoredRun> = group.iter().copied().filter(|(_, dir)| !dir.is_done()).collect();
+    let (inputs, progress) = (context.inputs, context.progress);
     let mut failed = 0;
     if let Some(&(first, _)) = group.first() {
         let task = data.of_run(first, &inputs.tokenizer)?;
@@ -164,7 +118,7 @@ fn make(group: &[Stored], data: &Data, bench: Bench) -> Result<usize> {
         let label = format!("{} {} seed {}", first.task, first.method, seeds.join(", "));
         progress.begin(&label, group.len(), steps * group.len() as u64);
         let started = Instant::now();
-        let outcomes = match guarded(&group, &task, bench) {
+        let outcomes = match guarded(&group, &task, context) {
             Err(error) if error.ends_the_sweep() => return Err(error),
             Err(error) => group.iter().map(|_| Err(error.to_string())).collect::<Vec<_>>(),
             Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(|e| e.to_string())).collect(),
@@ -187,29 +141,15 @@ fn make(group: &[Stored], data: &Data, bench: Bench) -> Result<usize> {
     Ok(failed)
 }
 
-/// The open runs, those that can be trained side by side in groups of at most `together`, each group where its first run is.
-fn groups<'a>(open: &'a [(&'a RunSpec, RunDir)], together: usize) -> Result<Vec<Vec<Stored<'a>>>> {
-    let mut groups: Vec<Vec<Stored>> = Vec::new();
-    for (spec, dir) in open {
-        let most = if methods::registry::find(&spec.method)?.is_stackable { together } else { 1 };
-        let fits = |group: &&mut Vec<Stored>| group.len() < most && group[0].0.differs_in_seed_only(spec);
-        match groups.iter_mut().find(fits) {
-            Some(group) => group.push((spec, dir)),
-            None => groups.push(vec![(spec, dir)]),
-        }
-    }
-    Ok(groups)
-}
-
 /// Optimiser steps of a run.
 fn steps(spec: &RunSpec, inputs: &Inputs, data: &Data) -> Result<u64> {
     Ok(lengths(&spec.train, data.of_run(spec, &inputs.tokenizer)?.train.len()).0 as u64)
 }
 
 /// Runs whose libtorch call throws must not take the sweep with them.
-fn guarded(runs: &[Stored], task: &Rc<TaskData>, bench: Bench) -> Result<Vec<Result<Outcome>>> {
+fn guarded(runs: &[StoredRun], task: &Rc<TaskData>, context: RunContext) -> Result<Vec<Result<Outcome>>> {
     torch_ext::device::allow_tf32(runs[0].0.train.precision == Precision::Tf32)?;
-    panics::guarded(|| run(runs, task, bench))
+    panics::guarded(|| run(runs, task, context))
 }
 
 fn headline(outcome: &Outcome) -> String {

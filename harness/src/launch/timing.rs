@@ -7,18 +7,19 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::analysis::stats::median;
 use crate::env::console::Progress;
 use crate::env::device;
 use crate::error::{Error, Result};
 use crate::load::inputs::{Data, Inputs, TaskData};
+use crate::load::precision::weight_kind;
 use crate::plan::recipe::Timing;
 use crate::plan::spec::{Precision, RunSpec};
 use crate::store::files::write_csv;
 use crate::store::rows::{PeakMiB, TimingRow};
+use crate::train::memory::peak_memory;
 use crate::train::trainer::Trainer;
 
-/// Products whose median is the machine's speed.
+/// Products whose median is the machine's speed; an odd number.
 const PRODUCTS: usize = 7;
 
 /// The runs of a plan that a recipe's `[timing]` means: its task, or the plan's first, with the plan's first seed.
@@ -43,7 +44,7 @@ pub fn measure(
     let mut rows = Vec::new();
     let steps = plan.iter().map(|spec| shortened(spec, timing, inputs, data)).collect::<Result<Vec<_>>>()?;
     let total: usize =
-        steps.iter().map(|(spec, task)| crate::train::trainer::lengths(&spec.train, task.train.len()).0).sum();
+        steps.iter().map(|(spec, task)| crate::train::schedule::lengths(&spec.train, task.train.len()).0).sum();
     let tasks = plan.chunk_by(|a, b| a.task == b.task);
     let progress = Progress::new(tasks.clone().count(), total as u64);
     let mut rest = steps.as_slice();
@@ -91,7 +92,7 @@ fn rounds(
                 if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
             })?;
             let row = rows.into_iter().collect::<Result<Vec<_>>>()?.remove(0);
-            let counts = trainer.step(0).method().counts(trainer.step(0).params());
+            let counts = trainer.stack().state(0).method().counts(trainer.stack().state(0).params());
             progress.say(&format!("round {round}: {} {:.2} s", spec.method, row.seconds));
             keep(TimingRow {
                 method: spec.method.clone(),
@@ -110,7 +111,7 @@ fn rounds(
                 allocated: counts.allocated,
                 effective: counts.effective,
                 batch_size: spec.train.batch_size,
-                length: trainer.longest(),
+                length: trainer.loader().longest(),
                 device: device::name(inputs.device),
                 driver: device::driver_of(inputs.device),
                 precision: spec.train.precision.name().into(),
@@ -139,16 +140,17 @@ fn product_seconds(device: Device) -> Result<f64> {
         torch_ext::device::synchronize(device)?;
         seconds.push(started.elapsed().as_secs_f64());
     }
-    median(&seconds).ok_or_else(|| Error::Internal("no product was timed".into()))
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[PRODUCTS / 2])
 }
 
 /// Peak memory of a method by itself: nothing of another is there.
 fn peak_alone(contestant: &(RunSpec, TaskData), inputs: &Inputs) -> Result<PeakMiB> {
-    inputs.encoder_in(contestant.0.train.precision.kind())?;
+    inputs.encoder_in(weight_kind(contestant.0.train.precision))?;
     torch_ext::device::reset_peak_memory(inputs.device)?;
     let trainer = warm(contestant, inputs)?;
     torch_ext::device::synchronize(inputs.device)?;
-    let peak = torch_ext::device::peak_memory(inputs.device)?;
+    let peak = peak_memory(inputs.device)?;
     drop(trainer);
-    Ok(PeakMiB::of(peak))
+    Ok(peak)
 }

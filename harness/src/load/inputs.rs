@@ -76,8 +76,8 @@ impl Inputs {
         }
         let segments = encoder.info().weights.iter().find(|(name, _)| name.ends_with("token_type_embeddings.weight"));
         let segments = segments.and_then(|(_, table)| usize::try_from(*table.size().first()?).ok());
-        let tokenizer = tokenizer
-            .with_embeddings(Embeddings { tokens: vocab_size, segments: segments.unwrap_or(usize::MAX) });
+        let tokenizer =
+            tokenizer.with_embeddings(Embeddings { tokens: vocab_size, segments: segments.unwrap_or(usize::MAX) });
         let mut sums = encoders::checkpoint::reader::checksums(dir)?;
         sums.push(("tokenizer".into(), tokenizer.sha256().to_string()));
         let digest = Sha256::digest(sums.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect::<String>());

@@ -2,5 +2,5 @@
 
 pub mod download;
 pub mod inputs;
-pub mod merge;
 pub mod paths;
+pub mod precision;

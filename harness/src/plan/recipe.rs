@@ -106,7 +106,35 @@ pub struct Timing {
     pub steps: Option<usize>,
 }
 
+/// Values from the command line that take the place of a recipe's own.
+#[derive(Debug, Clone, Default)]
+pub struct RecipeChanges {
+    /// `--tasks`.
+    pub tasks: Option<Vec<String>>,
+    /// `--methods`.
+    pub methods: Option<Vec<String>>,
+    /// `--seeds`.
+    pub seeds: Option<Vec<u64>>,
+    /// Fields of `[train]` by name, over every exception of the recipe.
+    pub train: toml::Table,
+    /// `--train-limit`.
+    pub train_limit: Option<usize>,
+}
+
 impl Recipe {
+    /// The recipe with the changes folded in.
+    pub fn with(mut self, changes: RecipeChanges) -> Self {
+        self.tasks = changes.tasks.unwrap_or(self.tasks);
+        self.methods = changes.methods.unwrap_or(self.methods);
+        self.seeds = changes.seeds.unwrap_or(self.seeds);
+        self.data.train_limit = changes.train_limit.or(self.data.train_limit);
+        for exception in &mut self.overrides {
+            exception.train.retain(|field, _| !changes.train.contains_key(field));
+        }
+        self.train.extend(changes.train);
+        self
+    }
+
     /// Reads a recipe file.
     ///
     /// # Errors

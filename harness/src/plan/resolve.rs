@@ -13,29 +13,10 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::plan::origin::RecipeRules;
 use crate::plan::recipe::{Override, Recipe};
-use crate::plan::spec::{BackboneSpec, DataSpec, EvaluateEvery, NUMERICS, Precision, RunSpec, TrainSpec};
+use crate::plan::spec::{BackboneSpec, DataSpec, EvaluateEvery, NUMERICS, RunSpec, TrainSpec};
 
-/// Flags that override a recipe.
-#[derive(Debug, Clone, Default)]
-pub struct Overrides {
-    /// `--tasks`.
-    pub tasks: Option<Vec<String>>,
-    /// `--methods`.
-    pub methods: Option<Vec<String>>,
-    /// `--seeds`.
-    pub seeds: Option<Vec<u64>>,
-    /// `--epochs`, over every override of the recipe.
-    pub epochs: Option<usize>,
-    /// `--batch-size`, over every override of the recipe.
-    pub batch_size: Option<usize>,
-    /// `--precision`.
-    pub precision: Option<Precision>,
-    /// `--train-limit`.
-    pub train_limit: Option<usize>,
-}
-
-/// What the plan needs to know of the machine and the inputs.
-pub struct Facts<'a> {
+/// Facts about the machine and the inputs that a plan depends on.
+pub struct PlanContext<'a> {
     /// Backbone by name and content.
     pub backbone: BackboneSpec,
     /// Positions of the backbone: no input can be longer.
@@ -46,22 +27,20 @@ pub struct Facts<'a> {
     pub dataset: &'a dyn Fn(&'static Task) -> Result<Rc<Dataset>>,
 }
 
-/// The tasks of a recipe under the flags, checked.
+/// The tasks of a recipe checked.
 ///
 /// # Errors
 /// An unknown name, with the nearest known one.
-pub fn tasks(recipe: &Recipe, flags: &Overrides) -> Result<Vec<&'static Task>> {
-    let names = flags.tasks.as_ref().unwrap_or(&recipe.tasks);
-    names.iter().map(|name| Ok(datasets::tasks::find(name)?)).collect()
+pub fn tasks(recipe: &Recipe) -> Result<Vec<&'static Task>> {
+    recipe.tasks.iter().map(|name| Ok(datasets::tasks::find(name)?)).collect()
 }
 
-/// The methods of a recipe under the flags, checked.
+/// The methods of a recipe checked.
 ///
 /// # Errors
 /// An unknown name, with the nearest known one.
-pub fn methods(recipe: &Recipe, flags: &Overrides) -> Result<Vec<&'static MethodEntry>> {
-    let names = flags.methods.as_ref().unwrap_or(&recipe.methods);
-    names.iter().map(|name| registry::find(name).map_err(Error::from)).collect()
+pub fn methods(recipe: &Recipe) -> Result<Vec<&'static MethodEntry>> {
+    recipe.methods.iter().map(|name| registry::find(name).map_err(Error::from)).collect()
 }
 
 /// Every run of the recipe, task by task, seed by seed, methods innermost, so that the methods of a pair are run side by
@@ -69,28 +48,27 @@ pub fn methods(recipe: &Recipe, flags: &Overrides) -> Result<Vec<&'static Method
 ///
 /// # Errors
 /// An unknown name, option or field, a value out of bounds: named with where it stands.
-pub fn plan(recipe: &Recipe, flags: &Overrides, facts: &Facts) -> Result<Vec<RunSpec>> {
+pub fn plan(recipe: &Recipe, context: &PlanContext) -> Result<Vec<RunSpec>> {
     check_overrides(recipe)?;
-    let seeds = flags.seeds.as_ref().unwrap_or(&recipe.seeds);
     let mut runs: Vec<RunSpec> = Vec::new();
-    for task in tasks(recipe, flags)? {
-        let dataset = (facts.dataset)(task)?;
+    for task in tasks(recipe)? {
+        let dataset = (context.dataset)(task)?;
         let data = DataSpec {
             source: dataset.source.into(),
             sha256: dataset.sha256.clone(),
             split: recipe.data.split,
-            train_limit: flags.train_limit.or(recipe.data.train_limit),
+            train_limit: recipe.data.train_limit,
         };
-        for &seed in seeds {
-            for method in methods(recipe, flags)? {
+        for &seed in &recipe.seeds {
+            for method in methods(recipe)? {
                 let run = RunSpec {
                     numerics: NUMERICS,
                     task: task.name.into(),
                     method: method.name.into(),
                     seed,
-                    backbone: facts.backbone.clone(),
+                    backbone: context.backbone.clone(),
                     data: data.clone(),
-                    train: train(recipe, flags, facts, task, method)?,
+                    train: train(recipe, context, task, method)?,
                     options: options(recipe, task, method)?,
                 };
                 if runs.contains(&run) {
@@ -110,17 +88,17 @@ pub fn plan(recipe: &Recipe, flags: &Overrides, facts: &Facts) -> Result<Vec<Run
 ///
 /// # Errors
 /// As [`methods`].
-pub fn origin(recipe: &Recipe, flags: &Overrides) -> Result<RecipeRules> {
+pub fn origin(recipe: &Recipe) -> Result<RecipeRules> {
     let rule = |method: &MethodEntry| {
         let of_method =
             recipe.overrides.iter().filter(|o| o.methods.is_empty() || o.methods.iter().any(|n| n == method.name));
         let overrides: Vec<_> = of_method.map(|o| (&o.tasks, &o.train, &o.options)).collect();
-        let flags = (flags.epochs, flags.batch_size, flags.precision.map(Precision::name), flags.train_limit);
-        let all = (&recipe.train, overrides, recipe.data.train_limit, flags);
+        // The last part was that of flags, before they were folded into the recipe.
+        let all = (&recipe.train, overrides, recipe.data.train_limit, [(); 4]);
         let text = serde_json::to_string(&all).map_err(|e| Error::Internal(format!("rule: {e}")))?;
         Ok((method.name.to_string(), hex::encode(Sha256::digest(text))[..10].to_string()))
     };
-    let rules = methods(recipe, flags)?.into_iter().map(rule).collect::<Result<_>>()?;
+    let rules = methods(recipe)?.into_iter().map(rule).collect::<Result<_>>()?;
     Ok(RecipeRules { recipe: recipe.name.clone(), rules })
 }
 
@@ -152,29 +130,26 @@ fn options(recipe: &Recipe, task: &Task, method: &MethodEntry) -> Result<toml::T
     method.options(&given).map_err(|e| Error::Usage(format!("recipe {}: {e}", recipe.name)))
 }
 
-fn train(recipe: &Recipe, flags: &Overrides, facts: &Facts, task: &Task, method: &MethodEntry) -> Result<TrainSpec> {
+fn train(recipe: &Recipe, context: &PlanContext, task: &Task, method: &MethodEntry) -> Result<TrainSpec> {
     let mut fields = recipe.train.clone();
     for exception in applying(recipe, task, method) {
         fields.extend(exception.train.clone());
     }
     let place = format!("recipe {}, [train] of {} {}", recipe.name, task.name, method.name);
-    if fields.insert("device".into(), facts.device.clone().into()).is_some() {
+    if fields.insert("device".into(), context.device.clone().into()).is_some() {
         return Err(Error::Usage(format!("{place}: `device` is a flag (--device), not a field")));
     }
     if !fields.contains_key("max_length") {
-        fields.insert("max_length".into(), (task.max_length.min(facts.max_positions) as i64).into());
+        fields.insert("max_length".into(), (task.max_length.min(context.max_positions) as i64).into());
     }
-    let mut train: TrainSpec = serde_path_to_error::deserialize(toml::Value::Table(fields)).map_err(|e| {
+    let train: TrainSpec = serde_path_to_error::deserialize(toml::Value::Table(fields)).map_err(|e| {
         Error::Usage(format!("{place}, at {}: {}", e.path(), options::with_nearest(e.inner().message())))
     })?;
-    train.epochs = flags.epochs.unwrap_or(train.epochs);
-    train.batch_size = flags.batch_size.unwrap_or(train.batch_size);
-    train.precision = flags.precision.unwrap_or(train.precision);
-    check(&train, facts).map_err(|problem| Error::Usage(format!("{place}: {problem}")))?;
+    check(&train, context).map_err(|problem| Error::Usage(format!("{place}: {problem}")))?;
     Ok(train)
 }
 
-fn check(train: &TrainSpec, facts: &Facts) -> std::result::Result<(), String> {
+fn check(train: &TrainSpec, context: &PlanContext) -> std::result::Result<(), String> {
     let or_more = |least: usize| format!("{least} or more");
     let bounds = [
         ("epochs", train.epochs >= 1, or_more(1)),
@@ -195,26 +170,9 @@ fn check(train: &TrainSpec, facts: &Facts) -> std::result::Result<(), String> {
     if let Some((field, _, expected)) = bounds.iter().find(|(_, holds, _)| !holds) {
         return Err(format!("{field} is out of bounds, expected {expected}"));
     }
-    if train.max_length > facts.max_positions {
-        let (length, most) = (train.max_length, facts.max_positions);
+    if train.max_length > context.max_positions {
+        let (length, most) = (train.max_length, context.max_positions);
         return Err(format!("max_length is {length}, but the backbone has only {most} positions"));
     }
     Ok(())
-}
-
-/// Refuses a run whose learning-rate schedule has no step.
-///
-/// # Errors
-/// Fewer rows than a batch over all epochs.
-pub fn check_schedule(spec: &RunSpec, rows: usize) -> Result<()> {
-    let (_, scheduled) = crate::train::trainer::lengths(&spec.train, rows);
-    if scheduled > 0 {
-        return Ok(());
-    }
-    let TrainSpec { epochs, batch_size, .. } = spec.train;
-    Err(Error::Usage(format!(
-        "{} training rows in batches of {batch_size} over {epochs} epochs: the learning-rate schedule has no step \
-         (epochs × rows / batch, rounded down, as released); train longer or with a smaller batch_size",
-        rows
-    )))
 }

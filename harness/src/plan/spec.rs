@@ -128,14 +128,6 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Kind of the frozen weights.
-    pub fn kind(self) -> tch::Kind {
-        match self {
-            Precision::Fp32 | Precision::Tf32 => tch::Kind::Float,
-            Precision::Bf16 => tch::Kind::BFloat16,
-        }
-    }
-
     /// Name in files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -164,5 +156,30 @@ impl RunSpec {
     /// Whether the rows are the embedded synthetic ones.
     pub fn is_synthetic(&self) -> bool {
         self.data.source == "micro"
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// One epoch in float32 on a CPU.
+    pub fn train_spec(batch_size: usize, order: Order) -> TrainSpec {
+        TrainSpec {
+            epochs: 1,
+            batch_size,
+            lr: 1.0,
+            warmup_ratio: 0.0,
+            weight_decay: 0.0,
+            decay_order: methods::optim::config::DecayOrder::Before,
+            max_grad_norm: 1.0,
+            max_length: 64,
+            padding: datasets::batch::Padding::Bucket(1),
+            order,
+            evaluate: EvaluateEvery::Epochs(1),
+            train_head: true,
+            precision: Precision::Fp32,
+            device: "cpu".into(),
+        }
     }
 }

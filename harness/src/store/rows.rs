@@ -1,5 +1,4 @@
-//! What a run leaves behind, row by row. The training loop writes these, the report reads them; see `store.rs`
-//! for the files they live in.
+//! Rows of a run's files. Training writes them, the report reads them.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,18 +13,6 @@ pub struct PeakMiB {
     pub peak_reserved_mib: Option<f64>,
     /// Resident set of the process, on a CPU.
     pub peak_resident_mib: Option<f64>,
-}
-
-impl PeakMiB {
-    /// In MiB.
-    pub fn of(peak: torch_ext::device::PeakMemory) -> Self {
-        let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / (1024.0 * 1024.0));
-        PeakMiB {
-            peak_allocated_mib: mib(peak.allocated),
-            peak_reserved_mib: mib(peak.reserved),
-            peak_resident_mib: mib(peak.resident),
-        }
-    }
 }
 
 /// One line of `epochs.csv`. Evaluation and checkpointing are outside `seconds`.

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 /// The trained values at the best evaluation so far, for one development set.
-pub struct Track {
+pub struct BestCheckpoint {
     /// Development set.
     pub dev_set: &'static str,
     /// The best checkpoint, after the first evaluation.
@@ -32,14 +32,14 @@ pub struct Scored {
     pub metrics: Vec<(String, f64)>,
 }
 
-impl Track {
+impl BestCheckpoint {
     /// Nothing selected yet.
     pub fn new(dev_set: &'static str) -> Self {
-        Track { dev_set, best: None }
+        BestCheckpoint { dev_set, best: None }
     }
 
     /// Takes the evaluation of `step` when its value is better than every one before.
-    pub fn offer(
+    pub fn update(
         &mut self,
         step: usize,
         value: f64,
@@ -58,10 +58,10 @@ mod tests {
 
     #[test]
     fn the_first_of_equals_stays() {
-        let mut track = Track::new("dev");
+        let mut best = BestCheckpoint::new("dev");
         for (step, value) in [(10, 0.5), (20, 0.7), (30, 0.7), (40, 0.6)] {
-            track.offer(step, value, Vec::new(), Vec::new);
+            best.update(step, value, Vec::new(), Vec::new);
         }
-        assert_eq!(track.best.map(|best| best.step), Some(20));
+        assert_eq!(best.best.map(|best| best.step), Some(20));
     }
 }

@@ -3,7 +3,7 @@
 use crate::store::rows::EpochRow;
 
 /// Everything that speaks for a collapse, in words; empty for a healthy run.
-pub fn signs(dev_set: &str, predictions: &[f64], metrics: &[(String, f64)]) -> Vec<String> {
+pub fn collapse_reasons(dev_set: &str, predictions: &[f64], metrics: &[(String, f64)]) -> Vec<String> {
     let mut signs = Vec::new();
     if let Some(first) = predictions.first()
         && predictions.iter().all(|value| (value - first).abs() <= 1e-6 * first.abs().max(1.0))
@@ -17,7 +17,7 @@ pub fn signs(dev_set: &str, predictions: &[f64], metrics: &[(String, f64)]) -> V
 }
 
 /// Whether the training loss never left where it started: the last epoch's mean within 1 % of the first's, or above it.
-pub fn stuck(epochs: &[EpochRow]) -> Option<String> {
+pub fn loss_is_flat(epochs: &[EpochRow]) -> Option<String> {
     let (first, last) = (epochs.first()?, epochs.last()?);
     if epochs.len() < 2 || last.task_loss < 0.99 * first.task_loss {
         return None;
@@ -49,15 +49,15 @@ mod tests {
     #[test]
     fn constant_predictions_and_zero_correlation_are_signs() {
         let zero = [("matthews".to_string(), 0.0)];
-        assert_eq!(signs("dev", &[1.0, 1.0, 1.0], &zero).len(), 2);
-        assert!(signs("dev", &[1.0, 0.0, 1.0], &[("accuracy".into(), 0.6)]).is_empty());
-        assert!(signs("dev", &[2.500_000_1, 2.5], &[]).len() == 1, "a score that never moves");
+        assert_eq!(collapse_reasons("dev", &[1.0, 1.0, 1.0], &zero).len(), 2);
+        assert!(collapse_reasons("dev", &[1.0, 0.0, 1.0], &[("accuracy".into(), 0.6)]).is_empty());
+        assert!(collapse_reasons("dev", &[2.500_000_1, 2.5], &[]).len() == 1, "a score that never moves");
     }
 
     #[test]
     fn a_loss_that_stays_is_a_sign() {
-        assert!(stuck(&[epoch(0.693), epoch(0.692)]).is_some());
-        assert!(stuck(&[epoch(0.693), epoch(0.5)]).is_none());
-        assert!(stuck(&[epoch(0.693)]).is_none(), "one epoch tells nothing");
+        assert!(loss_is_flat(&[epoch(0.693), epoch(0.692)]).is_some());
+        assert!(loss_is_flat(&[epoch(0.693), epoch(0.5)]).is_none());
+        assert!(loss_is_flat(&[epoch(0.693)]).is_none(), "one epoch tells nothing");
     }
 }

@@ -1,9 +1,19 @@
 //! A run from its first step to `DONE`.
 
 pub mod best;
+pub mod callbacks;
 pub mod classifier;
 pub mod collapse;
+pub mod context;
+pub mod epoch_losses;
+pub mod evaluate;
+pub mod graph_recorder;
+pub mod loader;
 pub mod manifest;
+pub mod memory;
+pub mod outcome;
 pub mod run;
+pub mod run_stack;
+pub mod schedule;
 pub mod seeds;
 pub mod trainer;

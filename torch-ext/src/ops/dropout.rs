@@ -6,7 +6,8 @@ use std::ffi::{c_int, c_longlong, c_void};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{as_ptr, check, out_tensor};
-use crate::{ffi, nvrtc};
+use crate::ffi::Kernels;
+use crate::nvrtc;
 
 unsafe extern "C" {
     fn rb_dropout(
@@ -19,6 +20,7 @@ unsafe extern "C" {
         pitch: c_longlong,
         out: *mut *mut c_void,
     ) -> c_int;
+    fn rb_attention_dropout_pitch() -> c_int;
 }
 
 /// Seed and step of every stacked run.
@@ -44,18 +46,18 @@ impl DropoutRng {
         self.state.copy()
     }
 
-    /// Takes back what [`DropoutRng::state`] gave.
+    /// Restores a state of [`DropoutRng::state`].
     pub fn load(&self, state: &Tensor) {
         self.state.shallow_clone().copy_(state);
     }
 
-    /// Advances to the next step; can be captured.
+    /// Advances to the next step. Can be captured.
     pub fn advance(&self) {
         let _ = self.state.select(1, 1).g_add_scalar_(1);
     }
 }
 
-/// Dropout at one place of a network, with numbers that are its own.
+/// Dropout at one place of a network, with a stream of its own.
 #[derive(Clone, Copy)]
 pub struct Dropout<'a> {
     /// Source of its numbers; nothing is dropped without one.
@@ -77,52 +79,51 @@ struct CounterLayout {
     pitch: i64,
 }
 
-/// Counters of a query's attention weights. A query has as many weights as a batch is padded to, and numbers must not depend on it.
-const WEIGHTS_PITCH: i64 = 4096;
-
 impl Dropout<'_> {
     /// Stacked runs.
     pub fn runs(&self) -> i64 {
         self.rng.map_or(1, DropoutRng::runs)
     }
 
-    /// Of hidden states `[runs * rows * length, width]`; `first` is the number of a row's first position.
+    /// Drops hidden states `[runs * rows * length, width]`; `first` is the position of a row's first token.
     pub fn hidden(&self, x: &Tensor, length: i64, first: i64) -> Tensor {
         let pitch = x.size().last().map_or(0, |width| (width + 7) / 8);
         self.over(x, CounterLayout { tokens: length, first, pitch })
     }
 
-    /// Of attention weights `[runs * rows, heads, length, length]`.
+    /// Drops attention weights `[runs * rows, heads, length, length]`.
     pub(crate) fn weights(&self, x: &Tensor) -> Tensor {
         let length = x.size().last().copied().unwrap_or(0);
-        self.over(x, CounterLayout { tokens: length, first: 0, pitch: WEIGHTS_PITCH })
+        // SAFETY: a plain integer crosses.
+        let pitch = unsafe { rb_attention_dropout_pitch() }.into();
+        self.over(x, CounterLayout { tokens: length, first: 0, pitch })
     }
 
     fn over(&self, x: &Tensor, layout: CounterLayout) -> Tensor {
         let Some(rng) = self.rng.filter(|_| self.p > 0.0) else { return x.shallow_clone() };
-        let CounterLayout { tokens, first, pitch } = layout;
-        let (stream, p) = (self.stream, self.p);
-        let width = x.size().last().copied().unwrap_or(0);
-        if x.device() == Device::Cpu {
-            // SAFETY: the tensors outlive the call.
-            return out_tensor(|out| {
-                check(unsafe { rb_dropout(as_ptr(x), as_ptr(&rng.state), stream, p, tokens, first, pitch, out) })
-            });
+        let is_multiple_of_8 = x.size().last().is_some_and(|width| width % 8 == 0);
+        match nvrtc::kernels(x) {
+            Some(kernels) if is_multiple_of_8 => self.over_by(kernels, rng, x, layout),
+            _ if x.device() == Device::Cpu => self.over_on_cpu(rng, x, layout),
+            _ => (x * self.factors(rng, x, layout)).to_kind(x.kind()),
         }
-        if nvrtc::supports(x) && width % 8 == 0 {
-            return out_tensor(|out| {
-                let functions = ffi::functions()?;
-                let call = functions.dropout;
-                // SAFETY: as above.
-                ffi::check(functions, unsafe {
-                    call(as_ptr(x), as_ptr(&rng.state), stream, p, tokens, first, pitch, out)
-                })
-            });
-        }
-        (x * self.factors(rng, x, layout)).to_kind(x.kind())
     }
 
-    /// 0 where a value is dropped, elsewhere 1 / (1 - p): the kernels' reference implementation.
+    fn over_by(&self, kernels: &Kernels, rng: &DropoutRng, x: &Tensor, layout: CounterLayout) -> Tensor {
+        let CounterLayout { tokens, first, pitch } = layout;
+        let (x, state, call) = (as_ptr(x), as_ptr(&rng.state), kernels.dropout);
+        // SAFETY: the tensors outlive the call.
+        out_tensor(|out| kernels.check(unsafe { call(x, state, self.stream, self.p, tokens, first, pitch, out) }))
+    }
+
+    fn over_on_cpu(&self, rng: &DropoutRng, x: &Tensor, layout: CounterLayout) -> Tensor {
+        let CounterLayout { tokens, first, pitch } = layout;
+        let (x, state) = (as_ptr(x), as_ptr(&rng.state));
+        // SAFETY: the tensors outlive the call.
+        out_tensor(|out| check(unsafe { rb_dropout(x, state, self.stream, self.p, tokens, first, pitch, out) }))
+    }
+
+    /// 0 where a value is dropped, elsewhere 1 / (1 - p): the reference implementation of kernels and CPU.
     fn factors(&self, rng: &DropoutRng, x: &Tensor, layout: CounterLayout) -> Tensor {
         let width = x.size().last().copied().unwrap_or(0);
         let runs = rng.runs();
@@ -143,11 +144,11 @@ impl Dropout<'_> {
     }
 }
 
-/// Philox 4x32-10 (Salmon et al. 2011) in int64: eight 16-bit numbers for each counter, `[.., 8 * blocks]`.
+/// Philox 4x32-10 (Salmon et al. 2011) in int64: eight 16-bit numbers for each counter, `[.., 8 * counters]`.
 fn philox(counter: [Tensor; 4], seed: Tensor) -> Tensor {
     const WORD: i64 = 0xffff_ffff;
     let word = |x: Tensor| x.bitwise_and(WORD);
-    // High and low word of a product, in pieces that int64 holds.
+    // High and low word of a product, from halves that int64 holds.
     let product = |x: &Tensor, by: i64| {
         let (low, high) = (x.bitwise_and(0xffff) * by, x.bitwise_right_shift_tensor_scalar(16) * by);
         let sum = low + word(high.bitwise_and(0xffff).bitwise_left_shift_tensor_scalar(16));
@@ -172,6 +173,7 @@ fn philox(counter: [Tensor; 4], seed: Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emulator::{KINDS, compare, dropout_rng, in_every_schedule, random};
 
     /// The first words of Random123's known answers for philox4x32-10 (`kat_vectors`).
     #[test]
@@ -234,5 +236,21 @@ mod tests {
         let share = kept.eq(0.0).to_kind(Kind::Double).mean(None::<Kind>).double_value(&[]);
         assert!((share - 0.1).abs() < 1e-3, "{share}");
         assert!((kept.mean(None::<Kind>).double_value(&[]) - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_kernel_keeps_what_the_reference_keeps_forward_and_back() {
+        in_every_schedule(|kernels| {
+            for (kind, bound) in KINDS {
+                for (runs, rows, tokens, width) in [(1, 2, 9, 16), (3, 4, 5, 384)] {
+                    let rng = dropout_rng(runs);
+                    let dropout = at(&rng, 0.1);
+                    let layout = CounterLayout { tokens, first: 7, pitch: width / 8 };
+                    let x = [random(&[runs * rows * tokens, width])];
+                    let by_kernel = |x: &[Tensor]| dropout.over_by(kernels, &rng, &x[0], layout);
+                    compare("dropout", (kind, bound), &x, by_kernel, |x| &x[0] * dropout.factors(&rng, &x[0], layout));
+                }
+            }
+        });
     }
 }

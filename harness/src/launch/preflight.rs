@@ -1,0 +1,71 @@
+//! What cannot work is said before the first step and not hours later.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, Result};
+use crate::load::inputs::{Data, Inputs, TaskData};
+use crate::plan::spec::{RunSpec, TrainSpec};
+use crate::train::run_stack::RunStack;
+use crate::train::schedule::lengths;
+
+/// Builds one stack for every different method and task of the plan.
+///
+/// # Errors
+/// The first run whose options do not fit its length or its target modules.
+pub fn preflight(plan: &[RunSpec], inputs: &Inputs, data: &Data) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for spec in plan {
+        let settings = format!("{} {} {:?} {:?}", spec.task, spec.method, spec.train, spec.options);
+        if seen.insert(settings) {
+            let task = data.of_run(spec, &inputs.tokenizer)?;
+            check(spec, inputs, &task).map_err(|e| match e {
+                Error::Usage(text) => Error::Usage(format!("run {}: {text}", spec.id())),
+                other => other,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
+    check_schedule(spec, task.train.len())?;
+    let stack = RunStack::new(&[spec], inputs, task)?;
+    let step = stack.state(0);
+    let method = step.method();
+    let stages = method.stages();
+    if stages > 1 {
+        return Err(Error::Usage(format!(
+            "the options ask for a schedule of {stages} stages, and `run` trains one; leave the schedule out"
+        )));
+    }
+    let adapters = tch::no_grad(|| method.adapters(&step.params().views()));
+    let attached =
+        method.target_modules().iter().zip(&adapters.modules).filter_map(|(module, a)| Some((module, a.as_ref()?)));
+    for (module, adapter) in attached {
+        let (rank, most) = (adapter.a.size()[0], module.d_in.min(module.d_out));
+        if rank > most {
+            return Err(Error::Usage(format!(
+                "rank {rank} is larger than a dimension of {} ({} x {}): expected at most {most}; choose a smaller rank",
+                module.path, module.d_out, module.d_in
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a run whose learning-rate schedule has no step.
+///
+/// # Errors
+/// Fewer rows than a batch over all epochs.
+fn check_schedule(spec: &RunSpec, rows: usize) -> Result<()> {
+    let (_, scheduled) = lengths(&spec.train, rows);
+    if scheduled > 0 {
+        return Ok(());
+    }
+    let TrainSpec { epochs, batch_size, .. } = spec.train;
+    Err(Error::Usage(format!(
+        "{} training rows in batches of {batch_size} over {epochs} epochs: the learning-rate schedule has no step \
+         (epochs × rows / batch, rounded down, as released); train longer or with a smaller batch_size",
+        rows
+    )))
+}

@@ -1,0 +1,162 @@
+//! Work between the steps of a run: evaluation, its files, the stop signal.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use datasets::tokenizer::Encoded;
+use methods::method::ranks;
+
+use crate::env::clock::Clock;
+use crate::error::{Error, Result};
+use crate::load::inputs::{DevData, TaskData};
+use crate::plan::spec::{EvaluateEvery, RunSpec};
+use crate::store::rows::{EpochRow, EvalRow, RankRow};
+use crate::store::run_dir::RunDir;
+use crate::train::best::{BestCheckpoint, Scored};
+use crate::train::context::{RunContext, StoredRun};
+use crate::train::evaluate::{Predictions, scores};
+use crate::train::run_stack::RunStack;
+
+/// Everything seen of a run so far.
+pub struct RunCallback<'a> {
+    pub(super) index: usize,
+    pub(super) spec: &'a RunSpec,
+    pub(super) data: &'a TaskData,
+    pub(super) dir: &'a RunDir,
+    pub(super) context: RunContext<'a>,
+    pub(super) best: Vec<BestCheckpoint>,
+    pub(super) epochs: Vec<EpochRow>,
+    pub(super) evals: Vec<EvalRow>,
+    pub(super) ranks: Vec<RankRow>,
+    pub(super) evaluation_seconds: f64,
+    /// The error that ended the run before its last step.
+    pub(super) failed: Option<Error>,
+}
+
+impl<'a> RunCallback<'a> {
+    /// Nothing seen yet, of run number `index` of its stack.
+    pub fn new(index: usize, (spec, dir): StoredRun<'a>, data: &'a TaskData, context: RunContext<'a>) -> Self {
+        let best = data.dev_sets.iter().map(|set| BestCheckpoint::new(set.name)).collect();
+        let (epochs, evals, ranks) = (Vec::new(), Vec::new(), Vec::new());
+        let (evaluation_seconds, failed) = (0.0, None);
+        RunCallback { index, spec, data, dir, context, best, epochs, evals, ranks, evaluation_seconds, failed }
+    }
+
+    /// Goes on with the rest where only this run came to an end.
+    fn survive(&mut self, result: Result<()>) -> Result<()> {
+        self.failed = separated(result)?.err();
+        Ok(())
+    }
+
+    /// Keeps the epoch's row, and evaluates where that is due.
+    ///
+    /// # Errors
+    /// An error that ends the sweep; one that ends this run alone is kept.
+    pub fn after_epoch(&mut self, stack: &RunStack, row: Result<EpochRow>) -> Result<()> {
+        if self.failed.is_some() {
+            return Ok(());
+        }
+        let result = row.and_then(|row| {
+            let is_last = row.epoch == self.spec.train.epochs;
+            let is_due = self.is_due_after(row.epoch);
+            self.epochs.push(row);
+            self.dir.write_rows("epochs.csv", &self.epochs)?;
+            if is_due || (is_last && self.evals.is_empty()) { self.evaluate(stack) } else { Ok(()) }
+        });
+        self.survive(result)
+    }
+
+    /// Stops on Ctrl-C, and evaluates where that is due; `clock` is paused meanwhile.
+    ///
+    /// # Errors
+    /// As [`RunCallback::after_epoch`]; Ctrl-C.
+    pub fn after_step(&mut self, stack: &RunStack, clock: &mut Clock) -> Result<()> {
+        if self.context.stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        self.context.progress.step();
+        match self.spec.train.evaluate {
+            EvaluateEvery::Steps(every)
+                if self.failed.is_none() && stack.state(self.index).done().is_multiple_of(every.max(1)) =>
+            {
+                clock.pause(|| {
+                    let result = self.evaluate(stack);
+                    self.survive(result)
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_due_after(&self, epoch: usize) -> bool {
+        matches!(self.spec.train.evaluate, EvaluateEvery::Epochs(every) if epoch.is_multiple_of(every.max(1)))
+    }
+
+    /// Metrics on validation and test of every development set, ranks of every target module, and a place among the checkpoints.
+    fn evaluate(&mut self, stack: &RunStack) -> Result<()> {
+        let started = Instant::now();
+        let trained = stack.state(self.index);
+        let step = trained.done();
+        let effective = trained.method().counts(trained.params()).effective;
+        let steps_an_epoch = self.data.train.len().div_ceil(self.spec.train.batch_size);
+        let epoch = step as f64 / steps_an_epoch as f64;
+        let mut said = Vec::new();
+        for (set, best) in self.data.dev_sets.iter().zip(&mut self.best) {
+            let mut scored = Vec::new();
+            for (split, rows) in splits(set) {
+                let Predictions { values: predictions, loss, .. } = stack.predict(self.index, rows)?;
+                let metrics = scores(self.data.task, rows, &predictions)?;
+                let row = |(metric, value): (String, f64)| {
+                    let (split, dev_set) = (split.to_string(), set.name.to_string());
+                    EvalRow { step, epoch, split, dev_set, metric, value, effective_parameters: effective }
+                };
+                self.evals.extend(metrics.iter().cloned().chain([("loss".into(), loss)]).map(row));
+                scored.push(Scored { split, predictions, metrics });
+            }
+            let (name, value) = selection(self.data, &scored)?;
+            said.push(format!("{} {name} {:.2}", set.name, 100.0 * value));
+            best.update(step, value, scored, || trained.params().state());
+        }
+        self.ranks.extend(ranks(trained.method(), trained.params()).into_iter().map(|module| RankRow {
+            step,
+            module: module.module,
+            layer: module.layer,
+            kind: module.kind.name().into(),
+            rank: module.rank,
+            max_rank: module.max_rank,
+            mean_abs_gate: module.mean_abs_gate,
+        }));
+        self.dir.write_rows("evals.csv", &self.evals)?;
+        self.dir.write_rows("ranks.csv", &self.ranks)?;
+        self.context.progress.say(&format!("epoch {epoch:.2}: validation {}", said.join(", ")));
+        self.evaluation_seconds += started.elapsed().as_secs_f64();
+        Ok(())
+    }
+}
+
+/// Split that selects the checkpoint.
+pub const VALIDATION: &str = "validation";
+/// Split that is reported.
+const TEST: &str = "test";
+
+/// The splits that are evaluated; the official policy has only one.
+fn splits(set: &DevData) -> Vec<(&'static str, &[Encoded])> {
+    let validation = (VALIDATION, set.validation.as_slice());
+    if set.is_one_set { vec![validation] } else { vec![validation, (TEST, set.test.as_slice())] }
+}
+
+/// Name and value of the selection metric on the validation split, which is the first.
+fn selection(data: &TaskData, scored: &[Scored]) -> Result<(String, f64)> {
+    let name = data.task.selection_metric.name();
+    let found = scored.first().and_then(|s| s.metrics.iter().find(|(metric, _)| metric == name).cloned());
+    found
+        .ok_or_else(|| Error::Internal(format!("task {} does not compute its selection metric {name}", data.task.name)))
+}
+
+/// Separates errors that end the sweep (outer `Err`) from those that end one run (inner `Err`).
+pub fn separated<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Err(error) if error.ends_the_sweep() => Err(error),
+        result => Ok(result),
+    }
+}

@@ -1,0 +1,115 @@
+//! How a step is taken: operation by operation, or as a CUDA graph that was captured once and is replayed.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use methods::train_state::StepLoss;
+use torch_ext::graph::Graph;
+
+use crate::error::Result;
+use crate::train::loader::{BatchShape, DeviceBatch};
+use crate::train::run_stack::RunStack;
+
+/// Captures made so far, and the seconds they took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Captures {
+    /// How many.
+    pub count: usize,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// Takes steps of a stack of runs.
+pub trait StepRunner {
+    /// One step of every run, with its losses before the update.
+    ///
+    /// # Errors
+    /// As [`RunStack::step`].
+    fn run(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<Vec<StepLoss>>;
+
+    /// Captures made so far.
+    fn captures(&self) -> Captures {
+        Captures::default()
+    }
+
+    /// Steps of one kind after which nothing more is made for that kind.
+    fn steps_to_warm_up(&self) -> usize {
+        1
+    }
+}
+
+/// Launches every operation of every step.
+pub struct Eager;
+
+impl StepRunner for Eager {
+    fn run(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
+        let losses = stack.step(batch)?;
+        stack.advance();
+        Ok(losses)
+    }
+}
+
+/// Batches of one shape in one phase of the method: a captured step serves them all.
+type GraphKey = (BatchShape, usize);
+
+/// A training step captured as a CUDA graph: it reads `batch` and writes `losses`.
+struct CapturedStep {
+    graph: Graph,
+    batch: DeviceBatch,
+    losses: Vec<StepLoss>,
+}
+
+/// Captures a step at the first occurrence of its kind, and replays it at every other. The very first step is taken
+/// operation by operation, since the first call of an operation makes much that a capture may not.
+#[derive(Default)]
+pub struct GraphRecorder {
+    graphs: BTreeMap<GraphKey, CapturedStep>,
+    is_warm: bool,
+    captures: Captures,
+}
+
+impl StepRunner for GraphRecorder {
+    fn run(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
+        if !self.is_warm {
+            self.is_warm = true;
+            return Eager.run(stack, batch);
+        }
+        let key = (batch.shape(), stack.phase());
+        let captured = match self.graphs.remove(&key) {
+            Some(captured) => captured,
+            None => self.capture(stack, batch)?,
+        };
+        captured.batch.overwrite(batch);
+        captured.graph.replay()?;
+        let losses = captured.losses.iter().map(StepLoss::shallow_clone).collect();
+        // A step that failed is not kept.
+        self.graphs.insert(key, captured);
+        stack.advance();
+        Ok(losses)
+    }
+
+    fn captures(&self) -> Captures {
+        self.captures
+    }
+
+    fn steps_to_warm_up(&self) -> usize {
+        if self.is_warm { 1 } else { 2 }
+    }
+}
+
+impl GraphRecorder {
+    /// The step for batches of this shape in the stack's phase.
+    fn capture(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<CapturedStep> {
+        torch_ext::device::synchronize(stack.device())?;
+        let started = Instant::now();
+        // The forward pass fills the caches kept per shape, which cannot be built during a capture. Its memory is freed, or it
+        // would stay allocated beside the graph's pool.
+        tch::no_grad(|| drop(stack.task_losses(batch, &stack.views())));
+        torch_ext::device::release_memory(stack.device())?;
+        let batch = batch.copy();
+        let (graph, losses) = Graph::capture(|| stack.step(&batch))?;
+        self.captures.count += 1;
+        self.captures.seconds += started.elapsed().as_secs_f64();
+        Ok(CapturedStep { graph, batch, losses })
+    }
+}

@@ -1,0 +1,295 @@
+//! Training batches: the order of the rows, batches of them, and their way onto the device.
+
+use std::collections::VecDeque;
+
+use datasets::Task;
+use datasets::batch::{Batch, Padding, batches, side_by_side};
+use datasets::permutation::torch_randperm;
+use datasets::tokenizer::Encoded;
+use encoders::TokenBatch;
+use tch::{Device, Kind, Tensor};
+use torch_ext::ops::encoder_layer;
+
+use crate::load::inputs::Inputs;
+use crate::plan::spec::{Order, TrainSpec};
+use crate::train::seeds::Seeds;
+
+/// Batches in a window of [`Order::Grouped`].
+const WINDOW: usize = 16;
+/// Tokens that cost a step on a GPU next to nothing.
+const FEWEST_TOKENS: usize = 128;
+/// Batches on the device ahead of the work.
+pub const BATCHES_AHEAD: usize = 64;
+
+/// A batch on the device.
+pub struct DeviceBatch {
+    /// Ids, mask and segments.
+    pub tokens: TokenBatch,
+    /// Class ids (int64) or scores (float32), `[rows]`.
+    pub labels: Tensor,
+}
+
+/// `[rows, length]` of a batch, and its token capacity where padding may be left out.
+pub type BatchShape = (Vec<i64>, Option<i64>);
+
+impl DeviceBatch {
+    /// The shape that a captured step for this batch must have.
+    pub fn shape(&self) -> BatchShape {
+        (self.tokens.input_ids.size(), self.tokens.token_capacity)
+    }
+
+    fn tensors(&self) -> [&Tensor; 4] {
+        [&self.tokens.input_ids, &self.tokens.attention_mask, &self.tokens.token_type_ids, &self.labels]
+    }
+
+    /// A copy in memory of its own.
+    pub fn copy(&self) -> Self {
+        let [input_ids, attention_mask, token_type_ids, labels] = self.tensors().map(Tensor::copy);
+        let token_capacity = self.tokens.token_capacity;
+        DeviceBatch { tokens: TokenBatch { input_ids, attention_mask, token_type_ids, token_capacity }, labels }
+    }
+
+    /// Overwrites this batch with another of the same shape.
+    pub fn overwrite(&self, with: &DeviceBatch) {
+        for (target, source) in self.tensors().into_iter().zip(with.tensors()) {
+            target.shallow_clone().copy_(source);
+        }
+    }
+}
+
+/// Rows as padded batches on the device.
+#[derive(Debug, Clone, Copy)]
+pub struct Collator {
+    device: Device,
+    padding: Padding,
+    max_length: usize,
+    pad_id: u32,
+    /// Kind of the labels.
+    label_kind: Kind,
+    /// Whether layers may leave padding out.
+    may_pack: bool,
+}
+
+impl Collator {
+    /// Batches of a task's rows for a backbone whose weights are of `kind`.
+    pub fn new(inputs: &Inputs, task: &Task, kind: Kind, padding: Padding, max_length: usize) -> Self {
+        Collator {
+            device: inputs.device,
+            padding,
+            max_length,
+            pad_id: inputs.tokenizer.pad_id(),
+            label_kind: if task.is_regression() { Kind::Float } else { Kind::Int64 },
+            may_pack: inputs.encoder.info().can_pack
+                && padding != Padding::MaxLength
+                && encoder_layer::is_available(inputs.device, kind),
+        }
+    }
+
+    /// Device of the batches.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Rows in batches, in the given order.
+    pub fn batches(&self, rows: &[Encoded], order: &[usize], batch_size: usize) -> Vec<Batch> {
+        batches(rows, order, batch_size, self.padding, self.max_length, self.pad_id)
+    }
+
+    /// Capacity for a batch's tokens where padding need not be computed, rounded up so that batches share captured steps. With
+    /// [`Padding::MaxLength`] padding is computed, as the released scripts do.
+    fn token_capacity(&self, batch: &Batch) -> Option<i64> {
+        let capacity = rounded_up(batch.tokens as usize);
+        (self.may_pack && capacity < batch.rows * batch.length).then_some(capacity as i64)
+    }
+
+    /// Shape of a batch once it is on the device.
+    pub fn shape(&self, batch: &Batch) -> BatchShape {
+        (vec![batch.rows as i64, batch.length as i64], self.token_capacity(batch))
+    }
+
+    /// Batches on the device, by one transfer.
+    pub fn upload(&self, batches: &[Batch]) -> Vec<DeviceBatch> {
+        let tokens = batches.iter().flat_map(|batch| [&batch.ids, &batch.mask, &batch.type_ids]).flatten().copied();
+        let tokens = Tensor::from_slice(&tokens.collect::<Vec<i64>>()).to_device(self.device);
+        let labels: Vec<f64> = batches.iter().flat_map(|batch| batch.labels.iter().copied()).collect();
+        let labels = Tensor::from_slice(&labels).to_kind(self.label_kind).to_device(self.device);
+        let (mut token, mut row) = (0, 0);
+        let on_device = |batch: &Batch| {
+            let (rows, length) = (batch.rows as i64, batch.length as i64);
+            let mut next = || {
+                token += rows * length;
+                tokens.narrow(0, token - rows * length, rows * length).view([rows, length])
+            };
+            let token_capacity = self.token_capacity(batch);
+            let (input_ids, attention_mask, token_type_ids) = (next(), next(), next());
+            let tokens = TokenBatch { input_ids, attention_mask, token_type_ids, token_capacity };
+            row += rows;
+            DeviceBatch { tokens, labels: labels.narrow(0, row - rows, rows) }
+        };
+        batches.iter().map(on_device).collect()
+    }
+
+    /// One batch of each run as one.
+    fn stack(&self, of_runs: Vec<Batch>) -> Batch {
+        side_by_side(of_runs, self.pad_id)
+    }
+}
+
+/// The batch of one step, with the rows of every run of the stack.
+pub struct StepBatch {
+    /// On the device.
+    pub batch: DeviceBatch,
+    /// Tokens by run, padding not counted.
+    pub tokens: Vec<u64>,
+    /// Tokens of one run with padding.
+    pub padded_tokens: u64,
+}
+
+/// Gives the training batches of a stack of runs.
+pub struct Loader<'a> {
+    rows: &'a [Encoded],
+    train: &'a TrainSpec,
+    seeds: Vec<Seeds>,
+    collator: Collator,
+}
+
+impl<'a> Loader<'a> {
+    /// Over the training rows, in the order of each run's seeds.
+    pub fn new(rows: &'a [Encoded], train: &'a TrainSpec, seeds: Vec<Seeds>, collator: Collator) -> Self {
+        Loader { rows, train, seeds, collator }
+    }
+
+    /// Steps of an epoch.
+    pub fn steps(&self) -> usize {
+        self.rows.len().div_ceil(self.train.batch_size)
+    }
+
+    /// Batches of an epoch, from 1.
+    pub fn epoch(&self, epoch: usize) -> Epoch<'_> {
+        let orders = self.seeds.iter().map(|seeds| order(self.rows, self.train, seeds.order(epoch))).collect();
+        Epoch { loader: self, orders, start: 0, ahead: VecDeque::new() }
+    }
+
+    /// Every batch shape of the first run, step by step over all epochs, with a batch of it.
+    pub fn shapes(&self) -> impl Iterator<Item = (BatchShape, Batch)> + '_ {
+        (1..=self.train.epochs).flat_map(|epoch| {
+            let order = order(self.rows, self.train, self.seeds[0].order(epoch));
+            let batches = self.collator.batches(self.rows, &order, self.train.batch_size);
+            batches.into_iter().map(|batch| (self.collator.shape(&batch), batch))
+        })
+    }
+
+    /// Puts one batch on the device.
+    pub fn upload(&self, batch: &Batch) -> Vec<DeviceBatch> {
+        self.collator.upload(std::slice::from_ref(batch))
+    }
+
+    /// Tokens of the longest training row, padded.
+    pub fn longest(&self) -> usize {
+        let all: Vec<usize> = (0..self.rows.len()).collect();
+        let batches = self.collator.batches(self.rows, &all, self.train.batch_size);
+        batches.iter().map(|batch| batch.length).max().unwrap_or(0)
+    }
+}
+
+/// Batches of one epoch, step by step.
+pub struct Epoch<'a> {
+    loader: &'a Loader<'a>,
+    /// Positions of the rows, by run.
+    orders: Vec<Vec<usize>>,
+    /// First row that is not in a batch yet.
+    start: usize,
+    ahead: VecDeque<StepBatch>,
+}
+
+impl Epoch<'_> {
+    /// Puts the next [`BATCHES_AHEAD`] batches on the device.
+    fn fill(&mut self) {
+        let Loader { rows, train, collator, .. } = self.loader;
+        let end = rows.len().min(self.start + train.batch_size * BATCHES_AHEAD);
+        let of_runs: Vec<Vec<Batch>> =
+            self.orders.iter().map(|order| collator.batches(rows, &order[self.start..end], train.batch_size)).collect();
+        self.start = end;
+        let steps = of_runs.first().map_or(0, Vec::len);
+        let runs = of_runs.len();
+        let tokens: Vec<Vec<u64>> =
+            (0..steps).map(|step| of_runs.iter().map(|batches| batches[step].tokens).collect()).collect();
+        let mut of_runs: Vec<_> = of_runs.into_iter().map(Vec::into_iter).collect();
+        let stacked: Vec<Batch> =
+            (0..steps).map(|_| collator.stack(of_runs.iter_mut().filter_map(Iterator::next).collect())).collect();
+        let uploaded = collator.upload(&stacked);
+        self.ahead.extend(uploaded.into_iter().zip(&stacked).zip(tokens).map(|((batch, stacked), tokens)| StepBatch {
+            batch,
+            tokens,
+            padded_tokens: (stacked.rows * stacked.length / runs) as u64,
+        }));
+    }
+}
+
+impl Iterator for Epoch<'_> {
+    type Item = StepBatch;
+
+    fn next(&mut self) -> Option<StepBatch> {
+        if self.ahead.is_empty() && self.start < self.loader.rows.len() {
+            self.fill();
+        }
+        self.ahead.pop_front()
+    }
+}
+
+/// Positions of the training rows, batch after batch, for the epoch with this seed.
+fn order(rows: &[Encoded], train: &TrainSpec, seed: u64) -> Vec<usize> {
+    let mut order = torch_randperm(rows.len(), seed);
+    if train.order == Order::Random {
+        return order;
+    }
+    let whole = rows.len() / train.batch_size * train.batch_size;
+    for window in order[..whole].chunks_mut(train.batch_size * WINDOW) {
+        window.sort_by_key(|&row| rows[row].encoding.ids.len());
+    }
+    // The short last batch stays last.
+    let (batches, rest) = order.split_at(whole);
+    let shuffled = torch_randperm(whole / train.batch_size, seed);
+    let batch = |index: usize| &batches[index * train.batch_size..(index + 1) * train.batch_size];
+    shuffled.into_iter().flat_map(batch).chain(rest).copied().collect()
+}
+
+/// The tokens, and an eighth of them more or [`FEWEST_TOKENS`] at most.
+fn rounded_up(tokens: usize) -> usize {
+    tokens.next_multiple_of((tokens.next_power_of_two() / 16).max(FEWEST_TOKENS))
+}
+
+#[cfg(test)]
+mod tests {
+    use datasets::tokenizer::Encoding;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::plan::spec::tests::train_spec;
+
+    proptest! {
+        #[test]
+        fn every_row_comes_once_and_groups_pad_less(lengths in prop::collection::vec(1usize..64, 1..200), size in 1usize..9, seed: u64) {
+            let row = |(row, &n): (usize, &usize)| Encoded { encoding: Encoding { ids: vec![1; n], type_ids: vec![0; n] }, label: 0.0, row };
+            let rows: Vec<Encoded> = lengths.iter().enumerate().map(row).collect();
+            let padded = |kind: Order| {
+                let order = order(&rows, &train_spec(size, kind), seed);
+                let mut sorted = order.clone();
+                sorted.sort_unstable();
+                assert_eq!(sorted, (0..rows.len()).collect::<Vec<_>>());
+                order.chunks(size).map(|c| c.iter().map(|&i| lengths[i]).max().unwrap_or(0) * c.len()).sum::<usize>()
+            };
+            prop_assert!(padded(Order::Grouped) <= padded(Order::Random));
+        }
+    }
+
+    #[test]
+    fn token_capacities_are_enough_and_not_many_more() {
+        for tokens in 0..10_000 {
+            let capacity = rounded_up(tokens);
+            assert!(capacity >= tokens && capacity - tokens < (tokens / 8).max(FEWEST_TOKENS), "{tokens}: {capacity}");
+        }
+        let numbers: std::collections::BTreeSet<usize> = (2_048..4_096).map(rounded_up).collect();
+        assert!(numbers.len() <= 10, "{} captured steps", numbers.len());
+    }
+}

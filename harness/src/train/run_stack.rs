@@ -1,0 +1,274 @@
+//! Runs that share the passes through the backbone, and the training step they take: usually one run.
+
+use std::collections::BTreeMap;
+use std::slice;
+
+use datasets::tokenizer::Encoded;
+use encoders::Attach;
+use methods::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
+use methods::peft::export::Exported;
+use methods::train_state::StepLoss;
+use methods::{Context, TrainState};
+use tch::{Device, Kind, Tensor};
+use torch_ext::ops::dropout::DropoutRng;
+
+use crate::error::{Error, Result};
+use crate::load::inputs::{Inputs, TaskData};
+use crate::load::precision::weight_kind;
+use crate::plan::spec::{RunSpec, TrainSpec};
+use crate::train::classifier::SequenceClassifier;
+use crate::train::evaluate::{Predictions, predict};
+use crate::train::loader::{Collator, DeviceBatch, Loader};
+use crate::train::schedule::optim_config;
+use crate::train::seeds::Seeds;
+
+/// A tensor of the head.
+struct HeadTensor {
+    name: String,
+    value: HeadValue,
+}
+
+/// Trained, or as initialised.
+enum HeadValue {
+    Trained(ParamId),
+    Fixed(Tensor),
+}
+
+/// State of one run in a stack: seeds, head, parameters and optimisers.
+struct StackedRun {
+    seeds: Seeds,
+    head: Vec<HeadTensor>,
+    state: TrainState,
+}
+
+/// Runs in training that differ in nothing but their seed. Each has its own adapters, data order, dropout and optimisers.
+pub struct RunStack<'a> {
+    classifier: SequenceClassifier,
+    collator: Collator,
+    data: &'a TaskData,
+    train: &'a TrainSpec,
+    runs: Vec<StackedRun>,
+    rng: DropoutRng,
+}
+
+impl<'a> RunStack<'a> {
+    /// Heads, adapters and optimisers at their start values.
+    ///
+    /// # Errors
+    /// Options that do not fit the run; no run.
+    pub fn new(specs: &[&'a RunSpec], inputs: &Inputs, data: &'a TaskData) -> Result<Self> {
+        let spec = specs.first().ok_or_else(|| Error::Internal("no run to train".into()))?;
+        let runs = specs.iter().map(|spec| StackedRun::new(spec, inputs, data)).collect::<Result<Vec<_>>>()?;
+        let seeds: Vec<i64> = runs.iter().map(|run| run.seeds.dropout).collect();
+        let TrainSpec { precision, padding, max_length, .. } = spec.train;
+        let classifier = SequenceClassifier::new(inputs.encoder_in(weight_kind(precision))?, data.task);
+        let collator = Collator::new(inputs, data.task, weight_kind(precision), padding, max_length);
+        Ok(RunStack {
+            classifier,
+            collator,
+            data,
+            train: &spec.train,
+            runs,
+            rng: DropoutRng::new(&seeds, inputs.device),
+        })
+    }
+
+    /// The training batches of these runs.
+    pub fn loader(&self) -> Loader<'a> {
+        let seeds = self.runs.iter().map(|run| run.seeds).collect();
+        Loader::new(&self.data.train, self.train, seeds, self.collator)
+    }
+
+    /// Settings that the runs share.
+    pub fn train(&self) -> &'a TrainSpec {
+        self.train
+    }
+
+    /// Number of runs.
+    pub fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Device of the step.
+    pub fn device(&self) -> Device {
+        self.collator.device()
+    }
+
+    /// One step of every run, all of it on the device: losses, gradients, updates. [`RunStack::advance`] follows on the host.
+    ///
+    /// # Errors
+    /// A parameter without a gradient, more steps than planned, a failure on the device.
+    pub fn step(&mut self, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
+        let views = self.views();
+        let task_losses = self.task_losses(batch, &views);
+        let of_runs = self.runs.iter().zip(&task_losses).zip(&views);
+        let (totals, losses): (Vec<Tensor>, Vec<StepLoss>) =
+            of_runs.map(|((run, task), views)| run.state.loss(task, views)).unzip();
+        // No run's loss depends on another's values, so the gradient of the sum is that of each.
+        Tensor::stack(&totals, 0).sum(None::<Kind>).f_backward()?;
+        for run in &mut self.runs {
+            let _norm = run.state.update()?;
+        }
+        self.rng.advance();
+        Ok(losses)
+    }
+
+    /// Counts a step that was taken.
+    pub fn advance(&mut self) {
+        self.runs.iter_mut().for_each(|run| run.state.advance());
+    }
+
+    /// Phase of the next step, the same for every run.
+    pub fn phase(&self) -> usize {
+        self.state(0).phase()
+    }
+
+    /// Parameters of every run as views, one split a flat group.
+    pub fn views(&self) -> Vec<ParamViews> {
+        self.runs.iter().map(|run| run.state.params().views()).collect()
+    }
+
+    /// Task loss `[]` of every run.
+    pub fn task_losses(&self, batch: &DeviceBatch, views: &[ParamViews]) -> Vec<Tensor> {
+        let heads = self.runs.iter().zip(views).map(|(run, views)| run.head_values(views));
+        let head = stack_heads(heads.collect());
+        let attached = attach(&self.runs, views, weight_kind(self.train.precision));
+        let logits = self.classifier.logits(&batch.tokens, &head, attached.as_ref(), Some(&self.rng));
+        self.classifier.mean_losses(&logits, &batch.labels, self.rng.runs())
+    }
+
+    /// Predicts every row with a run's values as they are.
+    ///
+    /// # Errors
+    /// A failure on the device.
+    pub fn predict(&self, run: usize, rows: &[Encoded]) -> Result<Predictions> {
+        tch::no_grad(|| {
+            let run = &self.runs[run];
+            let views = run.state.params().views();
+            let attached = attach(slice::from_ref(run), slice::from_ref(&views), weight_kind(self.train.precision));
+            let head = run.head_values(&views);
+            predict(&self.classifier, &self.collator, (&head, attached.as_ref()), rows, self.train.batch_size)
+        })
+    }
+
+    /// Trained values, method and step count of a run.
+    pub fn state(&self, run: usize) -> &TrainState {
+        &self.runs[run].state
+    }
+
+    /// Overwrites a run's trained values with a copy taken by [`methods::optim::params::Params::state`].
+    ///
+    /// # Errors
+    /// Values of another run.
+    pub fn restore(&self, run: usize, values: &[(String, Tensor)]) -> Result<()> {
+        let taken = values.iter().all(|(group, value)| self.state(run).params().load(group, value));
+        if taken { Ok(()) } else { Err(Error::Internal("a checkpoint of another run was restored".into())) }
+    }
+
+    /// The trained values of a run, as files hold them. The head is always there, trained or not: without it an adapter's
+    /// results cannot be had again.
+    pub fn exported(&self, run: usize) -> Exported {
+        let run = &self.runs[run];
+        tch::no_grad(|| {
+            let views = run.state.params().views();
+            let head: BTreeMap<String, Tensor> =
+                run.head.iter().map(|tensor| (tensor.name.clone(), tensor.value(&views).copy())).collect();
+            Exported::new(run.state.method(), &views, head)
+        })
+    }
+
+    /// Goes to a step of the schedule, values as they are.
+    ///
+    /// # Errors
+    /// A failure on the device.
+    pub fn go_to(&mut self, step: usize) -> Result<()> {
+        let number = ("done".to_string(), Tensor::from(step as i64));
+        self.runs.iter_mut().try_for_each(|run| Ok(run.state.load(slice::from_ref(&number))?))
+    }
+
+    /// Everything the next step depends on, by name: values, moments, counters of every run, and the dropout's numbers.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { rng: self.rng.state(), runs: self.runs.iter().map(|run| run.state.state()).collect() }
+    }
+
+    /// Takes a snapshot back.
+    ///
+    /// # Errors
+    /// One of other runs.
+    pub fn load(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.rng.load(&snapshot.rng);
+        self.runs.iter_mut().zip(&snapshot.runs).try_for_each(|(run, state)| Ok(run.state.load(state)?))
+    }
+}
+
+/// State of a stack between two steps.
+pub struct Snapshot {
+    rng: Tensor,
+    runs: Vec<Vec<(String, Tensor)>>,
+}
+
+impl HeadTensor {
+    fn value(&self, views: &ParamViews) -> Tensor {
+        match &self.value {
+            HeadValue::Trained(id) => views.get(*id).shallow_clone(),
+            HeadValue::Fixed(value) => value.shallow_clone(),
+        }
+    }
+}
+
+impl StackedRun {
+    fn new(spec: &RunSpec, inputs: &Inputs, data: &TaskData) -> Result<Self> {
+        let encoder = inputs.encoder.as_ref();
+        let seeds = Seeds::of(spec.seed);
+        let config = optim_config(&spec.train, data.train.len());
+        let mut params = ParamsBuilder::new(inputs.device, Kind::Float);
+        let context = Context {
+            target_modules: &encoder.info().target_modules,
+            backbone: &encoder.info().weights,
+            protocol: &config,
+            hidden_size: encoder.info().hidden_size,
+            seed: seeds.adapter,
+        };
+        let method = (methods::registry::find(&spec.method)?.build)(&spec.options, &context, &mut params)?;
+        let head = encoder.new_head(data.task.labels.outputs() as i64, seeds.head);
+        let head = head
+            .params
+            .into_iter()
+            .map(|p| {
+                let group = if p.decayed { ParamGroup::Decayed } else { ParamGroup::Undecayed };
+                let value = match spec.train.train_head {
+                    true => HeadValue::Trained(params.add(group, p.name.as_str(), &p.init)),
+                    false => HeadValue::Fixed(p.init.to_kind(Kind::Float).to_device(inputs.device)),
+                };
+                HeadTensor { name: p.name, value }
+            })
+            .collect();
+        Ok(StackedRun { seeds, head, state: TrainState::new(params.finish(), method, &config) })
+    }
+
+    fn head_values(&self, views: &ParamViews) -> Vec<Tensor> {
+        self.head.iter().map(|tensor| tensor.value(views)).collect()
+    }
+}
+
+/// The heads' tensors: of one run as they are, of several each as a stack.
+fn stack_heads(mut heads: Vec<Vec<Tensor>>) -> Vec<Tensor> {
+    if heads.len() == 1 {
+        return heads.remove(0);
+    }
+    let tensor = |index: usize| Tensor::stack(&heads.iter().map(|head| &head[index]).collect::<Vec<_>>(), 0);
+    (0..heads.first().map_or(0, Vec::len)).map(tensor).collect()
+}
+
+/// What the method attaches for all runs, rounded to a kind.
+fn attach(runs: &[StackedRun], views: &[ParamViews], kind: Kind) -> Box<dyn Attach> {
+    let rounded: Vec<ParamViews> = match kind {
+        Kind::Float => Vec::new(),
+        kind => runs.iter().map(|run| run.state.params().views_as(kind)).collect(),
+    };
+    let method = runs[0].state.method();
+    match if rounded.is_empty() { views } else { &rounded } {
+        [one] => method.attach(one),
+        several => method.attach(&ParamViews::together(several)),
+    }
+}

@@ -1,0 +1,140 @@
+// The project's kernels as functions for Rust, differentiable where they have gradients. Every function gives 0, or -1
+// with the message in rb_kernel_error(). No header of CUDA is needed: launch.h.
+
+#include <memory>
+
+#include "../kernels/position_bias_traits.h"
+#include "attention.h"
+#include "encoder_layer.h"
+#include "gemm_3xf16.h"
+#include "guarded.h"
+#include "norm.h"
+
+namespace {
+using position_bias_traits::THREAD_ROWS;
+using position_bias_traits::TILE;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct PositionBias : torch::autograd::Function<PositionBias> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& c, const at::Tensor& p,
+                            const at::Tensor& mask) {
+    int heads = c.size(0), rows = mask.size(0), length = mask.size(3);
+    TORCH_CHECK(c.sizes() == p.sizes() && c.size(1) == rows * length && c.size(2) == 2 * length,
+                "position_bias: shapes");
+    auto contents = c.contiguous(), positions = p.contiguous(), masked = mask.to(c.scalar_type()).contiguous();
+    auto out = at::empty({rows, heads, length, length}, c.options());
+    auto tiles = ceil_div(length, TILE);
+    Launch how{{tiles, tiles, static_cast<unsigned>(rows * heads)}, {TILE, THREAD_ROWS}};
+    launch("position_bias_forward", variant(c), how, pointer(contents), pointer(positions), pointer(masked),
+           pointer(out), rows, heads, length);
+    context->saved_data["length"] = static_cast<int64_t>(length);
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    auto grad = grads[0].contiguous();
+    int rows = grad.size(0), heads = grad.size(1), length = context->saved_data["length"].toInt();
+    auto dc = at::empty({heads, static_cast<int64_t>(rows) * length, 2 * length}, grad.options());
+    auto dp = at::empty_like(dc);
+    Launch how{{ceil_div(2 * length, TILE), ceil_div(length, TILE), static_cast<unsigned>(rows * heads)},
+               {TILE, THREAD_ROWS}};
+    launch("position_bias_backward", variant(grad), how, pointer(grad), pointer(dc), pointer(dp), rows, heads, length);
+    return {dc, dp, at::Tensor()};
+  }
+};
+
+at::Tensor dropped(const at::Tensor& given, const DropoutSpec& drop, const CounterLayout& layout) {
+  auto x = given.contiguous(), out = at::empty_like(x);
+  long count = x.numel();
+  int width = x.size(-1), tokens = layout.tokens, first = layout.first, pitch = layout.pitch;
+  int rows = count / (static_cast<int64_t>(width) * tokens * drop.runs());
+  TORCH_CHECK(width % 8 == 0, "dropout: a width of ", width);
+  Launch how{{ceil_div(count, 8 * 256)}, {256}};
+  launch("dropout", variant(x), how, pointer(x), pointer(out), params(drop), count, rows, tokens, first, pitch, width);
+  return out;
+}
+
+using Dropout = DropoutBy<dropped>;
+}  // namespace
+
+extern "C" {
+
+const char* rb_kernel_error() { return last_error.c_str(); }
+
+int rb_position_bias(const at::Tensor* c, const at::Tensor* p, const at::Tensor* mask, at::Tensor** out) {
+  return guarded([=] { *out = new at::Tensor(PositionBias::apply(*c, *p, *mask)); });
+}
+
+int rb_cuda_dropout(
+    const at::Tensor* x, const at::Tensor* state, long long stream, double p, long long tokens, long long first,
+    long long pitch, at::Tensor** out) {
+  return guarded([=] { *out = new at::Tensor(Dropout::apply(*x, *state, stream, p, tokens, first, pitch)); });
+}
+
+// In float32 (ADR 0019).
+int rb_lora_linear_3xf16(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias,
+                         const at::Tensor* lora_a, const at::Tensor* scaled_b, at::Tensor** out) {
+  return guarded([=] { *out = new at::Tensor(LoraLinear<Gemm3xF16>::apply(*x, *weight, *bias, *lora_a, *scaled_b)); });
+}
+
+int rb_drop_add_norm(
+    const at::Tensor* x, const at::Tensor* residual, const at::Tensor* weight, const at::Tensor* bias,
+    const at::Tensor* state, long long stream, double p, double eps, long long length, at::Tensor** out) {
+  return guarded([=] {
+    *out = new at::Tensor(DropAddNorm::apply(*x, *residual, *weight, *bias, *state, stream, p, eps, length));
+  });
+}
+
+int rb_attention(
+    const at::Tensor* projected, const at::Tensor* mask, const at::Tensor* state, long long stream, double p,
+    long long heads, double scale, at::Tensor** out) {
+  return guarded([=] { *out = new at::Tensor(Attention::apply(*projected, *mask, *state, stream, p, heads, scale)); });
+}
+
+// Tensors and numbers in the order of LayerParams.
+int rb_layer(const at::Tensor* const* tensors, const double* numbers, at::Tensor** out) {
+  return guarded([=] {
+    auto params = c10::make_intrusive<LayerParams>(tensors, numbers);
+    // Weight, bias, A and U of each linear.
+    const auto* const* of = tensors + 6;
+    *out = new at::Tensor(FusedLayer::apply(
+        *tensors[0], *of[2], *of[3], *of[6], *of[7], *of[10], *of[11], *of[14], *of[15], params));
+  });
+}
+
+int rb_clip(const at::Tensor* const* grads, int count, double bound, at::Tensor** out) {
+  return guarded([=] {
+    constexpr unsigned BLOCKS = 256;
+    auto options = grads[0]->options();
+    auto partial = at::empty({count, int64_t{BLOCKS}}, options), result = at::empty({2}, options);
+    for (int i = 0; i < count; ++i) {
+      launch("square_sums", "f32", {{BLOCKS}, {256}}, pointer(*grads[i]), pointer(partial[i]),
+             static_cast<long>(grads[i]->numel()));
+    }
+    launch("clip_factor", "f32", {{1}, {256}}, pointer(partial), pointer(result), static_cast<int>(count * BLOCKS),
+           static_cast<float>(bound));
+    *out = new at::Tensor(result);
+  });
+}
+
+// Average and uncertainty of |values * grads|.
+int rb_importance(const at::Tensor* const* tensors, double beta1, double beta2) {
+  return guarded([=] {
+    auto at = [=](int index) { return pointer(*tensors[index]); };
+    long count = tensors[0]->numel();
+    launch("importance", "f32", {{ceil_div(count, 256)}, {256}}, at(0), at(1), at(2), at(3), count,
+           static_cast<float>(1.0 - beta1), static_cast<float>(1.0 - beta2));
+  });
+}
+
+int rb_adamw(const at::Tensor* const* tensors, double beta1, double beta2, double eps, int decay) {
+  return guarded([=] {
+    auto at = [=](int index) { return pointer(*tensors[index]); };
+    long count = tensors[0]->numel();
+    launch("adamw", "f32", {{ceil_div(count, 256)}, {256}}, at(0), at(1), at(2), at(3), at(4), at(5), at(6), count,
+           static_cast<float>(1.0 - beta1), static_cast<float>(beta2), static_cast<float>(1.0 - beta2),
+           static_cast<float>(eps), decay);
+  });
+}
+}
