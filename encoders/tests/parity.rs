@@ -132,3 +132,8 @@ fn deberta_is_the_reference() {
     parity("a1");
     parity("a2");
 }
+
+#[test]
+fn electra_is_the_reference() {
+    parity("a5");
+}

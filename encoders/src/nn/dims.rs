@@ -32,6 +32,9 @@ pub(crate) struct Dims {
     pub initializer_range: f64,
 }
 
+/// Name of the token embedding, without prefix.
+const WORD: &str = "embeddings.word_embeddings.weight";
+
 impl Dims {
     /// Options that [`Dims::read`] reads.
     pub const USED: &[&str] = &[
@@ -77,13 +80,21 @@ impl Dims {
     /// # Errors
     /// The first option that is not what the tensors say.
     pub fn check(&self, config: &Config, reader: &Reader, others: &[Size]) -> Result<()> {
+        let hidden = Size { option: "hidden_size", value: self.hidden, tensor: WORD, dimension: 1 };
+        self.check_with(config, reader, hidden, others)
+    }
+
+    /// [`Dims::check`] for embeddings of another width than the hidden states', which `hidden` finds elsewhere.
+    ///
+    /// # Errors
+    /// As [`Dims::check`].
+    pub fn check_with(&self, config: &Config, reader: &Reader, hidden: Size, others: &[Size]) -> Result<()> {
         let size = |n: i64| n as f64;
         let a_layer = size(self.hidden) * (4.0 * size(self.hidden) + 2.0 * size(self.intermediate));
         let others_values = others.iter().map(|other| size(other.value) * size(self.hidden)).sum::<f64>();
-        let word = "embeddings.word_embeddings.weight";
         let mut sizes = vec![
-            Size { option: "vocab_size", value: self.vocab, tensor: word, dimension: 0 },
-            Size { option: "hidden_size", value: self.hidden, tensor: word, dimension: 1 },
+            Size { option: "vocab_size", value: self.vocab, tensor: WORD, dimension: 0 },
+            hidden,
             Size {
                 option: "intermediate_size",
                 value: self.intermediate,
