@@ -12,10 +12,9 @@ pub mod target;
 
 pub use checkpoint::file::TensorFile;
 pub use config::Config;
-pub use encoder::Encoder;
+pub use encoder::{Encoder, EncoderInfo};
 pub use error::{Error, Result};
 pub use nn::head::{Head, HeadParam};
-pub use nn::parts::Trunk;
-pub use pass::{Attach, Frozen, LayerObserver, Pass, TokenBatch};
+pub use pass::{LayerObserver, Pass, TokenBatch};
 pub use registry::{ENCODERS, load, random};
-pub use target::{ModuleKind, TargetModule};
+pub use target::{Attach, Frozen, LowRank, ModuleKind, TargetModule};

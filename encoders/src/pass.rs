@@ -3,61 +3,29 @@
 use tch::Tensor;
 use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
-use crate::target::TargetModule;
+use crate::target::Attach;
 
 /// One padded batch on the encoder's device.
 pub struct TokenBatch {
-    /// Token ids, `[rows, length]`, int64.
-    pub ids: Tensor,
+    /// `[rows, length]`, int64.
+    pub input_ids: Tensor,
     /// 1 for a token, 0 for padding, which is at the end of a row, `[rows, length]`, int64.
-    pub mask: Tensor,
+    pub attention_mask: Tensor,
     /// Segment ids, `[rows, length]`, int64.
-    pub type_ids: Tensor,
-    /// Lines for the tokens of all rows, as many as there are or more, where padding need not be computed.
-    pub lines: Option<i64>,
+    pub token_type_ids: Tensor,
+    /// Number of packed tokens, at least that of the batch, where padding need not be computed.
+    pub token_capacity: Option<i64>,
 }
 
-/// Whoever looks at every layer's output, `[rows, length, hidden]`.
+/// Called with each layer's output, `[rows, length, hidden]`.
 pub type LayerObserver<'a> = Option<&'a mut dyn FnMut(&Tensor)>;
 
-/// What a method attaches to a backbone during one forward pass.
-pub trait Attach {
-    /// A and U of the branch `(x A^T) U^T` that is added to the linear at `module`: `[r, d_in]` and `[d_out, r]`, or a stack of
-    /// each for runs side by side.
-    fn low_rank(&self, _site: &TargetModule) -> Option<[&Tensor; 2]> {
-        None
-    }
-
-    /// A and U of the branches of `modules`, which have the same input, as one branch: `[k r, d_in]` and `[k d_out, k r]`, or a
-    /// stack of each for runs side by side.
-    fn fused_qkv(&self, _sites: &[TargetModule]) -> Option<[&Tensor; 2]> {
-        None
-    }
-
-    /// The output of the linear at `module`, `[..., d_out]`, with what is attached there, for its input `x` (`[..., d_in]`)
-    /// and its own output `y`; where there is no low-rank branch.
-    fn output(&self, _site: &TargetModule, _x: &Tensor, y: Tensor) -> Tensor {
-        y
-    }
-
-    /// What stands in place of the backbone's tensor number `index` of [`crate::encoder::Encoder::weights`], for a method that
-    /// trains it.
-    fn weight(&self, _index: usize) -> Option<&Tensor> {
-        None
-    }
-}
-
-/// Nothing attached: the backbone as it is.
-pub struct Frozen;
-
-impl Attach for Frozen {}
-
-/// How one forward pass is run.
+/// Settings of one forward pass.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
-    /// What is attached.
+    /// The method's contributions.
     pub attach: &'a dyn Attach,
-    /// Numbers for the configuration's dropout, in training. A batch then holds the rows of all their runs, run by run.
+    /// Numbers for the configuration's dropout, in training. A batch then holds the rows of all stacked runs, run by run.
     pub dropout: Option<&'a DropoutRng>,
 }
 
@@ -67,28 +35,28 @@ impl<'a> Pass<'a> {
         self.dropout.map_or(1, DropoutRng::runs)
     }
 
-    /// Dropout at a place of the network.
-    pub(crate) fn dropout(self, place: i64, rate: f64) -> Dropout<'a> {
-        Dropout { rng: self.dropout, stream: place, p: rate }
+    /// Dropout with the numbers of a stream.
+    pub(crate) fn dropout(self, stream: i64, p: f64) -> Dropout<'a> {
+        Dropout { rng: self.dropout, stream, p }
     }
 }
 
-/// Numbers of the places of dropout: those outside the layers, then four of every layer.
-pub(crate) mod place {
+/// Dropout streams: those outside the layers, then four of every layer.
+pub(crate) mod streams {
     pub const EMBEDDINGS: i64 = 0;
     pub const POOLER: i64 = 1;
     pub const CLASSIFIER: i64 = 2;
 
-    /// Places of a layer.
+    /// Streams of a layer.
     #[derive(Clone, Copy)]
     pub enum InLayer {
         Distances,
-        Weights,
+        AttentionWeights,
         AttentionOutput,
         Output,
     }
 
-    pub fn of_layer(layer: usize, place: InLayer) -> i64 {
-        8 + 4 * layer as i64 + place as i64
+    pub fn of_layer(layer: usize, stream: InLayer) -> i64 {
+        8 + 4 * layer as i64 + stream as i64
     }
 }

@@ -46,8 +46,8 @@ fn a_pickled_checkpoint_holds_the_values_torch_saved() {
     for file in ["pytorch_model.bin", "legacy.bin"] {
         let dir = with_weights(&std::fs::read(pickled().join(file)).unwrap());
         let encoder = load(dir.path()).unwrap();
-        assert_eq!(encoder.weights().len(), values.len());
-        for (name, tensor) in encoder.weights() {
+        assert_eq!(encoder.info().weights.len(), values.len());
+        for (name, tensor) in &encoder.info().weights {
             let want: Vec<f64> = values[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
             let got = Vec::<f64>::try_from(tensor.flatten(0, -1).to_kind(Kind::Double)).unwrap();
             assert_eq!(got, want, "{file}: {name}");
@@ -89,7 +89,7 @@ const BERT: &str = r#"{"model_type": "bert", "hidden_act": "gelu", "hidden_size"
 fn drawn(config: &str) -> Vec<(String, Tensor)> {
     let config = encoders::Config::parse(config, Path::new("config.json")).unwrap();
     let encoder = encoders::random(&config, 1, Device::Cpu, Kind::Float).unwrap();
-    encoder.weights().iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect()
+    encoder.info().weights.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect()
 }
 
 fn safetensors(tensors: &[(String, Tensor)]) -> Vec<u8> {
@@ -115,7 +115,7 @@ fn directory(config: &str, files: &[(&str, Vec<u8>)]) -> TempDir {
 }
 
 fn same(encoder: &dyn Encoder, tensors: &[(String, Tensor)]) {
-    for ((name, got), (_, want)) in encoder.weights().iter().zip(tensors) {
+    for ((name, got), (_, want)) in encoder.info().weights.iter().zip(tensors) {
         assert_eq!(got, want, "{name}");
     }
 }
@@ -348,13 +348,14 @@ fn deberta_v3_base_has_its_published_size() {
     assert_eq!(encoder.parameter_count(2), 184_423_682);
     let of = |is_counted: &dyn Fn(&str) -> bool| {
         encoder
-            .weights()
+            .info()
+            .weights
             .iter()
             .filter(|(name, _)| is_counted(name))
             .map(|(_, t): &(String, Tensor)| t.numel())
             .sum::<usize>()
     };
     assert_eq!(of(&|name| name.ends_with(".bias")), 102_912);
-    let widths: i64 = encoder.target_modules().iter().map(|module| module.d_in + module.d_out).sum();
-    assert_eq!((encoder.target_modules().len(), widths), (72, 165_888));
+    let widths: i64 = encoder.info().target_modules.iter().map(|module| module.d_in + module.d_out).sum();
+    assert_eq!((encoder.info().target_modules.len(), widths), (72, 165_888));
 }

@@ -99,7 +99,8 @@ fn configurations_do_no_harm() {
         let config = encoders::Config::parse(entry.tiny, Path::new("tiny")).unwrap();
         let encoder = encoders::random(&config, 1, Device::Cpu, Kind::Float).unwrap();
         let stored: Vec<(String, Vec<usize>, Vec<u8>)> = encoder
-            .weights()
+            .info()
+            .weights
             .iter()
             .map(|(name, tensor)| {
                 let values = Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap();

@@ -16,10 +16,10 @@ fn inputs(case: &Case) -> TokenBatch {
     let ids = case.tensor("input.input_ids");
     let or_zero = |name: &str| if case.has(name) { case.tensor(name) } else { ids.zeros_like() };
     TokenBatch {
-        mask: case.tensor("input.attention_mask"),
-        type_ids: or_zero("input.token_type_ids"),
-        ids,
-        lines: None,
+        attention_mask: case.tensor("input.attention_mask"),
+        token_type_ids: or_zero("input.token_type_ids"),
+        input_ids: ids,
+        token_capacity: None,
     }
 }
 
@@ -34,7 +34,7 @@ fn head(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> Vec<(Str
         let tensor = case.tensor(&stored(&name)).to_kind(kind).copy().set_requires_grad(true);
         (name, tensor)
     };
-    encoder.head(outputs, 0).params.into_iter().map(|param| leaf(param.name)).collect()
+    encoder.new_head(outputs, 0).params.into_iter().map(|param| leaf(param.name)).collect()
 }
 
 fn loss(case: &Case, model: &str, logits: &Tensor) -> Tensor {
@@ -49,31 +49,31 @@ fn loss(case: &Case, model: &str, logits: &Tensor) -> Tensor {
 fn follow(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> (f64, f64) {
     let (suffix, tolerance) = if kind == Kind::Double { ("64", TOLERANCE_64) } else { ("", TOLERANCE) };
     let weights: Vec<(String, Tensor)> =
-        encoder.weights().iter().map(|(name, t)| (name.clone(), t.set_requires_grad(true))).collect();
+        encoder.info().weights.iter().map(|(name, t)| (name.clone(), t.set_requires_grad(true))).collect();
     for (_, weight) in &weights {
         weight.shallow_clone().zero_grad();
     }
     let head = head(case, encoder, model, kind);
     let inputs = inputs(case);
     let pass = Pass { attach: &Frozen, dropout: None };
-    let embedded = encoder.embeddings(&inputs, pass);
+    let embedded = encoder.embed(&inputs, pass);
     // The graph is cut here and joined again below, so that the gradient of the embeddings' output can be read.
     let leaf = embedded.detach().set_requires_grad(true);
     let mut states = Vec::new();
-    let _last = encoder.layers(&leaf, &inputs, pass, Some(&mut |state| states.push(state.shallow_clone())));
+    let last = encoder.encode(&leaf, &inputs, pass, Some(&mut |state| states.push(state.shallow_clone())));
     let tensors: Vec<Tensor> = head.iter().map(|(_, t)| t.shallow_clone()).collect();
-    let logits = encoder.logits(states.last().unwrap(), &tensors, None);
+    let logits = encoder.logits(&last, &inputs, &tensors, pass);
     let loss = loss(case, model, &logits);
     loss.backward();
     (&embedded * leaf.grad()).sum(None::<Kind>).backward();
 
     // What comes out at padding is read by nobody, and DeBERTa's reference attends from there to everything.
-    let mask = inputs.mask.unsqueeze(-1).to_kind(kind);
+    let mask = inputs.attention_mask.unsqueeze(-1).to_kind(kind);
     let mut worst = 0.0f64;
     let mut check = |name: String, got: &Tensor| {
         if case.has(&name) {
             let want = case.tensor(&name);
-            let error = match name.contains("hidden_states") {
+            let error = match name.contains("hidden_state") {
                 true => largest_error(&(got * &mask), &(want * &mask)),
                 false => largest_error(got, &want),
             };
@@ -87,6 +87,7 @@ fn follow(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> (f64, 
     for (index, state) in std::iter::once(&leaf).chain(&states).enumerate() {
         check(format!("{model}.hidden_states.{index}{suffix}"), state);
     }
+    check(format!("{model}.last_hidden_state{suffix}"), &last);
     let values = check(String::new(), &loss);
     if kind == Kind::Float {
         check(format!("{model}.grad.embeddings_output"), &leaf.grad());
@@ -130,4 +131,9 @@ fn roberta_is_the_reference() {
 fn deberta_is_the_reference() {
     parity("a1");
     parity("a2");
+}
+
+#[test]
+fn electra_is_the_reference() {
+    parity("a5");
 }

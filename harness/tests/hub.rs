@@ -29,7 +29,7 @@ fn server() -> HubServer {
     let server = HubServer::start();
     server.put(REPOSITORY, "config.json", tiny);
     server.put(REPOSITORY, "spm.model", fixture("parity/e1_tokenizer_small_unigram/spm.model"));
-    server.put(REPOSITORY, "model.safetensors", safetensors_bytes(encoder.weights()));
+    server.put(REPOSITORY, "model.safetensors", safetensors_bytes(&encoder.info().weights));
     server
 }
 

@@ -146,7 +146,7 @@ fn ids_and_segments_without_an_embedding_are_refused() {
     let encoder =
         encoders::random(&Config::parse(&tiny, Path::new("tiny")).unwrap(), 1, Device::Cpu, Kind::Float).unwrap();
     world.write("tiny/config.json", tiny);
-    world.write("tiny/model.safetensors", safetensors_bytes(encoder.weights()));
+    world.write("tiny/model.safetensors", safetensors_bytes(&encoder.info().weights));
     refused(&world, &["--tasks", "rte"], &["2 segments", "1 segment embedding"]);
     world.run(&["--methods", "lora", "--epochs", "1"]).assert().success();
 }

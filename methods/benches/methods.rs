@@ -43,8 +43,8 @@ fn encoder() -> Box<dyn Encoder> {
 }
 
 fn context<'a>(encoder: &'a dyn Encoder, protocol: &'a OptimConfig) -> Context<'a> {
-    let (modules, backbone) = (encoder.target_modules(), encoder.weights());
-    Context { target_modules: modules, backbone, protocol, hidden_size: encoder.hidden_size(), seed: 1 }
+    let (modules, backbone) = (&encoder.info().target_modules, &encoder.info().weights);
+    Context { target_modules: modules, backbone, protocol, hidden_size: encoder.info().hidden_size, seed: 1 }
 }
 
 fn step(encoder: &dyn Encoder, entry: &MethodEntry) -> TrainState {
@@ -58,7 +58,12 @@ fn step(encoder: &dyn Encoder, entry: &MethodEntry) -> TrainState {
 
 fn inputs() -> TokenBatch {
     let ids = Tensor::randint(999, [ROWS, LENGTH], (Kind::Int64, Device::Cpu));
-    TokenBatch { mask: ids.ones_like(), type_ids: ids.zeros_like(), ids, lines: None }
+    TokenBatch {
+        attention_mask: ids.ones_like(),
+        token_type_ids: ids.zeros_like(),
+        input_ids: ids,
+        token_capacity: None,
+    }
 }
 
 fn adapters(c: &mut Criterion) {
@@ -66,7 +71,8 @@ fn adapters(c: &mut Criterion) {
     for entry in METHODS {
         let step = step(encoder.as_ref(), entry);
         let xs: Vec<Tensor> = encoder
-            .target_modules()
+            .info()
+            .target_modules
             .iter()
             .map(|module| {
                 Tensor::randn([ROWS * LENGTH, module.d_in], (Kind::Float, Device::Cpu)).set_requires_grad(true)
@@ -85,7 +91,7 @@ fn adapters(c: &mut Criterion) {
 
 fn whole_step(c: &mut Criterion) {
     let encoder = encoder();
-    let head: Vec<Tensor> = encoder.head(2, 1).params.into_iter().map(|p| p.init).collect();
+    let head: Vec<Tensor> = encoder.new_head(2, 1).params.into_iter().map(|p| p.init).collect();
     let labels = Tensor::zeros([ROWS], (Kind::Int64, Device::Cpu));
     for entry in METHODS {
         let mut step = step(encoder.as_ref(), entry);
@@ -95,8 +101,9 @@ fn whole_step(c: &mut Criterion) {
             b.iter(|| {
                 let views = step.params().views();
                 let adapters = step.method().attach(&views);
-                let last = encoder.last_hidden(&inputs, Pass { attach: adapters.as_ref(), dropout: Some(&random) });
-                let logits = encoder.logits(&last, &head, Some(&random));
+                let pass = Pass { attach: adapters.as_ref(), dropout: Some(&random) };
+                let last = encoder.last_hidden_state(&inputs, pass);
+                let logits = encoder.logits(&last, &inputs, &head, pass);
                 let loss = logits.cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
                 step.apply(&loss, &views).expect("fewer steps than planned")
             });

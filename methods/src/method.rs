@@ -15,7 +15,7 @@ use crate::options::{self, Options};
 pub struct Context<'a> {
     /// Where it may attach.
     pub target_modules: &'a [TargetModule],
-    /// Every tensor of the backbone by its Hugging Face name, as [`encoders::Encoder::weights`] gives them.
+    /// Every tensor of the backbone by its Hugging Face name, as [`encoders::EncoderInfo::weights`] gives them.
     pub backbone: &'a [(String, Tensor)],
     /// Optimiser, schedules and length of the run.
     pub protocol: &'a OptimConfig,

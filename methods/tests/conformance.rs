@@ -45,12 +45,17 @@ fn model(architecture: &encoders::encoder::EncoderEntry, method: &MethodEntry, s
     let encoder = encoders::random(&config, 7, Device::Cpu, Kind::Float).unwrap();
     let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
     let protocol = protocol();
-    let (modules, backbone) = (encoder.target_modules(), encoder.weights());
-    let context =
-        Context { target_modules: modules, backbone, protocol: &protocol, hidden_size: encoder.hidden_size(), seed };
+    let (modules, backbone) = (&encoder.info().target_modules, &encoder.info().weights);
+    let context = Context {
+        target_modules: modules,
+        backbone,
+        protocol: &protocol,
+        hidden_size: encoder.info().hidden_size,
+        seed,
+    };
     let options = method.options(&toml::Table::new()).unwrap();
     let built = (method.build)(&options, &context, &mut params).unwrap();
-    let head = encoder.head(2, 3).params;
+    let head = encoder.new_head(2, 3).params;
     let group = |decayed| if decayed { ParamGroup::Decayed } else { ParamGroup::Undecayed };
     let head = head.iter().map(|p| params.add(group(p.decayed), p.name.as_str(), &p.init)).collect();
     let title = format!("{} on {}", method.name, architecture.model_type);
@@ -75,10 +80,10 @@ fn everywhere(check: impl Fn(Model)) {
 
 fn inputs(encoder: &dyn Encoder) -> TokenBatch {
     tch::manual_seed(5);
-    let ids = Tensor::randint(encoder.vocab_size() as i64 - 1, [ROWS, LENGTH], (Kind::Int64, Device::Cpu)) + 1;
+    let ids = Tensor::randint(encoder.info().vocab_size - 1, [ROWS, LENGTH], (Kind::Int64, Device::Cpu)) + 1;
     let mask = ids.ones_like();
     let _ = mask.narrow(0, 0, 2).narrow(1, LENGTH - 3, 3).fill_(0);
-    TokenBatch { type_ids: ids.zeros_like(), ids, mask, lines: None }
+    TokenBatch { token_type_ids: ids.zeros_like(), input_ids: ids, attention_mask: mask, token_capacity: None }
 }
 
 impl Model {
@@ -99,8 +104,8 @@ impl Model {
 
     fn logits(&self, views: &ParamViews, attach: &dyn Attach) -> Tensor {
         let head: Vec<Tensor> = self.head.iter().map(|slot| views.get(*slot).shallow_clone()).collect();
-        let states = self.encoder.hidden_states(&inputs(self.encoder.as_ref()), Pass { attach, dropout: None });
-        self.encoder.logits(states.last().unwrap(), &head, None)
+        let (batch, pass) = (inputs(self.encoder.as_ref()), Pass { attach, dropout: None });
+        self.encoder.logits(&self.encoder.last_hidden_state(&batch, pass), &batch, &head, pass)
     }
 
     fn train_one(&mut self) -> f64 {
@@ -129,7 +134,8 @@ fn each_site<'a>(
 ) -> impl Iterator<Item = (&'a TargetModule, &'a methods::LoraLayer)> {
     model
         .encoder
-        .target_modules()
+        .info()
+        .target_modules
         .iter()
         .zip(&adapters.modules)
         .filter_map(|(module, adapter)| Some((module, adapter.as_ref()?)))
@@ -153,10 +159,10 @@ fn at_step_0_nothing_is_added() {
 fn gradients_reach_what_is_declared_and_nothing_else() {
     everywhere(|mut model| {
         let before: Vec<(String, Tensor)> =
-            model.encoder.weights().iter().map(|(name, w)| (name.clone(), w.copy())).collect();
+            model.encoder.info().weights.iter().map(|(name, w)| (name.clone(), w.copy())).collect();
         let groups: Vec<Tensor> = model.step.params().groups().iter().map(|g| g.flat.detach().copy()).collect();
         model.train(4);
-        for ((name, was), (_, is)) in before.iter().zip(model.encoder.weights()) {
+        for ((name, was), (_, is)) in before.iter().zip(&model.encoder.info().weights) {
             assert!(!is.requires_grad() && !is.grad().defined(), "{}: {name} is trained", model.title);
             assert_eq!(error(is, was), 0.0, "{}: {name} moved", model.title);
         }
@@ -209,8 +215,8 @@ fn a_parameter_without_gradient_is_an_error_at_the_first_step() {
         head[last] = head[last].detach();
         let attached = model.attached(&views);
         let pass = Pass { attach: attached.as_ref(), dropout: None };
-        let states = model.encoder.hidden_states(&inputs(model.encoder.as_ref()), pass);
-        let logits = model.encoder.logits(states.last().unwrap(), &head, None);
+        let batch = inputs(model.encoder.as_ref());
+        let logits = model.encoder.logits(&model.encoder.last_hidden_state(&batch, pass), &batch, &head, pass);
         let message = model.step.apply(&logits.square().sum(Kind::Float), &views).err().unwrap().to_string();
         let name = model.step.params().name(model.head[last]);
         assert!(message.contains(name) && message.contains("no gradient at step 0"), "{}: {message}", model.title);
@@ -243,7 +249,7 @@ fn merged_and_unmerged_outputs_agree() {
         }
         let merged = exported.merged(model.encoder.as_ref()).unwrap();
         tch::no_grad(|| {
-            for (name, own) in model.encoder.weights() {
+            for (name, own) in &model.encoder.info().weights {
                 own.shallow_clone().copy_(&merged[name]);
             }
         });
@@ -253,7 +259,7 @@ fn merged_and_unmerged_outputs_agree() {
 
 /// What a method without ranks trains.
 fn dense_count(model: &Model) -> Option<i64> {
-    let weights = model.encoder.weights();
+    let weights = &model.encoder.info().weights;
     let count = |is_trained: fn(&str) -> bool| {
         weights.iter().filter(|(name, _)| is_trained(name)).map(|(_, t)| t.numel() as i64).sum()
     };
@@ -269,7 +275,7 @@ fn dense_count(model: &Model) -> Option<i64> {
 #[test]
 fn counts_equal_the_closed_formulas() {
     everywhere(|mut model| {
-        let head = model.encoder.head_len(2);
+        let head = model.encoder.new_head(2, 0).params.iter().map(|param| param.init.numel() as i64).sum::<i64>();
         let counts = model.step.method().counts(model.step.params());
         assert_eq!(counts.allocated + head, model.step.params().numel(), "{}", model.title);
         if let Some(count) = dense_count(&model) {

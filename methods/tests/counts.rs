@@ -19,7 +19,7 @@ fn target_modules() -> Vec<TargetModule> {
     ];
     let module = |index: usize| {
         let (layer, (kind, d_in, d_out)) = (index / kinds.len(), kinds[index % kinds.len()]);
-        TargetModule { index, path: format!("layer.{layer}.{}", kind.name()), kind, layer, d_in, d_out }
+        TargetModule { index, path: format!("layer.{layer}.{}", kind.name()), kind, layer, d_in, d_out, weight: index }
     };
     (0..12 * kinds.len()).map(module).collect()
 }

@@ -50,8 +50,9 @@ fn configurations_and_weights_do_no_harm() {
     let of_site = |module: &encoders::TargetModule| {
         (module.path.clone(), LoraWeights { a: random([2, module.d_in]), b: random([module.d_out, 2]), scale: 1.5 })
     };
-    let factors = encoder.target_modules().iter().take(3).map(of_site).collect();
-    let head = encoder.head(2, 0).params.into_iter().map(|param| (param.name, param.init)).collect::<BTreeMap<_, _>>();
+    let factors = encoder.info().target_modules.iter().take(3).map(of_site).collect();
+    let head =
+        encoder.new_head(2, 0).params.into_iter().map(|param| (param.name, param.init)).collect::<BTreeMap<_, _>>();
     let exported = Exported { factors, tensors: head, kind: "LORA".into(), notes: Vec::new() };
     let (config, weights) = (exported.config("tiny"), exported.weights().unwrap());
     let mut names: Vec<String> = config.as_object().unwrap().keys().cloned().collect();

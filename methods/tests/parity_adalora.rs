@@ -195,6 +195,7 @@ fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
         layer: i,
         d_in: tensor("before", module, "A").size()[1],
         d_out: tensor("before", module, "B").size()[0],
+        weight: i,
     };
     let modules: Vec<TargetModule> = names.iter().enumerate().map(module).collect();
     let schedule = LinearSchedule { warmup: 0, total: 10 };

@@ -20,8 +20,8 @@ fn follow(case: &Case) {
     write_checkpoint(&base, dir.path());
     let encoder = encoders::load(dir.path(), Device::Cpu, Kind::Float).unwrap();
     let exported = Exported::read(&case.dir, encoder.as_ref()).unwrap();
-    let adapters = exported.adapters(encoder.target_modules());
-    for (module, adapter) in encoder.target_modules().iter().zip(&adapters.modules) {
+    let adapters = exported.adapters(&encoder.info().target_modules);
+    for (module, adapter) in encoder.info().target_modules.iter().zip(&adapters.modules) {
         let recorded = format!("delta.{}", module.path);
         let want = if case.has(&recorded) {
             case.tensor(&recorded)
@@ -35,18 +35,23 @@ fn follow(case: &Case) {
     let ids = base.tensor("input.input_ids");
     let type_ids =
         if base.has("input.token_type_ids") { base.tensor("input.token_type_ids") } else { ids.zeros_like() };
-    let inputs = TokenBatch { mask: base.tensor("input.attention_mask"), type_ids, ids, lines: None };
+    let inputs = TokenBatch {
+        attention_mask: base.tensor("input.attention_mask"),
+        token_type_ids: type_ids,
+        input_ids: ids,
+        token_capacity: None,
+    };
     let logits = |attach: &dyn Attach, saved: &BTreeMap<String, Tensor>| {
         let head: Vec<Tensor> = encoder
-            .head(case.tensor("logits").size()[1], 0)
+            .new_head(case.tensor("logits").size()[1], 0)
             .params
             .iter()
             .map(|p| {
                 saved.get(&p.name).map_or_else(|| base.tensor(&format!("state.{}", p.name)), Tensor::shallow_clone)
             })
             .collect();
-        let states = encoder.hidden_states(&inputs, Pass { attach, dropout: None });
-        encoder.logits(states.last().unwrap(), &head, None)
+        let pass = Pass { attach, dropout: None };
+        encoder.logits(&encoder.last_hidden_state(&inputs, pass), &inputs, &head, pass)
     };
     let error = largest_error(&logits(&adapters, &exported.tensors), &case.tensor("logits"));
     assert!(error <= TOLERANCE, "{name} logits: off by {error:e}");

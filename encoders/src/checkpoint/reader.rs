@@ -157,13 +157,10 @@ impl<'a> Reader<'a> {
         Reader::new(Source::Random, device, kind)
     }
 
-    /// The backbone's tensor `name` (without prefix) of `shape`, on the device, with its number in [`Reader::taken`].
+    /// The backbone's tensor `name` (without prefix) of `shape`, on the device, with its index in [`Reader::weights`].
     /// Where it is missing or of another shape, a placeholder is given and [`Reader::finish`] fails.
     pub fn take(&self, name: &str, shape: &[i64]) -> (usize, Tensor) {
-        let tensor = self.read(name, shape).unwrap_or_else(|| {
-            self.problems.borrow_mut().push(format!("missing: {name}, expected shape {shape:?}"));
-            self.placeholder(shape)
-        });
+        let tensor = self.required(name, shape);
         let mut taken = self.taken.borrow_mut();
         taken.push((name.to_string(), tensor.shallow_clone()));
         (taken.len() - 1, tensor)
@@ -191,36 +188,41 @@ impl<'a> Reader<'a> {
         (self.device, self.kind)
     }
 
-    /// Lays taken tensors, equal in all but their first dimension, one below the other, with `room` more lines (and columns,
-    /// of matrices) of zeros behind them; each becomes a view of the whole.
-    pub fn join(&self, indices: &[usize], room: i64) -> (Tensor, Vec<Tensor>) {
+    /// Concatenates taken tensors, equal in all but their first dimension, with `reserved` more rows (and columns, of matrices)
+    /// of zeros behind them. Each becomes a view of the result.
+    pub fn fuse(&self, indices: &[usize], reserved: i64) -> (Tensor, Vec<Tensor>) {
         let mut taken = self.taken.borrow_mut();
         let parts: Vec<&Tensor> = indices.iter().map(|&index| &taken[index].1).collect();
         let sizes: Vec<i64> = parts.iter().map(|part| part.size()[0]).collect();
-        let joined = if let [one] = parts.as_slice() { one.shallow_clone() } else { Tensor::cat(&parts, 0) };
-        let size = joined.size();
-        let whole = if room > 0 { joined.constant_pad_nd([0, room].repeat(size.len())) } else { joined };
-        let content = size.iter().enumerate().fold(whole.shallow_clone(), |x, (dim, &n)| x.narrow(dim as i64, 0, n));
+        let content = if let [one] = parts.as_slice() { one.shallow_clone() } else { Tensor::cat(&parts, 0) };
+        let size = content.size();
+        let fused = if reserved > 0 { content.constant_pad_nd([0, reserved].repeat(size.len())) } else { content };
+        let content = size.iter().enumerate().fold(fused.shallow_clone(), |x, (dim, &n)| x.narrow(dim as i64, 0, n));
         let views = content.split_with_sizes(&sizes, 0);
         for (&index, view) in indices.iter().zip(&views) {
             taken[index].1 = view.shallow_clone();
         }
-        (whole, views)
+        (fused, views)
     }
 
-    /// Every tensor [`Reader::take`] gave, in its order.
-    pub fn taken(&self) -> Vec<(String, Tensor)> {
-        self.taken.borrow().iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    /// Every tensor [`Reader::take`] gave, in its order, with `prefix` before its name.
+    pub fn weights(&self, prefix: &str) -> Vec<(String, Tensor)> {
+        let taken = self.taken.borrow();
+        taken.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.shallow_clone())).collect()
     }
 
     /// Weight and bias of a square linear that belongs to the head, where the checkpoint has it.
     pub fn take_linear_of_head(&self, name: &str, width: i64) -> Option<[Tensor; 2]> {
         let weight = self.read(&format!("{name}.weight"), &[width, width])?;
-        let bias = self.read(&format!("{name}.bias"), &[width]).unwrap_or_else(|| {
-            self.problems.borrow_mut().push(format!("missing: {name}.bias, expected shape [{width}]"));
-            self.placeholder(&[width])
-        });
-        Some([weight, bias])
+        Some([weight, self.required(&format!("{name}.bias"), &[width])])
+    }
+
+    /// A tensor, or a placeholder and a problem where it is missing.
+    fn required(&self, name: &str, shape: &[i64]) -> Tensor {
+        self.read(name, shape).unwrap_or_else(|| {
+            self.problems.borrow_mut().push(format!("missing: {name}, expected shape {shape:?}"));
+            self.placeholder(shape)
+        })
     }
 
     fn read(&self, name: &str, shape: &[i64]) -> Option<Tensor> {
@@ -263,7 +265,8 @@ impl<'a> Reader<'a> {
     fn drawn(&self, name: &str, shape: &[i64]) -> Tensor {
         let deviation = if let [_, width] = shape { 1.0 / (*width as f64).sqrt() } else { 0.05 };
         let values = Tensor::randn(shape, (Kind::Float, Device::Cpu)) * deviation;
-        let centre = if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
+        let is_norm = name.strip_suffix(".weight").is_some_and(|module| module.to_lowercase().ends_with("norm"));
+        let centre = if is_norm { 1.0 } else { 0.0 };
         (values + centre).to_device(self.device).to_kind(self.kind)
     }
 }
@@ -312,20 +315,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn joined_tensors_are_views_with_room_of_zeros_behind_them() {
+    fn fused_tensors_are_views_with_reserved_zeros_behind_them() {
         let reader = Reader::random(1, Device::Cpu, Kind::Float);
         let names = ["query", "key"].map(|name| reader.take(&format!("{name}.weight"), &[3, 4]));
         let before = names.each_ref().map(|(_, tensor)| tensor.copy());
-        let (whole, views) = reader.join(&names.map(|(index, _)| index), 5);
-        assert_eq!(whole.size(), [11, 9]);
+        let (fused, views) = reader.fuse(&names.map(|(index, _)| index), 5);
+        assert_eq!(fused.size(), [11, 9]);
         assert!(before.iter().zip(&views).all(|(before, view)| before == view));
-        assert!(reader.taken().iter().zip(&views).all(|((_, taken), view)| taken.data_ptr() == view.data_ptr()));
-        let outside = whole.abs().sum(Kind::Double) - Tensor::cat(&before, 0).abs().sum(Kind::Double);
+        assert!(reader.weights("").iter().zip(&views).all(|((_, taken), view)| taken.data_ptr() == view.data_ptr()));
+        let outside = fused.abs().sum(Kind::Double) - Tensor::cat(&before, 0).abs().sum(Kind::Double);
         assert!(outside.abs().double_value(&[]) < 1e-9);
-        // What is written to the room leaves the views alone, and what is written to a view is in the whole.
-        let _ = whole.narrow(1, 4, 5).fill_(1.0);
+        // The reserved columns are not part of a view, and a view shares the values.
+        let _ = fused.narrow(1, 4, 5).fill_(1.0);
         assert_eq!(before[1], views[1]);
         let _ = views[1].shallow_clone().fill_(2.0);
-        assert_eq!(whole.double_value(&[3, 0]), 2.0);
+        assert_eq!(fused.double_value(&[3, 0]), 2.0);
     }
 }

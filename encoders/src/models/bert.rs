@@ -2,21 +2,23 @@
 
 use serde_json::json;
 use tch::Tensor;
-use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
+use crate::checkpoint::claims::Size;
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
-use crate::encoder::{Encoder, EncoderEntry};
+use crate::encoder::{Encoder, EncoderEntry, EncoderInfo};
 use crate::error::Result;
-use crate::nn::head::{Head, linear};
-use crate::nn::parts::{BERT_MODULES, Defaults, Dims, Norm, Table, Trunk};
-use crate::pass::{LayerObserver, TokenBatch};
-use crate::pass::{Pass, place};
+use crate::nn::dims::{Defaults, Dims};
+use crate::nn::head::{Head, first_token, linear};
+use crate::nn::layer::BERT_MODULES;
+use crate::nn::modules::{Embedding, LayerNorm};
+use crate::nn::post_norm::PostNormEncoder;
+use crate::pass::{LayerObserver, Pass, TokenBatch, streams};
 
 /// Registry line.
 pub static ENTRY: EncoderEntry = EncoderEntry {
     model_type: "bert",
-    class: "Bert",
+    architecture: "BertForSequenceClassification",
     prefix: PREFIX,
     ignored: &[],
     tiny: r#"{"model_type": "bert", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2,
@@ -32,12 +34,12 @@ const DEFAULTS: Defaults =
 
 /// The frozen encoder.
 pub struct Bert {
-    trunk: Trunk,
+    encoder: PostNormEncoder,
     classifier_dropout: f64,
-    word: Table,
-    position: Table,
-    token_type: Table,
-    norm: Norm,
+    word: Embedding,
+    position: Embedding,
+    token_type: Embedding,
+    norm: LayerNorm,
     pooler: Option<[Tensor; 2]>,
 }
 
@@ -57,52 +59,55 @@ impl Bert {
         config.check(&[Dims::USED, &["classifier_dropout", "type_vocab_size"]].concat(), &fixed)?;
         let dims = Dims::read(config, &DEFAULTS)?;
         let hidden = dims.hidden;
-        let types = config.count_or("type_vocab_size", 2)?;
+        let (positions, types) = (dims.positions, config.count_or("type_vocab_size", 2)?);
+        let size = |option, value, tensor| Size { option, value, tensor, dimension: 0 };
         let sizes = [
-            ("max_position_embeddings", dims.positions, "embeddings.position_embeddings.weight", 0),
-            ("type_vocab_size", types, "embeddings.token_type_embeddings.weight", 0),
+            size("max_position_embeddings", dims.positions, "embeddings.position_embeddings.weight"),
+            size("type_vocab_size", types, "embeddings.token_type_embeddings.weight"),
         ];
-        dims.hold(config, reader, &sizes)?;
+        dims.check(config, reader, &sizes)?;
         Ok(Bert {
             classifier_dropout: config.rate_or_none("classifier_dropout")?.unwrap_or(dims.dropout),
             pooler: reader.take_linear_of_head("pooler.dense", hidden),
-            word: Table::read(reader, "embeddings.word_embeddings", [dims.vocab, hidden]),
-            position: Table::read(reader, "embeddings.position_embeddings", [dims.positions, hidden]),
-            token_type: Table::read(reader, "embeddings.token_type_embeddings", [types, hidden]),
-            norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
-            trunk: Trunk::read(reader, dims, PREFIX, &BERT_MODULES),
+            word: Embedding::read(reader, "embeddings.word_embeddings", [dims.vocab, hidden]),
+            position: Embedding::read(reader, "embeddings.position_embeddings", [dims.positions, hidden]),
+            token_type: Embedding::read(reader, "embeddings.token_type_embeddings", [types, hidden]),
+            norm: LayerNorm::read(reader, "embeddings.LayerNorm", hidden, dims.eps, true),
+            encoder: PostNormEncoder::read(reader, dims, PREFIX, &BERT_MODULES, positions),
         })
     }
 }
 
 impl Encoder for Bert {
-    fn trunk(&self) -> &Trunk {
-        &self.trunk
+    fn info(&self) -> &EncoderInfo {
+        &self.encoder.info
     }
 
-    fn max_positions(&self) -> usize {
-        self.trunk.dims.positions as usize
-    }
-
-    fn embeddings(&self, inputs: &TokenBatch, pass: Pass) -> Tensor {
-        let length = inputs.ids.size()[1];
-        let sum = self.word.lookup(&inputs.ids, pass)
-            + self.token_type.lookup(&inputs.type_ids, pass)
+    fn embed(&self, batch: &TokenBatch, pass: Pass) -> Tensor {
+        let length = batch.input_ids.size()[1];
+        let sum = self.word.lookup(&batch.input_ids, pass)
+            + self.token_type.lookup(&batch.token_type_ids, pass)
             + self.position.0.of(pass).narrow(0, 0, length);
-        self.trunk.drop_embeddings(&self.norm.forward(&sum, pass), pass)
+        self.encoder.drop_embeddings(&self.norm.forward(&sum, pass), pass)
     }
 
-    fn layers(&self, embedded: &Tensor, inputs: &TokenBatch, pass: Pass, each: LayerObserver) -> Tensor {
-        self.trunk.self_attended(embedded, inputs, pass, each)
+    fn encode(&self, embedded: &Tensor, batch: &TokenBatch, pass: Pass, observe: LayerObserver) -> Tensor {
+        self.encoder.self_attention(embedded, batch, pass, observe)
     }
 
-    fn head(&self, outputs: i64, seed: i64) -> Head {
-        Head::new(["bert.pooler.dense", "classifier"], &self.trunk.dims, outputs, seed, self.pooler.as_ref())
+    fn new_head(&self, num_labels: i64, seed: i64) -> Head {
+        Head::two_linears(
+            ["bert.pooler.dense", "classifier"],
+            &self.encoder.dims,
+            num_labels,
+            seed,
+            self.pooler.as_ref(),
+        )
     }
 
-    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&DropoutRng>) -> Tensor {
-        let pooled = linear(&last_hidden.select(1, 0).to_kind(head[0].kind()), &head[0], &head[1]).tanh();
-        let dropout = Dropout { rng: dropout, stream: place::CLASSIFIER, p: self.classifier_dropout };
-        linear(&dropout.hidden(&pooled, 1, 0), &head[2], &head[3])
+    fn logits(&self, last_hidden_state: &Tensor, _batch: &TokenBatch, head: &[Tensor], pass: Pass) -> Tensor {
+        let pooled = linear(&first_token(last_hidden_state, head), &head[0], Some(&head[1])).tanh();
+        let dropped = pass.dropout(streams::CLASSIFIER, self.classifier_dropout).hidden(&pooled, 1, 0);
+        linear(&dropped, &head[2], Some(&head[3]))
     }
 }

@@ -11,22 +11,24 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
-use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
+use crate::checkpoint::claims::Size;
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
-use crate::encoder::{Encoder, EncoderEntry};
+use crate::encoder::{Encoder, EncoderEntry, EncoderInfo};
 use crate::error::Result;
-use crate::nn::head::{Head, linear};
-use crate::nn::parts::{Defaults, Dims, Norm, SiteNames, Table, Trunk};
-use crate::pass::Pass;
-use crate::pass::place::{self, InLayer};
-use crate::pass::{LayerObserver, TokenBatch};
+use crate::nn::dims::{Defaults, Dims};
+use crate::nn::head::{Head, first_token, linear};
+use crate::nn::layer::ModuleNames;
+use crate::nn::modules::{Embedding, LayerNorm};
+use crate::nn::post_norm::PostNormEncoder;
+use crate::pass::streams::{self, InLayer};
+use crate::pass::{LayerObserver, Pass, TokenBatch};
 
 /// Registry line.
 pub static ENTRY: EncoderEntry = EncoderEntry {
     model_type: "deberta-v2",
-    class: "DebertaV2",
+    architecture: "DebertaV2ForSequenceClassification",
     prefix: PREFIX,
     ignored: &["embeddings.position_embeddings."],
     tiny: r#"{"model_type": "deberta-v2", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2,
@@ -41,7 +43,7 @@ const PREFIX: &str = "deberta.";
 /// Those of `DebertaV2Config`.
 const DEFAULTS: Defaults =
     Defaults { hidden: 1536, layer_count: 24, heads: 24, intermediate: 6144, vocab: 128100, eps: 1e-7 };
-const SITES: SiteNames = [
+const MODULES: ModuleNames = [
     "attention.self.query_proj",
     "attention.self.key_proj",
     "attention.self.value_proj",
@@ -52,15 +54,15 @@ const SITES: SiteNames = [
 
 /// The frozen encoder.
 pub struct DebertaV3 {
-    trunk: Trunk,
+    encoder: PostNormEncoder,
     pooler_dropout: f64,
     classifier_dropout: f64,
     buckets: Buckets,
-    word: Table,
-    norm: Norm,
+    word: Embedding,
+    norm: LayerNorm,
     /// `[2 * span, hidden]`: a row for every bucket.
-    relative: Table,
-    relative_norm: Norm,
+    relative: Embedding,
+    relative_norm: LayerNorm,
     pooler: Option<[Tensor; 2]>,
     distances: RefCell<BTreeMap<i64, Rc<Distances>>>,
 }
@@ -128,17 +130,19 @@ impl DebertaV3 {
         let dims = Dims::read(config, &DEFAULTS)?;
         check(config, &dims)?;
         let buckets = Buckets::read(config, &dims)?;
-        let rows = buckets.span.saturating_mul(2);
-        dims.hold(config, reader, &[("twice position_buckets", rows, "encoder.rel_embeddings.weight", 0)])?;
+        let (rows, positions) = (buckets.span.saturating_mul(2), dims.positions);
+        let (option, tensor) = ("twice position_buckets", "encoder.rel_embeddings.weight");
+        dims.check(config, reader, &[Size { option, value: rows, tensor, dimension: 0 }])?;
+        let norm = |name: &str| LayerNorm::read(reader, name, dims.hidden, dims.eps, true);
         Ok(DebertaV3 {
             pooler_dropout: config.rate_or_none("pooler_dropout")?.unwrap_or(0.0),
             classifier_dropout: config.rate_or_none("cls_dropout")?.unwrap_or(dims.dropout),
             pooler: reader.take_linear_of_head("pooler.dense", dims.hidden),
-            word: Table::read(reader, "embeddings.word_embeddings", [dims.vocab, dims.hidden]),
-            norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
-            relative: Table::read(reader, "encoder.rel_embeddings", [rows, dims.hidden]),
-            relative_norm: Norm::read(reader, "encoder.LayerNorm", &dims),
-            trunk: Trunk::read(reader, dims, PREFIX, &SITES),
+            word: Embedding::read(reader, "embeddings.word_embeddings", [dims.vocab, dims.hidden]),
+            norm: norm("embeddings.LayerNorm"),
+            relative: Embedding::read(reader, "encoder.rel_embeddings", [rows, dims.hidden]),
+            relative_norm: norm("encoder.LayerNorm"),
+            encoder: PostNormEncoder::read(reader, dims, PREFIX, &MODULES, positions),
             buckets,
             distances: RefCell::default(),
         })
@@ -152,13 +156,13 @@ impl DebertaV3 {
 
     /// sqrt of three terms times the head's width; the reference rounds it to float32 in every precision.
     fn score_scale(&self) -> f64 {
-        f64::from((3.0 * (self.trunk.dims.hidden / self.trunk.dims.heads) as f32).sqrt())
+        f64::from((3.0 * (self.encoder.dims.hidden / self.encoder.dims.heads) as f32).sqrt())
     }
 
     /// The relative embedding of every distance for every run, `[runs * 2 length, hidden]`, each run with its own dropout, of
     /// those within reach, `[rows, hidden]`.
     fn drop_distances(&self, relative: &Tensor, distances: &Distances, layer: usize, pass: Pass) -> Tensor {
-        let dropout = pass.dropout(place::of_layer(layer, InLayer::Distances), self.trunk.dims.dropout);
+        let dropout = pass.dropout(streams::of_layer(layer, InLayer::Distances), self.encoder.dims.dropout);
         let ((first, count), runs) = (distances.rows, dropout.runs());
         let relative =
             dropout.hidden(&relative.expand([runs, -1, -1], false).reshape([runs * count, -1]), count, first);
@@ -222,37 +226,33 @@ fn check(config: &Config, dims: &Dims) -> Result<()> {
 }
 
 impl Encoder for DebertaV3 {
-    fn trunk(&self) -> &Trunk {
-        &self.trunk
+    fn info(&self) -> &EncoderInfo {
+        &self.encoder.info
     }
 
-    fn max_positions(&self) -> usize {
-        self.trunk.dims.positions as usize
+    fn embed(&self, batch: &TokenBatch, pass: Pass) -> Tensor {
+        let embedded = self.norm.forward(&self.word.lookup(&batch.input_ids, pass), pass);
+        let embedded = &embedded * batch.attention_mask.unsqueeze(-1).to_kind(embedded.kind());
+        self.encoder.drop_embeddings(&embedded, pass)
     }
 
-    fn embeddings(&self, inputs: &TokenBatch, pass: Pass) -> Tensor {
-        let embedded = self.norm.forward(&self.word.lookup(&inputs.ids, pass), pass);
-        let embedded = &embedded * inputs.mask.unsqueeze(-1).to_kind(embedded.kind());
-        self.trunk.drop_embeddings(&embedded, pass)
-    }
-
-    fn layers(&self, embedded: &Tensor, inputs: &TokenBatch, pass: Pass, each: LayerObserver) -> Tensor {
-        let distances = self.distances(inputs.ids.size()[1], embedded.device());
+    fn encode(&self, embedded: &Tensor, batch: &TokenBatch, pass: Pass, observe: LayerObserver) -> Tensor {
+        let distances = self.distances(batch.input_ids.size()[1], embedded.device());
         let (first, count) = distances.rows;
         let relative = self.relative_norm.forward(&self.relative.0.of(pass).narrow(0, first, count), pass);
         let of_layer = |layer: usize| Some(self.drop_distances(&relative, &distances, layer, pass));
-        self.trunk.forward(embedded, inputs, self.score_scale().recip(), pass, of_layer, each)
+        self.encoder.encode(embedded, batch, self.score_scale().recip(), pass, of_layer, observe)
     }
 
-    fn head(&self, outputs: i64, seed: i64) -> Head {
-        Head::new(["pooler.dense", "classifier"], &self.trunk.dims, outputs, seed, self.pooler.as_ref())
+    fn new_head(&self, num_labels: i64, seed: i64) -> Head {
+        Head::two_linears(["pooler.dense", "classifier"], &self.encoder.dims, num_labels, seed, self.pooler.as_ref())
     }
 
-    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&DropoutRng>) -> Tensor {
-        let drop = |x: &Tensor, place: i64, rate: f64| Dropout { rng: dropout, stream: place, p: rate }.hidden(x, 1, 0);
-        let first = drop(&last_hidden.select(1, 0).to_kind(head[0].kind()), place::POOLER, self.pooler_dropout);
-        let pooled = linear(&first, &head[0], &head[1]).gelu("none");
-        linear(&drop(&pooled, place::CLASSIFIER, self.classifier_dropout), &head[2], &head[3])
+    fn logits(&self, last_hidden_state: &Tensor, _batch: &TokenBatch, head: &[Tensor], pass: Pass) -> Tensor {
+        let drop = |x: &Tensor, stream: i64, p: f64| pass.dropout(stream, p).hidden(x, 1, 0);
+        let first = drop(&first_token(last_hidden_state, head), streams::POOLER, self.pooler_dropout);
+        let pooled = linear(&first, &head[0], Some(&head[1])).gelu("none");
+        linear(&drop(&pooled, streams::CLASSIFIER, self.classifier_dropout), &head[2], Some(&head[3]))
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub mod bert;
 pub mod deberta_v3;
+pub mod electra;
 pub mod roberta;

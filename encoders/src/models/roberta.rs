@@ -2,21 +2,23 @@
 
 use serde_json::json;
 use tch::{Kind, Tensor};
-use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
+use crate::checkpoint::claims::Size;
 use crate::checkpoint::reader::Reader;
 use crate::config::Config;
-use crate::encoder::{Encoder, EncoderEntry};
+use crate::encoder::{Encoder, EncoderEntry, EncoderInfo};
 use crate::error::Result;
-use crate::nn::head::{Head, linear};
-use crate::nn::parts::{BERT_MODULES, Defaults, Dims, Norm, Table, Trunk};
-use crate::pass::{LayerObserver, TokenBatch};
-use crate::pass::{Pass, place};
+use crate::nn::dims::{Defaults, Dims};
+use crate::nn::head::{Head, first_token, linear};
+use crate::nn::layer::BERT_MODULES;
+use crate::nn::modules::{Embedding, LayerNorm};
+use crate::nn::post_norm::PostNormEncoder;
+use crate::pass::{LayerObserver, Pass, TokenBatch, streams};
 
 /// Registry line.
 pub static ENTRY: EncoderEntry = EncoderEntry {
     model_type: "roberta",
-    class: "Roberta",
+    architecture: "RobertaForSequenceClassification",
     prefix: PREFIX,
     ignored: &["pooler."],
     tiny: r#"{"model_type": "roberta", "hidden_act": "gelu", "hidden_size": 16, "num_hidden_layers": 2,
@@ -33,13 +35,13 @@ const DEFAULTS: Defaults =
 
 /// The frozen encoder.
 pub struct Roberta {
-    trunk: Trunk,
+    encoder: PostNormEncoder,
     classifier_dropout: f64,
     pad_id: i64,
-    word: Table,
-    position: Table,
-    token_type: Table,
-    norm: Norm,
+    word: Embedding,
+    position: Embedding,
+    token_type: Embedding,
+    norm: LayerNorm,
 }
 
 impl Roberta {
@@ -62,23 +64,26 @@ impl Roberta {
         if !(0..dims.vocab).contains(&pad_id) {
             return Err(config.wrong("pad_token_id", format!("an id below vocab_size {}", dims.vocab), &json!(pad_id)));
         }
+        let size = |option, value, tensor| Size { option, value, tensor, dimension: 0 };
         let sizes = [
-            ("max_position_embeddings", dims.positions, "embeddings.position_embeddings.weight", 0),
-            ("type_vocab_size", types, "embeddings.token_type_embeddings.weight", 0),
+            size("max_position_embeddings", dims.positions, "embeddings.position_embeddings.weight"),
+            size("type_vocab_size", types, "embeddings.token_type_embeddings.weight"),
         ];
-        dims.hold(config, reader, &sizes)?;
-        if dims.positions <= pad_id + 1 {
+        dims.check(config, reader, &sizes)?;
+        // Positions start behind the padding's: 514 rows are 512 tokens.
+        let max_positions = dims.positions - pad_id - 1;
+        if max_positions <= 0 {
             let expected = format!("more than pad_token_id + 1 = {}", pad_id + 1);
             return Err(config.wrong("max_position_embeddings", expected, &json!(dims.positions)));
         }
         Ok(Roberta {
             classifier_dropout: config.rate_or_none("classifier_dropout")?.unwrap_or(dims.dropout),
             pad_id,
-            word: Table::read(reader, "embeddings.word_embeddings", [dims.vocab, dims.hidden]),
-            position: Table::read(reader, "embeddings.position_embeddings", [dims.positions, dims.hidden]),
-            token_type: Table::read(reader, "embeddings.token_type_embeddings", [types, dims.hidden]),
-            norm: Norm::read(reader, "embeddings.LayerNorm", &dims),
-            trunk: Trunk::read(reader, dims, PREFIX, &BERT_MODULES),
+            word: Embedding::read(reader, "embeddings.word_embeddings", [dims.vocab, dims.hidden]),
+            position: Embedding::read(reader, "embeddings.position_embeddings", [dims.positions, dims.hidden]),
+            token_type: Embedding::read(reader, "embeddings.token_type_embeddings", [types, dims.hidden]),
+            norm: LayerNorm::read(reader, "embeddings.LayerNorm", dims.hidden, dims.eps, true),
+            encoder: PostNormEncoder::read(reader, dims, PREFIX, &BERT_MODULES, max_positions),
         })
     }
 }
@@ -92,36 +97,30 @@ impl Roberta {
 }
 
 impl Encoder for Roberta {
-    fn trunk(&self) -> &Trunk {
-        &self.trunk
+    fn info(&self) -> &EncoderInfo {
+        &self.encoder.info
     }
 
-    /// Positions start after the padding's: 514 rows are 512 tokens.
-    fn max_positions(&self) -> usize {
-        (self.trunk.dims.positions - self.pad_id - 1) as usize
-    }
-
-    fn embeddings(&self, inputs: &TokenBatch, pass: Pass) -> Tensor {
-        let is_token = inputs.ids.ne(self.pad_id).to_kind(Kind::Int64);
+    fn embed(&self, batch: &TokenBatch, pass: Pass) -> Tensor {
+        let ids = &batch.input_ids;
+        let is_token = ids.ne(self.pad_id).to_kind(Kind::Int64);
         let positions = is_token.cumsum(1, Kind::Int64) * &is_token + self.pad_id;
-        let sum = self.word.lookup(&inputs.ids, pass) + self.first_type(pass) + self.position.lookup(&positions, pass);
-        self.trunk.drop_embeddings(&self.norm.forward(&sum, pass), pass)
+        let sum = self.word.lookup(ids, pass) + self.first_type(pass) + self.position.lookup(&positions, pass);
+        self.encoder.drop_embeddings(&self.norm.forward(&sum, pass), pass)
     }
 
-    fn layers(&self, embedded: &Tensor, inputs: &TokenBatch, pass: Pass, each: LayerObserver) -> Tensor {
-        self.trunk.self_attended(embedded, inputs, pass, each)
+    fn encode(&self, embedded: &Tensor, batch: &TokenBatch, pass: Pass, observe: LayerObserver) -> Tensor {
+        self.encoder.self_attention(embedded, batch, pass, observe)
     }
 
-    fn head(&self, outputs: i64, seed: i64) -> Head {
-        Head::new(["classifier.dense", "classifier.out_proj"], &self.trunk.dims, outputs, seed, None)
+    fn new_head(&self, num_labels: i64, seed: i64) -> Head {
+        Head::two_linears(["classifier.dense", "classifier.out_proj"], &self.encoder.dims, num_labels, seed, None)
     }
 
-    fn logits(&self, last_hidden: &Tensor, head: &[Tensor], dropout: Option<&DropoutRng>) -> Tensor {
-        let drop = |x: &Tensor, place: i64| {
-            Dropout { rng: dropout, stream: place, p: self.classifier_dropout }.hidden(x, 1, 0)
-        };
-        let first = drop(&last_hidden.select(1, 0).to_kind(head[0].kind()), place::POOLER);
-        let inner = drop(&linear(&first, &head[0], &head[1]).tanh(), place::CLASSIFIER);
-        linear(&inner, &head[2], &head[3])
+    fn logits(&self, last_hidden_state: &Tensor, _batch: &TokenBatch, head: &[Tensor], pass: Pass) -> Tensor {
+        let drop = |x: &Tensor, stream: i64| pass.dropout(stream, self.classifier_dropout).hidden(x, 1, 0);
+        let first = drop(&first_token(last_hidden_state, head), streams::POOLER);
+        let inner = drop(&linear(&first, &head[0], Some(&head[1])).tanh(), streams::CLASSIFIER);
+        linear(&inner, &head[2], Some(&head[3]))
     }
 }

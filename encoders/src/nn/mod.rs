@@ -1,4 +1,9 @@
-//! Parts that architectures share.
+//! Parts of networks that architectures share.
 
+pub(crate) mod dims;
+pub(crate) mod fused_linear;
 pub mod head;
-pub mod parts;
+pub(crate) mod layer;
+pub(crate) mod mask;
+pub(crate) mod modules;
+pub(crate) mod post_norm;

@@ -132,7 +132,7 @@ impl Import {
         let outputs = task.labels.outputs() as i64;
         let head = merge::head(&exported, inputs.encoder.as_ref(), outputs, &self.adapter)?;
         let head: Vec<Tensor> = head.into_iter().map(|(_, tensor)| tensor.to_device(inputs.device)).collect();
-        let max_length = self.max_length.unwrap_or(task.max_length).min(inputs.encoder.max_positions());
+        let max_length = self.max_length.unwrap_or(task.max_length).min(inputs.encoder.info().max_positions);
         let classifier = SequenceClassifier::new(inputs.encoder_in(Kind::Float)?, task);
         let collator = Collator::new(&inputs, task, Kind::Float, Padding::Bucket(8), max_length);
         let mut rows = Vec::new();

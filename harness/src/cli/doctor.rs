@@ -41,7 +41,7 @@ fn reading(name: &str) -> Result<String> {
     let (before, started) = (resident()?, Instant::now());
     let encoder = encoders::load(&place.dir, Device::Cpu, Kind::Float)?;
     let (seconds, peak) = (started.elapsed().as_secs_f64(), resident()?);
-    let parameters: usize = encoder.weights().iter().map(|(_, tensor)| tensor.numel()).sum();
+    let parameters: usize = encoder.info().weights.iter().map(|(_, tensor)| tensor.numel()).sum();
     let times = peak.saturating_sub(before) as f64 / (4 * parameters) as f64;
     Ok(format!(
         "{}: {:.1}M parameters read in {seconds:.2} s, peak memory grew by {times:.2} times their float32 size",

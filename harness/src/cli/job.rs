@@ -171,7 +171,7 @@ impl RecipeFlags {
         eprintln!("backbone {} read in {:.1} s", inputs.backbone.name, started.elapsed().as_secs_f64());
         let context = PlanContext {
             backbone: inputs.backbone.clone(),
-            max_positions: inputs.encoder.max_positions(),
+            max_positions: inputs.encoder.info().max_positions,
             device: device::kind(device).into(),
             dataset: &|task| data.dataset(task),
         };

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use encoders::{Encoder, HeadParam};
+use encoders::checkpoint::write::classifier_config;
+use encoders::{Config, Encoder, HeadParam};
 use methods::peft::export::{Exported, safetensors_bytes};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tch::Tensor;
 
 use crate::error::{Error, Result};
@@ -39,7 +40,7 @@ pub fn head(exported: &Exported, encoder: &dyn Encoder, outputs: i64, adapter: &
         }
         Ok((param.name, known.shallow_clone()))
     };
-    encoder.head(outputs, 0).params.into_iter().map(tensor).collect()
+    encoder.new_head(outputs, 0).params.into_iter().map(tensor).collect()
 }
 
 /// Writes `config.json`, `model.safetensors` and the tokenizer's files of the backbone to `out`; the weights come last.
@@ -64,7 +65,8 @@ pub fn write(exported: &Exported, encoder: &dyn Encoder, from: (&Path, &Path), o
     let path = backbone.join("config.json");
     let text = std::fs::read_to_string(&path).map_err(|e| Error::input(&path, e))?;
     let config: Map<String, Value> = serde_json::from_str(&text).map_err(|e| Error::damaged(&path, e))?;
-    let config = format!("{:#}\n", Value::Object(with_head(config, outputs)));
+    let architecture = encoders::registry::find(&Config::parse(&text, &path)?)?.architecture;
+    let config = format!("{:#}\n", Value::Object(classifier_config(config, architecture, outputs)));
     write_atomically(&out.join("config.json"), config.as_bytes())?;
     for file in tokenizer_files() {
         let (from, to) = (backbone.join(file), out.join(file));
@@ -97,27 +99,4 @@ fn no_strangers(out: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The configuration of the sequence classifier with so many outputs.
-fn with_head(mut config: Map<String, Value>, outputs: i64) -> Map<String, Value> {
-    let class = match config.get("model_type").and_then(Value::as_str) {
-        Some("deberta-v2") => "DebertaV2",
-        Some("roberta") => "Roberta",
-        _ => "Bert",
-    };
-    let labels = (0..outputs).map(|id| format!("LABEL_{id}"));
-    let by_id: Map<String, Value> =
-        labels.clone().enumerate().map(|(id, label)| (id.to_string(), json!(label))).collect();
-    let by_label: Map<String, Value> = labels.enumerate().map(|(id, label)| (label, json!(id))).collect();
-    let problem = if outputs == 1 { "regression" } else { "single_label_classification" };
-    for stale in ["dtype", "num_labels", "_num_labels", "finetuning_task"] {
-        config.remove(stale);
-    }
-    config.insert("architectures".into(), json!([format!("{class}ForSequenceClassification")]));
-    config.insert("id2label".into(), Value::Object(by_id));
-    config.insert("label2id".into(), Value::Object(by_label));
-    config.insert("problem_type".into(), json!(problem));
-    config.insert("torch_dtype".into(), json!("float32"));
-    config
 }

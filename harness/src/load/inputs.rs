@@ -62,21 +62,22 @@ impl Inputs {
         };
         let encoder: Rc<dyn Encoder> = encoders::load(dir, Device::Cpu, Kind::Float)?.into();
         let tokenizer = Tokenizer::from_dir(dir, behaviour)?;
-        if tokenizer.vocab_size() > encoder.vocab_size() {
+        let vocab_size = encoder.info().vocab_size as usize;
+        if tokenizer.vocab_size() > vocab_size {
             return Err(Error::Input(format!(
                 "the tokenizer {} has the id {}, but the encoder only {} embeddings: they are not of one model",
                 tokenizer.path().display(),
                 tokenizer.vocab_size() - 1,
-                encoder.vocab_size()
+                vocab_size
             )));
         }
         if tokenizer.is_second_best() {
             eprintln!("{} has no spm.model: its tokenizer.json is read as --tokenizer fast", dir.display());
         }
-        let segments = encoder.weights().iter().find(|(name, _)| name.ends_with("token_type_embeddings.weight"));
+        let segments = encoder.info().weights.iter().find(|(name, _)| name.ends_with("token_type_embeddings.weight"));
         let segments = segments.and_then(|(_, table)| usize::try_from(*table.size().first()?).ok());
-        let tokenizer = tokenizer
-            .with_embeddings(Embeddings { tokens: encoder.vocab_size(), segments: segments.unwrap_or(usize::MAX) });
+        let tokenizer =
+            tokenizer.with_embeddings(Embeddings { tokens: vocab_size, segments: segments.unwrap_or(usize::MAX) });
         let mut sums = encoders::checkpoint::reader::checksums(dir)?;
         sums.push(("tokenizer".into(), tokenizer.sha256().to_string()));
         let digest = Sha256::digest(sums.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect::<String>());

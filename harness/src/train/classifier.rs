@@ -33,8 +33,9 @@ impl SequenceClassifier {
         attach: &dyn Attach,
         dropout: Option<&DropoutRng>,
     ) -> Tensor {
-        let last_hidden = self.encoder.last_hidden(tokens, Pass { attach, dropout });
-        self.encoder.logits(&last_hidden, head, dropout)
+        let pass = Pass { attach, dropout };
+        let last_hidden_state = self.encoder.last_hidden_state(tokens, pass);
+        self.encoder.logits(&last_hidden_state, tokens, head, pass)
     }
 
     /// Loss `[rows]` of logits `[rows, outputs]`: cross-entropy, or squared error for a score (spec §4).

@@ -35,17 +35,18 @@ pub type BatchShape = (Vec<i64>, Option<i64>);
 impl DeviceBatch {
     /// The shape that a captured step for this batch must have.
     pub fn shape(&self) -> BatchShape {
-        (self.tokens.ids.size(), self.tokens.lines)
+        (self.tokens.input_ids.size(), self.tokens.token_capacity)
     }
 
     fn tensors(&self) -> [&Tensor; 4] {
-        [&self.tokens.ids, &self.tokens.mask, &self.tokens.type_ids, &self.labels]
+        [&self.tokens.input_ids, &self.tokens.attention_mask, &self.tokens.token_type_ids, &self.labels]
     }
 
     /// A copy in memory of its own.
     pub fn copy(&self) -> Self {
-        let [ids, mask, type_ids, labels] = self.tensors().map(Tensor::copy);
-        DeviceBatch { tokens: TokenBatch { ids, mask, type_ids, lines: self.tokens.lines }, labels }
+        let [input_ids, attention_mask, token_type_ids, labels] = self.tensors().map(Tensor::copy);
+        let token_capacity = self.tokens.token_capacity;
+        DeviceBatch { tokens: TokenBatch { input_ids, attention_mask, token_type_ids, token_capacity }, labels }
     }
 
     /// Overwrites this batch with another of the same shape.
@@ -78,7 +79,9 @@ impl Collator {
             max_length,
             pad_id: inputs.tokenizer.pad_id(),
             label_kind: if task.is_regression() { Kind::Float } else { Kind::Int64 },
-            may_pack: padding != Padding::MaxLength && encoder_layer::is_available(inputs.device, kind),
+            may_pack: inputs.encoder.info().can_pack
+                && padding != Padding::MaxLength
+                && encoder_layer::is_available(inputs.device, kind),
         }
     }
 
@@ -117,8 +120,9 @@ impl Collator {
                 token += rows * length;
                 tokens.narrow(0, token - rows * length, rows * length).view([rows, length])
             };
-            let lines = self.token_capacity(batch);
-            let tokens = TokenBatch { ids: next(), mask: next(), type_ids: next(), lines };
+            let token_capacity = self.token_capacity(batch);
+            let (input_ids, attention_mask, token_type_ids) = (next(), next(), next());
+            let tokens = TokenBatch { input_ids, attention_mask, token_type_ids, token_capacity };
             row += rows;
             DeviceBatch { tokens, labels: labels.narrow(0, row - rows, rows) }
         };

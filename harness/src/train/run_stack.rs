@@ -221,14 +221,14 @@ impl StackedRun {
         let config = optim_config(&spec.train, data.train.len());
         let mut params = ParamsBuilder::new(inputs.device, Kind::Float);
         let context = Context {
-            target_modules: encoder.target_modules(),
-            backbone: encoder.weights(),
+            target_modules: &encoder.info().target_modules,
+            backbone: &encoder.info().weights,
             protocol: &config,
-            hidden_size: encoder.hidden_size(),
+            hidden_size: encoder.info().hidden_size,
             seed: seeds.adapter,
         };
         let method = (methods::registry::find(&spec.method)?.build)(&spec.options, &context, &mut params)?;
-        let head = encoder.head(data.task.labels.outputs() as i64, seeds.head);
+        let head = encoder.new_head(data.task.labels.outputs() as i64, seeds.head);
         let head = head
             .params
             .into_iter()

@@ -43,7 +43,7 @@ impl World {
         self.write("tiny/config.json", tiny);
         let config = Config::parse(tiny, Path::new("tiny")).unwrap();
         let encoder = encoders::random(&config, 1, Device::Cpu, Kind::Float).unwrap();
-        self.write("tiny/model.safetensors", case::safetensors_bytes(encoder.weights()));
+        self.write("tiny/model.safetensors", case::safetensors_bytes(&encoder.info().weights));
         let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
         self.write("tiny/vocab.txt", special.iter().chain(&WORDS).map(|w| format!("{w}\n")).collect::<String>());
     }

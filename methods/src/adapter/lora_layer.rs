@@ -1,7 +1,7 @@
 //! One adapted linear. LoRA, AdaLoRA and SoRA all add `scale * B diag(gate) A` (spec §1.1, §2.1, §3.1): LoRA has no gate,
 //! AdaLoRA's gate is Λ, SoRA's is g. One type serves the three (docs/adr/0004).
 
-use encoders::{Attach, TargetModule};
+use encoders::{Attach, LowRank, TargetModule};
 use tch::{Device, Kind, Tensor};
 
 /// `x -> scale * B (gate ⊙ (A x))` at one module.
@@ -105,16 +105,16 @@ impl LoraLayers {
 }
 
 impl Attach for LoraLayers {
-    fn low_rank(&self, module: &TargetModule) -> Option<[&Tensor; 2]> {
+    fn low_rank(&self, module: &TargetModule) -> Option<LowRank<'_>> {
         if let Some(Some([a, up])) = self.branches.get(module.index) {
-            return Some([a, up]);
+            return Some(LowRank::new(a, up));
         }
         let adapter = self.modules.get(module.index)?.as_ref()?;
-        Some([&adapter.a, &adapter.up])
+        Some(LowRank::new(&adapter.a, &adapter.up))
     }
 
-    fn fused_qkv(&self, modules: &[TargetModule]) -> Option<[&Tensor; 2]> {
-        self.fused_qkv.get(modules.first()?.layer)?.as_ref().map(|[a, up]| [a, up])
+    fn fused_qkv(&self, modules: &[TargetModule]) -> Option<LowRank<'_>> {
+        self.fused_qkv.get(modules.first()?.layer)?.as_ref().map(|[a, up]| LowRank::new(a, up))
     }
 }
 

@@ -35,7 +35,7 @@ impl Exported {
         let config_path = dir.join(CONFIG);
         let config = read_config(&config_path)?;
         let kind = config["peft_type"].as_str().unwrap_or_default();
-        let model_type = encoder.trunk().prefix().trim_end_matches('.');
+        let model_type = encoder.info().prefix.trim_end_matches('.');
         // The configuration first: what it names is not to be guessed from the tensors.
         let settings = Settings::read(&config, model_type).map_err(|e| damaged(&config_path, e))?;
         let path = weights_file(dir)?;
@@ -77,15 +77,19 @@ fn read_tensors(path: &Path, encoder: &dyn Encoder) -> Result<(Tensors, bool)> {
         encoders::Error::Unreadable { path, reason, help } => damaged(&path, format!("{reason}; {help}")),
         other => damaged(path, other),
     })?;
-    let prefix = encoder.trunk().prefix();
+    let prefix = encoder.info().prefix;
     let bare = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_string();
     let starts = |start: &str| file.names().any(|name| bare(name).starts_with(start));
-    let is_bare = !starts(prefix) && (starts("encoder.") || starts("embeddings."));
+    // First parts of the backbone's names without prefix, e.g. `encoder.` and `embeddings.`.
+    let weights = encoder.info().weights.iter();
+    let own = weights.filter_map(|(name, _)| name.strip_prefix(prefix)?.split_inclusive('.').next());
+    let own: std::collections::BTreeSet<&str> = own.collect();
+    let is_bare = !starts(prefix) && own.iter().any(|part| starts(part));
     let pooler = format!("{prefix}pooler.dense.weight");
-    let has_pooler = encoder.head(1, 0).params.iter().any(|param| param.name == pooler);
+    let has_pooler = encoder.new_head(1, 0).params.iter().any(|param| param.name == pooler);
     // A model without a head has no prefix: its own modules get it.
     let named = |name: String| {
-        let is_own = ["encoder.", "embeddings."].iter().any(|start| name.starts_with(start));
+        let is_own = own.iter().any(|part| name.starts_with(part));
         let is_own = is_own || has_pooler && name.starts_with("pooler.");
         if is_bare && is_own { format!("{prefix}{name}") } else { name }
     };
@@ -191,7 +195,7 @@ impl LowRank<'_> {
 
     /// A module's name in the model that the adapter was trained on.
     fn peft_name<'b>(&self, path: &'b str) -> &'b str {
-        if self.is_bare { path.strip_prefix(self.encoder.trunk().prefix()).unwrap_or(path) } else { path }
+        if self.is_bare { path.strip_prefix(self.encoder.info().prefix).unwrap_or(path) } else { path }
     }
 
     fn damaged(&self, detail: String) -> Error {
@@ -218,13 +222,13 @@ impl LowRank<'_> {
                 _ => Module { path, d_in: second, d_out: first, place },
             })
         };
-        let head = self.encoder.head(1, 0).params;
+        let head = self.encoder.new_head(1, 0).params;
         let poolers = head.iter().filter(|param| param.name.ends_with("pooler.dense.weight"));
         let poolers = poolers.filter_map(|param| two(&param.name, &param.init, Place::Pooler));
         let is_table = |name: &str| name.ends_with("_embeddings.weight") && name.contains(".embeddings.");
-        let tables = self.encoder.weights().iter().filter(|(name, _)| is_table(name) && !self.settings.is_adalora);
+        let tables = self.encoder.info().weights.iter().filter(|(name, _)| is_table(name) && !self.settings.is_adalora);
         let tables = tables.filter_map(|(name, weight)| two(name, weight, Place::Embedding));
-        self.encoder.target_modules().iter().map(of_site).chain(poolers).chain(tables).collect()
+        self.encoder.info().target_modules.iter().map(of_site).chain(poolers).chain(tables).collect()
     }
 
     /// The factors of a module, held against the configuration; `None` where the file has none of them.
@@ -303,8 +307,8 @@ impl LowRank<'_> {
     fn leave_out(&mut self) -> Result<()> {
         let is_factor = |(_, part): &&(String, Part)| !matches!(part, Part::Base(_) | Part::Plain);
         let surplus: Vec<(String, Part)> = self.stored.keys().filter(is_factor).cloned().collect();
-        let head = self.encoder.head(1, 0).params.into_iter().map(|param| param.name);
-        let known: Vec<String> = self.encoder.weights().iter().map(|(name, _)| name.clone()).chain(head).collect();
+        let head = self.encoder.new_head(1, 0).params.into_iter().map(|param| param.name);
+        let known: Vec<String> = self.encoder.info().weights.iter().map(|(name, _)| name.clone()).chain(head).collect();
         for key in &surplus {
             let module = &key.0;
             if !known.iter().any(|name| name.strip_suffix(".weight") == Some(module)) {
@@ -354,8 +358,8 @@ impl LowRank<'_> {
 
     /// Every parameter below a module of `modules_to_save` must be in the file.
     fn check_saved(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        let own = self.encoder.weights().iter().map(|(name, _)| name.clone());
-        let head = self.encoder.head(1, 0).params.into_iter().map(|param| param.name);
+        let own = self.encoder.info().weights.iter().map(|(name, _)| name.clone());
+        let head = self.encoder.new_head(1, 0).params.into_iter().map(|param| param.name);
         let is_saved = |name: &str| {
             let name = self.peft_name(name);
             let ends = name.match_indices('.').map(|(at, _)| &name[..at]);
@@ -363,7 +367,7 @@ impl LowRank<'_> {
             ends.into_iter().any(|module| saved.iter().any(|end| module.ends_with(end.as_str())))
         };
         // A model without a head has no classifier.
-        let is_there = |name: &str| !self.is_bare || name.starts_with(self.encoder.trunk().prefix());
+        let is_there = |name: &str| !self.is_bare || name.starts_with(self.encoder.info().prefix);
         match own.chain(head).find(|name| is_there(name) && is_saved(name) && !tensors.contains_key(name)) {
             Some(name) => Err(self.damaged(format!(
                 "missing: {name}, which modules_to_save names ({}); save the adapter again with its modules",
@@ -390,9 +394,9 @@ impl LowRank<'_> {
     }
 
     fn own(&self, name: &str) -> Option<Tensor> {
-        let weights = self.encoder.weights().iter().find(|(own, _)| own == name);
+        let weights = self.encoder.info().weights.iter().find(|(own, _)| own == name);
         let head =
-            || self.encoder.head(1, 0).params.into_iter().find(|param| param.name == name && param.is_pretrained);
+            || self.encoder.new_head(1, 0).params.into_iter().find(|param| param.name == name && param.is_pretrained);
         weights.map(|(_, tensor)| tensor.shallow_clone()).or_else(|| Some(head()?.init))
     }
 }
@@ -404,7 +408,7 @@ struct Both {
 }
 
 impl Attach for Both {
-    fn low_rank(&self, module: &TargetModule) -> Option<[&Tensor; 2]> {
+    fn low_rank(&self, module: &TargetModule) -> Option<encoders::LowRank<'_>> {
         self.adapters.low_rank(module)
     }
 
@@ -420,17 +424,17 @@ impl Exported {
     /// A factor or tensor that the encoder and its head do not have: the adapter is of another backbone.
     pub fn attach(&self, encoder: &dyn Encoder) -> Result<Box<dyn Attach>> {
         self.check_fits(encoder)?;
-        let device = encoder.weights().first().map_or(Device::Cpu, |(_, weight)| weight.device());
+        let device = encoder.info().weights.first().map_or(Device::Cpu, |(_, weight)| weight.device());
         let here = self.to_device(device);
-        let has_weights = encoder.weights().iter().any(|(name, _)| here.tensors.contains_key(name));
+        let has_weights = encoder.info().weights.iter().any(|(name, _)| here.tensors.contains_key(name));
         Ok(match here.kind.as_str() {
-            "BOTTLENECK" => Box::new(Bottlenecks::read(encoder.target_modules(), &here.tensors)),
-            "FULL" | "BITFIT" => Box::new(ReplacedWeights::read(encoder.weights(), &here.tensors)),
+            "BOTTLENECK" => Box::new(Bottlenecks::read(&encoder.info().target_modules, &here.tensors)),
+            "FULL" | "BITFIT" => Box::new(ReplacedWeights::read(&encoder.info().weights, &here.tensors)),
             _ if has_weights => Box::new(Both {
-                adapters: here.adapters(encoder.target_modules()),
-                replaced: ReplacedWeights::read(encoder.weights(), &here.tensors),
+                adapters: here.adapters(&encoder.info().target_modules),
+                replaced: ReplacedWeights::read(&encoder.info().weights, &here.tensors),
             }),
-            _ => Box::new(here.adapters(encoder.target_modules())),
+            _ => Box::new(here.adapters(&encoder.info().target_modules)),
         })
     }
 
@@ -453,7 +457,7 @@ impl Exported {
     /// # Errors
     /// The first factor or tensor that has none, or another shape.
     pub(crate) fn check_fits(&self, encoder: &dyn Encoder) -> Result<()> {
-        let modules = encoder.target_modules();
+        let modules = &encoder.info().target_modules;
         let fits = |path: &str, factors: &LoraWeights| {
             let widths = (factors.a.size()[1], factors.b.size()[0]);
             modules.iter().any(|module| module.path == path && (module.d_in, module.d_out) == widths)
@@ -461,10 +465,10 @@ impl Exported {
         if let Some((path, _)) = self.factors.iter().find(|(path, factors)| !fits(path, factors)) {
             return Err(Error::OtherBackbone { name: path.clone() });
         }
-        let head: Vec<String> = encoder.head(1, 0).params.into_iter().map(|param| param.name).collect();
+        let head: Vec<String> = encoder.new_head(1, 0).params.into_iter().map(|param| param.name).collect();
         let is_own = |name: &str, tensor: &Tensor| match self.kind.as_str() {
             "BOTTLENECK" => modules.iter().any(|module| Bottlenecks::has_part(module, name)),
-            _ => encoder.weights().iter().any(|(own, weight)| own == name && weight.size() == tensor.size()),
+            _ => encoder.info().weights.iter().any(|(own, weight)| own == name && weight.size() == tensor.size()),
         };
         match self.tensors.iter().find(|(name, tensor)| !head.contains(name) && !is_own(name, tensor)) {
             Some((name, _)) => Err(Error::OtherBackbone { name: name.clone() }),
@@ -475,12 +479,12 @@ impl Exported {
     /// An adapter of our own kinds must have everything that its kind trains.
     fn check_whole(&self, encoder: &dyn Encoder) -> std::result::Result<(), String> {
         let is_trained: fn(&str) -> bool = match self.kind.as_str() {
-            "BOTTLENECK" => return Bottlenecks::check_whole(encoder.target_modules(), &self.tensors),
+            "BOTTLENECK" => return Bottlenecks::check_whole(&encoder.info().target_modules, &self.tensors),
             "FULL" => |_| true,
             "BITFIT" => |name| name.ends_with(".bias"),
             _ => return Ok(()),
         };
-        let mut trained = encoder.weights().iter().filter(|(name, _)| is_trained(name));
+        let mut trained = encoder.info().weights.iter().filter(|(name, _)| is_trained(name));
         match trained.find(|(name, _)| !self.tensors.contains_key(name)) {
             Some((name, _)) => Err(format!("missing: {name}, which {} trains; save the adapter again", self.kind)),
             None => Ok(()),

@@ -21,7 +21,7 @@ impl Exported {
         }
         self.check_fits(encoder)?;
         let copied = |(name, tensor): &(String, Tensor)| (name.clone(), tensor.detach().to_kind(Kind::Float).copy());
-        let mut merged: BTreeMap<String, Tensor> = encoder.weights().iter().map(copied).collect();
+        let mut merged: BTreeMap<String, Tensor> = encoder.info().weights.iter().map(copied).collect();
         // Tensors of the backbone that the adapter holds come first: ΔW is added to them.
         merged.extend(self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_kind(Kind::Float).copy())));
         for (module, factors) in &self.factors {

@@ -52,7 +52,7 @@ impl BaseWeights {
                 return None;
             }
             count += value.numel() as i64;
-            let is_undecayed = name.ends_with(".bias") || name.contains("LayerNorm");
+            let is_undecayed = name.ends_with(".bias") || name.to_lowercase().contains("norm.");
             let group = if is_undecayed { ParamGroup::Undecayed } else { ParamGroup::Decayed };
             Some(params.add(group, name.as_str(), value))
         };

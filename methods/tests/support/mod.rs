@@ -37,7 +37,7 @@ impl Net {
         let mut x = x.shallow_clone();
         for (module, (weight, bias)) in self.modules.iter().zip(&self.weights) {
             let y = match attach.low_rank(module) {
-                Some(branch) => torch_ext::ops::lora_linear::lora_linear(&x, [weight, bias], branch),
+                Some(branch) => torch_ext::ops::lora_linear::lora_linear(&x, [weight, bias], branch.factors()),
                 None => attach.output(module, &x, x.linear(weight, Some(bias))),
             };
             x = if module.index + 1 < self.modules.len() { y.tanh() } else { y };
@@ -58,6 +58,7 @@ pub fn modules(dims: &[i64]) -> Vec<TargetModule> {
         layer: i,
         d_in: pair[0],
         d_out: pair[1],
+        weight: i,
     };
     dims.windows(2).enumerate().map(module).collect()
 }
