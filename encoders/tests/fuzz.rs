@@ -103,14 +103,17 @@ fn write_seeds() {
         let text = config(entry.tiny);
         write(&format!("config/{}", entry.model_type), text.as_bytes());
         let encoder = random(&text);
-        write(&format!("safetensors/{}", entry.model_type), &bytes(encoder.weights(), &[(Dtype::F32, Kind::Float)]));
+        write(
+            &format!("safetensors/{}", entry.model_type),
+            &bytes(&encoder.info().weights, &[(Dtype::F32, Kind::Float)]),
+        );
     }
     let encoder = random(&fs::read_to_string(fixtures().join("pickled/config.json")).unwrap());
     let kinds = [(Dtype::F16, Kind::Half), (Dtype::BF16, Kind::BFloat16), (Dtype::F64, Kind::Double)];
-    write("safetensors/kinds", &bytes(encoder.weights(), &kinds));
+    write("safetensors/kinds", &bytes(&encoder.info().weights, &kinds));
     for (name, is_transposed, nested) in [("bert", false, None), ("transposed", true, Some("state_dict"))] {
         let stored: Vec<_> =
-            encoder.weights().iter().map(|(name, tensor)| handmade::stored(name, tensor, is_transposed)).collect();
+            encoder.info().weights.iter().map(|(name, tensor)| handmade::stored(name, tensor, is_transposed)).collect();
         write(&format!("pickle/{name}"), &handmade::bytes(&stored, nested));
     }
     write("pickle/zip", &fs::read(fixtures().join("pickled/pytorch_model.bin")).unwrap());

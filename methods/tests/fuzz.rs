@@ -72,13 +72,13 @@ fn write_seeds() {
     let of_site = |module: &TargetModule| {
         (module.path.clone(), LoraWeights { a: random(&[2, module.d_in]), b: random(&[module.d_out, 2]), scale: 1.5 })
     };
-    let own = || encoder.weights().iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
-    let head = || encoder.head(2, 0).params.into_iter().map(|param| (param.name, param.init)).collect();
+    let own = || encoder.info().weights.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+    let head = || encoder.new_head(2, 0).params.into_iter().map(|param| (param.name, param.init)).collect();
     let write_own = |kind: &str, factors: BTreeMap<_, _>, tensors: BTreeMap<_, _>| {
         let exported = Exported { factors, tensors, kind: kind.into(), notes: Vec::new() };
         write(&kind.to_lowercase(), &exported.config("tiny"), &exported.weights().unwrap());
     };
-    write_own("LORA", encoder.target_modules().iter().take(3).map(of_site).collect(), head());
+    write_own("LORA", encoder.info().target_modules.iter().take(3).map(of_site).collect(), head());
     write_own("FULL", BTreeMap::new(), own().collect());
     write_own("BITFIT", BTreeMap::new(), own().filter(|(name, _)| name.ends_with(".bias")).collect());
 

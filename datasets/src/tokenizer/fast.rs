@@ -28,8 +28,8 @@ use crate::error::{Error, Result};
 use crate::tokenizer::charsmap::Charsmap;
 use crate::tokenizer::class::Family;
 use crate::tokenizer::settings::{Settings, Side};
-use crate::tokenizer::token::Token;
 use crate::tokenizer::spm::{PieceKind, SpmModel};
+use crate::tokenizer::token::Token;
 use crate::tokenizer::{CONFIG, Encoding, corrupt};
 
 /// Settings that `tokenizer.json` stores besides the tokenizer.
