@@ -23,7 +23,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 a bug · 2 wrong recipe, flag or name · 3 unreadable data, backbone or run · \
-    4 the regression gate is closed · 5 a run failed · 6 something cannot be written · 7 the machine lacks something · \
+    4 the baseline check failed · 5 a run failed · 6 something cannot be written · 7 the machine lacks something · \
     75 stopped by a signal and saved: start the same command again · 130 a second Ctrl-C";
 
 #[derive(Debug, Subcommand)]
