@@ -1,4 +1,4 @@
-//! Tokenizers, data and directories as the world has them, tried with the binary itself. LayerObserver test is a fault that people
+//! Tokenizers, data and directories as the world has them, tried with the binary itself. Each test is a fault that people
 //! reported against some tool; the inputs are made here.
 
 mod support;

@@ -1,4 +1,4 @@
-//! Bottleneck adapters (Houlsby et al. 2019; the table's row "LoraLayer", spec §1.5): `y + U f(D y + d) + u` after a linear.
+//! Bottleneck adapters (Houlsby et al. 2019; the table's row "Adapter", spec §1.5): `y + U f(D y + d) + u` after a linear.
 
 use std::collections::BTreeMap;
 
@@ -116,7 +116,7 @@ impl Bottlenecks {
 /// Registry line.
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "adapter",
-    title: "LoraLayer",
+    title: "Adapter",
     is_stackable: false,
     resolve: resolve_with::<BottleneckOptions>,
     build: |options, context, params| build_with("adapter", options, context, params, Bottleneck::new),
