@@ -1,4 +1,4 @@
-//! What a task is, as plain data. One file a task lies in [`crate::tasks`]; the registry is [`crate::tasks::TASKS`].
+//! A task as plain data. One file a task lies in [`crate::tasks`]; the registry is [`crate::tasks::TASKS`].
 
 use crate::metrics::Metric;
 

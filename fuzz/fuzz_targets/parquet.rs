@@ -6,7 +6,7 @@ use rankbench_fuzz::{check, start, write};
 
 fuzz_target!(init: start(), |input: &[u8]| {
     let path = write("train.parquet", input);
-    // What its pages and rows may hold.
+    // The bytes that its pages and rows may hold.
     check(input.len() * 64, || {
         for task in ["rte", "stsb"].map(|name| datasets::tasks::find(name).unwrap()) {
             drop(datasets::sources::read::parquet(task, &path));

@@ -161,7 +161,7 @@ fn no_imports_in_a_circle() {
     for (krate, _) in CRATES {
         let modules = modules(krate);
         let mut open = imports(&modules);
-        // What imports nothing that is left, or is imported by nothing that is left, is in no circle.
+        // A module that imports nothing that is left, or is imported by nothing that is left, is in no circle.
         loop {
             let used: BTreeSet<&str> = open.values().flatten().copied().collect();
             let is_free = |(name, to): &(&&str, &BTreeSet<&str>)| to.is_empty() || !used.contains(**name);

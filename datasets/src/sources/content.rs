@@ -61,7 +61,7 @@ impl ParquetContent {
     }
 }
 
-/// What follows a place of a file. Reading past its end is an error: the library takes a known field of another type for its
+/// Content of a file from a place on. Reading past its end is an error: the library takes a known field of another type for its
 /// own, and then may skip a list for as long as it says.
 pub(crate) struct Rest(Bytes);
 

@@ -1,4 +1,4 @@
-//! What cannot work is said before the first step and not hours later.
+//! Checks of a plan before its first step, so that what cannot work is not said hours later.
 
 use std::collections::BTreeSet;
 

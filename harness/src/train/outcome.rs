@@ -41,7 +41,7 @@ impl Cost {
     }
 }
 
-/// What was scored at the selected checkpoint of each development set; counts and export at the first one's, which
+/// Stores the scores at the selected checkpoint of each development set; counts and export are those at the first one's, which
 /// stands for the run where a task has two.
 pub fn conclude(stack: &RunStack, callback: RunCallback, cost: &Cost) -> Result<Outcome> {
     let started = Instant::now();

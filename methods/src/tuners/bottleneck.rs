@@ -66,7 +66,7 @@ pub struct Bottleneck {
 /// The adapters of one step, by module.
 pub struct Bottlenecks(Vec<Option<[Tensor; 4]>>);
 
-/// What a module's tensors are called in a file, after the module's path.
+/// Names of a module's tensors in a file, after the module's path.
 const PARTS: [&str; 4] = ["adapter_down.weight", "adapter_down.bias", "adapter_up.weight", "adapter_up.bias"];
 
 impl Bottlenecks {

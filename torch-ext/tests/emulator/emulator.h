@@ -1,7 +1,7 @@
 // A GPU on a CPU, for tests of the kernels: the threads of a block are fibers of one CPU thread, and every warp-wide
 // instruction waits for its 32 lanes as the hardware does.
 //
-// What it checks beyond the results: lanes that miss a warp-wide instruction or arrive at different ones, barriers that
+// Checks beyond the results: lanes that miss a warp-wide instruction or arrive at different ones, barriers that
 // some threads never reach, accesses of asynchronous copies and matrix loads that are misaligned or outside shared
 // memory, writes past a block's shared memory. Shared memory holds NaN before a block. A missing barrier shows as a
 // wrong result under one of the schedules.
@@ -36,7 +36,7 @@ const Index& grid_size();
 // Warp-wide instructions that are told apart.
 enum class Instruction { SHUFFLE, REDUCE, LDMATRIX, LDMATRIX_TRANS, MMA };
 
-// What a lane gives to the others of its warp.
+// Value that a lane gives to the others of its warp.
 struct Operands {
   uint64_t words[4];
 };
