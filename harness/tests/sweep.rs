@@ -163,6 +163,24 @@ fn runs_that_fail_side_by_side_are_made_again_by_themselves() {
     }
 }
 
+/// A value that is not finite may have reached the checkpoint from another run of the stack.
+#[test]
+fn a_run_that_failed_in_a_stack_is_made_again_from_its_first_step() {
+    let world = World::new();
+    world.recipe("[[override]]\nmethods = [\"lora\"]\ntrain = { lr = 1e30 }\n");
+    let stacked = ["--methods", "lora", "--seeds", "0,1", "--together", "2", "--checkpoint-every", "0"];
+    let (code, text) = failure(&mut world.run(&stacked));
+    assert_eq!(code, 5, "{text}");
+    assert_eq!(text.matches("failed side by side, now by itself").count(), 2, "{text}");
+    assert!(!text.contains("goes on after step") && !text.contains("checkpoint cannot be used"), "{text}");
+    for dir in runs(&world, "out").values() {
+        assert!(
+            !world.path(dir).join("checkpoint.safetensors").exists(),
+            "a later sweep tries {dir} again from its first step"
+        );
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
     let world = World::new();

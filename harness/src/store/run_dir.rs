@@ -90,12 +90,16 @@ impl RunDir {
         fs::read(self.path.join(CHECKPOINT)).ok()
     }
 
+    /// Removes the run's checkpoint.
+    pub fn discard_checkpoint(&self) {
+        let _ = fs::remove_file(self.path.join(CHECKPOINT));
+    }
+
     /// Marks the run as finished: `outcome.json`, then `DONE` with the sha256 of every other file.
     pub fn finish(&self, outcome: &Outcome) -> Result<()> {
         self.write_json("outcome.json", outcome)?;
-        for stale in ["FAILED", CHECKPOINT] {
-            let _ = fs::remove_file(self.path.join(stale));
-        }
+        let _ = fs::remove_file(self.path.join("FAILED"));
+        self.discard_checkpoint();
         self.write("DONE", fsck::sums(&self.path)?.as_bytes())
     }
 

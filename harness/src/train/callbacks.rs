@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use datasets::tokenizer::Encoded;
 use methods::method::ranks;
+use tch::Tensor;
 
 use crate::env::clock::Clock;
 use crate::error::{Error, Result};
@@ -13,7 +14,7 @@ use crate::plan::spec::{EvaluateEvery, RunSpec};
 use crate::store::rows::{EpochRow, EvalRow, RankRow};
 use crate::store::run_dir::RunDir;
 use crate::train::best::{BestCheckpoint, Checkpoint, Scored};
-use crate::train::checkpoint::{BestProgress, Progress, RunCheckpoint};
+use crate::train::checkpoint::{BestProgress, Progress};
 use crate::train::context::{RunContext, StoredRun};
 use crate::train::evaluate::{Predictions, scores};
 use crate::train::run_stack::RunStack;
@@ -49,12 +50,12 @@ impl<'a> RunCallback<'a> {
         Ok(())
     }
 
-    /// Takes back what a checkpoint holds.
-    pub fn restore(&mut self, checkpoint: RunCheckpoint) {
-        let Progress { epochs, evals, ranks, evaluation_seconds, best, .. } = checkpoint.progress;
+    /// Takes back what a checkpoint holds; `values` are those of the best checkpoint of each development set.
+    pub fn restore(&mut self, progress: Progress, values: Vec<Vec<(String, Tensor)>>) {
+        let Progress { epochs, evals, ranks, evaluation_seconds, best, .. } = progress;
         (self.epochs, self.evals, self.ranks) = (epochs, evals, ranks);
         self.evaluation_seconds = evaluation_seconds;
-        for ((set, best), state) in self.best.iter_mut().zip(best).zip(checkpoint.best) {
+        for ((set, best), state) in self.best.iter_mut().zip(best).zip(values) {
             set.best = best.map(|BestProgress { step, value, scored }| Checkpoint { step, value, scored, state });
         }
     }
@@ -86,25 +87,23 @@ impl<'a> RunCallback<'a> {
     pub fn after_step(&mut self, stack: &RunStack, clock: &mut Clock) -> Result<()> {
         self.context.progress.step();
         match self.is_due_at(stack.state(self.index).done()) {
-            true => clock.pause(|| self.evaluate_step(stack)),
+            true => clock.pause(|| self.evaluate_if_due(stack)),
             false => Ok(()),
         }
     }
 
-    /// Evaluates where a stop signal came between a step and its evaluation.
+    /// Evaluates where that is due by steps and was not done: after a step, or on resuming where a stop signal came between the two.
     ///
     /// # Errors
     /// As [`RunCallback::after_epoch`].
-    pub fn after_resume(&mut self, stack: &RunStack) -> Result<()> {
+    pub fn evaluate_if_due(&mut self, stack: &RunStack) -> Result<()> {
         match self.is_due_at(stack.state(self.index).done()) {
-            true => self.evaluate_step(stack),
+            true => {
+                let result = self.evaluate(stack);
+                self.survive(result)
+            }
             false => Ok(()),
         }
-    }
-
-    fn evaluate_step(&mut self, stack: &RunStack) -> Result<()> {
-        let result = self.evaluate(stack);
-        self.survive(result)
     }
 
     /// Whether an evaluation by steps is due after so many, and not done.

@@ -14,7 +14,7 @@ use crate::train::best::{Checkpoint, Scored};
 use crate::train::epoch_losses::RunSums;
 
 /// Version of the file's layout.
-const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 /// Key of the JSON in the file's metadata.
 const PROGRESS: &str = "progress";
 
@@ -91,14 +91,13 @@ impl RunCheckpoint {
     /// # Errors
     /// A file that is not whole, or of another layout.
     pub fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let damaged = |e: &dyn std::fmt::Display| e.to_string();
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
         let text = header.metadata().as_ref().and_then(|all| all.get(PROGRESS)).ok_or("it has no progress")?;
-        let progress: Progress = serde_json::from_str(text).map_err(|e| damaged(&e))?;
+        let progress: Progress = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if progress.format != FORMAT {
             return Err(format!("its layout is {}, expected {FORMAT}", progress.format));
         }
-        let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
         let (mut state, mut best) = (Vec::new(), Vec::new());
         best.resize_with(progress.best.len(), Vec::new);
         for (name, view) in file.iter() {
@@ -123,11 +122,6 @@ impl BestProgress {
     pub fn of(best: &Checkpoint) -> Self {
         BestProgress { step: best.step, value: best.value, scored: best.scored.clone() }
     }
-}
-
-impl Progress {
-    /// The layout that is written now.
-    pub const FORMAT: u32 = FORMAT;
 }
 
 /// A tensor's bytes on the host.

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use crate::error::{Error, Result};
 use crate::train::callbacks::RunCallback;
-use crate::train::checkpoint::{BestProgress, Progress, RunCheckpoint};
+use crate::train::checkpoint::{BestProgress, FORMAT, Progress, RunCheckpoint};
 use crate::train::context::StoredRun;
 use crate::train::epoch_losses::{EpochLosses, RunSums};
 use crate::train::graph_recorder::Captures;
@@ -47,7 +47,7 @@ impl Checkpointer {
                 continue;
             }
             let progress = Progress {
-                format: Progress::FORMAT,
+                format: FORMAT,
                 threads: i64::from(tch::get_num_threads()),
                 epoch: *epoch,
                 sums: losses.of_run(callback.index),
@@ -73,21 +73,20 @@ impl Checkpointer {
     }
 }
 
-/// The checkpoints of the runs of a stack; none where they do not stand at one step, and a word on each that cannot be used.
-pub fn checkpoints(runs: &[StoredRun], say: &dyn Fn(&str)) -> Option<Vec<RunCheckpoint>> {
+/// The checkpoint of each run, and a word on each that cannot be used.
+pub fn checkpoints(runs: &[StoredRun], say: &dyn Fn(&str)) -> Vec<Option<RunCheckpoint>> {
     let read = |(spec, dir): &StoredRun| {
         let read = RunCheckpoint::from_bytes(&dir.checkpoint()?);
         read.map_err(|e| say(&format!("{}: its checkpoint cannot be used ({e}); the run starts anew", spec.id()))).ok()
     };
-    let found: Vec<RunCheckpoint> = runs.iter().filter_map(read).collect();
-    let place = |checkpoint: &RunCheckpoint| (checkpoint.progress.epoch, checkpoint.progress.sums.steps);
-    let first = place(found.first()?);
-    (found.len() == runs.len() && found.iter().all(|checkpoint| place(checkpoint) == first)).then_some(found)
+    runs.iter().map(read).collect()
 }
 
-/// Whether some runs of a stack have a checkpoint that the others' do not stand beside: they are resumed alone.
-pub fn are_apart(runs: &[StoredRun]) -> bool {
-    runs.len() > 1 && runs.iter().any(|(_, dir)| dir.checkpoint().is_some()) && checkpoints(runs, &|_| ()).is_none()
+/// Whether runs can go on as a stack: all at one step, or all at the first.
+pub fn stand_together(found: &[Option<RunCheckpoint>]) -> bool {
+    let place =
+        |found: &Option<RunCheckpoint>| found.as_ref().map(|found| (found.progress.epoch, found.progress.sums.steps));
+    found.windows(2).all(|pair| place(&pair[0]) == place(&pair[1]))
 }
 
 /// Sets trainer and callbacks to the checkpoints, and gives the wall seconds they stand for.
@@ -106,17 +105,15 @@ pub fn resume(trainer: &mut Trainer, callbacks: &mut [RunCallback], found: Vec<R
         captures: Captures { count: first.progress.captures.0, seconds: first.progress.captures.1 * runs },
     };
     let wall_seconds = total(&|progress| progress.wall_seconds);
-    let states: Vec<Vec<(String, Tensor)>> = found
-        .iter()
-        .map(|checkpoint| checkpoint.state.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect())
-        .collect();
     let (threads, now) = (first.progress.threads, i64::from(tch::get_num_threads()));
+    let (states, seen): (Vec<_>, Vec<_>) =
+        found.into_iter().map(|RunCheckpoint { progress, state, best }| (state, (progress, best))).unzip();
     trainer.resume(&states, progress)?;
-    for (callback, checkpoint) in callbacks.iter_mut().zip(found) {
-        if checkpoint.best.len() != callback.best.len() {
+    for (callback, (progress, best)) in callbacks.iter_mut().zip(seen) {
+        if best.len() != callback.best.len() {
             return Err(Error::Internal("a checkpoint of another task".into()));
         }
-        callback.restore(checkpoint);
+        callback.restore(progress, best);
         if threads != now {
             callback.context.progress.say(&format!(
                 "resumed with {now} threads, begun with {threads}: rounding differs; OMP_NUM_THREADS={threads} repeats it exactly"

@@ -11,11 +11,12 @@ use crate::plan::spec::RunSpec;
 use crate::store::record::Manifest;
 use crate::store::rows::{Outcome, Seconds};
 use crate::train::callbacks::{RunCallback, separated};
+use crate::train::checkpoint::RunCheckpoint;
 use crate::train::context::{RunContext, StoredRun};
 use crate::train::manifest::manifest;
 use crate::train::memory::peak_memory;
 use crate::train::outcome::{Cost, conclude};
-use crate::train::resume::{Checkpointer, are_apart, checkpoints, resume};
+use crate::train::resume::{Checkpointer, checkpoints, resume, stand_together};
 use crate::train::trainer::{Next, Trainer};
 
 /// Makes runs that differ in their seed only, side by side, and stores each as it goes on; `DONE` is written last. A run
@@ -25,11 +26,13 @@ use crate::train::trainer::{Next, Trainer};
 /// # Errors
 /// Of all of them: options that do not fit, a file that cannot be written, Ctrl-C. Of one: a loss that is not finite.
 pub fn run(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Result<Vec<Result<Outcome>>> {
-    if are_apart(runs) {
-        let alone = runs.iter().map(|run| train_stack(slice::from_ref(run), data, context));
+    let found = checkpoints(runs, &|text| context.progress.say(text));
+    if !stand_together(&found) {
+        let alone =
+            runs.iter().zip(found).map(|(run, found)| train_stack(slice::from_ref(run), vec![found], data, context));
         return Ok(alone.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect());
     }
-    let made = train_stack(runs, data, context)?;
+    let made = train_stack(runs, found, data, context)?;
     if runs.len() == 1 {
         return Ok(made);
     }
@@ -37,13 +40,19 @@ pub fn run(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Result<V
         Ok(outcome) => Ok(vec![Ok(outcome)]),
         Err(error) => {
             context.progress.say(&format!("failed side by side, now by itself: {error}"));
-            train_stack(slice::from_ref(run), data, context)
+            train_stack(slice::from_ref(run), vec![None], data, context)
         }
     };
     Ok(made.into_iter().zip(runs).map(mended).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-fn train_stack(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Result<Vec<Result<Outcome>>> {
+/// Trains runs as one stack, on from their checkpoints where each has one.
+fn train_stack(
+    runs: &[StoredRun],
+    found: Vec<Option<RunCheckpoint>>,
+    data: &TaskData,
+    context: RunContext,
+) -> Result<Vec<Result<Outcome>>> {
     let started = Instant::now();
     let (loading, tokenising) = (context.inputs.take_seconds(), data.seconds.take());
     // The memory of this run alone: what ran before it is given back first, and reading the backbone is no part of it.
@@ -59,19 +68,18 @@ fn train_stack(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Resu
     let mut trainer = Trainer::new(&specs, context.inputs, data)?;
     let mut callbacks: Vec<RunCallback> =
         runs.iter().enumerate().map(|(index, &stored)| RunCallback::new(index, stored, data, context)).collect();
-    let found = checkpoints(runs, &|text| context.progress.say(text));
     let mut before = loading + tokenising;
-    if let Some(found) = found {
+    if let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() {
         before += resume(&mut trainer, &mut callbacks, found)?;
         let done = trainer.stack().state(0).done();
         context.progress.say(&format!("goes on after step {done}"));
         context.progress.skip(done as u64 * runs.len() as u64);
     }
     let mut checkpointer = Checkpointer::new(context.checkpoint_every);
-    let wall = |started: Instant| before + started.elapsed().as_secs_f64();
-    match train(&mut trainer, &mut callbacks, &mut checkpointer, &wall, started) {
+    let wall_seconds = || before + started.elapsed().as_secs_f64();
+    match train(&mut trainer, &mut callbacks, &mut checkpointer, &wall_seconds) {
         Err(Error::Interrupted) => {
-            checkpointer.save(&trainer, &callbacks, wall(started))?;
+            checkpointer.save(&trainer, &callbacks, wall_seconds())?;
             return Err(Error::Interrupted);
         }
         trained => trained?,
@@ -88,7 +96,12 @@ fn train_stack(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Resu
         },
         memory: peak_memory(context.inputs.device)?,
     };
-    callbacks.into_iter().map(|callback| conclude(trainer.stack(), callback, &cost)).map(separated).collect()
+    let concluded = callbacks.into_iter().map(|callback| separated(conclude(trainer.stack(), callback, &cost)));
+    let outcomes = concluded.collect::<Result<Vec<_>>>()?;
+    // The state of a run that failed leads to the same failure again, and may be another run's (ADR 0020).
+    let failed = runs.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err());
+    failed.for_each(|((_, dir), _)| dir.discard_checkpoint());
+    Ok(outcomes)
 }
 
 /// Trains all epochs from where the trainer stands, and writes checkpoints on the way.
@@ -96,12 +109,11 @@ fn train(
     trainer: &mut Trainer,
     callbacks: &mut [RunCallback],
     checkpointer: &mut Checkpointer,
-    wall: &dyn Fn(Instant) -> f64,
-    started: Instant,
+    wall_seconds: &dyn Fn() -> f64,
 ) -> Result<()> {
     let Some(first) = callbacks.first() else { return Ok(()) };
     let (context, epochs) = (first.context, first.spec.train.epochs);
-    callbacks.iter_mut().try_for_each(|callback| callback.after_resume(trainer.stack()))?;
+    callbacks.iter_mut().try_for_each(|callback| callback.evaluate_if_due(trainer.stack()))?;
     for epoch in trainer.progress().epoch.max(1)..=epochs {
         let rows = loop {
             let rows = trainer.epoch(epoch, &mut |stack, clock| {
@@ -113,7 +125,7 @@ fn train(
             })?;
             match rows {
                 Some(rows) => break rows,
-                None => checkpointer.save(trainer, callbacks, wall(started))?,
+                None => checkpointer.save(trainer, callbacks, wall_seconds())?,
             }
         };
         for (callback, row) in callbacks.iter_mut().zip(rows) {

@@ -258,7 +258,7 @@ fn stack_heads(mut heads: Vec<Vec<Tensor>>) -> Vec<Tensor> {
     (0..heads.first().map_or(0, Vec::len)).map(tensor).collect()
 }
 
-/// What the method attaches for all runs, rounded to a kind.
+/// Attachments of all runs, rounded to a kind.
 fn attach(runs: &[StackedRun], views: &[ParamViews], kind: Kind) -> Box<dyn Attach> {
     let rounded: Vec<ParamViews> = match kind {
         Kind::Float => Vec::new(),

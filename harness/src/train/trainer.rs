@@ -23,7 +23,7 @@ pub struct Trainer<'a> {
     progress: EpochProgress,
 }
 
-/// What follows a step.
+/// Continuation after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// The next step.
