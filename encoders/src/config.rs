@@ -152,8 +152,9 @@ impl Config {
     /// # Errors
     /// Names the first such option.
     pub fn check(&self, used: &[&str], fixed: &[(&str, Value)]) -> Result<()> {
+        let of_all = encoder_alone();
         for (option, value) in &self.options {
-            let supported = fixed.iter().find(|(name, _)| name == option).map(|(_, value)| value);
+            let supported = fixed.iter().chain(&of_all).find(|(name, _)| name == option).map(|(_, value)| value);
             match supported {
                 Some(expected) if expected != value && !(is_off(expected) && is_off(value)) => {
                     return Err(self.wrong(option, expected.to_string(), value));
@@ -319,6 +320,16 @@ impl Config {
 }
 
 /// Whether a value switches an option off.
+/// Values that every architecture fixes: it is an encoder alone, with all its heads.
+fn encoder_alone() -> [(&'static str, Value); 4] {
+    [
+        ("is_decoder", json!(false)),
+        ("is_encoder_decoder", json!(false)),
+        ("add_cross_attention", json!(false)),
+        ("pruned_heads", json!({})),
+    ]
+}
+
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -9,9 +9,9 @@ use crate::config::Config;
 use crate::encoder::{Encoder, EncoderEntry, EncoderInfo};
 use crate::error::Result;
 use crate::nn::dims::{Defaults, Dims};
+use crate::nn::embeddings::BertEmbeddings;
 use crate::nn::head::{Head, first_token, linear};
 use crate::nn::layer::BERT_MODULES;
-use crate::nn::modules::{Embedding, LayerNorm};
 use crate::nn::post_norm::PostNormEncoder;
 use crate::pass::{LayerObserver, Pass, TokenBatch, streams};
 
@@ -36,10 +36,7 @@ const DEFAULTS: Defaults =
 pub struct Bert {
     encoder: PostNormEncoder,
     classifier_dropout: f64,
-    word: Embedding,
-    position: Embedding,
-    token_type: Embedding,
-    norm: LayerNorm,
+    embeddings: BertEmbeddings,
     pooler: Option<[Tensor; 2]>,
 }
 
@@ -49,13 +46,7 @@ impl Bert {
     /// # Errors
     /// An option that is not supported.
     pub fn new(config: &Config, reader: &Reader) -> Result<Self> {
-        let fixed = [
-            ("position_embedding_type", json!("absolute")),
-            ("is_decoder", json!(false)),
-            ("is_encoder_decoder", json!(false)),
-            ("add_cross_attention", json!(false)),
-            ("pruned_heads", json!({})),
-        ];
+        let fixed = [("position_embedding_type", json!("absolute"))];
         config.check(&[Dims::USED, &["classifier_dropout", "type_vocab_size"]].concat(), &fixed)?;
         let dims = Dims::read(config, &DEFAULTS)?;
         let hidden = dims.hidden;
@@ -69,10 +60,7 @@ impl Bert {
         Ok(Bert {
             classifier_dropout: config.rate_or_none("classifier_dropout")?.unwrap_or(dims.dropout),
             pooler: reader.take_linear_of_head("pooler.dense", hidden),
-            word: Embedding::read(reader, "embeddings.word_embeddings", [dims.vocab, hidden]),
-            position: Embedding::read(reader, "embeddings.position_embeddings", [dims.positions, hidden]),
-            token_type: Embedding::read(reader, "embeddings.token_type_embeddings", [types, hidden]),
-            norm: LayerNorm::read(reader, "embeddings.LayerNorm", hidden, dims.eps, true),
+            embeddings: BertEmbeddings::read(reader, &dims, hidden, types),
             encoder: PostNormEncoder::read(reader, dims, PREFIX, &BERT_MODULES, positions),
         })
     }
@@ -84,11 +72,7 @@ impl Encoder for Bert {
     }
 
     fn embed(&self, batch: &TokenBatch, pass: Pass) -> Tensor {
-        let length = batch.input_ids.size()[1];
-        let sum = self.word.lookup(&batch.input_ids, pass)
-            + self.token_type.lookup(&batch.token_type_ids, pass)
-            + self.position.0.of(pass).narrow(0, 0, length);
-        self.encoder.drop_embeddings(&self.norm.forward(&sum, pass), pass)
+        self.encoder.drop_embeddings(&self.embeddings.forward(batch, pass), pass)
     }
 
     fn encode(&self, embedded: &Tensor, batch: &TokenBatch, pass: Pass, observe: LayerObserver) -> Tensor {

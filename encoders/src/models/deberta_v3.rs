@@ -188,10 +188,6 @@ fn check(config: &Config, dims: &Dims) -> Result<()> {
         ("conv_act", json!("tanh")),
         ("conv_groups", json!(1)),
         ("z_steps", json!(0)),
-        ("is_decoder", json!(false)),
-        ("add_cross_attention", json!(false)),
-        ("is_encoder_decoder", json!(false)),
-        ("pruned_heads", json!({})),
     ];
     let used = [
         "cls_dropout",

@@ -9,9 +9,10 @@ use crate::config::Config;
 use crate::encoder::{Encoder, EncoderEntry, EncoderInfo};
 use crate::error::Result;
 use crate::nn::dims::{Defaults, Dims};
+use crate::nn::embeddings::BertEmbeddings;
 use crate::nn::head::{Head, first_token, linear};
 use crate::nn::layer::BERT_MODULES;
-use crate::nn::modules::{Embedding, LayerNorm, Linear};
+use crate::nn::modules::Linear;
 use crate::nn::post_norm::PostNormEncoder;
 use crate::pass::{LayerObserver, Pass, TokenBatch, streams};
 
@@ -37,10 +38,7 @@ const DEFAULTS: Defaults =
 pub struct Electra {
     encoder: PostNormEncoder,
     classifier_dropout: f64,
-    word: Embedding,
-    position: Embedding,
-    token_type: Embedding,
-    norm: LayerNorm,
+    embeddings: BertEmbeddings,
     /// From the embeddings' width to the hidden states', where they differ.
     project: Option<Linear>,
 }
@@ -51,13 +49,7 @@ impl Electra {
     /// # Errors
     /// An option that is not supported.
     pub fn new(config: &Config, reader: &Reader) -> Result<Self> {
-        let fixed = [
-            ("position_embedding_type", json!("absolute")),
-            ("is_decoder", json!(false)),
-            ("is_encoder_decoder", json!(false)),
-            ("add_cross_attention", json!(false)),
-            ("pruned_heads", json!({})),
-        ];
+        let fixed = [("position_embedding_type", json!("absolute"))];
         config.check(&[Dims::USED, &["classifier_dropout", "embedding_size", "type_vocab_size"]].concat(), &fixed)?;
         let dims = Dims::read(config, &DEFAULTS)?;
         let (positions, types) = (dims.positions, config.count_or("type_vocab_size", 2)?);
@@ -73,10 +65,7 @@ impl Electra {
         let hidden = dims.hidden;
         Ok(Electra {
             classifier_dropout: config.rate_or_none("classifier_dropout")?.unwrap_or(dims.dropout),
-            word: Embedding::read(reader, "embeddings.word_embeddings", [dims.vocab, width]),
-            position: Embedding::read(reader, "embeddings.position_embeddings", [dims.positions, width]),
-            token_type: Embedding::read(reader, "embeddings.token_type_embeddings", [types, width]),
-            norm: LayerNorm::read(reader, "embeddings.LayerNorm", width, dims.eps, true),
+            embeddings: BertEmbeddings::read(reader, &dims, width, types),
             project: (width != hidden).then(|| Linear::read(reader, "embeddings_project", [width, hidden], true)),
             encoder: PostNormEncoder::read(reader, dims, PREFIX, &BERT_MODULES, positions),
         })
@@ -89,11 +78,7 @@ impl Encoder for Electra {
     }
 
     fn embed(&self, batch: &TokenBatch, pass: Pass) -> Tensor {
-        let length = batch.input_ids.size()[1];
-        let sum = self.word.lookup(&batch.input_ids, pass)
-            + self.token_type.lookup(&batch.token_type_ids, pass)
-            + self.position.0.of(pass).narrow(0, 0, length);
-        let dropped = self.encoder.drop_embeddings(&self.norm.forward(&sum, pass), pass);
+        let dropped = self.encoder.drop_embeddings(&self.embeddings.forward(batch, pass), pass);
         self.project.as_ref().map_or(dropped.shallow_clone(), |project| project.forward(&dropped, pass))
     }
 

@@ -50,13 +50,7 @@ impl Roberta {
     /// # Errors
     /// An option that is not supported.
     pub fn new(config: &Config, reader: &Reader) -> Result<Self> {
-        let fixed = [
-            ("position_embedding_type", json!("absolute")),
-            ("is_decoder", json!(false)),
-            ("is_encoder_decoder", json!(false)),
-            ("add_cross_attention", json!(false)),
-            ("pruned_heads", json!({})),
-        ];
+        let fixed = [("position_embedding_type", json!("absolute"))];
         config.check(&[Dims::USED, &["classifier_dropout", "type_vocab_size"]].concat(), &fixed)?;
         let dims = Dims::read(config, &DEFAULTS)?;
         let types = config.count_or("type_vocab_size", 2)?;
