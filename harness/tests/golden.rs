@@ -37,6 +37,14 @@ fn ids_of_the_embedded_recipes() {
     insta::assert_snapshot!("ids", EMBEDDED.iter().map(of).collect::<Vec<_>>().join("\n"));
 }
 
+/// Names in files and titles in tables, of every method and task.
+#[test]
+fn titles_of_methods_and_tasks() {
+    let methods = methods::registry::METHODS.iter().map(|method| format!("{}: {}", method.name, method.title));
+    let tasks = datasets::tasks::TASKS.iter().map(|task| format!("{}: {}", task.name, task.title));
+    insta::assert_snapshot!("titles", methods.chain(tasks).collect::<Vec<_>>().join("\n"));
+}
+
 /// The first line of every CSV file that a sweep, a measurement and their report write.
 #[test]
 fn headers_of_csv_files() {
