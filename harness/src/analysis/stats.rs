@@ -138,8 +138,9 @@ pub fn bootstrap(
         sample.fill_with(|| values[random.below(values.len())]);
         statistics.push(statistic(&sample)?);
     }
+    statistics.sort_by(f64::total_cmp);
     let tail = (1.0 - level) / 2.0;
-    Some(Interval { low: quantile(&statistics, tail)?, high: quantile(&statistics, 1.0 - tail)? })
+    Some(Interval { low: quantile_of_sorted(&statistics, tail)?, high: quantile_of_sorted(&statistics, 1.0 - tail)? })
 }
 
 /// Resolution of a split in points of 100: the smallest step an accuracy over its examples can take. `None` of no examples.
