@@ -15,7 +15,7 @@ use datasets::tokenizer::{Behaviour, Tokenizer};
 const MAX_LENGTH: usize = 128;
 
 fn tokenize(criterion: &mut Criterion) {
-    let rows: Vec<Example> = tasks::TASKS.iter().flat_map(|task| micro::dataset(task).train).collect();
+    let rows: Vec<Example> = tasks::TASKS.iter().flat_map(|task| micro::dataset(task).unwrap().train).collect();
     let backbone = backbone();
     let made_up = tempfile::tempdir().unwrap();
     let (name, dir) = match &backbone {

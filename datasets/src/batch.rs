@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::tokenizer::Encoded;
+use crate::tokenizer::encoding::TokenizedExample;
 
 /// How long the rows of a batch are. Part of a run's identity.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Batch {
     pub type_ids: Vec<i64>,
     /// Class ids or scores.
     pub labels: Vec<f64>,
-    /// [`Encoded::row`] of each row.
+    /// [`TokenizedExample::row`] of each row.
     pub source_rows: Vec<usize>,
     /// Tokens that are not padding.
     pub tokens: u64,
@@ -39,7 +39,7 @@ pub struct Batch {
 ///
 /// Rows are never cut: one longer than `max_length` makes its batch that long, so tokenise with the same limit.
 pub fn batches(
-    encoded: &[Encoded],
+    encoded: &[TokenizedExample],
     order: &[usize],
     batch_size: usize,
     padding: Padding,
@@ -49,14 +49,14 @@ pub fn batches(
     order
         .chunks(batch_size.max(1))
         .map(|chunk| {
-            let rows: Vec<&Encoded> = chunk.iter().map(|&position| &encoded[position]).collect();
-            layout(&rows, padding, max_length, pad_id)
+            let rows: Vec<&TokenizedExample> = chunk.iter().map(|&position| &encoded[position]).collect();
+            lay_out(&rows, padding, max_length, pad_id)
         })
         .collect()
 }
 
 /// Batches of several runs as one, run by run, every row as long as the longest.
-pub fn side_by_side(batches: Vec<Batch>, pad_id: u32) -> Batch {
+pub fn stack_batches(batches: Vec<Batch>, pad_id: u32) -> Batch {
     // Most runs are alone, and their batches are what they are.
     let batches = match <[Batch; 1]>::try_from(batches) {
         Ok([alone]) => return alone,
@@ -79,7 +79,7 @@ pub fn side_by_side(batches: Vec<Batch>, pad_id: u32) -> Batch {
     }
 }
 
-fn layout(rows: &[&Encoded], padding: Padding, max_length: usize, pad_id: u32) -> Batch {
+fn lay_out(rows: &[&TokenizedExample], padding: Padding, max_length: usize, pad_id: u32) -> Batch {
     let longest = rows.iter().map(|row| row.encoding.ids.len()).max().unwrap_or(0);
     let length = match padding {
         Padding::Bucket(multiple) => longest.next_multiple_of(multiple.max(1)).min(max_length),

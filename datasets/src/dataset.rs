@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::task::{DevSet, Task};
+use crate::task::Task;
 
 /// One row: its text, its label and its position in the file it came from.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +22,7 @@ pub struct Example {
 pub struct ParsedFile {
     /// In the order of the file.
     pub examples: Vec<Example>,
-    /// SHA-256 in hexadecimal: of the uncompressed bytes of a TSV file, of a parquet file as it lies.
+    /// SHA-256 in hexadecimal: of the uncompressed bytes of a text file, of a parquet file as it lies.
     pub sha256: String,
 }
 
@@ -37,44 +37,17 @@ pub struct Dataset {
     pub dev: Vec<(&'static str, Vec<Example>)>,
     /// Files read: (path within the data directory, SHA-256 as [`ParsedFile::sha256`]).
     pub files: Vec<(String, String)>,
-    /// [`checksum`] of all rows.
+    /// [`checksum`] of all rows; for a user's own task that of its files and rows.
     pub sha256: String,
-    /// `micro`, `glue`, or `glue-unlocked` where a file is not the one of the lock.
+    /// `micro`, `glue`, `glue-unlocked` where a file is not the one of the lock, or `own` for a user's own task.
     pub source: &'static str,
-}
-
-/// One of a task's labelled sets.
-#[derive(Debug, Clone, Copy)]
-pub enum Set {
-    /// The training set.
-    Train,
-    /// A development set.
-    Dev(&'static DevSet),
-}
-
-impl Set {
-    /// `train`, or the development set's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Set::Train => "train",
-            Set::Dev(set) => set.name,
-        }
-    }
-
-    /// Rows of the official set.
-    pub fn rows(self, task: &Task) -> usize {
-        match self {
-            Set::Train => task.train_rows,
-            Set::Dev(set) => set.rows,
-        }
-    }
 }
 
 /// SHA-256 over all rows in order, in hexadecimal: one line `set, row, first, second, label` each, tabs between. The
 /// same rows have the same sum in every layout.
 pub fn checksum(train: &[Example], dev: &[(&'static str, Vec<Example>)]) -> String {
     let mut hash = Sha256::new();
-    add_rows(&mut hash, Set::Train.name(), train);
+    add_rows(&mut hash, "train", train);
     for (name, rows) in dev {
         add_rows(&mut hash, name, rows);
     }
@@ -93,4 +66,11 @@ fn add_rows(hash: &mut Sha256, set: &str, rows: &[Example]) {
         let second = row.second.as_deref().unwrap_or_default();
         hash.update(format!("{set}\t{}\t{}\t{second}\t{}\n", row.row, row.first, row.label));
     }
+}
+
+/// SHA-256 that a user's own task is known by: of its files' sums, its TOML file first, and of its rows. Names are left out:
+/// the same files in another folder are the same data.
+pub(crate) fn own_checksum(files: &[(String, String)], rows: &str) -> String {
+    let sums = files.iter().map(|(_, sum)| sum.as_str()).chain([rows]);
+    hex::encode(Sha256::digest(sums.map(|sum| format!("{sum}\n")).collect::<String>()))
 }

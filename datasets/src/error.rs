@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong between a data directory and a batch.
+/// Faults on the way from a data directory to a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A directory or file that must be there is not.
@@ -33,6 +33,9 @@ pub enum Error {
     /// A file of the Hub cannot be had.
     #[error("cannot get {wanted} of {repository} at revision {revision} from the Hub: {reason}{}", help_suffix(help))]
     Hub { wanted: String, repository: String, revision: String, reason: String, help: String },
+    /// Synthetic rows are asked for of a task that has none.
+    #[error("task {task} has no synthetic rows: take real ones, or one of {}", known.join(", "))]
+    NotSynthetic { task: String, known: Vec<String> },
     /// A name that no registry holds.
     #[error("unknown {kind} '{name}'{}; known: {}", nearest_suffix(nearest), known.join(", "))]
     Unknown { kind: &'static str, name: String, nearest: Option<String>, known: Vec<String> },
@@ -48,6 +51,12 @@ pub(crate) fn guarded<T>(path: &Path, format: &'static str, read: impl FnOnce() 
     })
 }
 
+/// The known name that `name` may be a slip of.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distances = known.into_iter().map(|known| (strsim::damerau_levenshtein(known, name), known));
+    distances.filter(|(distance, known)| *distance <= 1 + known.len() / 3).min().map(|(_, known)| known)
+}
+
 fn help_suffix(help: &str) -> String {
     if help.is_empty() { String::new() } else { format!(". {help}") }
 }
@@ -60,12 +69,7 @@ impl Error {
     /// Names an unknown `name` of a `kind` (task, metric, ...) with the nearest known one.
     pub fn unknown(kind: &'static str, name: &str, known: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let known: Vec<String> = known.into_iter().map(Into::into).collect();
-        let nearest = known
-            .iter()
-            .map(|k| (strsim::damerau_levenshtein(k, name), k))
-            .filter(|(distance, k)| *distance <= 1 + k.len() / 3)
-            .min()
-            .map(|(_, k)| k.clone());
+        let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_string);
         Error::Unknown { kind, name: name.to_string(), nearest, known }
     }
 }

@@ -20,4 +20,4 @@ pub mod tokenizer;
 
 pub use dataset::Example;
 pub use error::{Error, Result};
-pub use task::{DevSet, Labels, Task};
+pub use task::{Labels, SetSpec, Task};

@@ -34,7 +34,7 @@ pub struct Split {
     pub dev_sets: Vec<DevSplit>,
 }
 
-/// What one development set is used for.
+/// Use of one development set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DevSplit {
     /// Name of the development set.
@@ -50,7 +50,7 @@ pub struct DevSplit {
 /// A large task with fewer than 2,000 training rows (the synthetic suite's) gives a fifth of them to validation under
 /// [`Policy::Sora`], not 1,000.
 pub fn split(dataset: &Dataset, policy: Policy) -> Split {
-    match (policy, dataset.task.size_class) {
+    match (policy, dataset.task.split_rule) {
         (Policy::Official, _) => {
             Split { train: dataset.train.clone(), dev_sets: dev_sets(dataset, |rows| (rows.to_vec(), rows.to_vec())) }
         }

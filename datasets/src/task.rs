@@ -2,69 +2,80 @@
 
 use crate::metrics::Metric;
 
-/// One GLUE task: where its columns, labels and sizes are, how it is scored and how it is split.
+/// One task: where its rows are, their labels and sizes, how it is scored and how it is split.
 #[derive(Debug)]
 pub struct Task {
     /// Name on the command line and in every file, e.g. `cola`.
     pub name: &'static str,
     /// Name in tables, e.g. `CoLA`.
     pub title: &'static str,
-    /// Folder of the official download, e.g. `CoLA`.
-    pub folder: &'static str,
-    /// Folder of the Hub's parquet files, e.g. `cola`.
-    pub hub: &'static str,
-    /// Column layout of the official TSV files.
-    pub tsv: Tsv,
-    /// Columns of the Hub's parquet files that hold the text, one or two.
-    pub parquet_text: &'static [&'static str],
     /// Label space.
     pub labels: Labels,
-    /// Development sets: one, or two for MNLI.
-    pub dev_sets: &'static [DevSet],
-    /// Rows of the official training set.
-    pub train_rows: usize,
-    /// Which rule of the SoRA release divides it (spec §4.1).
-    pub size_class: SizeClass,
+    /// The training set, then the development sets: one, or two for MNLI.
+    pub sets: &'static [SetSpec],
+    /// Where its rows may be read from, in the order they are looked for.
+    pub sources: &'static [Source],
     /// Every metric computed for it.
     pub metrics: &'static [Metric],
-    /// Metric that selects the checkpoint in the SoRA release (spec §4.3).
-    pub selection_metric: Metric,
-    /// Metrics that Table 1 prints, averaged into the task's score (spec §4.3).
-    pub reported_metrics: &'static [Metric],
-    /// Longest input in tokens used by the published scripts (spec §4.2 and §2.7).
+    /// Metric that selects the checkpoint (spec §4.3 for GLUE).
+    pub selection: Metric,
+    /// Metrics that tables print, averaged into the task's score (spec §4.3 for GLUE).
+    pub reported: &'static [Metric],
+    /// Which rule of the SoRA release divides it (spec §4.1).
+    pub split_rule: SizeClass,
+    /// Longest input in tokens (spec §4.2 and §2.7 for GLUE).
     pub max_length: usize,
+    /// The file that a user's own task was read from; `None` for a built-in one.
+    pub file: Option<TaskFile>,
 }
 
-/// One development set of a task: `dev`, or `matched` and `mismatched`.
-#[derive(Debug)]
-pub struct DevSet {
-    /// Name in every file: `dev`, `matched`, `mismatched`.
+/// One labelled set of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetSpec {
+    /// Name in every file: `train`, `dev`, `matched`, `mismatched`.
     pub name: &'static str,
-    /// Stem of the official TSV file, e.g. `dev_matched`.
-    pub tsv_stem: &'static str,
-    /// Stem of the Hub's parquet split, e.g. `validation_matched`.
-    pub parquet_stem: &'static str,
-    /// Rows of the official set.
-    pub rows: usize,
+    /// Rows of the published set; `None` where nothing is published.
+    pub rows: Option<usize>,
 }
 
-/// Where the fields of an official TSV file are.
-#[derive(Debug)]
-pub struct Tsv {
-    /// Columns of every row of a file without a header line; `None`: the first line names them.
-    pub columns: Option<usize>,
+/// One way to have a task's rows: files of one format with the same columns.
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    /// How the files are laid out.
+    pub format: FileFormat,
+    /// The repository on the Hub that holds the files, e.g. `nyu-mll/glue`; `None` for files that lie there alone.
+    pub repository: Option<&'static str>,
+    /// Paths below the data directory, one for each of [`Task::sets`]. A text file may also be compressed.
+    pub files: &'static [&'static str],
     /// Columns that hold the text, one or two.
     pub text: &'static [Column],
     /// Column that holds the label.
     pub label: Column,
-    /// Whether rows that lack columns or the label are left out, as the Hub's reader does, or are an error.
-    pub skip_incomplete: bool,
 }
 
-/// A column, by its name in the header or by its position in a file without one.
-#[derive(Debug, Clone, Copy)]
+/// How a file is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Tab-separated text without any quoting.
+    Tsv {
+        /// Columns of every row of a file without a header line; `None`: the first line names them.
+        columns: Option<usize>,
+        /// Whether rows that lack columns or the label are left out, as the Hub's reader does, or are an error.
+        skip_incomplete: bool,
+    },
+    /// One JSON object a line.
+    Jsonl,
+    /// Parquet as the Hub has it.
+    Parquet,
+}
+
+/// Tab-separated text whose first line names the columns.
+pub const TSV: FileFormat = FileFormat::Tsv { columns: None, skip_incomplete: false };
+
+/// A column, by its name or by its position in a file without names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
-    /// Name in the header line.
+    /// Name in the header line, key of the object, or name in the schema.
     Named(&'static str),
     /// Position from 0.
     At(usize),
@@ -73,7 +84,7 @@ pub enum Column {
 /// Label space of a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Labels {
-    /// Classes, in the order of their ids; TSV files hold the name or the id.
+    /// Classes, in the order of their ids; files hold the name or the id.
     Classes(&'static [&'static str]),
     /// A real score within the bounds, both included (STS-B: 0 to 5).
     Score(f64, f64),
@@ -98,9 +109,46 @@ pub enum SizeClass {
     Large,
 }
 
+/// The TOML file of a user's own task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskFile {
+    /// Its path as it was given.
+    pub path: &'static str,
+    /// The folder that paths of data files are relative to.
+    pub folder: &'static str,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: &'static str,
+}
+
 impl Task {
     /// Whether the label is a score (regression) rather than a class.
     pub fn is_regression(&self) -> bool {
         matches!(self.labels, Labels::Score(..))
+    }
+
+    /// Whether a row has two texts.
+    pub fn is_pair(&self) -> bool {
+        self.sources.first().is_some_and(|source| source.text.len() == 2)
+    }
+
+    /// The training set.
+    pub fn train(&self) -> &'static SetSpec {
+        &self.sets[0]
+    }
+
+    /// The development sets.
+    pub fn dev_sets(&self) -> &'static [SetSpec] {
+        &self.sets[1..]
+    }
+}
+
+impl FileFormat {
+    /// Name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            FileFormat::Tsv { .. } => "TSV",
+            FileFormat::Jsonl => "JSONL",
+            FileFormat::Parquet => "parquet",
+        }
     }
 }

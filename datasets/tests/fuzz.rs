@@ -7,12 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use datasets::dataset::Set;
-use datasets::sources::read;
+use datasets::sources::load;
 use datasets::tasks;
 use datasets::tokenizer::{Behaviour, Tokenizer};
 use support::memory::{Counting, bound, peak_of};
-use support::{Form, ParquetCodec, Written, rows, write, write_labels};
+use support::{Form, JSONL, JSONL_LABELS, ParquetCodec, Written, compress, jsonl, rows, source, write, write_labels};
 use tempfile::tempdir;
 
 #[global_allocator]
@@ -60,11 +59,15 @@ fn inputs_of_the_fuzz_targets_do_no_harm() {
     let tasks = ["cola", "rte", "stsb", "qqp"].map(|name| tasks::find(name).unwrap());
     replay("tsv", |input| {
         fs::write(at("train.tsv"), input).unwrap();
-        tasks.iter().for_each(|task| drop(read::tsv(task, &at("train.tsv"))));
+        tasks.iter().for_each(|task| drop(load::read(task, source(task, Form::Plain), &at("train.tsv"))));
+    });
+    replay("jsonl", |input| {
+        fs::write(at("train.jsonl"), input).unwrap();
+        JSONL_LABELS.iter().for_each(|labels| drop(datasets::sources::jsonl::read(labels, &JSONL, &at("train.jsonl"))));
     });
     replay("parquet", |input| {
         fs::write(at("train.parquet"), input).unwrap();
-        tasks.iter().for_each(|task| drop(read::parquet(task, &at("train.parquet"))));
+        tasks.iter().for_each(|task| drop(load::read(task, source(task, Form::Parquet), &at("train.parquet"))));
     });
     replay("tokenizer_json", |input| {
         write_tokenizer(dir.path(), input);
@@ -85,12 +88,18 @@ fn write_seeds() {
     for name in ["cola", "rte", "stsb", "qqp"] {
         let task = tasks::find(name).unwrap();
         for form in [Form::Plain, Form::Gzip, Form::Zstd] {
-            let path = write(dir.path(), task, Set::Train, form, &rows(task, 4));
+            let path = write(dir.path(), task, task.train(), form, &rows(task, 4));
             fs::copy(path, inputs("tsv").join(format!("{name}-{form:?}").to_lowercase())).unwrap();
         }
-        let path = write(dir.path(), task, Set::Train, Form::Parquet, &rows(task, 4));
+        let path = write(dir.path(), task, task.train(), Form::Parquet, &rows(task, 4));
         fs::copy(path, inputs("parquet").join(name)).unwrap();
     }
+    for form in [Form::Plain, Form::Gzip, Form::Zstd] {
+        let name = format!("pairs-{form:?}").to_lowercase();
+        fs::write(inputs("jsonl").join(name), compress(form, jsonl(4).as_bytes())).unwrap();
+    }
+    let score = "\u{feff}{\"label\": 3.25, \"question\": \"q\", \"passage\": \"\"}\r\n\n";
+    fs::write(inputs("jsonl").join("score"), score).unwrap();
     let codecs = ["none", "snappy", "gzip", "brotli", "zstd", "lz4"];
     for (name, codec) in codecs.iter().zip(ParquetCodec::all()) {
         write_labels(&inputs("parquet").join(name), "INT64 label", Written::Numbers(&[0, 1, 1]), codec, None);

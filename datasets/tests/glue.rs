@@ -4,12 +4,11 @@ mod support;
 
 use std::path::Path;
 
-use datasets::dataset::Set;
 use datasets::sources::load::{load, load_set};
 use datasets::split::{Policy, split};
 use datasets::tasks;
-use datasets::{Error, Example, Labels, Task};
-use support::{Form, directory, sets, write};
+use datasets::{Error, Example, Labels, SetSpec, Task};
+use support::{Form, directory, write};
 
 const WHAT: &str = "the real GLUE files";
 
@@ -31,11 +30,11 @@ const LABELS: &[(&str, &str, &[usize])] = &[
 ];
 
 /// Reads every set under the lock; one that [`LABELS`] does not name may be missing.
-fn present(dir: &Path) -> Vec<(&'static Task, Set, Vec<Example>)> {
+fn present(dir: &Path) -> Vec<(&'static Task, &'static SetSpec, Vec<Example>)> {
     let mut present = Vec::new();
     for &task in tasks::TASKS {
-        for set in sets(task) {
-            let required = LABELS.iter().any(|(name, part, _)| *name == task.name && *part == set.name());
+        for set in task.sets {
+            let required = LABELS.iter().any(|(name, part, _)| *name == task.name && *part == set.name);
             match load_set(task, dir, set, false) {
                 Ok(loaded) => present.push((task, set, loaded.rows)),
                 Err(error @ Error::Missing { .. }) if !required => eprintln!("skipped: {error}"),
@@ -62,11 +61,11 @@ fn distribution(task: &Task, rows: &[Example]) -> Vec<usize> {
 fn files_are_those_of_the_lock() {
     let Some(dir) = directory("GLUE_DIR", WHAT) else { return };
     for (task, set, rows) in present(&dir) {
-        assert_eq!(rows.len(), set.rows(task), "{} {}", task.name, set.name());
+        assert_eq!(Some(rows.len()), set.rows, "{} {}", task.name, set.name);
         assert!(rows.iter().enumerate().all(|(at, row)| row.row == at));
-        assert!(rows.iter().all(|row| row.second.is_some() == (task.parquet_text.len() == 2)));
-        if let Some((.., expected)) = LABELS.iter().find(|(name, part, _)| *name == task.name && *part == set.name()) {
-            assert_eq!(distribution(task, &rows), *expected, "{} {}", task.name, set.name());
+        assert!(rows.iter().all(|row| row.second.is_some() == task.is_pair()));
+        if let Some((.., expected)) = LABELS.iter().find(|(name, part, _)| *name == task.name && *part == set.name) {
+            assert_eq!(distribution(task, &rows), *expected, "{} {}", task.name, set.name);
         }
     }
 }
@@ -79,7 +78,7 @@ fn other_layouts_give_the_same_rows() {
             let copy = tempfile::tempdir().unwrap();
             write(copy.path(), task, set, form, &rows);
             let read = load_set(task, copy.path(), set, true).unwrap();
-            assert!(read.rows == rows, "{} {} {form:?}", task.name, set.name());
+            assert!(read.rows == rows, "{} {} {form:?}", task.name, set.name);
         }
     }
 }
@@ -109,6 +108,6 @@ fn columns_are_the_right_ones() {
     for (task, set, rows) in present(&dir) {
         let texts = rows.iter().flat_map(|row| [Some(row.first.as_str()), row.second.as_deref()]).flatten();
         let spaced = texts.clone().filter(|text| text.contains(' ')).count();
-        assert!(spaced * 10 > texts.count() * 9, "{} {} is not text", task.name, set.name());
+        assert!(spaced * 10 > texts.count() * 9, "{} {} is not text", task.name, set.name);
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use datasets::hub::{Event, Hub, Settings, is_repository};
+use datasets::sources::fetch;
 use datasets::tasks;
 use hub_server::{COMMIT, Fault, HubServer};
 use tempfile::TempDir;
@@ -208,7 +209,7 @@ fn another_file_than_the_locked_one_is_refused() {
     let world = World::new();
     let task = tasks::find("rte").unwrap();
     world.server.put("datasets/nyu-mll/glue", "rte/train-00000-of-00001.parquet", "not these rows");
-    let error = world.hub().glue(&[task]).unwrap_err().to_string();
+    let error = fetch::fetch(&world.hub(), &[task]).unwrap_err().to_string();
     assert!(error.contains("rte/train-00000-of-00001.parquet") && error.contains("checksum"), "{error}");
     assert!(error.contains("--glue DIR"), "{error}");
 }

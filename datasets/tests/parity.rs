@@ -8,7 +8,7 @@ use datasets::Error;
 use datasets::batch::{Padding, batches};
 use datasets::metrics::Metric;
 use datasets::permutation::{numpy_permutation, torch_randperm};
-use datasets::tokenizer::{Behaviour, Encoded, Tokenizer};
+use datasets::tokenizer::{Behaviour, TokenizedExample, Tokenizer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use support::{Case, cases, directory, folders};
@@ -141,12 +141,12 @@ fn assert_padded(case: &Case, entries: &[Value], tokenizer: &Tokenizer) {
     let Some((shape, ids)) = case.tensor("padded32.input_ids") else { return };
     let (rows, length) = (shape[0], shape[1]);
     assert_eq!(rows, entries.len(), "{}", case.name());
-    let encode = |(row, entry): (usize, &Value)| Encoded {
+    let encode = |(row, entry): (usize, &Value)| TokenizedExample {
         encoding: tokenizer.encode(entry["text"].as_str().unwrap(), entry["pair"].as_str(), length).unwrap(),
         label: 0.0,
         row,
     };
-    let encoded: Vec<Encoded> = entries.iter().enumerate().map(encode).collect();
+    let encoded: Vec<TokenizedExample> = entries.iter().enumerate().map(encode).collect();
     let order: Vec<usize> = (0..rows).collect();
     let batch = batches(&encoded, &order, rows, Padding::MaxLength, length, tokenizer.pad_id()).remove(0);
     let as_numbers = |values: &[i64]| values.iter().map(|&v| v as f64).collect::<Vec<f64>>();

@@ -6,14 +6,14 @@ use std::collections::HashSet;
 
 use datasets::Example;
 use datasets::batch::{Padding, batches};
-use datasets::dataset::{Dataset, Set};
+use datasets::dataset::Dataset;
 use datasets::metrics::Metric;
 use datasets::permutation::{numpy_permutation, torch_randperm};
 use datasets::sources::load::load_set;
 use datasets::split::{Policy, split, train_probe};
 use datasets::task::SizeClass;
 use datasets::tasks;
-use datasets::tokenizer::{Encoded, Encoding};
+use datasets::tokenizer::{Encoding, TokenizedExample};
 use proptest::prelude::*;
 use support::{Form, rows, write};
 
@@ -33,7 +33,7 @@ fn examples() -> impl Strategy<Value = Vec<Example>> {
 }
 
 fn dataset(task: &'static datasets::Task, train: usize, dev: usize) -> Dataset {
-    let dev = task.dev_sets.iter().enumerate().map(|(more, set)| (set.name, rows(task, dev + more))).collect();
+    let dev = task.dev_sets().iter().enumerate().map(|(more, set)| (set.name, rows(task, dev + more))).collect();
     Dataset { task, train: rows(task, train), dev, files: Vec::new(), sha256: String::new(), source: "test" }
 }
 
@@ -47,8 +47,8 @@ proptest! {
         let task = tasks::find("sst2").unwrap();
         for form in [Form::Plain, Form::Gzip, Form::Zstd, Form::Parquet] {
             let dir = tempfile::tempdir().unwrap();
-            write(dir.path(), task, Set::Train, form, &examples);
-            prop_assert_eq!(&load_set(task, dir.path(), Set::Train, true).unwrap().rows, &examples);
+            write(dir.path(), task, task.train(), form, &examples);
+            prop_assert_eq!(&load_set(task, dir.path(), task.train(), true).unwrap().rows, &examples);
         }
     }
 
@@ -68,7 +68,7 @@ proptest! {
         prop_assert_eq!(divided.dev_sets.len(), dataset.dev.len());
         for (part, (name, rows)) in divided.dev_sets.iter().zip(&dataset.dev) {
             prop_assert_eq!(part.name, *name);
-            let (whole, other) = match dataset.task.size_class {
+            let (whole, other) = match dataset.task.split_rule {
                 SizeClass::Small => (numbers(rows), &part.test),
                 SizeClass::Large => (numbers(&dataset.train), &divided.train),
             };
@@ -114,7 +114,7 @@ proptest! {
     #[test]
     fn batches_keep_every_token(lengths in prop::collection::vec(1..30usize, 0..40), size in 0..9usize, bucket in 0..17usize, seed: u64) {
         let limit = 32;
-        let encoded: Vec<Encoded> = lengths.iter().enumerate().map(|(row, &length)| Encoded {
+        let encoded: Vec<TokenizedExample> = lengths.iter().enumerate().map(|(row, &length)| TokenizedExample {
             encoding: Encoding { ids: vec![7 + row as u32; length], type_ids: vec![1; length] },
             label: row as f64 / 2.0,
             row: 100 + row,
@@ -153,8 +153,8 @@ proptest! {
 fn splits_have_the_published_sizes() {
     let sizes = |task: &str| {
         let task = tasks::find(task).unwrap();
-        let dev = task.dev_sets.iter().map(|set| (set.name, rows(task, set.rows))).collect();
-        let train = rows(task, task.train_rows);
+        let dev = task.dev_sets().iter().map(|set| (set.name, rows(task, set.rows.unwrap()))).collect();
+        let train = rows(task, task.train().rows.unwrap());
         let data = Dataset { task, train, dev, files: Vec::new(), sha256: String::new(), source: "test" };
         let divided = split(&data, Policy::Sora);
         let dev = divided.dev_sets.iter().map(|part| (part.validation.len(), part.test.len()));

@@ -5,14 +5,14 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use datasets::dataset::Set;
+use datasets::dataset::ParsedFile;
 use datasets::micro;
 use datasets::sources::load::{load, load_set};
-use datasets::sources::read;
+use datasets::sources::parquet;
 use datasets::tasks;
 use datasets::{Error, Example, Task};
 use support::{
-    Form, ParquetCodec as ParquetCompression, Written, compress, message, rows, sets, write, write_labels,
+    Form, ParquetCodec as ParquetCompression, Written, compress, message, rows, source, write, write_labels,
     write_other_parquet, write_parquet,
 };
 use tempfile::tempdir;
@@ -25,26 +25,31 @@ fn task(name: &str) -> &'static Task {
 
 /// Writes bytes as the training file of a task and reads it.
 fn read_train(dir: &Path, task: &'static Task, content: impl AsRef<[u8]>) -> datasets::Result<Vec<Example>> {
-    fs::create_dir_all(dir.join(task.folder)).unwrap();
-    fs::write(dir.join(task.folder).join("train.tsv"), content).unwrap();
-    load_set(task, dir, Set::Train, true).map(|loaded| loaded.rows)
+    let path = dir.join(source(task, Form::Plain).files[0]);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+    load_set(task, dir, task.train(), true).map(|loaded| loaded.rows)
+}
+
+fn parquet_rows(task: &Task, path: &Path) -> datasets::Result<ParsedFile> {
+    parquet::read(&task.labels, source(task, Form::Parquet), path)
 }
 
 #[test]
 fn every_layout_gives_the_same_rows() {
-    for &task in tasks::TASKS {
-        let expected = micro::dataset(task);
+    for task in micro::tasks().map(task) {
+        let expected = micro::dataset(task).unwrap();
         for form in FORMS {
             let dir = tempdir().unwrap();
             let written = [&expected.train].into_iter().chain(expected.dev.iter().map(|(_, rows)| rows));
-            for (set, rows) in sets(task).into_iter().zip(written) {
+            for (set, rows) in task.sets.iter().zip(written) {
                 write(dir.path(), task, set, form, rows);
             }
             let read = load(task, dir.path(), true).unwrap();
             assert_eq!(read.train, expected.train, "{} {form:?}", task.name);
             assert_eq!(read.dev, expected.dev, "{} {form:?}", task.name);
             assert_eq!(read.sha256, expected.sha256, "{} {form:?}", task.name);
-            assert_eq!(read.files.len(), sets(task).len());
+            assert_eq!(read.files.len(), task.sets.len());
         }
     }
 }
@@ -125,11 +130,11 @@ fn bad_lines_are_named() {
 fn cut_files_are_damaged() {
     for (form, format) in [(Form::Gzip, "gzip"), (Form::Zstd, "zstd"), (Form::Parquet, "parquet")] {
         let dir = tempdir().unwrap();
-        let path = write(dir.path(), task("rte"), Set::Train, form, &rows(task("rte"), 300));
+        let path = write(dir.path(), task("rte"), task("rte").train(), form, &rows(task("rte"), 300));
         let whole = fs::read(&path).unwrap();
         for length in [0, 1, 4, whole.len() / 2, whole.len() - 1] {
             fs::write(&path, &whole[..length]).unwrap();
-            let error = load_set(task("rte"), dir.path(), Set::Train, true).unwrap_err();
+            let error = load_set(task("rte"), dir.path(), task("rte").train(), true).unwrap_err();
             let Error::Corrupt { format: got, help, .. } = &error else { panic!("{form:?} {length}: {error}") };
             assert_eq!((*got, help.as_str()), (format, "Download the file again"), "{length}");
         }
@@ -140,7 +145,7 @@ fn cut_files_are_damaged() {
 fn parquet_must_be_the_tasks_and_in_order() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("file.parquet");
-    let read = || message(&read::parquet(task("cola"), &path).unwrap_err(), dir.path());
+    let read = || message(&parquet_rows(task("cola"), &path).unwrap_err(), dir.path());
     write_other_parquet(&path);
     insta::assert_snapshot!(read(), @"DIR/file.parquet is not readable as parquet: it has no column 'sentence', only price. Check that it is this task's file");
     write_parquet(&path, task("cola"), &rows(task("cola"), 5), |row| if row == 3 { 1 } else { row as i32 });
@@ -150,16 +155,16 @@ fn parquet_must_be_the_tasks_and_in_order() {
     write_parquet(&path, task("cola"), &hidden, |row| row as i32);
     insta::assert_snapshot!(read(), @"DIR/file.parquet, line 2: expected a label (unacceptable, acceptable, or 0 to 1), got '-1'. -1 hides the label: this is a test set, which cannot be scored");
     write_parquet(&path, task("cola"), &rows(task("cola"), 5), |row| row as i32 * 10);
-    assert_eq!(read::parquet(task("cola"), &path).unwrap().examples.len(), 5, "gaps are as on the Hub");
+    assert_eq!(parquet_rows(task("cola"), &path).unwrap().examples.len(), 5, "gaps are as on the Hub");
     let mut scores = rows(task("stsb"), 3);
     for (row, score) in scores.iter_mut().zip([3.2, 0.333, f64::NAN]) {
         row.label = score;
     }
     write_parquet(&path, task("stsb"), &scores[..2], |row| row as i32);
-    let labels: Vec<f64> = read::parquet(task("stsb"), &path).unwrap().examples.iter().map(|row| row.label).collect();
+    let labels: Vec<f64> = parquet_rows(task("stsb"), &path).unwrap().examples.iter().map(|row| row.label).collect();
     assert_eq!(labels, [3.2, 0.333], "the decimals of the TSV file");
     write_parquet(&path, task("stsb"), &scores, |row| row as i32);
-    assert!(matches!(read::parquet(task("stsb"), &path), Err(Error::Row { line: 3, .. })));
+    assert!(matches!(parquet_rows(task("stsb"), &path), Err(Error::Row { line: 3, .. })));
 }
 
 /// As pandas and the `datasets` library write it.
@@ -167,7 +172,7 @@ fn parquet_must_be_the_tasks_and_in_order() {
 fn parquet_is_read_as_others_write_it() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("file.parquet");
-    let read = || read::parquet(task("rte"), &path);
+    let read = || parquet_rows(task("rte"), &path);
     let labels = || read().unwrap().examples.iter().map(|row| row.label).collect::<Vec<_>>();
     for compression in ParquetCompression::all() {
         write_labels(&path, "INT32 label (INTEGER(16,true))", Written::Numbers(&[0, 1, 1]), compression, None);
@@ -195,13 +200,13 @@ fn parquet_is_read_as_others_write_it() {
 #[test]
 fn a_set_may_lie_in_several_pieces() {
     let dir = tempdir().unwrap();
-    let whole = write(dir.path(), task("rte"), Set::Train, Form::Parquet, &rows(task("rte"), 3));
+    let whole = write(dir.path(), task("rte"), task("rte").train(), Form::Parquet, &rows(task("rte"), 3));
     let piece = |at: usize| dir.path().join(format!("rte/train-0000{at}-of-00002.parquet"));
     fs::rename(&whole, piece(0)).unwrap();
-    let lacking = load_set(task("rte"), dir.path(), Set::Train, true).unwrap_err();
+    let lacking = load_set(task("rte"), dir.path(), task("rte").train(), true).unwrap_err();
     insta::assert_snapshot!(message(&lacking, dir.path()), @"a piece of a set of RTE not found: DIR/rte/train-00001-of-00002.parquet. Every piece of the set must be there");
     write_parquet(&piece(1), task("rte"), &rows(task("rte"), 2), |row| row as i32);
-    let loaded = load_set(task("rte"), dir.path(), Set::Train, true).unwrap();
+    let loaded = load_set(task("rte"), dir.path(), task("rte").train(), true).unwrap();
     let read = loaded.rows;
     assert_eq!(loaded.file.0, "rte/train-00000-of-00002.parquet");
     assert_eq!(read.iter().map(|row| row.row).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
@@ -215,7 +220,7 @@ fn missing_files_are_named_with_all_names_tried() {
     insta::assert_snapshot!(message(&none, dir.path()), @"data directory not found: DIR/nowhere. Point to a directory that holds GLUE's folders");
     let no_folder = load(task("cola"), dir.path(), false).unwrap_err();
     insta::assert_snapshot!(message(&no_folder, dir.path()), @"folder of CoLA not found: DIR/CoLA. Nor is there DIR/cola with the Hub's parquet files");
-    write(dir.path(), task("mnli"), Set::Train, Form::Zstd, &rows(task("mnli"), 3));
+    write(dir.path(), task("mnli"), task("mnli").train(), Form::Zstd, &rows(task("mnli"), 3));
     let no_dev = load(task("mnli"), dir.path(), true).unwrap_err();
     insta::assert_snapshot!(message(&no_dev, dir.path()), @"matched set of MNLI not found: DIR. Tried MNLI/dev_matched.tsv, MNLI/dev_matched.tsv.zst, MNLI/dev_matched.tsv.gz, mnli/validation_matched-00000-of-00001.parquet");
 }
@@ -223,21 +228,21 @@ fn missing_files_are_named_with_all_names_tried() {
 #[test]
 fn what_is_not_everyones_file_needs_consent() {
     let dir = tempdir().unwrap();
-    let load = |allow| load_set(task("rte"), dir.path(), Set::Train, allow);
-    write(dir.path(), task("rte"), Set::Train, Form::Plain, &rows(task("rte"), 2489));
+    let load = |allow| load_set(task("rte"), dir.path(), task("rte").train(), allow);
+    write(dir.path(), task("rte"), task("rte").train(), Form::Plain, &rows(task("rte"), 2489));
     insta::assert_snapshot!(message(&load(false).unwrap_err(), dir.path()), @"DIR/RTE/train.tsv: number of rows expected 2490, got 2489. Download it again, or pass --allow-unlocked to use it as it is");
     assert_eq!(load(true).unwrap().rows.len(), 2489);
-    write(dir.path(), task("rte"), Set::Train, Form::Plain, &rows(task("rte"), 2490));
+    write(dir.path(), task("rte"), task("rte").train(), Form::Plain, &rows(task("rte"), 2490));
     insta::assert_snapshot!(message(&load(false).unwrap_err(), dir.path()), @"DIR/RTE/train.tsv: sha256 expected 41e3a9b063433392343fad9e962cf2f58b681c78d8f71592f4186f0837246c5c, got d5d285ad5baf9b7411866d29c47c35c0abdc69620cc15777451a1da8e0e13e04. Download it again, or pass --allow-unlocked to use it as it is");
     assert_eq!(load(true).unwrap().rows.len(), 2490);
     fs::remove_dir_all(dir.path().join("RTE")).unwrap();
-    write(dir.path(), task("rte"), Set::Train, Form::Parquet, &rows(task("rte"), 2490));
+    write(dir.path(), task("rte"), task("rte").train(), Form::Parquet, &rows(task("rte"), 2490));
     assert!(matches!(load(false), Err(Error::Lock { field: "sha256", .. })));
     assert!(!load(true).unwrap().is_locked, "what was let in is known not to be the locked file");
     // The official file's own sum is not known, the rows' is.
-    let Set::Dev(matched) = sets(task("mnli"))[1] else { unreachable!() };
-    write(dir.path(), task("mnli"), Set::Dev(matched), Form::Plain, &rows(task("mnli"), matched.rows));
-    let error = load_set(task("mnli"), dir.path(), Set::Dev(matched), false).unwrap_err();
+    let matched = &task("mnli").dev_sets()[0];
+    write(dir.path(), task("mnli"), matched, Form::Plain, &rows(task("mnli"), matched.rows.unwrap()));
+    let error = load_set(task("mnli"), dir.path(), matched, false).unwrap_err();
     assert!(matches!(error, Error::Lock { field: "sha256 of the rows", .. }), "{error}");
 }
 

@@ -9,7 +9,7 @@ fuzz_target!(init: start(), |input: &[u8]| {
     // The bytes that its pages and rows may hold.
     check(input.len() * 64, || {
         for task in ["rte", "stsb"].map(|name| datasets::tasks::find(name).unwrap()) {
-            drop(datasets::sources::read::parquet(task, &path));
+            drop(datasets::sources::load::read(task, &task.sources[1], &path));
         }
     });
 });

@@ -10,7 +10,7 @@ fuzz_target!(init: start(), |input: &[u8]| {
     let is_packed = [&b"\x28\xb5\x2f\xfd"[..], b"\x1f\x8b"].iter().any(|start| input.starts_with(start));
     check(input.len() * if is_packed { 64 } else { 1 }, || {
         for task in ["cola", "rte", "stsb", "qqp"].map(|name| datasets::tasks::find(name).unwrap()) {
-            drop(datasets::sources::read::tsv(task, &path));
+            drop(datasets::sources::load::read(task, &task.sources[0], &path));
         }
     });
 });

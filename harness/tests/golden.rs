@@ -25,7 +25,7 @@ fn ids_of_the_embedded_recipes() {
         },
         max_positions: 512,
         device: "cpu".into(),
-        dataset: &|task| Ok(Rc::new(micro::dataset(task))),
+        dataset: &|task| Ok(Rc::new(micro::dataset(task)?)),
     };
     let of = |(name, text): &(&str, &str)| {
         let recipe = Recipe::parse(text, name).unwrap();

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 const PINS: &str = include_str!("../../hub.toml");
 
-/// What is pinned of one repository.
+/// Pins of one repository.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {

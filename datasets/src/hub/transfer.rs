@@ -1,18 +1,18 @@
 //! One file of one repository, with retries, a watch over the connection and checksums.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::hub::{Place, Settings};
+use crate::hub::checksum::mismatch;
+use crate::hub::failure::{Failure, failure};
+use crate::hub::revision::RepoRevision;
+use crate::hub::settings::Settings;
 
 /// How a download goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum Event {
     },
     /// An attempt failed; the next one comes after a wait.
     Retrying {
-        /// What happened.
+        /// Its reason.
         reason: String,
         /// How long it waits.
         wait: Duration,
@@ -49,23 +49,11 @@ const LONGEST_LOCK: Duration = Duration::from_secs(3600);
 #[derive(Clone, Copy)]
 pub(super) struct Transfer<'a> {
     pub settings: &'a Settings,
-    pub place: &'a Place,
+    pub place: &'a RepoRevision,
     pub notify: &'a dyn Fn(Event),
 }
 
-/// Why an attempt failed.
-enum Failure {
-    /// Another attempt may help.
-    Passing(String),
-    /// The server's name leads nowhere; another attempt may help.
-    Unreachable(String),
-    /// Another process is at the file.
-    Locked,
-    /// It will not.
-    Final(String, &'static str),
-}
-
-/// What the thread at work says.
+/// Message of the thread at work.
 enum Message<T> {
     Event(Event),
     Ended(std::result::Result<T, ApiError>),
@@ -156,6 +144,9 @@ impl Transfer<'_> {
         let (started, mut made) = (Instant::now(), 0);
         loop {
             let attempted = attempt();
+            if let Err(Failure::Parts(_)) = attempted {
+                self.drop_parts();
+            }
             let is_unreachable = matches!(attempted, Err(Failure::Unreachable(_)));
             let (reason, wait) = match attempted {
                 Ok(done) => return Ok(done),
@@ -167,7 +158,7 @@ impl Transfer<'_> {
                     let reason = "another process has been fetching it for an hour".to_string();
                     return Err(self.error(wanted.into(), reason, "End that process, and delete its lock file"));
                 }
-                Err(Failure::Passing(reason) | Failure::Unreachable(reason)) => {
+                Err(Failure::Passing(reason) | Failure::Unreachable(reason) | Failure::Parts(reason)) => {
                     made += 1;
                     if made >= self.settings.attempts && is_unreachable {
                         let help = "Without a network set HF_HUB_OFFLINE=1, which takes what is cached; else check the \
@@ -203,7 +194,7 @@ impl Transfer<'_> {
         file: &str,
         request: impl FnOnce(Api, Watch<T>) -> std::result::Result<T, ApiError> + Send + 'static,
     ) -> std::result::Result<T, Failure> {
-        let api = self.api().map_err(|e| self.failure(e))?;
+        let api = self.api().map_err(failure)?;
         let (sender, receiver) = mpsc::channel();
         let watch = Watch { sender: sender.clone(), file: format!("{}/{file}", self.place.id) };
         std::thread::spawn(move || {
@@ -212,7 +203,7 @@ impl Transfer<'_> {
         loop {
             match receiver.recv_timeout(self.settings.patience) {
                 Ok(Message::Event(event)) => (self.notify)(event),
-                Ok(Message::Ended(result)) => return result.map_err(|e| self.failure(e)),
+                Ok(Message::Ended(result)) => return result.map_err(failure),
                 Err(RecvTimeoutError::Timeout) => {
                     let seconds = self.settings.patience.as_secs();
                     return Err(Failure::Final(
@@ -234,56 +225,17 @@ impl Transfer<'_> {
         }
     }
 
-    fn failure(&self, error: ApiError) -> Failure {
-        match error {
-            ApiError::LockAcquisition(_) => Failure::Locked,
-            ApiError::InvalidResume => self.without_parts("a partial file is longer than the file"),
-            ApiError::RequestError(request) => match *request {
-                ureq::Error::StatusCode(416) => self.without_parts("a partial file could not be gone on with"),
-                ureq::Error::StatusCode(401 | 403) => Failure::Final(
-                    "the server refuses access (401 or 403)".into(),
-                    "Set HF_TOKEN to a token that may read it; a name that does not exist is refused, too",
-                ),
-                ureq::Error::StatusCode(404) => Failure::Final(
-                    "the server has no such file, revision or repository (404)".into(),
-                    "Check the name; NAME@REVISION takes another revision",
-                ),
-                ureq::Error::StatusCode(code) if code == 429 || code >= 500 => {
-                    Failure::Passing(format!("the server answers {code}"))
-                }
-                ureq::Error::StatusCode(code) => {
-                    Failure::Final(format!("the server answers {code}"), "Check HF_ENDPOINT")
-                }
-                ureq::Error::HostNotFound => Failure::Unreachable("the server's name is not known (DNS)".into()),
-                // The standard library gives a failed look-up no kind of its own.
-                ureq::Error::Io(error) if error.to_string().contains("lookup address") => {
-                    Failure::Unreachable(format!("the server's name is not known (DNS): {error}"))
-                }
-                ureq::Error::Io(error) if is_read_only(&error) => read_only(&error),
-                other => Failure::Passing(other.to_string()),
-            },
-            ApiError::IoError(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                Failure::Final(error.to_string(), "Make room, or set HF_HUB_CACHE to another disk")
-            }
-            ApiError::IoError(error) if is_read_only(&error) => read_only(&error),
-            ApiError::IoError(error) => Failure::Passing(error.to_string()),
-            ApiError::TooManyRetries(error) => self.failure(*error),
-            other => Failure::Final(format!("the server's answer is not the Hub's: {other}"), "Check HF_ENDPOINT"),
-        }
-    }
-
     fn blobs(&self) -> PathBuf {
         self.settings.cache.join(self.place.repo.folder_name()).join("blobs")
     }
 
     /// Drops partial files, so that the next attempt starts anew.
-    fn without_parts(&self, reason: &str) -> Failure {
+    fn drop_parts(&self) {
         for entry in std::fs::read_dir(self.blobs()).into_iter().flatten().flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "part") {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
-        Failure::Passing(reason.into())
     }
 
     /// A file just fetched that is not what it should be is taken away again.
@@ -296,7 +248,7 @@ impl Transfer<'_> {
         Err(Failure::Passing(problem))
     }
 
-    /// What is wanted, why it cannot be had, and how to do without the Hub.
+    /// The error that names what is wanted, why it cannot be had, and how to do without the Hub.
     pub fn error(&self, wanted: String, reason: String, help: &str) -> Error {
         let folder = self
             .place
@@ -310,53 +262,5 @@ impl Transfer<'_> {
             self.place.flag
         );
         Error::Hub { wanted, repository: self.place.id.clone(), revision: self.place.revision.clone(), reason, help }
-    }
-}
-
-fn is_read_only(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
-    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | NotADirectory)
-}
-
-fn read_only(error: &std::io::Error) -> Failure {
-    let reason = format!("the cache cannot be written: {error}");
-    Failure::Final(reason, "Make it writable, or set HF_HUB_CACHE to a directory that is")
-}
-
-/// What is wrong with a cached file: its sum is not `sha256`, or else not the one its blob is named after (sha256 of a
-/// large file, git's sha1 of a small one).
-fn mismatch(path: &Path, sha256: Option<&str>) -> Option<String> {
-    let blob = path.canonicalize().ok()?;
-    let etag = blob.file_name()?.to_string_lossy().into_owned();
-    let (expected, got) = match sha256 {
-        Some(expected) => (expected.to_string(), digest::<Sha256>(&blob, String::new())),
-        None if is_hex(&etag, 64) => (etag, digest::<Sha256>(&blob, String::new())),
-        None if is_hex(&etag, 40) => {
-            let header = format!("blob {}\0", blob.metadata().ok()?.len());
-            (etag, digest::<Sha1>(&blob, header))
-        }
-        None => return None,
-    };
-    match got {
-        Ok(got) if got == expected => None,
-        Ok(got) => Some(format!("checksum {got}, expected {expected}")),
-        Err(error) => Some(format!("unreadable: {error}")),
-    }
-}
-
-fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-fn digest<D: Digest>(path: &Path, header: String) -> std::io::Result<String> {
-    let mut hash = D::new();
-    hash.update(header);
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            count => hash.update(&buffer[..count]),
-        }
     }
 }

@@ -2,10 +2,10 @@
 //! reference (0).
 
 use crate::micro::draw::Draw;
+use crate::micro::generator::{Generator, SyntheticRow};
 use crate::micro::words::{MEN, WOMEN};
-use crate::micro::{Generator, Row};
 
-pub(super) const GENERATOR: Generator = Generator { train: 384, balance: &[30, 70], noise: 4, write };
+pub(super) const GENERATOR: Generator = Generator { task: "cola", train: 384, balance: &[30, 70], noise: 4, write };
 
 /// Singular and plural.
 const PEOPLE: &[(&str, &str)] = &[
@@ -87,7 +87,7 @@ const ALONE: &[[&str; 4]] = &[
 
 const REFLEXIVE: &[&str] = &["hurt", "blamed", "admired", "dressed", "photographed", "taught", "praised", "introduced"];
 
-fn write(draw: &mut Draw, class: usize) -> Row {
+fn write(draw: &mut Draw, class: usize) -> SyntheticRow {
     let good = class == 1;
     // Word order, which a sentence encoder sees best, is the most frequent; agreement over a distance is rare.
     let text = match draw.below(20) {
@@ -102,7 +102,7 @@ fn write(draw: &mut Draw, class: usize) -> Row {
         17 => determiner(draw, good),
         _ => participle(draw, good),
     };
-    Row::single(text, class)
+    SyntheticRow::single(text, class)
 }
 
 fn agreement(draw: &mut Draw, good: bool) -> String {

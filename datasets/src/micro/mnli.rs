@@ -4,10 +4,10 @@
 //! mismatched set is of another genre, seafaring and flying instead of everyday life, with the same structures.
 
 use crate::micro::draw::{Draw, Set};
+use crate::micro::generator::{Generator, SyntheticRow};
 use crate::micro::words::{MEN, SURNAMES, WOMEN, capital};
-use crate::micro::{Generator, Row};
 
-pub(super) const GENERATOR: Generator = Generator { train: 512, balance: &[34, 33, 33], noise: 4, write };
+pub(super) const GENERATOR: Generator = Generator { task: "mnli", train: 512, balance: &[34, 33, 33], noise: 4, write };
 
 /// Two opposite sides of an event: how the premise tells each, and what follows from it.
 type Scene = [[&'static str; 2]; 2];
@@ -69,7 +69,7 @@ const VOYAGE_TIMES: &[&str] =
 
 const TITLES: &[&str] = &["Captain", "Officer", "Lieutenant", "Commander", "Sergeant"];
 
-/// What a premise may add and a hypothesis keep; what only the hypothesis says does not follow.
+/// Additions of a premise that a hypothesis may keep; an addition of the hypothesis alone does not follow.
 const DETAILS: &[&str] = &[
     "for the second time",
     "although nobody expected it",
@@ -83,7 +83,7 @@ const DETAILS: &[&str] = &[
     "because of a strange mistake",
 ];
 
-fn write(draw: &mut Draw, class: usize) -> Row {
+fn write(draw: &mut Draw, class: usize) -> SyntheticRow {
     let voyage = draw.set() == Set::Mismatched;
     let scenes = if voyage { VOYAGES } else { EVERYDAY };
     let (name, pronoun) = subject(draw, voyage);
@@ -122,7 +122,7 @@ fn write(draw: &mut Draw, class: usize) -> Row {
         (_, _) => format!("Nobody {said}."),
     };
     let hypothesis = capital(&hypothesis);
-    if premise == hypothesis { write(draw, class) } else { Row::pair(premise, hypothesis, class) }
+    if premise == hypothesis { write(draw, class) } else { SyntheticRow::pair(premise, hypothesis, class) }
 }
 
 /// A name, and its pronouns.

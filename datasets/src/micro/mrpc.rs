@@ -1,10 +1,10 @@
 //! Two sentences of news that say the same (1) or not (0): another event, the opposite one, or other details.
 
 use crate::micro::draw::Draw;
+use crate::micro::generator::{Generator, SyntheticRow};
 use crate::micro::words::{CITIES, COMPANIES, DAYS, NUMBERS, capital, fill, person};
-use crate::micro::{Generator, Row};
 
-pub(super) const GENERATOR: Generator = Generator { train: 384, balance: &[32, 68], noise: 4, write };
+pub(super) const GENERATOR: Generator = Generator { task: "mrpc", train: 384, balance: &[32, 68], noise: 4, write };
 
 /// Opposite events in pairs, and three ways to report each. `{p}` is a person, `{c}` a company, `{d}` another, `{t}` a
 /// city, `{n}` a number.
@@ -130,7 +130,7 @@ const SOURCES: &[&str] = &["officials", "a spokesman", "local media", "two newsp
 
 type Slots = [(&'static str, String); 5];
 
-fn write(draw: &mut Draw, class: usize) -> Row {
+fn write(draw: &mut Draw, class: usize) -> SyntheticRow {
     let events = draw.word(EVENTS);
     let (side, told) = (draw.below(2), draw.below(3));
     let anew = (told + 1 + draw.below(2)) % 3;
@@ -145,7 +145,7 @@ fn write(draw: &mut Draw, class: usize) -> Row {
         (_, _) => (events[side][anew], slots(draw)),
     };
     let second = sentence(draw, report, &slots, &source);
-    if first == second { write(draw, class) } else { Row::pair(first, second, class) }
+    if first == second { write(draw, class) } else { SyntheticRow::pair(first, second, class) }
 }
 
 fn sentence(draw: &mut Draw, report: &str, slots: &Slots, [source, day]: &[String; 2]) -> String {

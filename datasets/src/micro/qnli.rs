@@ -2,10 +2,10 @@
 //! another place.
 
 use crate::micro::draw::Draw;
+use crate::micro::generator::{Generator, SyntheticRow};
 use crate::micro::words::{CITIES, COMPANIES, NUMBERS, capital, fill, person};
-use crate::micro::{Generator, Row};
 
-pub(super) const GENERATOR: Generator = Generator { train: 448, balance: &[50, 50], noise: 4, write };
+pub(super) const GENERATOR: Generator = Generator { task: "qnli", train: 448, balance: &[50, 50], noise: 4, write };
 
 /// Names of places; with a kind of building they make "the Alder Bridge".
 const NAMES: &[&str] = &[
@@ -104,7 +104,7 @@ const FACTS: &[Fact] = &[
 /// How a second fact is added to a sentence.
 const JOINS: &[&str] = &[", and", ";", ". In addition,", ". Moreover,"];
 
-fn write(draw: &mut Draw, class: usize) -> Row {
+fn write(draw: &mut Draw, class: usize) -> SyntheticRow {
     let fact = draw.word(FACTS);
     let building = building(draw);
     let question = draw.form(fact[0]).replace("{e}", &building);
@@ -115,7 +115,7 @@ fn write(draw: &mut Draw, class: usize) -> Row {
         (1, 10..35) => of = another(draw, &of),
         _ => {}
     }
-    Row::pair(question, sentence(draw, [fact, told], &of), class)
+    SyntheticRow::pair(question, sentence(draw, [fact, told], &of), class)
 }
 
 /// One fact or two about the building; `asked` is no second one.

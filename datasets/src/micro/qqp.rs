@@ -1,12 +1,12 @@
 //! Two questions that ask the same (1) or not (0): another wish about the same thing, or the same about another thing.
 
 use crate::micro::draw::Draw;
+use crate::micro::generator::{Generator, SyntheticRow};
 use crate::micro::words::CITIES;
-use crate::micro::{Generator, Row};
 
-pub(super) const GENERATOR: Generator = Generator { train: 448, balance: &[63, 37], noise: 4, write };
+pub(super) const GENERATOR: Generator = Generator { task: "qqp", train: 448, balance: &[63, 37], noise: 4, write };
 
-/// What one can ask about each of `things`: every wish in three wordings, `{x}` is the thing.
+/// Questions about each of `things`: every wish in three wordings, `{x}` is the thing.
 struct Topic {
     things: &'static [&'static str],
     wishes: &'static [[&'static str; 3]],
@@ -147,10 +147,10 @@ const OF_DEVICES: &[[&str; 3]] = &[
     ["How much power does a {x} use?", "Does a {x} need a lot of electricity?", "How much energy does a {x} consume?"],
 ];
 
-/// What some questions begin with.
+/// Beginnings of some questions.
 const OPENERS: &[&str] = &["Quick question: ", "Just wondering: ", "Please help: ", "Simple question: "];
 
-fn write(draw: &mut Draw, class: usize) -> Row {
+fn write(draw: &mut Draw, class: usize) -> SyntheticRow {
     let topic = draw.form(TOPICS);
     let (thing, wish) = (draw.word(topic.things), draw.word(topic.wishes));
     let told = draw.below(3);
@@ -161,7 +161,7 @@ fn write(draw: &mut Draw, class: usize) -> Row {
         (_, 60..80) => (draw.other(topic.things, thing), wish[anew]),
         (_, _) => (draw.other(topic.things, thing), draw.other(topic.wishes, wish)[anew]),
     };
-    Row::pair(question(draw, wish[told], thing), question(draw, second, thing2), class)
+    SyntheticRow::pair(question(draw, wish[told], thing), question(draw, second, thing2), class)
 }
 
 fn question(draw: &mut Draw, wish: &str, thing: &str) -> String {

@@ -3,10 +3,10 @@
 //! Every kind of news has two opposite sides, and both serve as text and as hypothesis: only the pair tells the class.
 
 use crate::micro::draw::Draw;
+use crate::micro::generator::{Generator, SyntheticRow};
 use crate::micro::words::{CITIES, COMPANIES, DAYS, NUMBERS, capital, fill, person};
-use crate::micro::{Generator, Row};
 
-pub(super) const GENERATOR: Generator = Generator { train: 384, balance: &[50, 50], noise: 5, write };
+pub(super) const GENERATOR: Generator = Generator { task: "rte", train: 384, balance: &[50, 50], noise: 5, write };
 
 /// Two opposite sides of a piece of news: what is reported of each, and what follows from it. `{p}` is a person, `{c}`
 /// a company, `{t}` a city, `{n}` a number.
@@ -80,7 +80,7 @@ const CERTAIN: &[&str] = &["it is true that {r}", "it is known that {r}", "there
 
 const DOUBTED: &[&str] = &["it is not true that {r}", "it is not known whether {r}", "it is doubtful whether {r}"];
 
-fn write(draw: &mut Draw, class: usize) -> Row {
+fn write(draw: &mut Draw, class: usize) -> SyntheticRow {
     let news = draw.word(NEWS);
     let side = draw.below(2);
     let known = slots(draw);
@@ -98,7 +98,7 @@ fn write(draw: &mut Draw, class: usize) -> Row {
         (_, 60..90) => sentence(draw.other(NEWS, news)[draw.below(2)][draw.below(2)], &slots(draw)),
         (_, _) => sentence(news[side][1], &slots(draw)),
     };
-    Row::pair(premise, hypothesis, class)
+    SyntheticRow::pair(premise, hypothesis, class)
 }
 
 fn sentence(template: &str, slots: &[(&str, String)]) -> String {

@@ -1,9 +1,9 @@
 //! Sentiment of a sentence about a film: praise and blame in one sentence, where the main clause or a negation decides.
 
 use crate::micro::draw::Draw;
-use crate::micro::{Generator, Row};
+use crate::micro::generator::{Generator, SyntheticRow};
 
-pub(super) const GENERATOR: Generator = Generator { train: 512, balance: &[48, 52], noise: 5, write };
+pub(super) const GENERATOR: Generator = Generator { task: "sst2", train: 512, balance: &[48, 52], noise: 5, write };
 
 const GOOD: &[&str] = &[
     "wonderful",
@@ -97,7 +97,7 @@ const WORKS: &[&str] = &[
     "debut",
 ];
 
-fn write(draw: &mut Draw, class: usize) -> Row {
+fn write(draw: &mut Draw, class: usize) -> SyntheticRow {
     let (own, against) = if class == 1 { (GOOD, BAD) } else { (BAD, GOOD) };
     let (work, part) = (draw.word(WORKS), draw.word(PARTS));
     let part2 = draw.other(PARTS, part);
@@ -118,5 +118,5 @@ fn write(draw: &mut Draw, class: usize) -> Row {
         10 => format!("its {part} is {yes} , its {part2} even more so ."),
         _ => format!("far from {no} , the {part} keeps the {work} {yes} ."),
     };
-    Row::single(text, class)
+    SyntheticRow::single(text, class)
 }

@@ -1,10 +1,11 @@
 //! Similarity of two sentences, from 5, the same meaning, by small and larger differences to 0, nothing in common.
 
 use crate::micro::draw::Draw;
+use crate::micro::generator::{Generator, SyntheticRow};
 use crate::micro::words::capital;
-use crate::micro::{Generator, Row};
 
-pub(super) const GENERATOR: Generator = Generator { train: 384, balance: &[16, 16, 16, 16, 18, 18], noise: 0, write };
+pub(super) const GENERATOR: Generator =
+    Generator { task: "stsb", train: 384, balance: &[16, 16, 16, 16, 18, 18], noise: 0, write };
 
 /// Two ways to name each.
 const ACTORS: &[[&str; 2]] = &[
@@ -20,7 +21,7 @@ const ACTORS: &[[&str; 2]] = &[
     ["a tourist", "a visitor"],
 ];
 
-/// What is done: two ways to say it, and what it is done to.
+/// A deed: two ways to say it, and the things it is done to.
 struct Action {
     verbs: [&'static str; 2],
     things: &'static [&'static str],
@@ -94,7 +95,7 @@ struct Scene {
     place: &'static str,
 }
 
-fn write(draw: &mut Draw, level: usize) -> Row {
+fn write(draw: &mut Draw, level: usize) -> SyntheticRow {
     let topic = draw.form(TOPICS);
     let one = scene(draw, topic);
     let two = match level {
@@ -109,7 +110,7 @@ fn write(draw: &mut Draw, level: usize) -> Row {
     let change = if level == 5 { 1 + draw.below(7) } else { draw.below(8) };
     let way = draw.below(8);
     let score = (level * 5 + draw.below(5)).saturating_sub(2).min(25) as f64 / 5.0;
-    Row { first: tell(&one, way), second: Some(tell(&two, way ^ change)), label: score }
+    SyntheticRow { first: tell(&one, way), second: Some(tell(&two, way ^ change)), label: score }
 }
 
 fn scene(draw: &mut Draw, topic: &'static Topic) -> Scene {

@@ -1,22 +1,34 @@
 //! CoLA: is the sentence acceptable English (Warstadt et al. 2019)?
 
 use crate::metrics::Metric;
-use crate::task::{Column, DevSet, Labels, SizeClass, Task, Tsv};
+use crate::task::{Column, FileFormat, Labels, SetSpec, SizeClass, Source, Task};
 
 /// The task.
 pub static TASK: Task = Task {
     name: "cola",
     title: "CoLA",
-    folder: "CoLA",
-    hub: "cola",
-    tsv: Tsv { columns: Some(4), text: &[Column::At(3)], label: Column::At(1), skip_incomplete: false },
-    parquet_text: &["sentence"],
     labels: Labels::Classes(&["unacceptable", "acceptable"]),
-    dev_sets: &[DevSet { name: "dev", tsv_stem: "dev", parquet_stem: "validation", rows: 1043 }],
-    train_rows: 8551,
-    size_class: SizeClass::Small,
+    sets: &[SetSpec { name: "train", rows: Some(8551) }, SetSpec { name: "dev", rows: Some(1043) }],
+    sources: &[
+        Source {
+            format: FileFormat::Tsv { columns: Some(4), skip_incomplete: false },
+            repository: None,
+            files: &["CoLA/train.tsv", "CoLA/dev.tsv"],
+            text: &[Column::At(3)],
+            label: Column::At(1),
+        },
+        Source {
+            format: FileFormat::Parquet,
+            repository: Some("nyu-mll/glue"),
+            files: &["cola/train-00000-of-00001.parquet", "cola/validation-00000-of-00001.parquet"],
+            text: &[Column::Named("sentence")],
+            label: Column::Named("label"),
+        },
+    ],
     metrics: &[Metric::Matthews],
-    selection_metric: Metric::Matthews,
-    reported_metrics: &[Metric::Matthews],
+    selection: Metric::Matthews,
+    reported: &[Metric::Matthews],
+    split_rule: SizeClass::Small,
     max_length: 128,
+    file: None,
 };

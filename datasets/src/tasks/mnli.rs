@@ -4,30 +4,42 @@
 //! among the small tasks, for all its size (spec §4.1).
 
 use crate::metrics::Metric;
-use crate::task::{Column, DevSet, Labels, SizeClass, Task, Tsv};
+use crate::task::{Column, FileFormat, Labels, SetSpec, SizeClass, Source, TSV, Task};
 
 /// The task.
 pub static TASK: Task = Task {
     name: "mnli",
     title: "MNLI",
-    folder: "MNLI",
-    hub: "mnli",
-    tsv: Tsv {
-        columns: None,
-        text: &[Column::Named("sentence1"), Column::Named("sentence2")],
-        label: Column::Named("gold_label"),
-        skip_incomplete: false,
-    },
-    parquet_text: &["premise", "hypothesis"],
     labels: Labels::Classes(&["entailment", "neutral", "contradiction"]),
-    dev_sets: &[
-        DevSet { name: "matched", tsv_stem: "dev_matched", parquet_stem: "validation_matched", rows: 9815 },
-        DevSet { name: "mismatched", tsv_stem: "dev_mismatched", parquet_stem: "validation_mismatched", rows: 9832 },
+    sets: &[
+        SetSpec { name: "train", rows: Some(392_702) },
+        SetSpec { name: "matched", rows: Some(9815) },
+        SetSpec { name: "mismatched", rows: Some(9832) },
     ],
-    train_rows: 392_702,
-    size_class: SizeClass::Small,
+    sources: &[
+        Source {
+            format: TSV,
+            repository: None,
+            files: &["MNLI/train.tsv", "MNLI/dev_matched.tsv", "MNLI/dev_mismatched.tsv"],
+            text: &[Column::Named("sentence1"), Column::Named("sentence2")],
+            label: Column::Named("gold_label"),
+        },
+        Source {
+            format: FileFormat::Parquet,
+            repository: Some("nyu-mll/glue"),
+            files: &[
+                "mnli/train-00000-of-00001.parquet",
+                "mnli/validation_matched-00000-of-00001.parquet",
+                "mnli/validation_mismatched-00000-of-00001.parquet",
+            ],
+            text: &[Column::Named("premise"), Column::Named("hypothesis")],
+            label: Column::Named("label"),
+        },
+    ],
     metrics: &[Metric::Accuracy],
-    selection_metric: Metric::Accuracy,
-    reported_metrics: &[Metric::Accuracy],
+    selection: Metric::Accuracy,
+    reported: &[Metric::Accuracy],
+    split_rule: SizeClass::Small,
     max_length: 256,
+    file: None,
 };

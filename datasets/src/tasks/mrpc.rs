@@ -3,27 +3,34 @@
 //! Table 1 prints accuracy: its values are multiples of one 204th, the size of the test half (spec §4.3).
 
 use crate::metrics::Metric;
-use crate::task::{Column, DevSet, Labels, SizeClass, Task, Tsv};
+use crate::task::{Column, FileFormat, Labels, SetSpec, SizeClass, Source, TSV, Task};
 
 /// The task.
 pub static TASK: Task = Task {
     name: "mrpc",
     title: "MRPC",
-    folder: "MRPC",
-    hub: "mrpc",
-    tsv: Tsv {
-        columns: None,
-        text: &[Column::Named("#1 String"), Column::Named("#2 String")],
-        label: Column::Named("Quality"),
-        skip_incomplete: false,
-    },
-    parquet_text: &["sentence1", "sentence2"],
     labels: Labels::Classes(&["not_equivalent", "equivalent"]),
-    dev_sets: &[DevSet { name: "dev", tsv_stem: "dev", parquet_stem: "validation", rows: 408 }],
-    train_rows: 3668,
-    size_class: SizeClass::Small,
+    sets: &[SetSpec { name: "train", rows: Some(3668) }, SetSpec { name: "dev", rows: Some(408) }],
+    sources: &[
+        Source {
+            format: TSV,
+            repository: None,
+            files: &["MRPC/train.tsv", "MRPC/dev.tsv"],
+            text: &[Column::Named("#1 String"), Column::Named("#2 String")],
+            label: Column::Named("Quality"),
+        },
+        Source {
+            format: FileFormat::Parquet,
+            repository: Some("nyu-mll/glue"),
+            files: &["mrpc/train-00000-of-00001.parquet", "mrpc/validation-00000-of-00001.parquet"],
+            text: &[Column::Named("sentence1"), Column::Named("sentence2")],
+            label: Column::Named("label"),
+        },
+    ],
     metrics: &[Metric::Accuracy, Metric::F1],
-    selection_metric: Metric::F1,
-    reported_metrics: &[Metric::Accuracy],
+    selection: Metric::F1,
+    reported: &[Metric::Accuracy],
+    split_rule: SizeClass::Small,
     max_length: 320,
+    file: None,
 };

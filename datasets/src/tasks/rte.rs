@@ -1,27 +1,34 @@
 //! RTE: does the first text entail the second (from four RTE challenges; Wang et al. 2019)?
 
 use crate::metrics::Metric;
-use crate::task::{Column, DevSet, Labels, SizeClass, Task, Tsv};
+use crate::task::{Column, FileFormat, Labels, SetSpec, SizeClass, Source, TSV, Task};
 
 /// The task.
 pub static TASK: Task = Task {
     name: "rte",
     title: "RTE",
-    folder: "RTE",
-    hub: "rte",
-    tsv: Tsv {
-        columns: None,
-        text: &[Column::Named("sentence1"), Column::Named("sentence2")],
-        label: Column::Named("label"),
-        skip_incomplete: false,
-    },
-    parquet_text: &["sentence1", "sentence2"],
     labels: Labels::Classes(&["entailment", "not_entailment"]),
-    dev_sets: &[DevSet { name: "dev", tsv_stem: "dev", parquet_stem: "validation", rows: 277 }],
-    train_rows: 2490,
-    size_class: SizeClass::Small,
+    sets: &[SetSpec { name: "train", rows: Some(2490) }, SetSpec { name: "dev", rows: Some(277) }],
+    sources: &[
+        Source {
+            format: TSV,
+            repository: None,
+            files: &["RTE/train.tsv", "RTE/dev.tsv"],
+            text: &[Column::Named("sentence1"), Column::Named("sentence2")],
+            label: Column::Named("label"),
+        },
+        Source {
+            format: FileFormat::Parquet,
+            repository: Some("nyu-mll/glue"),
+            files: &["rte/train-00000-of-00001.parquet", "rte/validation-00000-of-00001.parquet"],
+            text: &[Column::Named("sentence1"), Column::Named("sentence2")],
+            label: Column::Named("label"),
+        },
+    ],
     metrics: &[Metric::Accuracy],
-    selection_metric: Metric::Accuracy,
-    reported_metrics: &[Metric::Accuracy],
+    selection: Metric::Accuracy,
+    reported: &[Metric::Accuracy],
+    split_rule: SizeClass::Small,
     max_length: 320,
+    file: None,
 };

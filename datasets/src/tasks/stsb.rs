@@ -4,27 +4,34 @@
 //! AdaLoRA prints the mean of both, so Spearman is always computed beside it.
 
 use crate::metrics::Metric;
-use crate::task::{Column, DevSet, Labels, SizeClass, Task, Tsv};
+use crate::task::{Column, FileFormat, Labels, SetSpec, SizeClass, Source, TSV, Task};
 
 /// The task.
 pub static TASK: Task = Task {
     name: "stsb",
     title: "STS-B",
-    folder: "STS-B",
-    hub: "stsb",
-    tsv: Tsv {
-        columns: None,
-        text: &[Column::Named("sentence1"), Column::Named("sentence2")],
-        label: Column::Named("score"),
-        skip_incomplete: false,
-    },
-    parquet_text: &["sentence1", "sentence2"],
     labels: Labels::Score(0.0, 5.0),
-    dev_sets: &[DevSet { name: "dev", tsv_stem: "dev", parquet_stem: "validation", rows: 1500 }],
-    train_rows: 5749,
-    size_class: SizeClass::Small,
+    sets: &[SetSpec { name: "train", rows: Some(5749) }, SetSpec { name: "dev", rows: Some(1500) }],
+    sources: &[
+        Source {
+            format: TSV,
+            repository: None,
+            files: &["STS-B/train.tsv", "STS-B/dev.tsv"],
+            text: &[Column::Named("sentence1"), Column::Named("sentence2")],
+            label: Column::Named("score"),
+        },
+        Source {
+            format: FileFormat::Parquet,
+            repository: Some("nyu-mll/glue"),
+            files: &["stsb/train-00000-of-00001.parquet", "stsb/validation-00000-of-00001.parquet"],
+            text: &[Column::Named("sentence1"), Column::Named("sentence2")],
+            label: Column::Named("label"),
+        },
+    ],
     metrics: &[Metric::Pearson, Metric::Spearman],
-    selection_metric: Metric::Pearson,
-    reported_metrics: &[Metric::Pearson],
+    selection: Metric::Pearson,
+    reported: &[Metric::Pearson],
+    split_rule: SizeClass::Small,
     max_length: 128,
+    file: None,
 };

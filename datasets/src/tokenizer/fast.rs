@@ -27,10 +27,11 @@ use tokenizers::{
 use crate::error::{Error, Result};
 use crate::tokenizer::charsmap::Charsmap;
 use crate::tokenizer::class::Family;
+use crate::tokenizer::encoding::{Encoding, room};
+use crate::tokenizer::files::{CONFIG, corrupt};
 use crate::tokenizer::settings::{Settings, Side};
 use crate::tokenizer::spm::{PieceKind, SpmModel};
 use crate::tokenizer::token::Token;
-use crate::tokenizer::{CONFIG, Encoding, corrupt};
 
 /// Settings that `tokenizer.json` stores besides the tokenizer.
 pub struct Stored {
@@ -326,7 +327,7 @@ pub fn effect(inner: &Tokenizer) -> serde_json::Result<String> {
 pub fn encode(inner: &Tokenizer, first: &str, second: Option<&str>, max_length: usize, side: Side) -> Result<Encoding> {
     let second = second.filter(|text| !text.is_empty());
     let special = inner.get_post_processor().map_or(0, |p| p.added_tokens(second.is_some()));
-    let room = crate::tokenizer::room(max_length, special)?;
+    let room = room(max_length, special)?;
     let fail = |e: tokenizers::Error| Error::Encode { detail: e.to_string(), help: String::new() };
     let plain = |text: &str| inner.encode(text, false).map_err(fail);
     let pair = match second {

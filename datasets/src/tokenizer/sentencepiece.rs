@@ -8,7 +8,7 @@ use yada::builder::DoubleArrayBuilder;
 use crate::tokenizer::charsmap::Charsmap;
 use crate::tokenizer::spm::{PieceKind, SpmModel};
 
-/// What stands for a space in pieces.
+/// Sign for a space in pieces.
 const SPACE: &str = "▁";
 /// How much worse than the worst piece an unknown character is.
 const UNKNOWN_PENALTY: f32 = 10.0;

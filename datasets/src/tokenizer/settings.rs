@@ -7,23 +7,17 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::tokenizer::choice::{class, object, refused};
 use crate::tokenizer::class::{Class, Family};
+use crate::tokenizer::files::{ADDED_TOKENS, CONFIG, SPECIAL_TOKENS_MAP};
+use crate::tokenizer::options;
+use crate::tokenizer::special::{
+    ADDITIONAL, ATTRIBUTES, DECODER, content, decoded, flag, flagged, list, listed, merge, numbered,
+};
 use crate::tokenizer::token::Token;
-use crate::tokenizer::{CONFIG, options, read};
 
-const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
-const ADDED_TOKENS: &str = "added_tokens.json";
-const MODEL_CONFIG: &str = "config.json";
-/// Files beside a vocabulary that decide ids.
-pub const OPTION_FILES: [&str; 3] = [CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS];
-/// transformers' SPECIAL_TOKENS_ATTRIBUTES, in their order.
-const ATTRIBUTES: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-const ADDITIONAL: &str = "additional_special_tokens";
 const EXTRA: &str = "extra_special_tokens";
-const DECODER: &str = "added_tokens_decoder";
-const HELP: &str = "Correct the file, or take the checkpoint's own one again";
 
 /// On which side a row that is too long loses tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,141 +246,4 @@ fn legacy_text(config: &Map<String, Value>) -> String {
     let (lower, chinese) = (flag("do_lower_case").unwrap_or(true), flag("tokenize_chinese_chars").unwrap_or(true));
     let pad = config.get("pad_token").and_then(content).map(str::to_string);
     format!("{lower} {:?} {chinese} {pad:?}", flag("strip_accents"))
-}
-
-/// `special_tokens_map.json` over the configuration: its tokens are special, and lists are put together.
-fn merge(all: &mut Map<String, Value>, map: Map<String, Value>) -> std::result::Result<(), String> {
-    let special = |mut value: Value| {
-        if let Some(token) = value.as_object_mut() {
-            token.insert("special".into(), true.into());
-        }
-        value
-    };
-    for (name, value) in map {
-        if name == ADDITIONAL && value.is_array() {
-            let mut tokens = list(all, ADDITIONAL)?;
-            for token in value.as_array().into_iter().flatten().cloned().map(special) {
-                if !tokens.contains(&token) {
-                    tokens.push(token);
-                }
-            }
-            all.insert(name, Value::Array(tokens));
-        } else {
-            all.insert(name, special(value));
-        }
-    }
-    Ok(())
-}
-
-/// Texts of the special tokens that the files give, as `added_tokens.json` is held against them.
-fn listed(all: &Map<String, Value>, from_map: &[String]) -> Vec<String> {
-    let mut texts = Vec::new();
-    for (name, value) in all.iter().filter(|(name, _)| ATTRIBUTES.contains(&name.as_str()) || *name == ADDITIONAL) {
-        let values = value.as_array().map_or_else(|| vec![value], |values| values.iter().collect());
-        for value in values {
-            // transformers compares before it has read the objects of tokenizer_config.json.
-            if value.is_string() || from_map.contains(name) {
-                texts.extend(content(value).map(str::to_string));
-            }
-        }
-    }
-    texts
-}
-
-fn content(value: &Value) -> Option<&str> {
-    value.as_str().or_else(|| value.get("content")?.as_str())
-}
-
-/// `added_tokens_decoder`: flags by id.
-fn decoded(decoder: &Map<String, Value>) -> std::result::Result<BTreeMap<u32, AddedToken>, String> {
-    let entry = |(id, value): (&String, &Value)| {
-        let number = id.trim().parse().map_err(|_| format!("{DECODER}: {id:?} is no id"))?;
-        Ok((number, flagged(value, false)?))
-    };
-    decoder.iter().map(entry).collect()
-}
-
-/// `added_tokens.json`: ids by text.
-fn numbered(added: &Map<String, Value>, special: &[String]) -> std::result::Result<BTreeMap<u32, AddedToken>, String> {
-    let entry = |(content, id): (&String, &Value)| {
-        let number = id.as_u64().and_then(|id| u32::try_from(id).ok());
-        let number = number.ok_or_else(|| format!("{content:?} has the id {id}"))?;
-        Ok((number, AddedToken::from(content.as_str(), special.contains(content))))
-    };
-    added.iter().map(entry).collect()
-}
-
-/// A token with its flags; `normalized` is the opposite of `special` where it is left out.
-fn flagged(value: &Value, special: bool) -> std::result::Result<AddedToken, String> {
-    let object = value.as_object().ok_or_else(|| format!("{value} is no token with flags"))?;
-    let content = object.get("content").and_then(Value::as_str);
-    let content = content.ok_or_else(|| format!("{value} has no content"))?;
-    let special = flag(object, "special", special)?;
-    Ok(AddedToken {
-        content: content.into(),
-        single_word: flag(object, "single_word", false)?,
-        lstrip: flag(object, "lstrip", false)?,
-        rstrip: flag(object, "rstrip", false)?,
-        normalized: flag(object, "normalized", !special)?,
-        special,
-    })
-}
-
-fn flag(object: &Map<String, Value>, name: &str, default: bool) -> std::result::Result<bool, String> {
-    match object.get(name) {
-        None => Ok(default),
-        Some(Value::Bool(value)) => Ok(*value),
-        Some(other) => Err(format!("the option {name} = {other} is neither true nor false")),
-    }
-}
-
-fn list(object: &Map<String, Value>, name: &str) -> std::result::Result<Vec<Value>, String> {
-    match object.get(name) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(values)) => Ok(values.clone()),
-        Some(other) => Err(format!("the option {name} = {other} is no list")),
-    }
-}
-
-/// The class that the files name, else that of the model, else the vocabulary's.
-fn class(dir: &Path, config: Option<&Map<String, Value>>, fallback: Family) -> Result<Class> {
-    let class = named_class(dir, config).map_err(|(file, detail)| refused(dir, file, detail))?;
-    Ok(class.unwrap_or_else(|| Class::of_family(fallback)))
-}
-
-/// The class that the files of `dir` name, if they do and it is supported.
-pub fn class_of(dir: &Path) -> Option<Class> {
-    let config = object(dir, CONFIG).ok().flatten();
-    named_class(dir, config.as_ref()).ok().flatten()
-}
-
-fn named_class(
-    dir: &Path,
-    config: Option<&Map<String, Value>>,
-) -> std::result::Result<Option<Class>, (&'static str, String)> {
-    let named = |config: Option<&Value>| config.and_then(Value::as_str).map(str::to_string);
-    if let Some(name) = named(config.and_then(|config| config.get("tokenizer_class"))) {
-        return Class::named(&name).map(Some).map_err(|detail| (CONFIG, detail));
-    }
-    // Whoever reads the model says what is wrong with its configuration.
-    let model = std::fs::read(dir.join(MODEL_CONFIG)).ok();
-    let model = model.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()).unwrap_or_default();
-    if let Some(name) = named(model.get("tokenizer_class")) {
-        return Class::named(&name).map(Some).map_err(|detail| (MODEL_CONFIG, detail));
-    }
-    Ok(model.get("model_type").and_then(Value::as_str).and_then(Class::of_model))
-}
-
-fn object(dir: &Path, file: &str) -> Result<Option<Map<String, Value>>> {
-    let path = dir.join(file);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let parsed = serde_json::from_slice(&read(&path)?);
-    parsed.map(Some).map_err(|e| refused(dir, file, e.to_string()))
-}
-
-fn refused(dir: &Path, file: &str, detail: String) -> Error {
-    let format = if file == CONFIG { "a tokenizer configuration" } else { "a tokenizer's file" };
-    Error::Corrupt { path: dir.join(file), format, detail, help: HELP.into() }
 }

@@ -27,16 +27,16 @@ pub struct Piece {
     pub text: String,
     /// Its log probability.
     pub score: f32,
-    /// What it is for.
+    /// Its use.
     pub kind: PieceKind,
 }
 
-/// What a piece is for.
+/// Use of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PieceKind {
     /// A part of a text.
     Normal,
-    /// What nothing else covers.
+    /// Text that nothing else covers.
     Unknown,
     /// A mark of the model, never part of a text.
     Control,
@@ -46,7 +46,7 @@ pub enum PieceKind {
     Byte,
 }
 
-/// What is wrong with a file.
+/// Fault of a file.
 type Result<T> = std::result::Result<T, String>;
 
 /// The longest piece in bytes: sentencepiece itself keeps to 64 characters.

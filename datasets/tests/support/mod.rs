@@ -8,8 +8,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use datasets::dataset::Set;
-use datasets::{Error, Example, Labels, Task};
+use datasets::task::{Column, FileFormat, Source};
+use datasets::{Error, Example, Labels, SetSpec, Task};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use parquet::basic::Compression as ParquetCompression;
@@ -88,16 +88,45 @@ pub fn directory(variable: &str, what: &str) -> Option<PathBuf> {
     Some(dir)
 }
 
-/// Every labelled set of a task.
-pub fn sets(task: &'static Task) -> Vec<Set> {
-    [Set::Train].into_iter().chain(task.dev_sets.iter().map(Set::Dev)).collect()
+/// Columns of a JSONL file of pairs.
+pub const JSONL: Source = Source {
+    format: FileFormat::Jsonl,
+    repository: None,
+    files: &["train.jsonl"],
+    text: &[Column::Named("question"), Column::Named("passage")],
+    label: Column::Named("label"),
+};
+/// Labels of [`jsonl`]: as classes, and as scores.
+pub const JSONL_LABELS: [Labels; 2] = [Labels::Classes(&["False", "True"]), Labels::Score(0.0, 5.0)];
+
+/// Rows for [`JSONL`], their labels of every kind that a class may have.
+pub fn jsonl(count: usize) -> String {
+    let line = |row: usize| {
+        let label = ["true", "false", "1", "0", "\"True\""][row % 5];
+        format!(
+            "{{\"question\": \"is {row} \\u00e9 \\\"a\\\" number\", \"passage\": \"text {row}\", \"idx\": [{row}, null], \
+             \"label\": {label}}}\n"
+        )
+    };
+    (0..count).map(line).collect()
+}
+
+/// The source that a form is written as: the official text, or the Hub's parquet.
+pub fn source(task: &Task, form: Form) -> &'static Source {
+    let fits = |source: &&Source| (source.format == FileFormat::Parquet) == (form == Form::Parquet);
+    task.sources.iter().find(fits).unwrap()
+}
+
+fn key(column: &Column) -> &'static str {
+    let Column::Named(name) = *column else { panic!("{column:?} has no name") };
+    name
 }
 
 /// A task with as many columns as the official one, and texts nobody else has.
 pub fn rows(task: &Task, count: usize) -> Vec<Example> {
     let row = |row| Example {
         first: format!("first {row}"),
-        second: (task.parquet_text.len() == 2).then(|| format!("second {row}")),
+        second: task.is_pair().then(|| format!("second {row}")),
         label: (row % task.labels.outputs()) as f64,
         row,
     };
@@ -113,25 +142,37 @@ pub enum Form {
 }
 
 /// Writes a set below `dir` as the official download or the Hub has it; gives the file's path.
-pub fn write(dir: &Path, task: &Task, set: Set, form: Form, rows: &[Example]) -> PathBuf {
-    let (tsv, parquet) = match set {
-        Set::Train => ("train", "train"),
-        Set::Dev(set) => (set.tsv_stem, set.parquet_stem),
+pub fn write(dir: &Path, task: &Task, set: &SetSpec, form: Form, rows: &[Example]) -> PathBuf {
+    let source = source(task, form);
+    let file = source.files[task.sets.iter().position(|known| known == set).unwrap()];
+    let ending = match form {
+        Form::Plain | Form::Parquet => "",
+        Form::Gzip => ".gz",
+        Form::Zstd => ".zst",
     };
-    let (folder, name) = match form {
-        Form::Plain => (task.folder, format!("{tsv}.tsv")),
-        Form::Gzip => (task.folder, format!("{tsv}.tsv.gz")),
-        Form::Zstd => (task.folder, format!("{tsv}.tsv.zst")),
-        Form::Parquet => (task.hub, format!("{parquet}-00000-of-00001.parquet")),
-    };
-    fs::create_dir_all(dir.join(folder)).unwrap();
-    let path = dir.join(folder).join(name);
-    if form == Form::Parquet {
-        write_parquet(&path, task, rows, |row| row as i32);
-    } else {
-        fs::write(&path, compress(form, official_tsv(task, set, rows).as_bytes())).unwrap();
+    let path = dir.join(format!("{file}{ending}"));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    match source.format {
+        FileFormat::Parquet => write_parquet(&path, task, rows, |row| row as i32),
+        FileFormat::Tsv { .. } => fs::write(&path, compress(form, official_tsv(task, set, rows).as_bytes())).unwrap(),
+        FileFormat::Jsonl => fs::write(&path, compress(form, official_jsonl(task, source, rows).as_bytes())).unwrap(),
     }
     path
+}
+
+/// One object a row as the official files have them: the label is a truth value.
+fn official_jsonl(task: &Task, source: &Source, rows: &[Example]) -> String {
+    let line = |row: &Example| {
+        let mut object = serde_json::Map::new();
+        for (column, text) in source.text.iter().zip([Some(&row.first), row.second.as_ref()]) {
+            object.insert(key(column).into(), text.unwrap().as_str().into());
+        }
+        object.insert("idx".into(), row.row.into());
+        let Labels::Classes(names) = task.labels else { panic!("{} has scores", task.name) };
+        object.insert(key(&source.label).into(), (names[row.label as usize] == "True").into());
+        format!("{}\n", Value::Object(object))
+    };
+    rows.iter().map(line).collect()
 }
 
 pub fn compress(form: Form, content: &[u8]) -> Vec<u8> {
@@ -147,7 +188,7 @@ pub fn compress(form: Form, content: &[u8]) -> Vec<u8> {
 }
 
 /// The columns of the official files, in their order; `*` is filled with anything.
-fn official_tsv(task: &Task, set: Set, rows: &[Example]) -> String {
+fn official_tsv(task: &Task, set: &SetSpec, rows: &[Example]) -> String {
     let header = match task.name {
         "cola" => "",
         "sst2" => "sentence label",
@@ -156,7 +197,7 @@ fn official_tsv(task: &Task, set: Set, rows: &[Example]) -> String {
         "stsb" => "index genre filename year old_index source1 source2 sentence1 sentence2 score",
         "qnli" => "index question sentence label",
         "rte" => "index sentence1 sentence2 label",
-        "mnli" if matches!(set, Set::Train) => {
+        "mnli" if set.name == "train" => {
             "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse \
              sentence1 sentence2 label1 gold_label"
         }
@@ -202,7 +243,8 @@ fn label_text(task: &Task, label: f64) -> String {
 /// A file like the Hub's: optional columns, snappy, several row groups.
 pub fn write_parquet(path: &Path, task: &Task, rows: &[Example], index: impl Fn(usize) -> i32) {
     let label = if task.is_regression() { "FLOAT" } else { "INT64" };
-    let text: String = task.parquet_text.iter().map(|name| format!("OPTIONAL BYTE_ARRAY {name} (UTF8); ")).collect();
+    let names = source(task, Form::Parquet).text.iter().map(key);
+    let text: String = names.map(|name| format!("OPTIONAL BYTE_ARRAY {name} (UTF8); ")).collect();
     let schema = format!("message schema {{ {text} OPTIONAL {label} label; OPTIONAL INT32 idx; }}");
     let schema = Arc::new(parse_message_type(&schema).unwrap());
     let properties = WriterProperties::builder().set_compression(ParquetCompression::SNAPPY).build();
@@ -213,7 +255,7 @@ pub fn write_parquet(path: &Path, task: &Task, rows: &[Example], index: impl Fn(
         let levels = vec![1; rows.len()];
         let texts = |pick: fn(&Example) -> &str| rows.iter().map(|row| ByteArray::from(pick(row))).collect::<Vec<_>>();
         column::<ByteArrayType>(&mut group, &texts(|row| &row.first), &levels);
-        if task.parquet_text.len() == 2 {
+        if task.is_pair() {
             column::<ByteArrayType>(&mut group, &texts(|row| row.second.as_deref().unwrap()), &levels);
         }
         if task.is_regression() {

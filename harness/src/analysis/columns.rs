@@ -36,15 +36,15 @@ fn column(name: &str, runs: &[&RunResult]) -> TaskColumn {
     let registered = datasets::tasks::TASKS.iter().find(|task| task.name == name);
     let selected = || runs.iter().flat_map(|run| &run.scores).map(|score| &score.selection_metric);
     let (title, parts, selection_metric) = match registered {
-        Some(task) => (task.title, registered_parts(task), task.selection_metric.name().to_string()),
+        Some(task) => (task.title, registered_parts(task), task.selection.name().to_string()),
         None => (name, seen_parts(runs), selected().find(|metric| !metric.is_empty()).cloned().unwrap_or_default()),
     };
     TaskColumn { name: name.to_string(), title: title.to_string(), parts, selection_metric }
 }
 
 fn registered_parts(task: &Task) -> Vec<(String, String)> {
-    let of_set = |set: &'static str| task.reported_metrics.iter().map(move |m| (set.to_string(), m.name().to_string()));
-    task.dev_sets.iter().flat_map(|set| of_set(set.name)).collect()
+    let of_set = |set: &'static str| task.reported.iter().map(move |m| (set.to_string(), m.name().to_string()));
+    task.dev_sets().iter().flat_map(|set| of_set(set.name)).collect()
 }
 
 fn seen_parts(runs: &[&RunResult]) -> Vec<(String, String)> {

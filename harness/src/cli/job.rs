@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use datasets::Task;
 use datasets::hub::Hub;
+use datasets::sources::fetch;
 use datasets::tokenizer::Behaviour;
 use tch::Device;
 
@@ -208,8 +209,11 @@ impl DataFlags {
             return Ok(Origin::Micro);
         }
         let given = self.glue.clone().or_else(|| std::env::var_os("GLUE_DIR").map(PathBuf::from));
-        let dir = given.map_or_else(|| hub.glue(tasks).map_err(Error::from), Ok)?;
-        Ok(Origin::Glue { dir, allow_unlocked: self.allow_unlocked })
+        let dirs = match given {
+            Some(dir) => tasks.iter().map(|task| (task.name, dir.clone())).collect(),
+            None => fetch::fetch(hub, tasks)?,
+        };
+        Ok(Origin::Glue { dirs, allow_unlocked: self.allow_unlocked })
     }
 }
 

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use datasets::dataset::Set;
 use datasets::sources::load;
 use datasets::tokenizer::{Behaviour, Tokenizer};
 use datasets::{Example, Task};
@@ -88,14 +87,14 @@ impl Tokenize {
 
 /// The labelled sets of a task; one that is not there is left out and said, but not all of them.
 fn sets(origin: &Origin, task: &'static Task) -> Result<Vec<(&'static str, Vec<Example>)>> {
-    let Origin::Glue { dir, allow_unlocked } = origin else {
-        let dataset = datasets::micro::dataset(task);
+    let Some(dir) = origin.dir(task)? else {
+        let dataset = datasets::micro::dataset(task)?;
         return Ok([("train", dataset.train)].into_iter().chain(dataset.dev).collect());
     };
     let (mut found, mut lacking) = (Vec::new(), Vec::new());
-    for set in [Set::Train].into_iter().chain(task.dev_sets.iter().map(Set::Dev)) {
-        match load::load_set(task, dir, set, *allow_unlocked) {
-            Ok(loaded) => found.push((set.name(), loaded.rows)),
+    for set in task.sets {
+        match load::load_set(task, dir, set, origin.allows_unlocked()) {
+            Ok(loaded) => found.push((set.name, loaded.rows)),
             Err(missing @ datasets::Error::Missing { .. }) => lacking.push(missing),
             Err(other) => return Err(other.into()),
         }

@@ -2,16 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use datasets::dataset::{Dataset, Set};
+use datasets::dataset::Dataset;
 use datasets::micro;
 use datasets::sources::load;
 use datasets::split::{self, Policy};
-use datasets::tokenizer::{Behaviour, Embeddings, Encoded, Tokenizer};
-use datasets::{Example, Task};
+use datasets::tokenizer::{Behaviour, Embeddings, TokenizedExample, Tokenizer};
+use datasets::{Example, SetSpec, Task};
 use encoders::Encoder;
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind};
@@ -97,7 +97,7 @@ impl Inputs {
     /// Pairs for a backbone with one segment; sentencepiece's own reading of a tokenizer that has another.
     pub fn check(&self, tasks: &[&'static Task], asked: Option<Behaviour>) -> Result<()> {
         honoured(&self.tokenizer, asked)?;
-        match tasks.iter().any(|task| task.parquet_text.len() == 2) {
+        match tasks.iter().any(|task| task.is_pair()) {
             true => Ok(self.tokenizer.check_pairs()?),
             false => Ok(()),
         }
@@ -165,7 +165,7 @@ pub struct TaskData {
     /// The task.
     pub task: &'static Task,
     /// Training rows.
-    pub train: Vec<Encoded>,
+    pub train: Vec<TokenizedExample>,
     /// Its development sets.
     pub dev_sets: Vec<DevData>,
     /// Files the rows came from, with their sha256.
@@ -179,9 +179,9 @@ pub struct DevData {
     /// `dev`, `matched` or `mismatched`.
     pub name: &'static str,
     /// Rows that select the checkpoint.
-    pub validation: Vec<Encoded>,
+    pub validation: Vec<TokenizedExample>,
     /// Rows that are reported; the same as `validation` under the official policy.
-    pub test: Vec<Encoded>,
+    pub test: Vec<TokenizedExample>,
     /// Whether the two are the same rows.
     pub is_one_set: bool,
 }
@@ -191,13 +191,34 @@ pub struct DevData {
 pub enum Origin {
     /// The embedded synthetic suite.
     Micro,
-    /// Real GLUE.
+    /// Files.
     Glue {
-        /// Directory with the official TSV files or the Hub's parquet files.
-        dir: PathBuf,
+        /// Directory of each task's official files or the Hub's parquet files, by the task's name.
+        dirs: BTreeMap<&'static str, PathBuf>,
         /// Whether files that differ from the lock are taken.
         allow_unlocked: bool,
     },
+}
+
+impl Origin {
+    /// The directory of a task's files; `None` where its rows are synthetic.
+    ///
+    /// # Errors
+    /// A task that the command did not name.
+    pub fn dir(&self, task: &Task) -> Result<Option<&Path>> {
+        match self {
+            Origin::Micro => Ok(None),
+            Origin::Glue { dirs, .. } => match dirs.get(task.name) {
+                Some(dir) => Ok(Some(dir)),
+                None => Err(Error::Internal(format!("no directory was looked up for {}", task.name))),
+            },
+        }
+    }
+
+    /// Whether files that differ from the lock are taken.
+    pub fn allows_unlocked(&self) -> bool {
+        matches!(self, Origin::Glue { allow_unlocked: true, .. })
+    }
 }
 
 /// Loads and tokenises each task once.
@@ -230,9 +251,9 @@ impl Data {
         if let Some(known) = self.loaded.borrow().get(task.name) {
             return Ok(Rc::clone(known));
         }
-        let dataset = Rc::new(match &self.origin {
-            Origin::Micro => micro::dataset(task),
-            Origin::Glue { dir, allow_unlocked } => load::load(task, dir, *allow_unlocked)?,
+        let dataset = Rc::new(match self.origin.dir(task)? {
+            None => micro::dataset(task)?,
+            Some(dir) => load::load(task, dir, self.origin.allows_unlocked())?,
         });
         self.loaded.borrow_mut().insert(task.name, Rc::clone(&dataset));
         Ok(dataset)
@@ -243,9 +264,9 @@ impl Data {
     /// # Errors
     /// As [`Data::dataset`].
     pub fn dev(&self, task: &'static Task) -> Result<Vec<(&'static str, Vec<Example>)>> {
-        let Origin::Glue { dir, allow_unlocked } = &self.origin else { return Ok(micro::dataset(task).dev) };
-        let set = |set: &'static datasets::DevSet| {
-            let rows = load::load_set(task, dir, Set::Dev(set), *allow_unlocked)?.rows;
+        let Some(dir) = self.origin.dir(task)? else { return Ok(micro::dataset(task)?.dev) };
+        let set = |set: &'static SetSpec| {
+            let rows = load::load_set(task, dir, set, self.origin.allows_unlocked())?.rows;
             match rows.is_empty() {
                 true => {
                     Err(Error::Input(format!("the {} set of {} in {} is empty", set.name, task.title, dir.display())))
@@ -253,7 +274,7 @@ impl Data {
                 false => Ok((set.name, rows)),
             }
         };
-        task.dev_sets.iter().map(set).collect()
+        task.dev_sets().iter().map(set).collect()
     }
 
     /// Refuses a split that leaves a set of a run empty.

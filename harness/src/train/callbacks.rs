@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use datasets::tokenizer::Encoded;
+use datasets::tokenizer::TokenizedExample;
 use methods::method::ranks;
 use tch::Tensor;
 
@@ -173,14 +173,14 @@ pub const VALIDATION: &str = "validation";
 const TEST: &str = "test";
 
 /// The splits that are evaluated; the official policy has only one.
-fn splits(set: &DevData) -> Vec<(&'static str, &[Encoded])> {
+fn splits(set: &DevData) -> Vec<(&'static str, &[TokenizedExample])> {
     let validation = (VALIDATION, set.validation.as_slice());
     if set.is_one_set { vec![validation] } else { vec![validation, (TEST, set.test.as_slice())] }
 }
 
 /// Name and value of the selection metric on the validation split, which is the first.
 fn selection(data: &TaskData, scored: &[Scored]) -> Result<(String, f64)> {
-    let name = data.task.selection_metric.name();
+    let name = data.task.selection.name();
     let found = scored.first().and_then(|s| s.metrics.iter().find(|(metric, _)| metric == name).cloned());
     found
         .ok_or_else(|| Error::Internal(format!("task {} does not compute its selection metric {name}", data.task.name)))

@@ -2,7 +2,7 @@
 
 use datasets::Task;
 use datasets::metrics::Metric;
-use datasets::tokenizer::Encoded;
+use datasets::tokenizer::TokenizedExample;
 use encoders::Attach;
 use tch::{Kind, Tensor};
 
@@ -31,7 +31,7 @@ pub fn predict(
     classifier: &SequenceClassifier,
     collator: &Collator,
     (head, attach): (&[Tensor], &dyn Attach),
-    rows: &[Encoded],
+    rows: &[TokenizedExample],
     batch_size: usize,
 ) -> Result<Predictions> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
@@ -73,7 +73,7 @@ fn largest(values: &[f64]) -> f64 {
 ///
 /// # Errors
 /// Predictions that have no score.
-pub fn scores(task: &Task, rows: &[Encoded], predictions: &[f64]) -> Result<Vec<(String, f64)>> {
+pub fn scores(task: &Task, rows: &[TokenizedExample], predictions: &[f64]) -> Result<Vec<(String, f64)>> {
     let labels: Vec<f64> = rows.iter().map(|row| row.label).collect();
     let score = |metric: &Metric| {
         let value = metric.compute(&labels, predictions).map_err(|e| Error::Diverged(e.to_string()))?;

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use datasets::Task;
-use datasets::batch::{Batch, Padding, batches, side_by_side};
+use datasets::batch::{Batch, Padding, batches, stack_batches};
 use datasets::permutation::torch_randperm;
-use datasets::tokenizer::Encoded;
+use datasets::tokenizer::TokenizedExample;
 use encoders::TokenBatch;
 use tch::{Device, Kind, Tensor};
 use torch_ext::ops::encoder_layer;
@@ -91,7 +91,7 @@ impl Collator {
     }
 
     /// Rows in batches, in the given order.
-    pub fn batches(&self, rows: &[Encoded], order: &[usize], batch_size: usize) -> Vec<Batch> {
+    pub fn batches(&self, rows: &[TokenizedExample], order: &[usize], batch_size: usize) -> Vec<Batch> {
         batches(rows, order, batch_size, self.padding, self.max_length, self.pad_id)
     }
 
@@ -131,7 +131,7 @@ impl Collator {
 
     /// One batch of each run as one.
     fn stack(&self, of_runs: Vec<Batch>) -> Batch {
-        side_by_side(of_runs, self.pad_id)
+        stack_batches(of_runs, self.pad_id)
     }
 }
 
@@ -147,7 +147,7 @@ pub struct StepBatch {
 
 /// Gives the training batches of a stack of runs.
 pub struct Loader<'a> {
-    rows: &'a [Encoded],
+    rows: &'a [TokenizedExample],
     train: &'a TrainSpec,
     seeds: Vec<Seeds>,
     collator: Collator,
@@ -155,7 +155,7 @@ pub struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     /// Over the training rows, in the order of each run's seeds.
-    pub fn new(rows: &'a [Encoded], train: &'a TrainSpec, seeds: Vec<Seeds>, collator: Collator) -> Self {
+    pub fn new(rows: &'a [TokenizedExample], train: &'a TrainSpec, seeds: Vec<Seeds>, collator: Collator) -> Self {
         Loader { rows, train, seeds, collator }
     }
 
@@ -239,7 +239,7 @@ impl Iterator for Epoch<'_> {
 }
 
 /// Positions of the training rows, batch after batch, for the epoch with this seed.
-fn order(rows: &[Encoded], train: &TrainSpec, seed: u64) -> Vec<usize> {
+fn order(rows: &[TokenizedExample], train: &TrainSpec, seed: u64) -> Vec<usize> {
     let mut order = torch_randperm(rows.len(), seed);
     if train.order == Order::Random {
         return order;
@@ -271,8 +271,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_row_comes_once_and_groups_pad_less(lengths in prop::collection::vec(1usize..64, 1..200), size in 1usize..9, seed: u64) {
-            let row = |(row, &n): (usize, &usize)| Encoded { encoding: Encoding { ids: vec![1; n], type_ids: vec![0; n] }, label: 0.0, row };
-            let rows: Vec<Encoded> = lengths.iter().enumerate().map(row).collect();
+            let row = |(row, &n): (usize, &usize)| TokenizedExample { encoding: Encoding { ids: vec![1; n], type_ids: vec![0; n] }, label: 0.0, row };
+            let rows: Vec<TokenizedExample> = lengths.iter().enumerate().map(row).collect();
             let padded = |kind: Order| {
                 let order = order(&rows, &train_spec(size, kind), seed);
                 let mut sorted = order.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use datasets::tokenizer::Encoded;
+use datasets::tokenizer::TokenizedExample;
 use methods::TrainState;
 
 use crate::error::{Error, Result};
@@ -62,7 +62,7 @@ pub fn conclude(stack: &RunStack, callback: RunCallback, cost: &Cost) -> Result<
         results.push(DevSetResult {
             dev_set: set.name.into(),
             selected_step: best.step,
-            selection_metric: data.task.selection_metric.name().into(),
+            selection_metric: data.task.selection.name().into(),
             selection_value: best.value,
             test: reported.metrics.clone(),
             test_examples: set.test.len(),
@@ -100,7 +100,7 @@ fn selected(best: &BestCheckpoint) -> Result<&Checkpoint> {
 
 fn prediction_rows(set: &DevData, scored: &Scored) -> Vec<PredictionRow> {
     let rows = if scored.split == VALIDATION { &set.validation } else { &set.test };
-    let row = |(row, prediction): (&Encoded, &f64)| PredictionRow {
+    let row = |(row, prediction): (&TokenizedExample, &f64)| PredictionRow {
         split: scored.split.clone(),
         dev_set: set.name.into(),
         row: row.row,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::slice;
 
-use datasets::tokenizer::Encoded;
+use datasets::tokenizer::TokenizedExample;
 use encoders::Attach;
 use methods::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
 use methods::peft::export::Exported;
@@ -141,7 +141,7 @@ impl<'a> RunStack<'a> {
     ///
     /// # Errors
     /// A failure on the device.
-    pub fn predict(&self, run: usize, rows: &[Encoded]) -> Result<Predictions> {
+    pub fn predict(&self, run: usize, rows: &[TokenizedExample]) -> Result<Predictions> {
         tch::no_grad(|| {
             let run = &self.runs[run];
             let views = run.state.params().views();

@@ -70,7 +70,7 @@ fn write_run(runs: &Path, task: &Task, method: &str, seed: u64, size: Size, labe
     let predictions: Vec<f64> =
         labels.iter().map(|own| if random.below(100) < 85 { *own } else { label(task, &mut random) }).collect();
     let mut values = Vec::new();
-    for set in task.dev_sets {
+    for set in task.dev_sets() {
         for metric in task.metrics {
             values.push((set.name, metric.name(), metric.compute(labels, &predictions).unwrap()));
         }
@@ -79,7 +79,7 @@ fn write_run(runs: &Path, task: &Task, method: &str, seed: u64, size: Size, labe
     for result in &mut outcome.results {
         result.test_examples = labels.len();
         result.selected_step = size.epochs;
-        result.selection_metric = task.selection_metric.name().into();
+        result.selection_metric = task.selection.name().into();
         let selected = result.test.iter().find(|(name, _)| *name == result.selection_metric).unwrap();
         result.selection_value = selected.1;
     }
@@ -138,7 +138,7 @@ fn evals(task: &Task, step: usize, outcome: &Outcome) -> Vec<EvalRow> {
     };
     let splits = ["validation", "test"].into_iter();
     splits
-        .flat_map(|split| task.dev_sets.iter().zip(&outcome.results).map(move |(set, result)| (split, set, result)))
+        .flat_map(|split| task.dev_sets().iter().zip(&outcome.results).map(move |(set, result)| (split, set, result)))
         .flat_map(|(split, set, result)| {
             let metrics = result.test.iter().map(move |(name, value)| row(split, set.name, name, *value));
             metrics.chain([row(split, set.name, "loss", 0.5)]).collect::<Vec<_>>()
@@ -170,6 +170,6 @@ fn rows(task: &Task, labels: &[f64], predictions: &[f64]) -> impl Iterator<Item 
         };
         labels.iter().zip(predictions).enumerate().map(row)
     };
-    let sets = task.dev_sets.iter().flat_map(|set| ["validation", "test"].map(|split| (split, set.name)));
+    let sets = task.dev_sets().iter().flat_map(|set| ["validation", "test"].map(|split| (split, set.name)));
     sets.flat_map(move |(split, set)| of_set(split, set)).collect::<Vec<_>>().into_iter()
 }

@@ -55,13 +55,13 @@ impl RunResult {
             predictions: None,
         };
         let task = datasets::tasks::find(&run.spec.task).ok();
-        let first_set = task.and_then(|task| task.dev_sets.first()).map_or("dev", |set| set.name);
+        let first_set = task.and_then(|task| task.dev_sets().first()).map_or("dev", |set| set.name);
         if let Status::Done(outcome) = &run.status {
             result.scores = scores(outcome);
             result.ranks = selected_ranks(&run.ranks, result.scores.first().and_then(|score| score.selected_step));
             result.predictions = TestPredictions::of(&run.predictions, first_set, known);
         }
-        let chosen = task.map(|task| task.selection_metric.name());
+        let chosen = task.map(|task| task.selection.name());
         let metric = chosen.or_else(|| result.scores.first().map(|score| score.selection_metric.as_str()));
         result.selection = selection(&run.evals, first_set, metric.unwrap_or_default());
         result

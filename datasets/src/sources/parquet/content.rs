@@ -1,4 +1,4 @@
-//! The content of a file as its readers see it: never more than the file can hold.
+//! A parquet file in memory: pages are checked before the library makes room for them.
 
 use std::io::{Error, ErrorKind, Read, Result};
 
@@ -6,36 +6,13 @@ use bytes::Bytes;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 
-use crate::sources::thrift;
+use crate::sources::compression::most_unpacked;
+use crate::sources::parquet::thrift;
 
-/// Bytes that a compressed file may unpack to, for each of its own: text packs to a quarter, the same row again and again
-/// to a fortieth.
-const MOST_UNPACKED: u64 = 64;
-/// Bytes that a small file may unpack to.
-const LEAST_UNPACKED: u64 = 1 << 20;
 /// Bytes at the end of a parquet file that say where its metadata is.
 const FOOTER: usize = 8;
 /// Type of a parquet page with the values that others refer to.
 const DICTIONARY: u64 = 2;
-
-/// Bytes that `packed` bytes may unpack to.
-pub(crate) fn most_unpacked(packed: usize) -> u64 {
-    (packed as u64).saturating_mul(MOST_UNPACKED).saturating_add(LEAST_UNPACKED)
-}
-
-/// Reads all that `unpacking` gives of `packed` bytes.
-///
-/// # Errors
-/// Those of `unpacking`; far more bytes than text packs into so few.
-pub(crate) fn unpacked(unpacking: impl Read, packed: usize) -> Result<Vec<u8>> {
-    let most = most_unpacked(packed);
-    let mut content = Vec::new();
-    unpacking.take(most + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > most {
-        return Err(Error::other(format!("its {packed} bytes unpack to more than {most}, which text never does")));
-    }
-    Ok(content)
-}
 
 /// A parquet file in memory. The library makes room for as much as a page's header says, so a header is checked before.
 pub(crate) struct ParquetContent(Bytes);
