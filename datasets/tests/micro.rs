@@ -122,3 +122,9 @@ fn assert_labels(name: &str, labels: Labels, majority: Option<usize>, rows: &[Ex
         }
     }
 }
+
+#[test]
+fn a_task_without_a_generator_says_so() {
+    let error = micro::dataset(tasks::find("boolq").unwrap()).unwrap_err();
+    insta::assert_snapshot!(error, @"task boolq has no synthetic rows: take real ones, or one of cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte");
+}

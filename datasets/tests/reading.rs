@@ -246,8 +246,32 @@ fn what_is_not_everyones_file_needs_consent() {
     assert!(matches!(error, Error::Lock { field: "sha256 of the rows", .. }), "{error}");
 }
 
+/// BoolQ's files as SuperGLUE and the Hub have them. No sum of them is known, which is never silent.
+#[test]
+fn boolq_is_read_in_both_layouts_and_never_counts_as_locked() {
+    for form in FORMS {
+        let dir = tempdir().unwrap();
+        let expected = [rows(task("boolq"), 9427), rows(task("boolq"), 3270)];
+        for (set, rows) in task("boolq").sets.iter().zip(&expected) {
+            write(dir.path(), task("boolq"), set, form, rows);
+        }
+        let error = message(&load(task("boolq"), dir.path(), false).unwrap_err(), dir.path());
+        assert!(error.contains("sha256 expected a known checksum, and none is known"), "{error}");
+        assert!(error.contains("not checked") && error.contains("--allow-unlocked"), "{error}");
+        let read = load(task("boolq"), dir.path(), true).unwrap();
+        assert_eq!(
+            (&read.train, &read.dev[0].1, read.source),
+            (&expected[0], &expected[1], "glue-unlocked"),
+            "{form:?}"
+        );
+        write(dir.path(), task("boolq"), task("boolq").train(), form, &expected[0][1..]);
+        let error = message(&load(task("boolq"), dir.path(), false).unwrap_err(), dir.path());
+        assert!(error.contains("number of rows expected 9427, got 9426"), "{error}");
+    }
+}
+
 #[test]
 fn tasks_are_found_by_name() {
     assert_eq!(task("mrpc").title, "MRPC");
-    insta::assert_snapshot!(tasks::find("rtee").unwrap_err(), @"unknown task 'rtee' (did you mean 'rte'?); known: cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte");
+    insta::assert_snapshot!(tasks::find("rtee").unwrap_err(), @"unknown task 'rtee' (did you mean 'rte'?); known: cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, boolq");
 }

@@ -31,7 +31,7 @@ pub const REAL: Size = Size { epochs: 50, layers: 12, rows: None };
 const METHODS: [&str; 3] = ["lora", "adalora", "sora"];
 const KINDS: [&str; 6] = ["query", "key", "value", "attention_output", "intermediate", "output"];
 
-/// Writes about `count` finished runs below `runs`: eight tasks, three methods, and seeds enough.
+/// Writes about `count` finished runs below `runs`: every task, three methods, and seeds enough.
 pub fn write_runs(runs: &Path, count: usize, size: Size) -> usize {
     let seeds = count.div_ceil(TASKS.len() * METHODS.len()).max(1);
     for task in TASKS {
