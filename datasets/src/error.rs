@@ -33,6 +33,9 @@ pub enum Error {
     /// A file of the Hub cannot be had.
     #[error("cannot get {wanted} of {repository} at revision {revision} from the Hub: {reason}{}", help_suffix(help))]
     Hub { wanted: String, repository: String, revision: String, reason: String, help: String },
+    /// A user's own task cannot be taken from its file.
+    #[error("task file {}: {detail}{}", path.display(), help_suffix(help))]
+    TaskFile { path: PathBuf, detail: String, help: String },
     /// Synthetic rows are asked for of a task that has none.
     #[error("task {task} has no synthetic rows: take real ones, or one of {}", known.join(", "))]
     NotSynthetic { task: String, known: Vec<String> },

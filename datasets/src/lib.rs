@@ -15,6 +15,7 @@ pub mod permutation;
 pub mod sources;
 pub mod split;
 pub mod task;
+pub mod task_file;
 pub mod tasks;
 pub mod tokenizer;
 

@@ -23,6 +23,15 @@ pub enum Metric {
 }
 
 impl Metric {
+    /// Every metric.
+    pub const ALL: &'static [Metric] =
+        &[Metric::Accuracy, Metric::F1, Metric::Matthews, Metric::Pearson, Metric::Spearman];
+
+    /// The metric of a name.
+    pub fn named(name: &str) -> Option<Metric> {
+        Metric::ALL.iter().copied().find(|metric| metric.name() == name)
+    }
+
     /// Name in every file, e.g. `matthews`.
     pub fn name(self) -> &'static str {
         match self {

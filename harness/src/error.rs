@@ -91,7 +91,9 @@ impl Error {
 impl From<datasets::Error> for Error {
     fn from(error: datasets::Error) -> Self {
         match error {
-            datasets::Error::Unknown { .. } | datasets::Error::NotSynthetic { .. } => Error::Usage(error.to_string()),
+            datasets::Error::Unknown { .. }
+            | datasets::Error::NotSynthetic { .. }
+            | datasets::Error::TaskFile { .. } => Error::Usage(error.to_string()),
             other => Error::Input(other.to_string()),
         }
     }

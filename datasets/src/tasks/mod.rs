@@ -4,6 +4,7 @@ mod boolq;
 mod cola;
 mod mnli;
 mod mrpc;
+mod own;
 mod qnli;
 mod qqp;
 mod rte;
@@ -26,11 +27,23 @@ pub static TASKS: &[&Task] = &[
     &boolq::TASK,
 ];
 
-/// The task of this name.
+/// Adds a user's own task to those that [`find`] knows.
+///
+/// # Errors
+/// Another task has this name.
+pub(crate) fn add(task: &'static Task) -> std::result::Result<&'static Task, String> {
+    match TASKS.iter().find(|known| known.name == task.name) {
+        Some(known) => Err(format!("the task '{}' is built in ({})", known.name, known.title)),
+        None => own::add(task),
+    }
+}
+
+/// The task of this name, built in or the user's own.
 ///
 /// # Errors
 /// [`Error::Unknown`] with the nearest name.
 pub fn find(name: &str) -> Result<&'static Task> {
-    let task = TASKS.iter().copied().find(|task| task.name == name);
-    task.ok_or_else(|| Error::unknown("task", name, TASKS.iter().map(|task| task.name)))
+    let all: Vec<&'static Task> = TASKS.iter().copied().chain(own::all()).collect();
+    let task = all.iter().copied().find(|task| task.name == name);
+    task.ok_or_else(|| Error::unknown("task", name, all.iter().map(|task| task.name)))
 }

@@ -21,7 +21,7 @@ pub struct TaskColumn {
     pub selection_metric: String,
 }
 
-/// The eight tasks of Table 1 in its order, then other tasks that were run.
+/// The eight tasks of Table 1 in its order where one of them was run, then other tasks that were run.
 pub fn task_columns(runs: &[Arc<RunResult>]) -> Vec<TaskColumn> {
     let mut by_task: BTreeMap<&str, Vec<&RunResult>> = BTreeMap::new();
     for run in runs {
@@ -29,7 +29,10 @@ pub fn task_columns(runs: &[Arc<RunResult>]) -> Vec<TaskColumn> {
     }
     let others = by_task.keys().copied().filter(|task| !TABLE1_TASKS.contains(task));
     let runs_of = |name: &str| by_task.get(name).map_or(&[][..], Vec::as_slice);
-    TABLE1_TASKS.iter().copied().chain(others).map(|name| column(name, runs_of(name))).collect()
+    // Runs of other tasks alone leave the eight out: every cell of theirs would be empty.
+    let leaves_out = !by_task.is_empty() && !by_task.keys().any(|task| TABLE1_TASKS.contains(task));
+    let eight: &[&str] = if leaves_out { &[] } else { &TABLE1_TASKS };
+    eight.iter().copied().chain(others).map(|name| column(name, runs_of(name))).collect()
 }
 
 fn column(name: &str, runs: &[&RunResult]) -> TaskColumn {
@@ -37,9 +40,18 @@ fn column(name: &str, runs: &[&RunResult]) -> TaskColumn {
     let selected = || runs.iter().flat_map(|run| &run.scores).map(|score| &score.selection_metric);
     let (title, parts, selection_metric) = match registered {
         Some(task) => (task.title, registered_parts(task), task.selection.name().to_string()),
-        None => (name, seen_parts(runs), selected().find(|metric| !metric.is_empty()).cloned().unwrap_or_default()),
+        None => (
+            own_title(name),
+            seen_parts(runs),
+            selected().find(|metric| !metric.is_empty()).cloned().unwrap_or_default(),
+        ),
     };
     TaskColumn { name: name.to_string(), title: title.to_string(), parts, selection_metric }
+}
+
+/// Title of a user's own task; its name where its file is not at hand.
+fn own_title(name: &str) -> &str {
+    datasets::tasks::find(name).map_or(name, |task| task.title)
 }
 
 fn registered_parts(task: &Task) -> Vec<(String, String)> {

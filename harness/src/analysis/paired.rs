@@ -211,13 +211,10 @@ fn over_tasks(empty: &PairedRow, by_task: &[BTreeMap<u64, f64>]) -> Option<Paire
 /// Adds the tests over examples in the task's first printed metric and development set.
 fn with_examples(row: PairedRow, ours: &TaskCell, theirs: &TaskCell, column: &TaskColumn) -> PairedRow {
     let Some((dev_set, name)) = column.parts.first() else { return row };
-    let task = datasets::tasks::find(&column.name).ok();
-    let Some(metric) = task.and_then(|task| task.metrics.iter().find(|metric| metric.name() == name)) else {
-        return row;
-    };
+    let Some(metric) = Metric::named(name) else { return row };
     let Some(pairs) = predictions(ours, theirs, dev_set) else { return row };
-    let interval = pairs.bootstrap(*metric, 0.95, DRAW_SEED);
-    let mcnemar = if *metric == Metric::Accuracy { pairs.mcnemar() } else { None };
+    let interval = pairs.bootstrap(metric, 0.95, DRAW_SEED);
+    let mcnemar = if metric == Metric::Accuracy { pairs.mcnemar() } else { None };
     PairedRow {
         example_metric: name.clone(),
         examples_low: interval.map(|i| i.low),

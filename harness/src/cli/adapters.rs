@@ -120,6 +120,7 @@ impl Export {
 
 impl Import {
     pub(super) fn run(&self) -> Result<()> {
+        self.data.own.read()?;
         let task = datasets::tasks::find(&self.task)?;
         let hub = download::hub();
         let data = Data::new(self.data.origin(Source::Glue, &[task], &hub)?);

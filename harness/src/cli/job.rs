@@ -13,6 +13,7 @@ use datasets::sources::fetch;
 use datasets::tokenizer::Behaviour;
 use tch::Device;
 
+use crate::cli::task_files::TaskFiles;
 use crate::env::device::{self, Choice};
 use crate::env::signals;
 use crate::error::{Error, Result};
@@ -79,6 +80,8 @@ pub struct DataFlags {
     /// or else the Hub.
     #[arg(long, value_name = "DIR")]
     pub glue: Option<PathBuf>,
+    #[command(flatten)]
+    pub own: TaskFiles,
     /// Use the embedded synthetic data whatever the recipe says.
     #[arg(long, conflicts_with = "glue")]
     pub micro: bool,
@@ -145,6 +148,7 @@ impl RecipeFlags {
     /// A wrong name or value, input that cannot be read, a device that is not there.
     pub fn job(&self, recipe: &Recipe) -> Result<Job> {
         let recipe = &self.changed(recipe);
+        self.data.own.read()?;
         // Names are checked first: a slip must not cost the loading of a backbone.
         let tasks = resolve::tasks(recipe)?;
         resolve::methods(recipe)?;
@@ -205,13 +209,15 @@ impl DataFlags {
     /// # Errors
     /// Files of the Hub that cannot be had.
     pub fn origin(&self, source: Source, tasks: &[&'static Task], hub: &Hub) -> Result<Origin> {
-        if self.source(source) == Source::Micro {
+        // A user's own task is in its own files, wherever the others are.
+        let tasks: Vec<&'static Task> = tasks.iter().copied().filter(|task| task.file.is_none()).collect();
+        if self.source(source) == Source::Micro || tasks.is_empty() {
             return Ok(Origin::Micro);
         }
         let given = self.glue.clone().or_else(|| std::env::var_os("GLUE_DIR").map(PathBuf::from));
         let dirs = match given {
             Some(dir) => tasks.iter().map(|task| (task.name, dir.clone())).collect(),
-            None => fetch::fetch(hub, tasks)?,
+            None => fetch::fetch(hub, &tasks)?,
         };
         Ok(Origin::Glue { dirs, allow_unlocked: self.allow_unlocked })
     }

@@ -8,6 +8,7 @@ mod merge;
 mod regression;
 mod report;
 mod run;
+mod task_files;
 mod tokenize;
 
 use clap::{Args, Parser, Subcommand};

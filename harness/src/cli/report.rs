@@ -8,6 +8,7 @@ use crate::analysis::frame::predictions::TestSets;
 use crate::analysis::results::{ReadRun, ResultsFrame};
 use crate::analysis::verdict;
 use crate::cli::job::width;
+use crate::cli::task_files::TaskFiles;
 use crate::error::{Error, Result};
 use crate::report::write;
 use crate::store::record::{self, Status};
@@ -52,10 +53,13 @@ pub struct Report {
     out: PathBuf,
     #[command(flatten)]
     report: ReportFlags,
+    #[command(flatten)]
+    own: TaskFiles,
 }
 
 impl Report {
     pub(super) fn run(&self) -> Result<()> {
+        self.own.read()?;
         let timings = self.out.join("timings.csv");
         let timings = if timings.exists() { write::read_timings(&timings)? } else { Vec::new() };
         // A directory with timings alone has a report, too.

@@ -52,6 +52,7 @@ struct Row<'a> {
 impl Tokenize {
     pub(super) fn run(&self) -> Result<()> {
         let hub = download::hub();
+        self.data.own.read()?;
         let tasks = self.tasks.iter().map(|name| Ok(datasets::tasks::find(name)?)).collect::<Result<Vec<_>>>()?;
         let origin = self.data.origin(Source::Glue, &tasks, &hub)?;
         let dir = paths::backbone(&self.backbone, &hub)?.dir;

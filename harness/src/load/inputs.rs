@@ -201,11 +201,14 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The directory of a task's files; `None` where its rows are synthetic.
+    /// The directory of a task's files, for a user's own task that of its TOML file; `None` where its rows are synthetic.
     ///
     /// # Errors
     /// A task that the command did not name.
     pub fn dir(&self, task: &Task) -> Result<Option<&Path>> {
+        if let Some(file) = task.file {
+            return Ok(Some(Path::new(file.folder)));
+        }
         match self {
             Origin::Micro => Ok(None),
             Origin::Glue { dirs, .. } => match dirs.get(task.name) {

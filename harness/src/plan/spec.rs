@@ -49,9 +49,10 @@ pub struct BackboneSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
-    /// `micro` (synthetic), `glue` (real, every file as in the lock) or `glue-unlocked` (real, another file).
+    /// `micro` (synthetic), `glue` (real, every file as in the lock), `glue-unlocked` (real, another file) or `own` (the
+    /// user's own task).
     pub source: String,
-    /// sha256 over the task's rows in order.
+    /// sha256 over the task's rows in order; for the user's own task over its files and rows.
     pub sha256: String,
     /// How rows become train, validation and test.
     pub split: datasets::split::Policy,

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
-use crate::plan::spec::RunSpec;
+use crate::plan::spec::{DataSpec, RunSpec};
 
 /// Fields that must be equal for runs to stand in one table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReportGroup {
-    /// `micro` (synthetic), `glue` or `glue-unlocked`.
+    /// `micro` (synthetic), `glue`, `glue-unlocked`, or `own` and the first digits of the data's sum: tasks of one name that
+    /// are not the same never stand in one table.
     pub data_source: String,
     /// Backbone, as it is shown.
     pub backbone: String,
@@ -22,7 +23,7 @@ impl ReportGroup {
     pub fn of_spec(spec: &RunSpec) -> Self {
         let known = datasets::backbones::find(&spec.backbone.weights_sha256);
         ReportGroup {
-            data_source: spec.data.source.clone(),
+            data_source: data_source(&spec.data),
             backbone: known.map_or_else(|| spec.backbone.name.clone(), |known| known.name.clone()),
             weights_sha256: spec.backbone.weights_sha256.clone(),
             split: serialised(&spec.data.split),
@@ -49,6 +50,13 @@ impl ReportGroup {
             slug = slug.replace("--", "-");
         }
         slug.trim_matches('-').to_string()
+    }
+}
+
+fn data_source(data: &DataSpec) -> String {
+    match data.source.as_str() {
+        "own" => format!("own data {}", data.sha256.chars().take(10).collect::<String>()),
+        other => other.to_string(),
     }
 }
 
