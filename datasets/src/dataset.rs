@@ -68,8 +68,8 @@ fn add_rows(hash: &mut Sha256, set: &str, rows: &[Example]) {
     }
 }
 
-/// SHA-256 that a user's own task is known by: of its files' sums, its TOML file first, and of its rows. Names are left out:
-/// the same files in another folder are the same data.
+/// SHA-256 that a user's own task is known by: of its files' sums, its TOML file first, and of its rows. Names are left
+/// out: the same files in another folder are the same data.
 pub(crate) fn own_checksum(files: &[(String, String)], rows: &str) -> String {
     let sums = files.iter().map(|(_, sum)| sum.as_str()).chain([rows]);
     hex::encode(Sha256::digest(sums.map(|sum| format!("{sum}\n")).collect::<String>()))

@@ -1,6 +1,7 @@
 //! GLUE and the synthetic micro-GLUE: tasks, rows, splits, tokens, batches and metrics.
 //!
-//! The way of the data is one direction: [`task`] says what a task is, [`sources`] reads its rows,
+//! The way of the data is one direction: [`task`] says what a task is (built in: [`tasks`]; a user's own: [`task_file`]),
+//! [`sources`] reads its rows,
 //! [`split`] divides them, [`tokenizer`] turns text into ids, [`batch`] lays ids out for the encoder and
 //! [`metrics`] scores what comes back. Nothing here knows tensors, encoders or methods.
 

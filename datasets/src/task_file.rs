@@ -37,11 +37,12 @@ const LONGEST_NAME: usize = 32;
 /// A task that stands for all of them in tables.
 const ALL: &str = "all";
 
-/// Reads a task from its file and adds it to the tasks that [`tasks::find`] knows. It is kept for the rest of the process.
+/// Reads a task from its file and adds it to the tasks that [`tasks::find`] knows. It is kept for the rest of the
+/// process.
 ///
 /// # Errors
-/// [`Error::TaskFile`] for a file that cannot be read, a key that is unknown, missing or wrong, and a name that another task
-/// has.
+/// [`Error::TaskFile`] for a file that cannot be read, a key that is unknown, missing or wrong, and a name that another
+/// task has.
 pub fn read(path: &Path) -> Result<&'static Task> {
     let fault = |detail: String, help: &str| Error::TaskFile { path: path.into(), detail, help: help.into() };
     let text = std::fs::read_to_string(path).map_err(|e| fault(format!("it cannot be read: {e}"), ""))?;

@@ -17,7 +17,7 @@ use crate::hub::settings::Settings;
 /// How a download goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A file of so many bytes is begun or gone on with.
+    /// A file of so many bytes is begun or resumed.
     Started {
         /// Its name, repository first.
         file: String,

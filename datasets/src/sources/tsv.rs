@@ -19,8 +19,8 @@ use crate::task::{FileFormat, Labels, Source};
 /// refused.
 ///
 /// # Errors
-/// [`Error::Io`] and [`Error::Corrupt`] where the bytes cannot be had or a column is missing, [`Error::Row`] where a
-/// line does not fit.
+/// [`crate::error::Error::Io`] and [`crate::error::Error::Corrupt`] where the bytes cannot be had or a column is missing,
+/// [`crate::error::Error::Row`] where a line does not fit.
 pub fn read(labels: &Labels, source: &Source, path: &Path) -> Result<ParsedFile> {
     let FileFormat::Tsv { columns, skip_incomplete } = source.format else {
         return Err(corrupt(path, "TSV", format!("its task says that it is {}", source.format.name())));
