@@ -15,7 +15,8 @@ use datasets::tokenizer::{Behaviour, Tokenizer};
 const MAX_LENGTH: usize = 128;
 
 fn tokenize(criterion: &mut Criterion) {
-    let rows: Vec<Example> = tasks::TASKS.iter().flat_map(|task| micro::dataset(task).unwrap().train).collect();
+    let rows: Vec<Example> =
+        micro::tasks().flat_map(|name| micro::dataset(tasks::find(name).unwrap()).unwrap().train).collect();
     let backbone = backbone();
     let made_up = tempfile::tempdir().unwrap();
     let (name, dir) = match &backbone {
