@@ -44,7 +44,9 @@ fn document(title: &str, frame: &ResultsFrame, group: &GroupResults, published: 
     let mut rows = Vec::new();
     for method in &methods {
         rows.push(page.ours(method));
-        rows.extend(method.against.published.map(|published| page.published(published)));
+        // A published row with none of the columns has nothing to stand beside.
+        let fits = |row: &&PublishedRow| group.columns.iter().any(|column| !row.task(&column.name).is_empty());
+        rows.extend(method.against.published.filter(fits).map(|published| page.published(published)));
     }
     let data: Vec<&ComparisonRow> = methods.iter().flat_map(|method| &method.rows).collect();
     Ok(TableDoc {
