@@ -63,4 +63,9 @@ struct SharedMemory {
   }
 };
 constexpr long VALUE_BYTES = 2;
+// Cards from Ampere on give a block at least 99 KiB (8.6, 8.9 and 12.0; CUDA programming guide, compute capabilities).
+constexpr long SHARED_BYTES = 99 * 1024;
+static_assert(VALUE_BYTES * SharedMemory{64, true}.backward_keys() <= SHARED_BYTES, "too much shared memory");
+static_assert(VALUE_BYTES * SharedMemory{64, true}.forward() <= SHARED_BYTES, "too much shared memory");
+static_assert(VALUE_BYTES * SharedMemory{64, true}.backward_queries() <= SHARED_BYTES, "too much shared memory");
 }  // namespace attention_traits

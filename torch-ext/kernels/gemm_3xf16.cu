@@ -9,6 +9,7 @@
 // s') + bias. Widths are multiples of 4.
 
 #include "ptx.cuh"
+#include "warp.cuh"
 
 typedef unsigned short F16;
 
@@ -37,7 +38,7 @@ extern "C" __global__ void split_to_f16(const float* main, const float* beside, 
     for (int e = 0; e < 4; ++e) largest = max(largest, __float_as_uint(fabsf(four[e])));
   }
   __shared__ unsigned of_warps[32];
-  largest = __reduce_max_sync(0xffffffffu, largest);
+  largest = warp_max(largest);
   if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = largest;
   __syncthreads();
   for (int warp = 0; warp < blockDim.x / 32; ++warp) largest = max(largest, of_warps[warp]);

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tch::{Kind, Tensor};
 
@@ -15,10 +15,19 @@ use crate::ffi::{Kernels, functions};
 pub struct Module {
     /// The kind of values, or the width of attention's heads.
     variant: &'static CStr,
+    /// Contents in words, for `rankbench doctor`.
+    pub title: &'static str,
+    /// Oldest architecture with the instructions the kernels use.
+    oldest: c_int,
     files: &'static [&'static str],
     options: &'static [&'static CStr],
     kernels: &'static [&'static [&'static CStr]],
 }
+
+/// Turing: float16 on tensor cores.
+const TURING: c_int = 75;
+/// Ampere: bfloat16, and copies to shared memory that run beside the work.
+const AMPERE: c_int = 80;
 
 /// Names of files of `kernels/` with their contents.
 macro_rules! sources {
@@ -49,12 +58,16 @@ const IN_BOTH: &[&CStr] =
     &[c"dropout", c"norm_forward", c"norm_backward", c"position_bias_forward", c"position_bias_backward"];
 const FLOAT32: Module = Module {
     variant: c"f32",
+    title: "float32",
+    oldest: TURING,
     files: &["dropout.cu", "norm.cu", "position_bias.cu", "gemm_3xf16.cu", "adamw.cu"],
     options: &[],
     kernels: &[IN_BOTH, &[c"split_to_f16", c"unscale", c"square_sums", c"clip_factor", c"adamw", c"importance"]],
 };
 const BFLOAT16: Module = Module {
     variant: c"bf16",
+    title: "bfloat16",
+    oldest: AMPERE,
     files: &["dropout.cu", "norm.cu", "position_bias.cu", "encoder_layer.cu"],
     options: &[c"-DBF16"],
     kernels: &[
@@ -64,6 +77,8 @@ const BFLOAT16: Module = Module {
 };
 const HEADS_OF_64: Module = Module {
     variant: c"64",
+    title: "attention for heads of 64",
+    oldest: AMPERE,
     files: &["attention.cu"],
     options: &[c"-DBF16", c"-DHEAD=64"],
     kernels: &[&[
@@ -73,7 +88,8 @@ const HEADS_OF_64: Module = Module {
         c"attention_backward_distances",
     ]],
 };
-const HEADS_OF_32: Module = Module { variant: c"32", options: &[c"-DBF16", c"-DHEAD=32"], ..HEADS_OF_64 };
+const HEADS_OF_32: Module =
+    Module { variant: c"32", title: "attention for heads of 32", options: &[c"-DBF16", c"-DHEAD=32"], ..HEADS_OF_64 };
 /// Every kernel in the variants that are launched.
 pub const MODULES: [Module; 4] = [FLOAT32, BFLOAT16, HEADS_OF_64, HEADS_OF_32];
 
@@ -82,25 +98,41 @@ const LIBRARIES: [&str; 2] = ["libcaffe2_nvrtc.so", "libnvrtc.so.13"];
 
 const BUILTINS: &str = "libnvrtc-builtins.so.13.0";
 
-static LOADED: AtomicBool = AtomicBool::new(false);
+/// Variants of [`MODULES`] that are loaded, a bit each.
+static LOADED: AtomicU32 = AtomicU32::new(0);
 
-/// Compiles the kernels for a device and loads them; from then on operations use them.
+/// The modules that a card of an architecture (e.g. 90) runs. Operations without a kernel there use plain tensors.
+pub fn supported(architecture: c_int) -> impl Iterator<Item = &'static Module> {
+    MODULES.iter().filter(move |module| architecture >= module.oldest)
+}
+
+/// Architecture of a device, e.g. 90.
+///
+/// # Errors
+/// A build or a machine without CUDA.
+pub fn architecture(device: usize) -> Result<c_int> {
+    let functions = functions()?;
+    let mut architecture: c_int = 0;
+    // SAFETY: `architecture` outlives the call.
+    functions.kernels.check(unsafe { (functions.architecture)(device as c_int, &mut architecture) })?;
+    Ok(architecture)
+}
+
+/// Compiles the kernels that a device runs and loads them; from then on operations use them.
 ///
 /// # Errors
 /// A build or a machine without CUDA, or without NVRTC.
 pub fn load(device: usize) -> Result<()> {
     let functions = functions()?;
-    let mut architecture: c_int = 0;
-    // SAFETY: `architecture` outlives the call.
-    functions.kernels.check(unsafe { (functions.architecture)(device as c_int, &mut architecture) })?;
+    let architecture = architecture(device)?;
     // A second each. The compiler takes several at a time.
     let binaries: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
         let compile = |module| scope.spawn(move || compile(architecture, module, LIBRARIES.map(Path::new)));
-        let threads: Vec<_> = MODULES.iter().map(compile).collect();
+        let threads: Vec<_> = supported(architecture).map(compile).collect();
         let lost = || Error::Cuda("the run-time compiler ended in a panic".into());
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(lost()))).collect()
     });
-    for (module, binary) in MODULES.iter().zip(binaries) {
+    for (module, binary) in supported(architecture).zip(binaries) {
         let binary = binary?;
         let names: Vec<*const c_char> = module.kernels.iter().copied().flatten().map(|name| name.as_ptr()).collect();
         let load = functions.load_kernels;
@@ -109,15 +141,29 @@ pub fn load(device: usize) -> Result<()> {
             load(binary.as_ptr().cast::<c_char>(), module.variant.as_ptr(), names.as_ptr(), names.len() as c_int)
         };
         functions.kernels.check(code)?;
+        LOADED.fetch_or(module.bit(), Ordering::Relaxed);
     }
-    LOADED.store(true, Ordering::Relaxed);
     Ok(())
+}
+
+impl Module {
+    fn bit(&self) -> u32 {
+        MODULES.iter().position(|module| module.variant == self.variant).map_or(0, |index| 1 << index)
+    }
+
+    fn is_loaded(&self) -> bool {
+        LOADED.load(Ordering::Relaxed) & self.bit() != 0
+    }
 }
 
 /// The loaded kernels, where they take a tensor of this device and kind.
 pub(crate) fn kernels(x: &Tensor) -> Option<&'static Kernels> {
-    let is_supported =
-        x.device().is_cuda() && matches!(x.kind(), Kind::Float | Kind::BFloat16) && LOADED.load(Ordering::Relaxed);
+    let is_loaded = match x.kind() {
+        Kind::Float => FLOAT32.is_loaded(),
+        Kind::BFloat16 => BFLOAT16.is_loaded(),
+        _ => false,
+    };
+    let is_supported = x.device().is_cuda() && is_loaded;
     let functions = if is_supported { functions().ok() } else { None };
     functions.map(|functions| &functions.kernels)
 }
@@ -129,7 +175,8 @@ pub(crate) fn float32_kernels(x: &Tensor) -> Option<&'static Kernels> {
 
 /// Whether attention has kernels for heads of a width.
 pub(crate) fn has_head_width(width: i64) -> bool {
-    [HEADS_OF_64, HEADS_OF_32].iter().any(|module| module.variant.to_bytes() == width.to_string().as_bytes())
+    let is_of_width = |module: &&Module| module.variant.to_bytes() == width.to_string().as_bytes();
+    [&HEADS_OF_64, &HEADS_OF_32].into_iter().find(is_of_width).is_some_and(Module::is_loaded)
 }
 
 /// NVRTC's functions.
@@ -249,17 +296,35 @@ pub fn compile<'a>(
 mod tests {
     use super::*;
 
+    /// Turing, both kinds of Ampere, Hopper and the newest consumer cards.
+    const ARCHITECTURES: [c_int; 5] = [75, 80, 86, 90, 120];
+
+    #[test]
+    fn cards_before_ampere_run_the_float32_kernels_alone() {
+        let titles = |architecture| supported(architecture).map(|module| module.title).collect::<Vec<_>>();
+        assert!(titles(70).is_empty());
+        assert_eq!(titles(75), ["float32"]);
+        for architecture in [80, 86, 120] {
+            assert_eq!(titles(architecture).len(), MODULES.len(), "sm_{architecture}");
+        }
+    }
+
+    #[test]
+    fn every_module_has_a_bit_of_its_own() {
+        assert_eq!(MODULES.each_ref().map(Module::bit), [1, 2, 4, 8]);
+    }
+
     /// With NVRTC of the Python wheels beside libtorch, which a libtorch without CUDA does not have.
     #[test]
-    fn kernels_compile_for_ampere_and_hopper() {
+    fn kernels_compile_for_every_card_that_runs_them() {
         let libtorch = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/libtorch");
         let wheel = libtorch.canonicalize().map(|torch| torch.join("../nvidia/cu13/lib/libnvrtc.so.13"));
         let Some(library) = wheel.ok().filter(|library| library.is_file()) else {
             eprintln!("skipped: no NVRTC beside {}", libtorch.display());
             return;
         };
-        for architecture in [80, 90] {
-            for module in &MODULES {
+        for architecture in ARCHITECTURES {
+            for module in supported(architecture) {
                 let cubin = compile(architecture, module, [library.as_path()]).unwrap();
                 assert!(cubin.starts_with(b"\x7fELF"), "sm_{architecture} {:?}", module.variant);
             }

@@ -24,6 +24,7 @@ pub fn doctor(backbone: Option<&str>) -> Result<()> {
     line("python torch", &python_torch(&home));
     line("processor", &format!("{}, libtorch uses {} threads", device::processor(), tch::get_num_threads()));
     line("GPU", &gpus());
+    (0..usize::try_from(Cuda::device_count()).unwrap_or(0)).for_each(|index| line("kernels", &kernels(index)));
     line("recipes", &recipe::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
     line("backbones", &backbones(&home.join(paths::BACKBONES)));
     line("GLUE", &glue());
@@ -86,6 +87,17 @@ fn gpus() -> String {
         (false, false) => format!("{} found but not usable by this libtorch; driver {driver}", models.join(", ")),
         (false, true) => "none; runs use the CPU".into(),
     }
+}
+
+/// The path that steps on a GPU take.
+fn kernels(index: usize) -> String {
+    let architecture = match torch_ext::nvrtc::architecture(index) {
+        Ok(architecture) => architecture,
+        Err(error) => return format!("none, steps use plain tensors: {error}"),
+    };
+    let titles: Vec<&str> = torch_ext::nvrtc::supported(architecture).map(|module| module.title).collect();
+    let missing = if titles.len() < torch_ext::nvrtc::MODULES.len() { "; the rest by plain tensors" } else { "" };
+    format!("GPU {index} (sm_{architecture}): {}{missing}", titles.join(", "))
 }
 
 fn backbones(dir: &Path) -> String {
