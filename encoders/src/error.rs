@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong between a backbone's directory and an encoder.
+/// Faults between a backbone's directory and an encoder.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file that must be there is not, or cannot be read.
@@ -14,9 +14,9 @@ pub enum Error {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Message of the system.
         reason: String,
-        /// What to do.
+        /// Advice.
         help: &'static str,
     },
     /// A configuration this encoder cannot honour exactly.
@@ -26,7 +26,7 @@ pub enum Error {
         path: PathBuf,
         /// The option.
         option: String,
-        /// What is supported.
+        /// Supported values.
         expected: String,
         /// Value in the configuration.
         got: String,

@@ -69,7 +69,7 @@ fn a_cut_pickle_is_an_error() {
 }
 
 proptest! {
-    /// Whatever the bytes are, there is an encoder or an error.
+    /// An encoder or an error, for any bytes.
     #[test]
     fn a_damaged_pickle_does_no_harm(places in prop::collection::vec((0usize..8521, any::<u8>()), 1..6), legacy: bool) {
         let file = if legacy { "legacy.bin" } else { "pytorch_model.bin" };
@@ -166,7 +166,7 @@ fn shards_are_one_checkpoint() {
     ];
     let dir = directory(BERT, &files);
     same(load(dir.path()).unwrap().as_ref(), &tensors);
-    let sums = encoders::checkpoint::reader::checksums(dir.path()).unwrap();
+    let sums = encoders::checkpoint::checksums::checksums(dir.path()).unwrap();
     assert_eq!(sums.len(), 4, "configuration, index and two shards: {sums:?}");
     std::fs::remove_file(dir.path().join("model-00002-of-00002.safetensors")).unwrap();
     let text = message(dir.path());

@@ -45,8 +45,6 @@ const CIRCLES: &[(&str, &str)] = &[
     ("datasets", "tokenizer"),
     ("datasets", "tokenizer::settings"),
     ("datasets", "tokenizer::slow"),
-    ("encoders", "checkpoint::file"),
-    ("encoders", "checkpoint::pickle"),
     ("harness", "store::fsck"),
     ("harness", "store::record"),
     ("harness", "store::run_dir"),
