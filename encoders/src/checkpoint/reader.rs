@@ -144,6 +144,11 @@ impl<'a> Reader<'a> {
         Some([weight, self.required(&format!("{name}.bias"), &[width])])
     }
 
+    /// A tensor that belongs to the head, where the checkpoint has it.
+    pub fn take_of_head(&self, name: &str, shape: &[i64]) -> Option<Tensor> {
+        self.read(name, shape)
+    }
+
     /// A tensor, or a placeholder and a problem where it is missing.
     fn required(&self, name: &str, shape: &[i64]) -> Tensor {
         self.read(name, shape).unwrap_or_else(|| {

@@ -99,6 +99,35 @@ impl Config {
         }
     }
 
+    /// True or false, or transformers' default where it is absent.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn flag_or(&self, option: &str, default: bool) -> Result<bool> {
+        let Some(value) = self.options.get(option) else { return Ok(default) };
+        value.as_bool().ok_or_else(|| self.wrong(option, "true or false".into(), value))
+    }
+
+    /// One of `names`, the first of them where it is absent.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn choice(&self, option: &str, names: &[&'static str]) -> Result<&'static str> {
+        let Some(value) = self.options.get(option) else { return Ok(names.first().copied().unwrap_or_default()) };
+        let found = names.iter().copied().find(|name| value == name);
+        found.ok_or_else(|| self.wrong(option, names.join(" or "), value))
+    }
+
+    /// The value of an option that is there and not null.
+    pub fn given(&self, option: &str) -> Option<&Value> {
+        self.options.get(option).filter(|value| !value.is_null())
+    }
+
+    /// Whether an option is there and null.
+    pub fn is_null(&self, option: &str) -> bool {
+        self.options.get(option).is_some_and(Value::is_null)
+    }
+
     /// An option that must be there.
     ///
     /// # Errors
