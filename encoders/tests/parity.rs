@@ -67,7 +67,7 @@ fn follow(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> (f64, 
     loss.backward();
     (&embedded * leaf.grad()).sum(None::<Kind>).backward();
 
-    // What comes out at padding is read by nobody, and DeBERTa's reference attends from there to everything.
+    // Values at padding are read by nobody, and DeBERTa's reference attends from there to everything.
     let mask = inputs.attention_mask.unsqueeze(-1).to_kind(kind);
     let mut worst = 0.0f64;
     let mut check = |name: String, got: &Tensor| {
@@ -103,8 +103,19 @@ fn follow(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> (f64, 
     (values, worst)
 }
 
+/// The case, and once more with the configuration as transformers 5 writes it, where that differs.
+fn with_every_config(case: Case) -> Vec<Case> {
+    let newer = Some(case.json["config_transformers_5"].clone()).filter(|config| config.is_object());
+    let newer = newer.map(|config| {
+        let mut newer = Case::read(case.dir.clone());
+        newer.json["config"] = config;
+        newer
+    });
+    std::iter::once(case).chain(newer).collect()
+}
+
 fn parity(class: &str) {
-    for case in cases(class) {
+    for case in cases(class).into_iter().flat_map(with_every_config) {
         let dir = tempfile::tempdir().unwrap();
         write_checkpoint(&case, dir.path());
         for kind in [Kind::Float, Kind::Double] {
