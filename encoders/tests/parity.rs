@@ -148,3 +148,8 @@ fn deberta_is_the_reference() {
 fn electra_is_the_reference() {
     parity("a5");
 }
+
+#[test]
+fn modernbert_is_the_reference() {
+    parity("a6");
+}
