@@ -20,7 +20,9 @@ pub enum Error {
         help: &'static str,
     },
     /// A configuration this encoder cannot honour exactly.
-    #[error("{}: {option} is {got}, expected {expected}; options are never ignored, use another backbone", path.display())]
+    #[error(
+        "{}: {option} is {got}, expected {expected}; options are never ignored, use another backbone", path.display()
+    )]
     Config {
         /// The configuration file.
         path: PathBuf,
@@ -33,8 +35,8 @@ pub enum Error {
     },
     /// A size in the configuration that is not the checkpoint's.
     #[error(
-        "{}: {option} is {value}, but {found}: config.json and weights are not of one model, or config.json is damaged; download both \
-         again", path.display()
+        "{}: {option} is {value}, but {found}: config.json and weights are not of one model, or config.json is \
+         damaged; download both again", path.display()
     )]
     Size {
         /// The configuration file.

@@ -18,7 +18,8 @@ use crate::models::roberta;
 pub static ENCODERS: &[&EncoderEntry] =
     &[&bert::ENTRY, &roberta::ENTRY, &deberta_v3::ENTRY, &electra::ENTRY, &modernbert::ENTRY];
 
-/// Tensors of heads and buffers that a checkpoint may hold beside the encoder's, by the start of their name without prefix.
+/// Tensors of heads and buffers that a checkpoint may hold beside the encoder's, by the start of their name without
+/// prefix.
 const OF_OTHERS: &[&str] = &[
     "cls.",
     "classifier.",

@@ -237,7 +237,8 @@ fn a_damaged_archive_does_not_pass() {
     bytes[place] ^= 1;
     let text = message(with_weights(&bytes).path());
     assert!(text.contains("CRC-32"), "{text}");
-    // Where torch was told to leave all checksums out, they are 0: behind each signature of a part and of the directory.
+    // Where torch was told to leave all checksums out, they are 0: behind each signature of a part and of the
+    // directory.
     for (signature, field) in [(b"PK\x03\x04", 14), (b"PK\x01\x02", 16), (b"PK\x07\x08", 4)] {
         let places: Vec<usize> = (0..bytes.len() - 4).filter(|&at| bytes[at..].starts_with(signature)).collect();
         places.into_iter().for_each(|at| bytes[at + field..at + field + 4].fill(0));

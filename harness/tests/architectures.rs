@@ -1,6 +1,6 @@
-//! Every registered architecture through the binary: train alone and stacked, export, import, merge, and load the merged
-//! model. Each has a tiny random checkpoint on disk with a tokenizer in `tokenizer.json`; a new entry of the registry is
-//! picked up by itself.
+//! Every registered architecture through the binary: train alone and stacked, export, import, merge, and load the
+//! merged model. Each has a tiny random checkpoint on disk with a tokenizer in `tokenizer.json`; a new entry of the
+//! registry is picked up by itself.
 
 mod support;
 
@@ -47,7 +47,8 @@ fn world(entry: &EncoderEntry) -> World {
     let encoder = encoders::random(&config, 1, Device::Cpu, Kind::Float).unwrap();
     world.write("tiny/model.safetensors", safetensors_bytes(&encoder.info().weights));
     world.write("tiny/tokenizer.json", tokenizer().to_string());
-    let options = json!({"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "attention_mask"],
+    let options = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "attention_mask"],
         "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
         "model_max_length": 16, "clean_up_tokenization_spaces": true});
     world.write("tiny/tokenizer_config.json", options.to_string());
@@ -90,6 +91,10 @@ fn task_loss(world: &World, file: &str) -> f64 {
     lines.next().unwrap()[at].parse().unwrap()
 }
 
+fn exported_config(world: &World) -> Value {
+    serde_json::from_str(&world.read("exported/adapter_config.json")).unwrap()
+}
+
 fn goes_all_the_way(entry: &EncoderEntry) {
     let (world, title) = (world(entry), entry.model_type);
     let lora = ["--methods", "lora", "--seeds", "0,1"];
@@ -113,6 +118,11 @@ fn goes_all_the_way(entry: &EncoderEntry) {
 
     let (base, merged) = (load(&world, "tiny"), load(&world, "merged"));
     let adapter = Exported::read(&world.path("exported"), base.as_ref()).unwrap();
+    let saved = exported_config(&world)["modules_to_save"].clone();
+    for param in base.new_head(2, 0).params {
+        let is_below = |module: &Value| param.name.split('.').any(|part| module == part);
+        assert!(saved.as_array().unwrap().iter().any(is_below), "{title}: {} is in none of {saved}", param.name);
+    }
     let modules = &base.info().target_modules;
     assert_eq!(adapter.factors.len(), modules.len(), "{title}: LoRA is at every module");
     let of_adapter = |name: &str| adapter.tensors[name].shallow_clone();
@@ -127,4 +137,25 @@ fn goes_all_the_way(entry: &EncoderEntry) {
 #[test]
 fn every_architecture_trains_exports_merges_and_loads() {
     ENCODERS.iter().copied().for_each(goes_all_the_way);
+}
+
+/// PEFT has targets of its own for LoRA on ELECTRA, and none for ModernBERT.
+#[test]
+fn targets_that_are_left_out_are_those_of_peft_or_refused() {
+    for (model_type, has_targets) in [("electra", true), ("modernbert", false)] {
+        let world = world(ENCODERS.iter().find(|entry| entry.model_type == model_type).unwrap());
+        world.run(&["--methods", "lora"]).assert().success();
+        let run = format!("out/runs/{}", names(&world)[0]);
+        world.rankbench(&["export", "--run", &run, "--out", "exported"]).assert().success();
+        let mut config = exported_config(&world);
+        config.as_object_mut().unwrap().remove("target_modules");
+        world.write("exported/adapter_config.json", config.to_string());
+        match Exported::read(&world.path("exported"), load(&world, "tiny").as_ref()) {
+            Ok(adapter) => {
+                let is_target = |path: &String| path.ends_with(".query") || path.ends_with(".value");
+                assert!(has_targets && adapter.factors.len() == 4 && adapter.factors.keys().all(is_target));
+            }
+            Err(e) => assert!(!has_targets && e.to_string().contains("target_modules"), "{model_type}: {e}"),
+        }
+    }
 }

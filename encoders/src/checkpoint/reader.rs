@@ -48,7 +48,8 @@ impl Checkpoint {
     }
 }
 
-/// Hands out tensors and remembers what was missing, surplus or of another shape, so that all of it is reported at once.
+/// Hands out tensors and remembers what was missing, surplus or of another shape, so that all of it is reported at
+/// once.
 pub struct Reader<'a> {
     source: Source<'a>,
     device: Device,
@@ -93,7 +94,8 @@ impl<'a> Reader<'a> {
         (taken.len() - 1, tensor)
     }
 
-    /// Shape of the backbone's tensor `name` (without prefix) in the file; `None` where it is not there or nothing is read.
+    /// Shape of the backbone's tensor `name` (without prefix) in the file; `None` where it is not there or nothing is
+    /// read.
     pub(crate) fn shape(&self, name: &str) -> Option<&[i64]> {
         let Source::File(stored) = &self.source else { return None };
         let (_, entry) = stored.checkpoint.entry(&stored.name_of(name)?)?;
@@ -115,8 +117,8 @@ impl<'a> Reader<'a> {
         (self.device, self.kind)
     }
 
-    /// Concatenates taken tensors, equal in all but their first dimension, with `reserved` more rows (and columns, of matrices)
-    /// of zeros behind them. Each becomes a view of the result.
+    /// Concatenates taken tensors, equal in all but their first dimension, with `reserved` more rows (and columns, of
+    /// matrices) of zeros behind them. Each becomes a view of the result.
     pub fn fuse(&self, indices: &[usize], reserved: i64) -> (Tensor, Vec<Tensor>) {
         let mut taken = self.taken.borrow_mut();
         let parts: Vec<&Tensor> = indices.iter().map(|&index| &taken[index].1).collect();

@@ -12,10 +12,10 @@ const WEIGHTS: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 /// Endings of weights in formats that are not read.
 const OTHERS: [&str; 6] = [".h5", ".msgpack", ".gguf", ".onnx", ".ckpt", ".ot"];
-pub(crate) const HELP: &str = "download the checkpoint again (a backbone is a directory with config.json, model.safetensors or \
-                    pytorch_model.bin, and a tokenizer)";
-const HELP_OTHER: &str = "weights are read from model.safetensors or pytorch_model.bin, whole or in shards with their index; \
-                          transformers writes them with save_pretrained(directory)";
+pub(crate) const HELP: &str = "download the checkpoint again (a backbone is a directory with config.json, \
+                               model.safetensors or pytorch_model.bin, and a tokenizer)";
+const HELP_OTHER: &str = "weights are read from model.safetensors or pytorch_model.bin, whole or in shards with their \
+                          index; transformers writes them with save_pretrained(directory)";
 
 /// The file with the weights, or the index of their shards; and the files with the tensors.
 pub(crate) fn weights(dir: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {

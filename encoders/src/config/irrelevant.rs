@@ -1,7 +1,7 @@
 //! Options without effect on a frozen encoder.
 
-/// Options that transformers and common training code write and that do not change what a frozen encoder computes: names and
-/// versions, labels and heads, other forms of the same operations, text generation, other poolers' sizes.
+/// Options that transformers and common training code write and that do not change what a frozen encoder computes:
+/// names and versions, labels and heads, other forms of the same operations, text generation, other poolers' sizes.
 pub(crate) const IRRELEVANT: &[&str] = &[
     "_attn_implementation",
     "_attn_implementation_autoset",

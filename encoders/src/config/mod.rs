@@ -59,8 +59,8 @@ impl Config {
         &self.path
     }
 
-    /// Refuses every option that is neither in `used` (honoured), nor fixed to its one supported value, nor irrelevant. An option
-    /// that nobody knows is taken where it is switched off: null, false, empty.
+    /// Refuses every option that is neither in `used` (honoured), nor fixed to its one supported value, nor irrelevant.
+    /// An option that nobody knows is taken where it is switched off: null, false, empty.
     ///
     /// # Errors
     /// Names the first such option.

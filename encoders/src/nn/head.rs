@@ -35,8 +35,8 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tens
     y.flatten(0, 1)
 }
 
-/// Normalisation of a head's `x` over its last dimension. For stacked runs `x` holds their rows run by run, and weight and bias
-/// are stacks.
+/// Normalisation of a head's `x` over its last dimension. For stacked runs `x` holds their rows run by run, and weight
+/// and bias are stacks.
 pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Tensor {
     if weight.dim() == 1 {
         return x.layer_norm(weight.size(), Some(weight), bias, eps, true);
@@ -53,8 +53,8 @@ pub(crate) fn first_token(last_hidden_state: &Tensor, head: &[Tensor]) -> Tensor
 }
 
 impl Head {
-    /// Two linears, `[hidden, hidden]` and `[num_labels, hidden]`: weights N(0, initializer_range), biases 0, and the first
-    /// as pre-trained where the checkpoint has it.
+    /// Two linears, `[hidden, hidden]` and `[num_labels, hidden]`: weights N(0, initializer_range), biases 0, and the
+    /// first as pre-trained where the checkpoint has it.
     pub(crate) fn two_linears(
         names: [&str; 2],
         dims: &Dims,

@@ -1,5 +1,5 @@
-//! Before torch 1.6: pickles of a magic number, a version, facts about the system, the state and the storages' keys, then
-//! for each storage its length and its values.
+//! Before torch 1.6: pickles of a magic number, a version, facts about the system, the state and the storages' keys,
+//! then for each storage its length and its values.
 
 use crate::checkpoint::pickle::machine::Machine;
 use crate::checkpoint::pickle::stored::Storages;

@@ -1,5 +1,5 @@
-//! Files that `torch.save` wrote. Nothing of them is executed: the few constructors of a state dictionary are known by name,
-//! everything else is an opaque object.
+//! Files that `torch.save` wrote. Nothing of them is executed: the few constructors of a state dictionary are known by
+//! name, everything else is an opaque object.
 
 mod archive;
 pub(crate) mod index;

@@ -5,8 +5,8 @@ use tch::Kind;
 /// Result with the fault of a file as text.
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
-/// A value on the machine's stack. Containers, and what else is large, are numbers of the machine's own lists: a value that is
-/// referred to again is not copied, and nothing is nested in memory.
+/// A value on the machine's stack. Containers, and what else is large, are numbers of the machine's own lists: a value
+/// that is referred to again is not copied, and nothing is nested in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value<'a> {
     Mark,

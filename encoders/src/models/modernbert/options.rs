@@ -270,8 +270,8 @@ mod tests {
             (r#""layer_types": ["full_attention", "none", "full_attention", "full_attention"]"#, "layer_types"),
             (&format!(r#""global_rope_theta": 6, {ROPE}"#), "global_rope_theta"),
             (
-                r#""global_attn_every_n_layers": 2, "layer_types": ["full_attention", "full_attention", "full_attention",
-                "full_attention"]"#,
+                r#""global_attn_every_n_layers": 2,
+                "layer_types": ["full_attention", "full_attention", "full_attention", "full_attention"]"#,
                 "layer_types",
             ),
             (r#""is_decoder": true"#, "is_decoder"),

@@ -58,8 +58,8 @@ impl Positions {
     }
 }
 
-/// Angles `position theta^(-2i/width)`, twice side by side, `[length, width]`: the same float32 operations as the reference's,
-/// which computes them so in every precision.
+/// Angles `position theta^(-2i/width)`, twice side by side, `[length, width]`: the same float32 operations as the
+/// reference's, which computes them so in every precision.
 fn angles(theta: f64, width: i64, position: &Tensor) -> Tensor {
     let exponent =
         Tensor::arange_start_step(0, width, 2, (Kind::Int64, Device::Cpu)).to_kind(Kind::Float) / width as f64;
