@@ -3,7 +3,7 @@
 #[path = "../../methods/tests/support/case.rs"]
 mod case;
 
-use case::{Case, cases, largest_error, write_checkpoint};
+use case::{Case, cases, largest_error, read_tensors, safetensors_bytes, write_checkpoint};
 use encoders::{Encoder, Frozen, Pass, TokenBatch};
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -152,4 +152,23 @@ fn electra_is_the_reference() {
 #[test]
 fn modernbert_is_the_reference() {
     parity("a6");
+}
+
+#[test]
+fn modernbert_keeps_the_prediction_head_of_a_masked_language_model() {
+    for case in cases("a6") {
+        let dir = tempfile::tempdir().unwrap();
+        write_checkpoint(&case, dir.path());
+        let path = dir.path().join("model.safetensors");
+        let mut tensors = read_tensors(&path);
+        tensors.retain(|name, _| !name.starts_with("classifier."));
+        tensors.insert("decoder.bias".into(), Tensor::zeros([60], (Kind::Float, Device::Cpu)));
+        std::fs::write(&path, safetensors_bytes(&tensors.into_iter().collect::<Vec<_>>())).unwrap();
+        let encoder = encoders::load(dir.path(), Device::Cpu, Kind::Float).unwrap();
+        for param in encoder.new_head(2, 0).params {
+            let is_kept = param.name.starts_with("head.");
+            assert_eq!(param.is_pretrained, is_kept, "{}: {}", case.name(), param.name);
+            assert!(!is_kept || param.init == case.tensor(&format!("state.{}", param.name)), "{}", param.name);
+        }
+    }
 }

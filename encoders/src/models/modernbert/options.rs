@@ -252,6 +252,18 @@ mod tests {
         assert_eq!(read(listed).unwrap().1[..2], [Span::Local, Span::Global]);
     }
 
+    /// Those of the masked language model and of BERT that published checkpoints carry.
+    #[test]
+    fn options_that_the_classifier_does_not_read_are_taken() {
+        read(
+            r#""decoder_bias": true, "deterministic_flash_attn": false, "gradient_checkpointing": false,
+            "initializer_cutoff_factor": null, "layer_norm_eps": 1e-5, "position_embedding_type": "absolute",
+            "reference_compile": true, "repad_logits_with_grad": false, "sparse_pred_ignore_index": -100,
+            "sparse_prediction": true, "tie_word_embeddings": true, "transformers_version": "4.47.0.dev0""#,
+        )
+        .unwrap();
+    }
+
     #[test]
     fn options_that_are_not_supported_are_refused_by_name() {
         for (extra, option) in [
