@@ -17,16 +17,16 @@ pub trait Encoder {
     /// Output of the embeddings, `[rows, length, hidden]`.
     fn embed(&self, batch: &TokenBatch, pass: Pass) -> Tensor;
 
-    /// The last hidden state for the embeddings' output, `[rows, length, hidden]`. `observe` is called with every layer's
-    /// output. Values at padding are undefined.
+    /// The last hidden state for the embeddings' output, `[rows, length, hidden]`. `observe` is called with every
+    /// layer's output. Values at padding are undefined.
     fn encode(&self, embedded: &Tensor, batch: &TokenBatch, pass: Pass, observe: LayerObserver) -> Tensor;
 
-    /// Classification head with the start values of transformers: linears that the checkpoint has are taken over, new ones are
-    /// drawn from `seed`.
+    /// Classification head with the start values of transformers: linears that the checkpoint has are taken over, new
+    /// ones are drawn from `seed`.
     fn new_head(&self, num_labels: i64, seed: i64) -> Head;
 
-    /// Logits `[rows, num_labels]`, in the head's precision. `head` holds its tensors in the order of [`Head::params`], or for
-    /// stacked runs a stack of each.
+    /// Logits `[rows, num_labels]`, in the head's precision. `head` holds its tensors in the order of [`Head::params`],
+    /// or for stacked runs a stack of each.
     fn logits(&self, last_hidden_state: &Tensor, batch: &TokenBatch, head: &[Tensor], pass: Pass) -> Tensor;
 
     /// The last hidden state of a batch.
@@ -46,7 +46,8 @@ pub trait Encoder {
 pub struct EncoderInfo {
     /// Linears that a method may adapt, layer by layer.
     pub target_modules: Vec<TargetModule>,
-    /// Frozen tensors by their Hugging Face name, head excluded. [`crate::target::Attach::weight`] counts them in this order.
+    /// Frozen tensors by their Hugging Face name, head excluded. [`crate::target::Attach::weight`] counts them in this
+    /// order.
     pub weights: Vec<(String, Tensor)>,
     /// Start of these names in a model with a head, e.g. `bert.`.
     pub prefix: &'static str,

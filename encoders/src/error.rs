@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong between a backbone's directory and an encoder.
+/// Faults between a backbone's directory and an encoder.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file that must be there is not, or cannot be read.
@@ -14,27 +14,29 @@ pub enum Error {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Message of the system.
         reason: String,
-        /// What to do.
+        /// Advice.
         help: &'static str,
     },
     /// A configuration this encoder cannot honour exactly.
-    #[error("{}: {option} is {got}, expected {expected}; options are never ignored, use another backbone", path.display())]
+    #[error(
+        "{}: {option} is {got}, expected {expected}; options are never ignored, use another backbone", path.display()
+    )]
     Config {
         /// The configuration file.
         path: PathBuf,
         /// The option.
         option: String,
-        /// What is supported.
+        /// Supported values.
         expected: String,
         /// Value in the configuration.
         got: String,
     },
     /// A size in the configuration that is not the checkpoint's.
     #[error(
-        "{}: {option} is {value}, but {found}: config.json and weights are not of one model, or config.json is damaged; download both \
-         again", path.display()
+        "{}: {option} is {value}, but {found}: config.json and weights are not of one model, or config.json is \
+         damaged; download both again", path.display()
     )]
     Size {
         /// The configuration file.

@@ -25,7 +25,8 @@ pub type LayerObserver<'a> = Option<&'a mut dyn FnMut(&Tensor)>;
 pub struct Pass<'a> {
     /// The method's contributions.
     pub attach: &'a dyn Attach,
-    /// Numbers for the configuration's dropout, in training. A batch then holds the rows of all stacked runs, run by run.
+    /// Numbers for the configuration's dropout, in training. A batch then holds the rows of all stacked runs, run by
+    /// run.
     pub dropout: Option<&'a DropoutRng>,
 }
 

@@ -11,12 +11,15 @@ use crate::error::{Result, caught};
 use crate::models::bert;
 use crate::models::deberta_v3;
 use crate::models::electra;
+use crate::models::modernbert;
 use crate::models::roberta;
 
 /// The registered architectures.
-pub static ENCODERS: &[&EncoderEntry] = &[&bert::ENTRY, &roberta::ENTRY, &deberta_v3::ENTRY, &electra::ENTRY];
+pub static ENCODERS: &[&EncoderEntry] =
+    &[&bert::ENTRY, &roberta::ENTRY, &deberta_v3::ENTRY, &electra::ENTRY, &modernbert::ENTRY];
 
-/// Tensors of heads and buffers that a checkpoint may hold beside the encoder's, by the start of their name without prefix.
+/// Tensors of heads and buffers that a checkpoint may hold beside the encoder's, by the start of their name without
+/// prefix.
 const OF_OTHERS: &[&str] = &[
     "cls.",
     "classifier.",

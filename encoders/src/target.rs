@@ -90,19 +90,20 @@ pub trait Attach {
         None
     }
 
-    /// The branches of `modules`, k linears with one input, as one branch: `[k r, d_in]` and `[k d_out, k r]`, no magnitude.
+    /// The branches of `modules`, k linears with one input, as one branch: `[k r, d_in]` and `[k d_out, k r]`, no
+    /// magnitude.
     fn fused_qkv(&self, _modules: &[TargetModule]) -> Option<LowRank<'_>> {
         None
     }
 
-    /// The output of the linear at `module`, `[..., d_out]`, changed by a module behind it. Called with the linear's input
-    /// `x` (`[..., d_in]`) and output `y` where there is no low-rank branch.
+    /// The output of the linear at `module`, `[..., d_out]`, changed by a module behind it. Called with the linear's
+    /// input `x` (`[..., d_in]`) and output `y` where there is no low-rank branch.
     fn output(&self, _module: &TargetModule, _x: &Tensor, y: Tensor) -> Tensor {
         y
     }
 
-    /// Trained replacement of base weight `index` (as in [`crate::encoder::EncoderInfo::weights`]); `None` where it stays
-    /// frozen.
+    /// Trained replacement of base weight `index` (as in [`crate::encoder::EncoderInfo::weights`]); `None` where it
+    /// stays frozen.
     fn weight(&self, _index: usize) -> Option<&Tensor> {
         None
     }

@@ -69,7 +69,7 @@ fn a_cut_pickle_is_an_error() {
 }
 
 proptest! {
-    /// Whatever the bytes are, there is an encoder or an error.
+    /// An encoder or an error, for any bytes.
     #[test]
     fn a_damaged_pickle_does_no_harm(places in prop::collection::vec((0usize..8521, any::<u8>()), 1..6), legacy: bool) {
         let file = if legacy { "legacy.bin" } else { "pytorch_model.bin" };
@@ -166,7 +166,7 @@ fn shards_are_one_checkpoint() {
     ];
     let dir = directory(BERT, &files);
     same(load(dir.path()).unwrap().as_ref(), &tensors);
-    let sums = encoders::checkpoint::reader::checksums(dir.path()).unwrap();
+    let sums = encoders::checkpoint::checksums::checksums(dir.path()).unwrap();
     assert_eq!(sums.len(), 4, "configuration, index and two shards: {sums:?}");
     std::fs::remove_file(dir.path().join("model-00002-of-00002.safetensors")).unwrap();
     let text = message(dir.path());
@@ -237,7 +237,8 @@ fn a_damaged_archive_does_not_pass() {
     bytes[place] ^= 1;
     let text = message(with_weights(&bytes).path());
     assert!(text.contains("CRC-32"), "{text}");
-    // Where torch was told to leave all checksums out, they are 0: behind each signature of a part and of the directory.
+    // Where torch was told to leave all checksums out, they are 0: behind each signature of a part and of the
+    // directory.
     for (signature, field) in [(b"PK\x03\x04", 14), (b"PK\x01\x02", 16), (b"PK\x07\x08", 4)] {
         let places: Vec<usize> = (0..bytes.len() - 4).filter(|&at| bytes[at..].starts_with(signature)).collect();
         places.into_iter().for_each(|at| bytes[at + field..at + field + 4].fill(0));

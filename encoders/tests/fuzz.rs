@@ -1,5 +1,5 @@
-//! Inputs of the fuzz targets (`fuzz/`): seeds, and what the targets found. Their readers give an encoder or an error, and
-//! the process stays small.
+//! Inputs of the fuzz targets (`fuzz/`): seeds, and what the targets found. Their readers give an encoder or an error,
+//! and the process stays small.
 
 #[path = "support/pickled.rs"]
 mod handmade;

@@ -3,7 +3,7 @@
 #[path = "../../methods/tests/support/case.rs"]
 mod case;
 
-use case::{Case, cases, largest_error, write_checkpoint};
+use case::{Case, cases, largest_error, read_tensors, safetensors_bytes, write_checkpoint};
 use encoders::{Encoder, Frozen, Pass, TokenBatch};
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -67,7 +67,7 @@ fn follow(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> (f64, 
     loss.backward();
     (&embedded * leaf.grad()).sum(None::<Kind>).backward();
 
-    // What comes out at padding is read by nobody, and DeBERTa's reference attends from there to everything.
+    // Values at padding are read by nobody, and DeBERTa's reference attends from there to everything.
     let mask = inputs.attention_mask.unsqueeze(-1).to_kind(kind);
     let mut worst = 0.0f64;
     let mut check = |name: String, got: &Tensor| {
@@ -103,8 +103,19 @@ fn follow(case: &Case, encoder: &dyn Encoder, model: &str, kind: Kind) -> (f64, 
     (values, worst)
 }
 
+/// The case, and once more with the configuration as transformers 5 writes it, where that differs.
+fn with_every_config(case: Case) -> Vec<Case> {
+    let newer = Some(case.json["config_transformers_5"].clone()).filter(|config| config.is_object());
+    let newer = newer.map(|config| {
+        let mut newer = Case::read(case.dir.clone());
+        newer.json["config"] = config;
+        newer
+    });
+    std::iter::once(case).chain(newer).collect()
+}
+
 fn parity(class: &str) {
-    for case in cases(class) {
+    for case in cases(class).into_iter().flat_map(with_every_config) {
         let dir = tempfile::tempdir().unwrap();
         write_checkpoint(&case, dir.path());
         for kind in [Kind::Float, Kind::Double] {
@@ -136,4 +147,28 @@ fn deberta_is_the_reference() {
 #[test]
 fn electra_is_the_reference() {
     parity("a5");
+}
+
+#[test]
+fn modernbert_is_the_reference() {
+    parity("a6");
+}
+
+#[test]
+fn modernbert_keeps_the_prediction_head_of_a_masked_language_model() {
+    for case in cases("a6") {
+        let dir = tempfile::tempdir().unwrap();
+        write_checkpoint(&case, dir.path());
+        let path = dir.path().join("model.safetensors");
+        let mut tensors = read_tensors(&path);
+        tensors.retain(|name, _| !name.starts_with("classifier."));
+        tensors.insert("decoder.bias".into(), Tensor::zeros([60], (Kind::Float, Device::Cpu)));
+        std::fs::write(&path, safetensors_bytes(&tensors.into_iter().collect::<Vec<_>>())).unwrap();
+        let encoder = encoders::load(dir.path(), Device::Cpu, Kind::Float).unwrap();
+        for param in encoder.new_head(2, 0).params {
+            let is_kept = param.name.starts_with("head.");
+            assert_eq!(param.is_pretrained, is_kept, "{}: {}", case.name(), param.name);
+            assert!(!is_kept || param.init == case.tensor(&format!("state.{}", param.name)), "{}", param.name);
+        }
+    }
 }

@@ -32,8 +32,8 @@ pub(crate) struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    /// Refuses sizes that ask for far more than the checkpoint holds. Tensors of another shape in a checkpoint of about that
-    /// size are reported with all the rest ([`Reader::finish`]).
+    /// Refuses sizes that ask for far more than the checkpoint holds. Tensors of another shape in a checkpoint of about
+    /// that size are reported with all the rest ([`Reader::finish`]).
     ///
     /// # Errors
     /// The first option that is not what the tensors say.

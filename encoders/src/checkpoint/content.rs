@@ -34,7 +34,8 @@ const STARTS: &[(&[u8], &str, &str)] = &[
     (b"%PDF-", "it is a PDF document", AGAIN),
 ];
 
-const USE_SAFETENSORS: &str = "give a checkpoint in safetensors; transformers writes one with save_pretrained(directory) once it has loaded the model";
+const USE_SAFETENSORS: &str = "give a checkpoint in safetensors; transformers writes one with \
+                               save_pretrained(directory) once it has loaded the model";
 const UNPACK: &str = "unpack it and give what is in it";
 const AGAIN: &str = "download the file again";
 

@@ -1,4 +1,4 @@
-//! A file of named tensors, memory-mapped: safetensors, or what `torch.save` wrote.
+//! A file of named tensors, memory-mapped: safetensors, or a file of `torch.save`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint::content::{self, Format};
 use crate::checkpoint::pickle;
+use crate::checkpoint::tensor_info::TensorInfo;
 use crate::error::{Error, Result, caught};
 
 /// Bytes read from the map before its pages are given back.
@@ -20,18 +21,6 @@ const MOST: usize = 4;
 /// Bytes that the tensors of a small file may hold.
 const LEAST: usize = 1 << 20;
 const HELP: &str = "where it was downloaded, download it again";
-
-/// Where a tensor lies in a file.
-pub(crate) struct TensorInfo {
-    pub kind: Kind,
-    pub shape: Vec<i64>,
-    /// Steps from value to value along each dimension, where they are not those of the shape.
-    pub strides: Option<Vec<i64>>,
-    /// First byte in the file.
-    pub start: usize,
-    /// Bytes from the first value to the last.
-    pub length: usize,
-}
 
 /// The opened file.
 pub struct TensorFile {
@@ -66,7 +55,7 @@ impl TensorFile {
         Ok(TensorFile { index, path: path.to_path_buf(), map })
     }
 
-    /// Where it lies.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -141,7 +130,7 @@ fn fitting(
 }
 
 fn pickled(map: &Mmap) -> std::result::Result<BTreeMap<String, TensorInfo>, String> {
-    let found = pickle::index(map)?;
+    let found = pickle::index::index(map)?;
     for sum in &found.sums {
         let mut hash = crc32fast::Hasher::new();
         for (index, chunk) in map[sum.start..sum.start + sum.length].chunks(CHUNK).enumerate() {

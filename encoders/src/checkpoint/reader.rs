@@ -1,27 +1,15 @@
-//! Weights of a checkpoint directory: `model.safetensors` or its shards, or else `pytorch_model.bin` or its shards; every
-//! tensor is asked for by name and shape.
+//! Tensors of a checkpoint directory, each asked for by name and shape.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use crate::checkpoint::file::{TensorFile, TensorInfo};
+use crate::checkpoint::file::TensorFile;
+use crate::checkpoint::shards::weights;
+use crate::checkpoint::tensor_info::TensorInfo;
 use crate::error::{Error, Result};
-
-/// Files with all weights and indices of their shards, the first that is there counts, as in transformers.
-const WEIGHTS: [&str; 4] =
-    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
-/// Endings of weights in formats that are not read.
-const OTHERS: [&str; 6] = [".h5", ".msgpack", ".gguf", ".onnx", ".ckpt", ".ot"];
-const HELP: &str = "download the checkpoint again (a backbone is a directory with config.json, model.safetensors or \
-                    pytorch_model.bin, and a tokenizer)";
-const HELP_OTHER: &str = "weights are read from model.safetensors or pytorch_model.bin, whole or in shards with their index; \
-                          transformers writes them with save_pretrained(directory)";
 
 /// The opened weights.
 pub struct Checkpoint {
@@ -60,68 +48,8 @@ impl Checkpoint {
     }
 }
 
-/// The file with the weights, or the index of their shards; and the files with the tensors.
-fn weights(dir: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
-    let unreadable = |path: &Path, reason: String, help| Error::Unreadable { path: path.to_path_buf(), reason, help };
-    let Some(name) = WEIGHTS.into_iter().find(|name| dir.join(name).exists()) else {
-        return Err(match another(dir) {
-            Some(what) => unreadable(dir, what, HELP_OTHER),
-            None => unreadable(&dir.join(WEIGHTS[0]), "No such file or directory".into(), HELP),
-        });
-    };
-    let path = dir.join(name);
-    if !name.ends_with(".json") {
-        return Ok((path.clone(), vec![path]));
-    }
-    let text = std::fs::read(&path).map_err(|e| unreadable(&path, e.to_string(), HELP))?;
-    let index: Value =
-        serde_json::from_slice(&text).map_err(|e| unreadable(&path, format!("it is no index of shards: {e}"), HELP))?;
-    let map = index["weight_map"].as_object().filter(|map| !map.is_empty());
-    let map = map.ok_or_else(|| unreadable(&path, "it has no weight_map with tensors and their files".into(), HELP))?;
-    let mut shards = BTreeSet::new();
-    for (tensor, shard) in map {
-        let shard = shard.as_str().filter(|shard| is_plain(shard)).ok_or_else(|| {
-            unreadable(
-                &path,
-                format!("weight_map gives {tensor} to {shard}, expected the name of a file beside it"),
-                HELP,
-            )
-        })?;
-        shards.insert(dir.join(shard));
-    }
-    match shards.iter().find(|shard| !shard.exists()) {
-        Some(missing) => {
-            let reason = format!("No such file or directory; {name} names it as one of {} shards", shards.len());
-            Err(unreadable(missing, reason, "download the missing shard"))
-        }
-        None => Ok((path, shards.into_iter().collect())),
-    }
-}
-
-/// One name, without folders.
-fn is_plain(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
-}
-
-/// Files that lie in a directory in place of weights that are read.
-fn another(dir: &Path) -> Option<String> {
-    let names = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = names.collect();
-    names.sort();
-    let is_shard = |name: &&String| {
-        name.contains("-of-") && ["model-", "pytorch_model-"].iter().any(|start| name.starts_with(start))
-    };
-    if let Some(shard) = names.iter().find(is_shard) {
-        return Some(format!(
-            "it has shards of the weights ({shard}), but not their index (model.safetensors.index.json)"
-        ));
-    }
-    let other = names.iter().find(|name| OTHERS.iter().any(|ending| name.ends_with(ending)))?;
-    Some(format!("its weights are in a format that is not read ({other})"))
-}
-
-/// Hands out tensors and remembers what was missing, surplus or of another shape, so that all of it is reported at once.
+/// Hands out tensors and remembers what was missing, surplus or of another shape, so that all of it is reported at
+/// once.
 pub struct Reader<'a> {
     source: Source<'a>,
     device: Device,
@@ -166,7 +94,8 @@ impl<'a> Reader<'a> {
         (taken.len() - 1, tensor)
     }
 
-    /// Shape of the backbone's tensor `name` (without prefix) in the file; `None` where it is not there or nothing is read.
+    /// Shape of the backbone's tensor `name` (without prefix) in the file; `None` where it is not there or nothing is
+    /// read.
     pub(crate) fn shape(&self, name: &str) -> Option<&[i64]> {
         let Source::File(stored) = &self.source else { return None };
         let (_, entry) = stored.checkpoint.entry(&stored.name_of(name)?)?;
@@ -188,8 +117,8 @@ impl<'a> Reader<'a> {
         (self.device, self.kind)
     }
 
-    /// Concatenates taken tensors, equal in all but their first dimension, with `reserved` more rows (and columns, of matrices)
-    /// of zeros behind them. Each becomes a view of the result.
+    /// Concatenates taken tensors, equal in all but their first dimension, with `reserved` more rows (and columns, of
+    /// matrices) of zeros behind them. Each becomes a view of the result.
     pub fn fuse(&self, indices: &[usize], reserved: i64) -> (Tensor, Vec<Tensor>) {
         let mut taken = self.taken.borrow_mut();
         let parts: Vec<&Tensor> = indices.iter().map(|&index| &taken[index].1).collect();
@@ -215,6 +144,11 @@ impl<'a> Reader<'a> {
     pub fn take_linear_of_head(&self, name: &str, width: i64) -> Option<[Tensor; 2]> {
         let weight = self.read(&format!("{name}.weight"), &[width, width])?;
         Some([weight, self.required(&format!("{name}.bias"), &[width])])
+    }
+
+    /// A tensor that belongs to the head, where the checkpoint has it.
+    pub fn take_of_head(&self, name: &str, shape: &[i64]) -> Option<Tensor> {
+        self.read(name, shape)
     }
 
     /// A tensor, or a placeholder and a problem where it is missing.
@@ -274,7 +208,7 @@ impl<'a> Reader<'a> {
 impl Stored<'_> {
     /// Old checkpoints call a LayerNorm's weight and bias gamma and beta.
     fn name_of(&self, name: &str) -> Option<String> {
-        // What belongs to the head may stand without the prefix.
+        // Tensors of the head may stand without the prefix.
         let prefixes = if self.is_prefixed { [self.prefix, ""] } else { ["", ""] };
         let old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
         let names = prefixes.into_iter().flat_map(|prefix| [name, old.as_str()].map(|name| format!("{prefix}{name}")));
@@ -288,26 +222,6 @@ impl Stored<'_> {
         }
         file.values(name, entry, device, kind)
     }
-}
-
-/// sha256 of the files of a checkpoint directory that determine what an encoder computes: (name, sha256) of
-/// `config.json` and the file with the weights, or the index of their shards and each of these.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn checksums(dir: &Path) -> Result<Vec<(String, String)>> {
-    let sum =
-        |path: PathBuf| {
-            let mut hash = Sha256::new();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            File::open(&path)
-                .and_then(|mut file| std::io::copy(&mut file, &mut hash))
-                .map_err(|e| Error::Unreadable { path, reason: e.to_string(), help: HELP })?;
-            Ok((name, hex::encode(hash.finalize())))
-        };
-    let (first, shards) = weights(dir)?;
-    let shards = shards.into_iter().filter(|shard| *shard != first);
-    [dir.join("config.json"), first.clone()].into_iter().chain(shards).map(sum).collect()
 }
 
 #[cfg(test)]

@@ -159,8 +159,8 @@ impl DebertaV3 {
         f64::from((3.0 * (self.encoder.dims.hidden / self.encoder.dims.heads) as f32).sqrt())
     }
 
-    /// The relative embedding of every distance for every run, `[runs * 2 length, hidden]`, each run with its own dropout, of
-    /// those within reach, `[rows, hidden]`.
+    /// The relative embedding of every distance for every run, `[runs * 2 length, hidden]`, each run with its own
+    /// dropout, of those within reach, `[rows, hidden]`.
     fn drop_distances(&self, relative: &Tensor, distances: &Distances, layer: usize, pass: Pass) -> Tensor {
         let dropout = pass.dropout(streams::of_layer(layer, InLayer::Distances), self.encoder.dims.dropout);
         let ((first, count), runs) = (distances.rows, dropout.runs());

@@ -3,4 +3,5 @@
 pub mod bert;
 pub mod deberta_v3;
 pub mod electra;
+pub mod modernbert;
 pub mod roberta;

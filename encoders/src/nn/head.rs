@@ -35,14 +35,26 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tens
     y.flatten(0, 1)
 }
 
+/// Normalisation of a head's `x` over its last dimension. For stacked runs `x` holds their rows run by run, and weight
+/// and bias are stacks.
+pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Tensor {
+    if weight.dim() == 1 {
+        return x.layer_norm(weight.size(), Some(weight), bias, eps, true);
+    }
+    let (runs, width) = weight.size2().unwrap_or_default();
+    let normed = x.layer_norm([width], None::<&Tensor>, None::<&Tensor>, eps, true).view([runs, -1, width]);
+    let scaled = normed * weight.unsqueeze(1);
+    bias.map_or(scaled.shallow_clone(), |bias| scaled + bias.unsqueeze(1)).flatten(0, 1)
+}
+
 /// The last hidden state of every row's first token, `[rows, hidden]`, in the head's precision.
 pub(crate) fn first_token(last_hidden_state: &Tensor, head: &[Tensor]) -> Tensor {
     last_hidden_state.select(1, 0).to_kind(head[0].kind())
 }
 
 impl Head {
-    /// Two linears, `[hidden, hidden]` and `[num_labels, hidden]`: weights N(0, initializer_range), biases 0, and the first
-    /// as pre-trained where the checkpoint has it.
+    /// Two linears, `[hidden, hidden]` and `[num_labels, hidden]`: weights N(0, initializer_range), biases 0, and the
+    /// first as pre-trained where the checkpoint has it.
     pub(crate) fn two_linears(
         names: [&str; 2],
         dims: &Dims,
@@ -88,6 +100,21 @@ mod tests {
             };
             let want = Tensor::cat(&[one(0), one(1), one(2)], 0);
             let got = linear(&x, &weights, has_bias.then_some(&biases));
+            assert!((got - want).abs().max().double_value(&[]) < 1e-12);
+        }
+    }
+
+    #[test]
+    fn stacked_runs_have_a_norm_each() {
+        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Double, Device::Cpu));
+        let (x, weights, biases) = (random(&[6, 5]), random(&[3, 5]), random(&[3, 5]));
+        for has_bias in [true, false] {
+            let one = |run: i64| {
+                let bias = has_bias.then(|| biases.get(run));
+                layer_norm(&x.narrow(0, 2 * run, 2), &weights.get(run), bias.as_ref(), 1e-5)
+            };
+            let want = Tensor::cat(&[one(0), one(1), one(2)], 0);
+            let got = layer_norm(&x, &weights, has_bias.then_some(&biases), 1e-5);
             assert!((got - want).abs().max().double_value(&[]) < 1e-12);
         }
     }

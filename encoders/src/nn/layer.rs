@@ -108,7 +108,8 @@ impl PostNormLayer {
         &self.modules
     }
 
-    /// Branches for [`PostNormLayer::forward_fused`]: `None` unless every linear has one and the method changes nothing else.
+    /// Branches for [`PostNormLayer::forward_fused`]: `None` unless every linear has one and the method changes nothing
+    /// else.
     pub fn branches<'a>(&self, pass: Pass<'a>) -> Option<Branches<'a>> {
         let of_linears = self.linears.iter().flat_map(|linear| [&linear.weight, &linear.bias]);
         let norms = [&self.attention_norm, &self.output_norm];
@@ -148,7 +149,8 @@ impl PostNormLayer {
         layer.forward()
     }
 
-    /// The layer operation by operation, of `x` `[rows * length, hidden]`. The mask `[rows, 1, 1, length]` is added to the scores.
+    /// The layer operation by operation, of `x` `[rows * length, hidden]`. The mask `[rows, 1, 1, length]` is added to
+    /// the scores.
     pub fn forward(&self, x: &Tensor, input: &LayerInput, mask: &Tensor) -> Tensor {
         let pass = input.pass;
         let [of_weights, of_attention, of_output] = self.dropouts(pass);

@@ -19,8 +19,8 @@ pub(crate) struct PostNormEncoder {
 }
 
 impl PostNormEncoder {
-    /// Reads the layers. All other tensors of the backbone must have been read before, so that the list of its weights is
-    /// complete.
+    /// Reads the layers. All other tensors of the backbone must have been read before, so that the list of its weights
+    /// is complete.
     pub fn read(reader: &Reader, dims: Dims, prefix: &'static str, names: &ModuleNames, max_positions: i64) -> Self {
         let layer = |index: i64| PostNormLayer::read(reader, &dims, prefix, names, index as usize);
         let layers: Vec<PostNormLayer> = (0..dims.layer_count).map(layer).collect();
@@ -39,8 +39,8 @@ impl PostNormEncoder {
     /// The last layer's output, `[rows, length, hidden]`. `distances` gives a layer's relative embeddings
     /// ([`torch_ext::ops::encoder_layer::FusedLayer::distances`]), `scale` is the factor of the scores.
     ///
-    /// Inside, rows and length are one dimension, so that every linear is a plain product. Fused layers may leave padding out
-    /// of it; they are used where nothing observes the layers.
+    /// Inside, rows and length are one dimension, so that every linear is a plain product. Fused layers may leave
+    /// padding out of it; they are used where nothing observes the layers.
     pub fn encode(
         &self,
         embedded: &Tensor,

@@ -78,7 +78,7 @@ impl Inputs {
         let segments = segments.and_then(|(_, table)| usize::try_from(*table.size().first()?).ok());
         let tokenizer =
             tokenizer.with_embeddings(Embeddings { tokens: vocab_size, segments: segments.unwrap_or(usize::MAX) });
-        let mut sums = encoders::checkpoint::reader::checksums(dir)?;
+        let mut sums = encoders::checkpoint::checksums::checksums(dir)?;
         sums.push(("tokenizer".into(), tokenizer.sha256().to_string()));
         let digest = Sha256::digest(sums.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect::<String>());
         let weights_sha256 = weights_sum(&sums);

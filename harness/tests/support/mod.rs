@@ -14,7 +14,7 @@ pub struct World {
 }
 
 /// One line of text a row, from words the tiny vocabulary holds.
-const WORDS: [&str; 12] = ["good", "bad", "the", "film", "is", "not", "a", "story", "dull", "fine", "very", "plot"];
+pub const WORDS: [&str; 12] = ["good", "bad", "the", "film", "is", "not", "a", "story", "dull", "fine", "very", "plot"];
 
 impl World {
     pub fn new() -> Self {

@@ -95,9 +95,9 @@ impl Exported {
     }
 }
 
-/// The module PEFT saves for a head tensor: the pooler or the classifier it belongs to.
+/// The module PEFT saves for a head tensor: the pooler, ModernBERT's prediction head or the classifier it belongs to.
 fn module_to_save(name: &str) -> Option<&str> {
-    ["pooler", "classifier"].into_iter().find(|module| name.split('.').any(|part| part == *module))
+    ["pooler", "head", "classifier"].into_iter().find(|module| name.split('.').any(|part| part == *module))
 }
 
 /// Named tensors as the bytes of a safetensors file, float32.

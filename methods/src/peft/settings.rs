@@ -255,7 +255,7 @@ fn first<T: Copy>(patterns: &[(Pattern, T)], name: &str) -> Result<Option<T>> {
 /// PEFT's own choice where `target_modules` is left out.
 fn default_targets(model_type: &str, is_adalora: bool) -> Result<Vec<String>> {
     let names: &[&str] = match (model_type, is_adalora) {
-        ("bert", _) | ("roberta", false) => &["query", "value"],
+        ("bert", _) | ("roberta" | "electra", false) => &["query", "value"],
         ("roberta", true) => &["query", "key", "value", "dense"],
         ("deberta", false) => &["query_proj", "value_proj"],
         ("deberta", true) => &["query_proj", "key_proj", "value_proj", "dense"],

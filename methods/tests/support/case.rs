@@ -36,7 +36,7 @@ pub struct Case {
 }
 
 impl Case {
-    fn read(dir: PathBuf) -> Self {
+    pub fn read(dir: PathBuf) -> Self {
         let text = std::fs::read_to_string(dir.join("case.json")).unwrap();
         let json = serde_json::from_str(&text).unwrap();
         let path = dir.join("tensors.safetensors");

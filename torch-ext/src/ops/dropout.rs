@@ -92,7 +92,7 @@ impl Dropout<'_> {
     }
 
     /// Drops attention weights `[runs * rows, heads, length, length]`.
-    pub(crate) fn weights(&self, x: &Tensor) -> Tensor {
+    pub fn weights(&self, x: &Tensor) -> Tensor {
         let length = x.size().last().copied().unwrap_or(0);
         // SAFETY: a plain integer crosses.
         let pitch = unsafe { rb_attention_dropout_pitch() }.into();
