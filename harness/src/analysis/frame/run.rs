@@ -24,7 +24,7 @@ pub struct RankPoint {
 }
 
 /// Kinds of modules in the order of a layer.
-pub const KINDS: [&str; 6] = ["query", "key", "value", "attention_output", "intermediate", "output"];
+pub const KINDS: [&str; 7] = ["query", "key", "value", "qkv", "attention_output", "intermediate", "output"];
 
 /// Everything that tables and figures read of one run.
 #[derive(Debug, Clone, PartialEq)]
