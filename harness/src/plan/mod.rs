@@ -1,5 +1,6 @@
 //! Recipes, and the runs they resolve to.
 
+pub mod grid;
 pub mod origin;
 pub mod recipe;
 pub mod resolve;
