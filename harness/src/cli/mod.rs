@@ -5,6 +5,7 @@ mod doctor;
 mod efficiency;
 mod job;
 mod merge;
+mod plan;
 mod regression;
 mod report;
 mod run;
@@ -32,6 +33,8 @@ enum Command {
     Quickstart(run::Quickstart),
     /// Make the runs of a recipe and their report; what is finished already is not made again.
     Run(run::Run),
+    /// Print the runs of a recipe, their steps and evaluations, and the time and memory measured on this device.
+    Plan(plan::Plan),
     /// Write the tables and figures of stored runs.
     Report(report::Report),
     /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions.
@@ -69,6 +72,7 @@ impl Cli {
         match &self.command {
             Command::Quickstart(command) => command.run(),
             Command::Run(command) => command.run(),
+            Command::Plan(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Fsck(command) => command.run(),
             Command::Efficiency(command) => command.run(),

@@ -1,14 +1,25 @@
 //! Tables. To add one: one file here that implements [`Table`], and one line in [`TABLES`].
 
-mod cells;
+pub(crate) mod cells;
 mod cost;
 mod efficiency;
 mod footnotes;
 mod paired;
+mod rank_agreement;
+mod schedule;
 mod table1;
 mod table1_notes;
+mod table2;
 
 use crate::report::table::Table;
 
 /// Every table, in the order of the report.
-pub static TABLES: &[&dyn Table] = &[&table1::Table1, &paired::Paired, &efficiency::Efficiency, &cost::Cost];
+pub static TABLES: &[&dyn Table] = &[
+    &table1::Table1,
+    &table2::Table2,
+    &schedule::Schedule,
+    &rank_agreement::RankAgreement,
+    &paired::Paired,
+    &efficiency::Efficiency,
+    &cost::Cost,
+];
