@@ -1,6 +1,7 @@
 //! Numbers from stored runs, without formatting.
 
 pub mod baseline;
+pub mod claims;
 pub mod columns;
 pub mod comparability;
 pub mod comparison;
@@ -9,6 +10,7 @@ pub mod curves;
 pub mod efficiency;
 pub mod examples;
 pub mod frame;
+pub mod literature;
 pub mod paired;
 pub mod plan_cost;
 pub mod published;

@@ -1,9 +1,11 @@
 //! Tables. To add one: one file here that implements [`Table`], and one line in [`TABLES`].
 
 pub(crate) mod cells;
+mod claims;
 mod cost;
 mod efficiency;
 mod footnotes;
+mod literature;
 mod paired;
 mod rank_agreement;
 mod schedule;
@@ -15,6 +17,7 @@ use crate::report::table::Table;
 
 /// Every table, in the order of the report.
 pub static TABLES: &[&dyn Table] = &[
+    &claims::Claims,
     &table1::Table1,
     &table2::Table2,
     &schedule::Schedule,
@@ -22,4 +25,6 @@ pub static TABLES: &[&dyn Table] = &[
     &paired::Paired,
     &efficiency::Efficiency,
     &cost::Cost,
+    &literature::Literature,
+    &literature::Reruns,
 ];
