@@ -14,11 +14,10 @@ use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::analysis::schedule::{CLAIMED_VALUES, schedules};
 use crate::analysis::stats::{Interval, mean, t_interval};
 use crate::analysis::summary::{MethodRow, TaskCell};
+use crate::analysis::tuning::{TUNED, searches, tuned_rows};
 use crate::error::{Error, Result};
 
 const CLAIMS: &str = include_str!("../../../results/published/claims.toml");
-/// Label of a row whose setting `rankbench tune` chose.
-pub const TUNED: &str = "tuned";
 /// Task of the claim about a sparsifying schedule.
 const SCHEDULE_TASK: &str = "sst2";
 
@@ -206,19 +205,23 @@ fn evidence(claim: &Claim, group: &GroupResults, times: &[EfficiencyRow]) -> Vec
     match claim.quantity {
         Quantity::EpochSeconds => time_evidence(claim, times).into_iter().collect(),
         Quantity::Kept => kept_evidence(claim, group).into_iter().collect(),
-        _ => ["", TUNED].iter().filter_map(|label| pair_evidence(claim, group, label)).collect(),
+        _ => {
+            let tuned = tuned_rows(&searches(group));
+            let base = pair_evidence(claim, group, &group.methods, "");
+            base.into_iter().chain(pair_evidence(claim, group, &tuned, TUNED)).collect()
+        }
     }
 }
 
 /// The row with a label, or for the base row the method's only one.
-fn row_of<'a>(group: &'a GroupResults, method: &str, label: &str) -> Option<&'a MethodRow> {
-    let mut of_method = group.methods.iter().filter(|row| row.method == method);
+fn row_of<'a>(rows: &'a [MethodRow], method: &str, label: &str) -> Option<&'a MethodRow> {
+    let mut of_method = rows.iter().filter(|row| row.method == method);
     let labelled = of_method.clone().find(|row| row.label == label);
     labelled.or_else(|| of_method.next().filter(|_| label.is_empty() && of_method.next().is_none()))
 }
 
-fn pair_evidence(claim: &Claim, group: &GroupResults, label: &str) -> Option<Evidence> {
-    let (left, right) = (row_of(group, &claim.left, label)?, row_of(group, &claim.right, label)?);
+fn pair_evidence(claim: &Claim, group: &GroupResults, rows: &[MethodRow], label: &str) -> Option<Evidence> {
+    let (left, right) = (row_of(rows, &claim.left, label)?, row_of(rows, &claim.right, label)?);
     let tasks: Vec<&str> = TABLE1_TASKS.into_iter().filter(|task| !seeds(left, right, task).is_empty()).collect();
     let common = tasks.iter().map(|task| seeds(left, right, task)).reduce(|a, b| &a & &b).unwrap_or_default();
     let of_seed = |seed: &u64| {

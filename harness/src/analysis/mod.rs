@@ -1,5 +1,6 @@
 //! Numbers from stored runs, without formatting.
 
+pub mod ablation;
 pub mod baseline;
 pub mod claims;
 pub mod columns;
@@ -24,4 +25,5 @@ pub mod schedule;
 pub mod score_parameters;
 pub mod stats;
 pub mod summary;
+pub mod tuning;
 pub mod verdict;

@@ -1,5 +1,6 @@
 //! The command line: one struct a command, each a thin way into the library.
 
+mod ablate;
 mod adapters;
 mod doctor;
 mod efficiency;
@@ -10,6 +11,7 @@ mod regression;
 mod report;
 mod run;
 mod tokenize;
+mod tune;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -35,6 +37,10 @@ enum Command {
     Run(run::Run),
     /// Print the runs of a recipe, their steps and evaluations, and the time and memory measured on this device.
     Plan(plan::Plan),
+    /// Flip switches of docs/divergences.md, each alone against a base, and test what each changes.
+    Ablate(ablate::Ablate),
+    /// Try the same number of settings for every method, choose on validation alone, and make the chosen ones on every seed.
+    Tune(tune::Tune),
     /// Write the tables and figures of stored runs.
     Report(report::Report),
     /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions.
@@ -73,6 +79,8 @@ impl Cli {
             Command::Quickstart(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Plan(command) => command.run(),
+            Command::Ablate(command) => command.run(),
+            Command::Tune(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Fsck(command) => command.run(),
             Command::Efficiency(command) => command.run(),

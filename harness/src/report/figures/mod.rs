@@ -6,6 +6,7 @@ mod ranks;
 mod schedule;
 mod score_parameters;
 mod task_ranks;
+mod tuning;
 
 use crate::report::figure::Figure;
 
@@ -14,6 +15,7 @@ pub static FIGURES: &[&dyn Figure] = &[
     &score_parameters::ScoreParameters,
     &rank_sweep::RankSweep,
     &schedule::Schedule,
+    &tuning::ScoreByRate,
     &curves::Curves,
     &ranks::Ranks,
     &task_ranks::TaskRanksFigure,

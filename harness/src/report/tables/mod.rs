@@ -1,5 +1,6 @@
 //! Tables. To add one: one file here that implements [`Table`], and one line in [`TABLES`].
 
+mod ablation;
 pub(crate) mod cells;
 mod claims;
 mod cost;
@@ -12,6 +13,7 @@ mod schedule;
 mod table1;
 mod table1_notes;
 mod table2;
+mod tuning;
 
 use crate::report::table::Table;
 
@@ -20,6 +22,8 @@ pub static TABLES: &[&dyn Table] = &[
     &claims::Claims,
     &table1::Table1,
     &table2::Table2,
+    &tuning::Tuning,
+    &ablation::Ablation,
     &schedule::Schedule,
     &rank_agreement::RankAgreement,
     &paired::Paired,
