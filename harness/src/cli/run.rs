@@ -65,7 +65,7 @@ impl Run {
         let (runs, peers) = (records(&job, &self.out)?, self.report.peers(&self.out)?);
         let frame = ResultsFrame { peers, margin: self.report.margin, ..ResultsFrame::of_runs(runs) };
         let paths = write::write(&frame, &self.out.join("report"))?;
-        print(&paths, &["table1"])?;
+        print(&paths, &["claims", "table1", "table2", "schedule", "rank_agreement"])?;
         verdict(swept)
     }
 }
