@@ -4,7 +4,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use support::{World, failure};
@@ -24,9 +23,7 @@ fn labels(runs: &[toml::Table]) -> Vec<String> {
 #[test]
 fn flags_stand_over_grids_grids_over_overrides_and_set_over_all() {
     let world = World::new();
-    world.recipe(
-        "[grid]\n\"train.epochs\" = [3, 4]\n[[override]]\ntrain = { epochs = 9, lr = 0.5 }\noptions = {}\n",
-    );
+    world.recipe("[grid]\n\"train.epochs\" = [3, 4]\n[[override]]\ntrain = { epochs = 9, lr = 0.5 }\noptions = {}\n");
     let only = ["--methods", "lora"];
     let epochs = |extra: &[&str]| -> Vec<i64> {
         planned(&world, &[&only, extra].concat()).iter().map(|r| r["train"]["epochs"].as_integer().unwrap()).collect()
@@ -44,7 +41,13 @@ fn lists_multiply_and_reach_the_methods_that_have_the_option() {
     let world = World::new();
     let runs = planned(&world, &["--set", "options.r=2,4", "--set", "sora.options.xi=1e-3,1e-2"]);
     let expected = [
-        "lora r=2", "lora r=4", "adalora ", "sora r=2 xi=0.001", "sora r=2 xi=0.01", "sora r=4 xi=0.001", "sora r=4 xi=0.01",
+        "lora r=2",
+        "lora r=4",
+        "adalora ",
+        "sora r=2 xi=0.001",
+        "sora r=2 xi=0.01",
+        "sora r=4 xi=0.001",
+        "sora r=4 xi=0.01",
     ];
     assert_eq!(labels(&runs), expected);
     let paper = planned(&world, &["--methods", "sora", "--variant", "paper"]);
@@ -152,7 +155,10 @@ fn a_schedule_is_scored_at_the_end_of_each_stage() {
         let fields: Vec<&str> = line.split(',').collect();
         fields[4] == fields[5]
     };
-    assert!(ranks.lines().skip(1).all(is_full), "nothing is pruned with xi = 0, and later stages have no rows: {ranks}");
+    assert!(
+        ranks.lines().skip(1).all(is_full),
+        "nothing is pruned with xi = 0, and later stages have no rows: {ranks}"
+    );
     for name in ["schedule.md", "schedule.csv", "figures/schedule.png"] {
         assert!(world.path(&format!("out/report/{name}")).exists(), "{name}");
     }
@@ -194,8 +200,13 @@ fn a_schedule_that_is_killed_again_and_again_ends_as_an_undisturbed_one() {
         let command = world.run(&["--out", "torn", "--checkpoint-every", "0"]);
         let mut process = std::process::Command::new(command.get_program());
         process.args(command.get_args()).current_dir(world.dir.path());
-        command.get_envs().for_each(|(name, value)| drop(value.map(|value| process.env(name, value))));
-        let mut child = process.env_remove("GLUE_DIR").spawn().unwrap();
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => process.env(name, value),
+                None => process.env_remove(name),
+            };
+        }
+        let mut child = process.spawn().unwrap();
         let wait = whole.mul_f64(0.35 + 0.05 * f64::from(killed));
         let until = Instant::now() + if killed < 6 { wait } else { Duration::from_secs(300) };
         let status = loop {
@@ -225,7 +236,8 @@ fn a_schedule_that_is_killed_again_and_again_ends_as_an_undisturbed_one() {
 fn an_ablation_flips_each_switch_alone() {
     let world = World::new();
     world.recipe("");
-    let flags = ["ablate", "--base", "tiny.toml", "--device", "cpu", "--glue", "glue", "--allow-unlocked", "--out", "out"];
+    let flags =
+        ["ablate", "--base", "tiny.toml", "--device", "cpu", "--glue", "glue", "--allow-unlocked", "--out", "out"];
     let flips = ["--flip", "D3,final_phase,order", "--seeds", "0,1,2", "--epochs", "1"];
     let output = world.rankbench(&[&flags[..], &flips].concat()).assert().success();
     let text = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
@@ -244,13 +256,14 @@ fn an_ablation_flips_each_switch_alone() {
 fn tuning_tries_as_many_settings_for_every_method() {
     let world = World::new();
     world.recipe("[grid]\n'train.lr' = [1e-3, 2e-2]\n");
-    let flags = ["tune", "--recipe", "tiny.toml", "--device", "cpu", "--glue", "glue", "--allow-unlocked", "--out", "out"];
+    let flags =
+        ["tune", "--recipe", "tiny.toml", "--device", "cpu", "--glue", "glue", "--allow-unlocked", "--out", "out"];
     let output = world.rankbench(&[&flags[..], &["--seeds", "0,1,2", "--epochs", "1"]].concat()).assert().success();
     let text = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
     assert!(text.contains("n = 2") && text.contains("2 runs,"), "{text}");
     // Two trials on the first seed and the chosen one on two further seeds, for three methods.
     assert_eq!(std::fs::read_dir(world.path("out/runs")).unwrap().count(), 3 * (2 + 2));
-    assert!(Path::new(&world.path("out/report/figures/score_by_rate.png")).exists());
+    assert!(world.path("out/report/figures/score_by_rate.png").exists());
     let unequal = ["--set", "sora.options.xi=1e-3,1e-2"];
     let (code, text) = failure(&mut world.rankbench(&[&flags[..], &unequal].concat()));
     assert!(code == 2 && text.contains("the same number of trials"), "{text}");

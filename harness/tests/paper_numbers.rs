@@ -60,8 +60,22 @@ fn stages_in_percent_of_the_first_and_the_turning_point() {
         run
     };
     let mut runs = vec![
-        run(0, vec![stage(1, [1.0, 0.8, 0.8], 90_000), stage(2, [0.9, 0.8, 0.796], 40_000), stage(3, [0.5, 0.4, 0.6], 10_000)]),
-        run(1, vec![stage(1, [0.8, 0.5, 0.6], 80_000), stage(2, [0.8, 0.5, 0.6], 36_000), stage(3, [0.4, 0.5, 0.3], 20_000)]),
+        run(
+            0,
+            vec![
+                stage(1, [1.0, 0.8, 0.8], 90_000),
+                stage(2, [0.9, 0.8, 0.796], 40_000),
+                stage(3, [0.5, 0.4, 0.6], 10_000),
+            ],
+        ),
+        run(
+            1,
+            vec![
+                stage(1, [0.8, 0.5, 0.6], 80_000),
+                stage(2, [0.8, 0.5, 0.6], 36_000),
+                stage(3, [0.4, 0.5, 0.3], 20_000),
+            ],
+        ),
     ];
     let tasks = schedules(&group(&runs));
     let curve = &tasks[0].curves[0];
@@ -93,7 +107,13 @@ fn ranks_side_by_side_with_their_counts_and_published_rows() {
         [("r=4", "r = 4", 0.70, 400), ("r=8", "r = 8", 0.72, 800), ("r=16", "r = 16", 0.73, 1600)]
     {
         for seed in 0..2 {
-            runs.push(labelled("sora", label, options, seed, done(accuracy + 0.02 * seed as f64, effective + seed as i64)));
+            runs.push(labelled(
+                "sora",
+                label,
+                options,
+                seed,
+                done(accuracy + 0.02 * seed as f64, effective + seed as i64),
+            ));
         }
     }
     runs.push(labelled("lora", "", "r = 8", 0, done(0.7, 900)));
@@ -152,7 +172,13 @@ fn a_flip_is_paired_with_its_methods_base_row() {
     for (seed, shift) in [0.01, 0.03, 0.02].into_iter().enumerate() {
         let seed = seed as u64;
         runs.push(labelled("sora", "", "r = 8", seed, done(0.70 + 0.05 * seed as f64, 1000)));
-        runs.push(labelled("sora", "D3 variant=paper", "r = 8, variant = 'paper'", seed, done(0.70 + 0.05 * seed as f64 + shift, 500)));
+        runs.push(labelled(
+            "sora",
+            "D3 variant=paper",
+            "r = 8, variant = 'paper'",
+            seed,
+            done(0.70 + 0.05 * seed as f64 + shift, 500),
+        ));
         runs.push(labelled("lora", "D16 decay_order=after", "r = 8", seed, done(0.5, 1000)));
     }
     let rows = ablation(&group(&runs));

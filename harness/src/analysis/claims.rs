@@ -384,7 +384,10 @@ mod tests {
         };
         use Relation::{About, AtMost, Greater};
         use Word::{Fails, Holds, Undecided};
-        assert_eq!([said(Greater, 1.1, 2.0), said(Greater, 0.0, 1.0), said(Greater, 0.5, 1.5)], [Holds, Fails, Undecided]);
+        assert_eq!(
+            [said(Greater, 1.1, 2.0), said(Greater, 0.0, 1.0), said(Greater, 0.5, 1.5)],
+            [Holds, Fails, Undecided]
+        );
         assert_eq!([said(AtMost, 0.1, 1.0), said(AtMost, 1.1, 2.0), said(AtMost, 0.5, 1.5)], [Holds, Fails, Undecided]);
         assert_eq!([said(About, 0.95, 1.05), said(About, 1.2, 1.3), said(About, 0.8, 1.0)], [Holds, Fails, Undecided]);
     }

@@ -79,7 +79,7 @@ fn search<'a>(method: &'a str, task: &'a str, cells: &[(&'a str, &'a TaskCell)])
     let finished = || cells.iter().filter(|(_, cell)| !cell.scores.is_empty());
     let seeds = finished().map(|(_, cell)| cell.by_seed().into_keys().collect::<BTreeSet<u64>>());
     let seeds = seeds.reduce(|a, b| &a & &b).unwrap_or_default();
-    let trial = |(label, cell): &(&'a str, &'a TaskCell)| {
+    let trial = |&(label, cell): &(&'a str, &'a TaskCell)| {
         let scores: Vec<&Score> = cell.by_seed().into_values().collect();
         let common = scores.iter().filter(|score| seeds.contains(&score.seed()));
         let validation = mean(&common.filter_map(|score| best_validation(&score.run)).collect::<Vec<_>>());

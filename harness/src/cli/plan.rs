@@ -70,8 +70,7 @@ fn rows(job: &Job, measured: bool) -> Result<Vec<PlanRow>> {
         };
         let (steps, _) = lengths(&spec.train, task.train.len());
         let evaluations = evaluations(&spec.train, task.train.len());
-        let run_seconds =
-            found.map(|f| f.step_seconds * steps as f64 + f.evaluation_seconds * evaluations as f64);
+        let run_seconds = found.map(|f| f.step_seconds * steps as f64 + f.evaluation_seconds * evaluations as f64);
         rows.push(PlanRow {
             task: spec.task.clone(),
             method: spec.method.clone(),

@@ -65,7 +65,7 @@ impl Tune {
             all.iter().filter(|run| !seeds.contains(&run.seed) && is_chosen(run)).cloned().collect();
         let tried = std::mem::replace(&mut job.plan, more);
         let finals = make_runs(&job, &self.out, self.together.get())?;
-        job.plan.splice(0..0, tried);
+        job.plan = [tried, job.plan].concat();
         let frame = self.frame(&job)?;
         print(&write::write(&frame, &self.out.join("report"))?, &["claims", "tuning"])?;
         verdict(SweepSummary {

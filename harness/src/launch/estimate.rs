@@ -36,8 +36,12 @@ pub struct Estimate {
 /// Text that runs of about the same cost have in common: seed, rates and thresholds are no part of it.
 pub fn cost_key(spec: &RunSpec) -> String {
     let shapes_cost = |value: &toml::Value| !matches!(value, toml::Value::Float(_) | toml::Value::Table(_));
-    let options: Vec<String> =
-        spec.options.iter().filter(|(_, value)| shapes_cost(value)).map(|(key, value)| format!("{key}={value}")).collect();
+    let options: Vec<String> = spec
+        .options
+        .iter()
+        .filter(|(_, value)| shapes_cost(value))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     let train = &spec.train;
     format!(
         "{} {} {} {} {:?} {:?} {} {} {:?} {options:?}",
@@ -93,18 +97,12 @@ pub fn estimate(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<Esti
     let step_seconds = epoch / loader.steps().max(1) as f64;
     let evaluation_seconds = evaluation_seconds(&stack, task)?;
     let peak = peak_memory(inputs.device)?;
-    Ok(Estimate {
-        step_seconds,
-        evaluation_seconds,
-        peak_mib: peak.peak_allocated_mib.or(peak.peak_resident_mib),
-    })
+    Ok(Estimate { step_seconds, evaluation_seconds, peak_mib: peak.peak_allocated_mib.or(peak.peak_resident_mib) })
 }
 
 /// Seconds of one evaluation, from rows spread over the validation split.
 fn evaluation_seconds(stack: &RunStack, task: &TaskData) -> Result<f64> {
-    let rows = |set: &DevData| {
-        set.validation.len() + if set.is_one_set { 0 } else { set.test.len() }
-    };
+    let rows = |set: &DevData| set.validation.len() + if set.is_one_set { 0 } else { set.test.len() };
     let total: usize = task.dev_sets.iter().map(rows).sum();
     let Some(first) = task.dev_sets.first() else { return Ok(0.0) };
     let every = first.validation.len().div_ceil(EVALUATED).max(1);

@@ -78,7 +78,9 @@ impl Grid {
         let mut lengths = Vec::new();
         for (key, value) in &self.axes {
             if !key.starts_with("train.") && !key.starts_with("options.") {
-                return Err(format!("`{key}` is no axis, expected \"train.<field>\" or \"options.<option>\", in quotes"));
+                return Err(format!(
+                    "`{key}` is no axis, expected \"train.<field>\" or \"options.<option>\", in quotes"
+                ));
             }
             match value.as_array() {
                 Some(values) if !values.is_empty() => lengths.push(values.len()),
@@ -182,7 +184,9 @@ pub fn check_reach(grids: &[Grid], methods: &[&'static MethodEntry]) -> std::res
             let meant: &[&MethodEntry] = if named.is_empty() { methods } else { &named };
             if !meant.iter().any(|method| has_option(method, key)) {
                 let names = meant.iter().map(|method| method.name).collect::<Vec<_>>().join(", ");
-                return Err(format!("no method of {names} has the option of `{key}`; `rankbench run --dry-run` prints all"));
+                return Err(format!(
+                    "no method of {names} has the option of `{key}`; `rankbench run --dry-run` prints all"
+                ));
             }
         }
     }

@@ -172,7 +172,8 @@ impl RunSpec {
     /// the backbone has no name, since the same weights are the same backbone, and the run no label.
     pub fn id(&self) -> String {
         let backbone = BackboneSpec { name: String::new(), ..self.backbone.clone() };
-        let canonical = serde_json::to_string(&RunSpec { backbone, label: String::new(), ..self.clone() }).unwrap_or_default();
+        let canonical =
+            serde_json::to_string(&RunSpec { backbone, label: String::new(), ..self.clone() }).unwrap_or_default();
         let digest = hex::encode(Sha256::digest(canonical.as_bytes()));
         format!("{}-{}-s{}-{}", self.task, self.method, self.seed, &digest[..10])
     }

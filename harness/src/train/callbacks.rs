@@ -116,7 +116,8 @@ impl<'a> RunCallback<'a> {
 
     /// After the first stage, selection is over: a later one is evaluated at its end alone ([`crate::train::stages`]).
     fn is_due_after(&self, epoch: usize) -> bool {
-        self.stages.is_empty() && matches!(self.spec.train.evaluate, EvaluateEvery::Epochs(every) if epoch.is_multiple_of(every))
+        self.stages.is_empty()
+            && matches!(self.spec.train.evaluate, EvaluateEvery::Epochs(every) if epoch.is_multiple_of(every))
     }
 
     /// Metrics on validation and test of every development set, ranks of every target module, and a place among the checkpoints.

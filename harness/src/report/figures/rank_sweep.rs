@@ -48,7 +48,13 @@ impl Figure for RankSweep {
         let mut grid = PanelGrid::new(&heading, panels.len(), 3, cell);
         for (index, (title, points)) in panels.iter().enumerate() {
             let corner = grid.corner(index);
-            draw_panel(&mut grid.scene, Panel::new(corner, cell, x(points), y(points)), title, points, (&rows, &methods));
+            draw_panel(
+                &mut grid.scene,
+                Panel::new(corner, cell, x(points), y(points)),
+                title,
+                points,
+                (&rows, &methods),
+            );
         }
         Some(grid.scene)
     }

@@ -39,11 +39,8 @@ impl Figure for ScoreByRate {
                     .into(),
             ],
         };
-        let tasks: Vec<&TaskColumn> = group
-            .columns
-            .iter()
-            .filter(|column| searches.iter().any(|search| search.task == column.name))
-            .collect();
+        let tasks: Vec<&TaskColumn> =
+            group.columns.iter().filter(|column| searches.iter().any(|search| search.task == column.name)).collect();
         let cell: Point = if tasks.len() == 1 { (640.0, 380.0) } else { (420.0, 260.0) };
         let mut grid = PanelGrid::new(&heading, tasks.len(), 2, cell);
         for (index, column) in tasks.iter().enumerate() {

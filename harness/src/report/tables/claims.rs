@@ -66,7 +66,9 @@ fn table_row(row: &ClaimRow) -> TableRow {
 /// The claim's sentence with the numbers that decide it.
 fn sentence(row: &ClaimRow) -> String {
     let ours = match (row.ours, row.low, row.high) {
-        (Some(ours), Some(low), Some(high)) => format!("{ours:.2} here, 95 % interval {low:.2} to {high:.2}, n = {}", row.n),
+        (Some(ours), Some(low), Some(high)) => {
+            format!("{ours:.2} here, 95 % interval {low:.2} to {high:.2}, n = {}", row.n)
+        }
         (Some(ours), ..) => format!("{ours:.2} here, n = {}", row.n),
         _ => "no number here".to_string(),
     };

@@ -94,7 +94,10 @@ fn notes(tasks: &[TaskSchedule]) -> Vec<String> {
             join(
                 kept.iter().map(|(row, (values, percent))| {
                     let word = if *percent >= KEPT { "kept" } else { "not kept" };
-                    format!("{row}: {word}, {percent:.1} % of the first stage's test score at {} values", count(*values))
+                    format!(
+                        "{row}: {word}, {percent:.1} % of the first stage's test score at {} values",
+                        count(*values)
+                    )
                 }),
                 "; "
             )

@@ -88,7 +88,8 @@ fn published_line(own: &[&RankSweepRow], tasks: &[(&str, &str)]) -> TableRow {
     };
     let cell = |task: &str| {
         let number = own.iter().find(|number| number.task == task);
-        let value = number.and_then(|number| Some(format!("{:.2}{}", number.published?, mark(&number.published_status))));
+        let value =
+            number.and_then(|number| Some(format!("{:.2}{}", number.published?, mark(&number.published_status))));
         value.unwrap_or_else(|| ABSENT.into())
     };
     let label = own.first().map_or("", |number| number.published_label.as_str());
