@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
 
-use crate::analysis::plan_cost::{PlanRow, by_setting};
+use crate::analysis::plan_cost::{PlanRow, PlanTotal, by_setting};
 use crate::cli::job::{Job, RecipeFlags, recipe, width};
 use crate::env::device;
 use crate::error::Result;
@@ -44,6 +44,7 @@ enum PlanFormat {
 impl Plan {
     pub(super) fn run(&self) -> Result<()> {
         let job = self.flags.job(&recipe(&self.recipe)?)?;
+        preflight(&job.plan, &job.inputs, &job.data)?;
         let rows = rows(&job, !self.no_measure)?;
         let device = device::name(job.inputs.device);
         let text = match self.format {
@@ -56,9 +57,16 @@ impl Plan {
     }
 }
 
+/// Runs, steps and evaluations of a job in words.
+///
+/// # Errors
+/// Rows that cannot be read.
+pub(super) fn counts(job: &Job) -> Result<String> {
+    Ok(plan::counts(&PlanTotal::of(&rows(job, false)?)))
+}
+
 /// The runs of a job by setting; with `measured`, steps of each kind of run are timed once.
 fn rows(job: &Job, measured: bool) -> Result<Vec<PlanRow>> {
-    preflight(&job.plan, &job.inputs, &job.data)?;
     let mut known: BTreeMap<String, Estimate> = BTreeMap::new();
     let settings = by_setting(&job.plan);
     let mut rows = Vec::new();

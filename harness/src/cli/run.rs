@@ -10,6 +10,7 @@ use clap::Args;
 use crate::analysis::frame::predictions::TestSets;
 use crate::analysis::results::{ReadRun, ResultsFrame};
 use crate::cli::job::{Job, RecipeFlags, recipe, width};
+use crate::cli::plan;
 use crate::cli::report::ReportFlags;
 use crate::env::console::spoken;
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ use crate::store::rows::TimingRow;
 /// `rankbench run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// A recipe file, or an embedded recipe: quick, table1, minilm_glue, efficiency, regression.
+    /// A recipe file, or an embedded recipe: quick, table1, table2, figure3, figure4, minilm_glue, ablation, tune, efficiency, regression.
     #[arg(long, default_value = "table1")]
     recipe: String,
     #[command(flatten)]
@@ -89,6 +90,7 @@ impl Quickstart {
 /// Stores the recipe as it was resolved, and makes its runs.
 pub(super) fn make_runs(job: &Job, out: &Path, together: usize) -> Result<SweepSummary> {
     preflight(&job.plan, &job.inputs, &job.data)?;
+    eprintln!("{}", plan::counts(job)?);
     let recipe = out.join("recipes").join(format!("{}.toml", job.recipe.name));
     write_atomically(&recipe, job.recipe.to_toml()?.as_bytes())?;
     sweep(

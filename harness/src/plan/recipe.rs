@@ -16,6 +16,11 @@ pub const EMBEDDED: &[(&str, &str)] = &[
     ("efficiency", include_str!("../../../recipes/efficiency.toml")),
     ("regression", include_str!("../../../recipes/regression.toml")),
     ("minilm_glue", include_str!("../../../recipes/minilm_glue.toml")),
+    ("table2", include_str!("../../../recipes/table2.toml")),
+    ("figure3", include_str!("../../../recipes/figure3.toml")),
+    ("figure4", include_str!("../../../recipes/figure4.toml")),
+    ("ablation", include_str!("../../../recipes/ablation.toml")),
+    ("tune", include_str!("../../../recipes/tune.toml")),
 ];
 
 /// The text of an embedded recipe.

@@ -50,6 +50,11 @@ pub fn json(recipe: &str, device: &str, rows: &[PlanRow]) -> Result<String> {
     serde_json::to_string_pretty(&Plan { recipe, device, total: PlanTotal::of(rows), rows }).map_err(internal)
 }
 
+/// The sums in words: `5 runs, 500 steps, 25 evaluations.`
+pub fn counts(total: &PlanTotal) -> String {
+    format!("{} runs, {} steps, {} evaluations.", total.runs, total.steps, total.evaluations)
+}
+
 fn table_row(row: &PlanRow) -> TableRow {
     let cells = vec![
         row.task.clone(),
@@ -67,8 +72,8 @@ fn table_row(row: &PlanRow) -> TableRow {
 }
 
 fn notes(total: &PlanTotal) -> Vec<String> {
-    let PlanTotal { runs, steps, evaluations, seconds, peak_mib } = total;
-    let mut notes = vec![format!("{runs} runs, {steps} steps, {evaluations} evaluations.")];
+    let PlanTotal { seconds, peak_mib, .. } = total;
+    let mut notes = vec![counts(total)];
     if let (Some(_), Some(peak)) = (seconds, peak_mib) {
         notes.push(format!(
             "Estimated {} one run after the other, at most {peak:.0} MiB. Measured here: a few steps of a few shapes of batches in the \
