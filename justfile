@@ -27,6 +27,35 @@ test *args: setup
 reproduce-table1 *args: build
     {{rankbench}} run --recipe recipes/table1.toml {{args}}
 
+# The paper's Table 2: r or r_max in 1, 2, 4, 8, 16 for LoRA and SoRA
+reproduce-table2 *args: build
+    {{rankbench}} run --recipe recipes/table2.toml --out results/table2 {{args}}
+
+# The paper's Figure 3 and its 99 % claim: the sparsifying schedule, as released and with a fresh warm-up a stage
+reproduce-figure3 *args: build
+    {{rankbench}} run --recipe recipes/figure3.toml --out results/figure3 {{args}}
+
+# The paper's Figure 4: final ranks by layer and kind, task by task, and the agreement between seeds
+reproduce-figure4 *args: build
+    {{rankbench}} run --recipe recipes/figure4.toml --out results/figure4 {{args}}
+
+# Flip each switch of docs/divergences.md alone against a base, and test what it changes
+ablate *args: build
+    {{rankbench}} ablate --base recipes/ablation.toml {{args}}
+
+# The same number of trials for every method, chosen on validation alone; score against learning rate
+tune *args: build
+    {{rankbench}} tune --recipe recipes/tune.toml {{args}}
+
+# The quick forms of the paper's results on the embedded synthetic data, as CI runs them
+paper-micro out="target/paper-micro": build
+    {{rankbench}} plan --recipe recipes/micro/table2.toml
+    {{rankbench}} run --recipe recipes/micro/table2.toml --out {{out}}/table2
+    {{rankbench}} run --recipe recipes/micro/figure3.toml --out {{out}}/figure3
+    {{rankbench}} run --recipe recipes/micro/figure4.toml --out {{out}}/figure4
+    {{rankbench}} ablate --base recipes/micro/ablation.toml --flip variant,subgradient,final_phase --out {{out}}/ablation
+    {{rankbench}} tune --recipe recipes/micro/tune.toml --out {{out}}/tune
+
 # The paper's Table 4: time per epoch, methods interleaved
 efficiency *args: build
     {{rankbench}} efficiency --recipe recipes/efficiency.toml {{args}}

@@ -25,7 +25,7 @@ const LENGTH: i64 = 32;
 const STEPS: usize = 1_000_000;
 
 fn protocol() -> OptimConfig {
-    let schedule = LinearSchedule { warmup: 0, total: STEPS };
+    let schedule = LinearSchedule { warmup: 0, total: STEPS, ..LinearSchedule::default() };
     OptimConfig {
         lr: 1e-4,
         weight_decay: 0.01,

@@ -146,6 +146,11 @@ pub trait Method {
         1
     }
 
+    /// Value that the schedule gives the current stage, e.g. SoRA's ξ; none without a schedule.
+    fn stage_value(&self) -> Option<f64> {
+        None
+    }
+
     /// After the last step of a stage of a schedule with several stages.
     fn stage_end(&mut self) {}
 

@@ -28,7 +28,7 @@ struct Model {
 }
 
 fn protocol() -> OptimConfig {
-    let schedule = LinearSchedule { warmup: 0, total: STEPS };
+    let schedule = LinearSchedule { warmup: 0, total: STEPS, ..LinearSchedule::default() };
     OptimConfig {
         lr: 1e-2,
         weight_decay: 0.1,

@@ -25,7 +25,7 @@ fn target_modules() -> Vec<TargetModule> {
 }
 
 fn step(method: &str, options: &str) -> TrainState {
-    let schedule = LinearSchedule { warmup: 0, total: 100 };
+    let schedule = LinearSchedule { warmup: 0, total: 100, ..LinearSchedule::default() };
     let protocol = OptimConfig {
         lr: 1e-3,
         weight_decay: 0.0,

@@ -198,7 +198,7 @@ fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
         weight: i,
     };
     let modules: Vec<TargetModule> = names.iter().enumerate().map(module).collect();
-    let schedule = LinearSchedule { warmup: 0, total: 10 };
+    let schedule = LinearSchedule { warmup: 0, total: 10, ..LinearSchedule::default() };
     let protocol = OptimConfig {
         lr: 0.1,
         weight_decay: 0.0,

@@ -199,7 +199,7 @@ fn operators_are_the_released_operators() {
         }
         for row in case.json["schedules"].as_array().unwrap() {
             let get = |key: &str| row[key].as_u64().unwrap() as usize;
-            let schedule = LinearSchedule { warmup: get("warmup"), total: get("total") };
+            let schedule = LinearSchedule { warmup: get("warmup"), total: get("total"), ..LinearSchedule::default() };
             for (t, want) in floats(&row["factor_per_step"]).into_iter().enumerate() {
                 assert_eq!(schedule.factor(t), want, "{schedule:?} at {t}");
             }

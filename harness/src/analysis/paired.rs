@@ -67,8 +67,8 @@ frame_rows! {
     }
 }
 
-/// One method row, and the LoRA row it is compared with.
-type Pair<'a> = (&'a MethodRow, &'a MethodRow);
+/// One method row, and the row it is compared with.
+pub type Pair<'a> = (&'a MethodRow, &'a MethodRow);
 
 /// Rows of every comparison in a group; none without a LoRA row, or with that row alone.
 pub fn paired(group: &GroupResults) -> Vec<PairedRow> {
@@ -137,7 +137,8 @@ fn differences(ours: &TaskCell, theirs: &TaskCell) -> BTreeMap<u64, f64> {
     ours.scores.iter().filter_map(of_score).collect()
 }
 
-fn compare(group: &ReportGroup, (row, reference): &Pair, columns: &[TaskColumn]) -> Vec<PairedRow> {
+/// One row against another, task by task, then over all of them.
+pub fn compare(group: &ReportGroup, (row, reference): &Pair, columns: &[TaskColumn]) -> Vec<PairedRow> {
     let empty = PairedRow {
         data_source: group.data_source.clone(),
         backbone: group.backbone.clone(),

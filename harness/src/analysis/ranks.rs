@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::analysis::frame::run::KINDS;
+use crate::analysis::frame::run::{KINDS, RunResult};
 use crate::analysis::stats::mean;
 use crate::analysis::summary::MethodRow;
 
@@ -23,7 +23,11 @@ pub struct RankMap {
 
 /// Maps of the method rows that have ranks.
 pub fn rank_maps(methods: &[MethodRow]) -> Vec<RankMap> {
-    methods.iter().filter_map(rank_map).collect()
+    let of_row = |method: &MethodRow| {
+        let runs: Vec<&RunResult> = method.runs.iter().map(AsRef::as_ref).filter(|run| !run.ranks.is_empty()).collect();
+        rank_map(&method.title, &runs)
+    };
+    methods.iter().filter_map(of_row).collect()
 }
 
 /// Kinds of modules in the maps: those of a layer in its order, then others.
@@ -33,11 +37,11 @@ pub fn kinds(maps: &[RankMap]) -> Vec<String> {
     known.chain(seen.iter().copied().filter(|kind| !KINDS.contains(kind))).map(str::to_string).collect()
 }
 
-fn rank_map(method: &MethodRow) -> Option<RankMap> {
+/// Mean ranks over runs that have ranks; none without one.
+pub fn rank_map(title: &str, runs: &[&RunResult]) -> Option<RankMap> {
     let mut ranks: BTreeMap<(&str, u32), Vec<f64>> = BTreeMap::new();
     let mut largest = 0;
-    let runs = || method.runs.iter().filter(|run| !run.ranks.is_empty());
-    for point in runs().flat_map(|run| &run.ranks) {
+    for point in runs.iter().flat_map(|run| &run.ranks) {
         ranks.entry((&point.kind, point.layer)).or_default().push(f64::from(point.rank));
         largest = largest.max(point.max_rank);
     }
@@ -46,5 +50,5 @@ fn rank_map(method: &MethodRow) -> Option<RankMap> {
         .filter_map(|((kind, layer), values)| Some(((kind.to_string(), layer), mean(&values)?)))
         .collect();
     let mean = mean(&tiles.values().copied().collect::<Vec<_>>())?;
-    Some(RankMap { title: method.title.clone(), tiles, mean, largest, runs: runs().count() })
+    Some(RankMap { title: title.into(), tiles, mean, largest, runs: runs.len() })
 }

@@ -59,6 +59,13 @@ pub struct RecipeFlags {
     /// Most training rows used, the first ones.
     #[arg(long)]
     pub train_limit: Option<usize>,
+    /// Set anything of the recipe, over everything else: [METHOD.]KEY=VALUE[,VALUE…], e.g. options.r=4 or sora.options.xi=1e-3; several
+    /// values multiply the runs. Can be given again.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Form of SoRA: as the released code runs, or as the paper describes it; as the recipe says where it is left out.
+    #[arg(long, value_name = "FORM")]
+    pub variant: Option<Variant>,
     /// Seconds between two checkpoints of a run in work; written less often where that would cost more than 1 % of the time.
     #[arg(long, default_value = "60", value_name = "SECONDS")]
     pub checkpoint_every: u64,
@@ -108,8 +115,19 @@ pub enum Graphs {
     Off,
 }
 
+/// `--variant`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Variant {
+    /// L1 term in the loss, constant threshold, dead zone 2ξ.
+    Released,
+    /// Proximal map alone, with a threshold that falls with the learning rate.
+    Paper,
+}
+
 /// Everything a command works on.
 pub struct Job {
+    /// The recipe with every flag folded in.
+    pub recipe: Recipe,
     /// The runs.
     pub plan: Vec<RunSpec>,
     /// The backbone.
@@ -126,20 +144,24 @@ pub struct Job {
 
 impl RecipeFlags {
     /// The recipe with what the flags change.
-    fn changed(&self, recipe: &Recipe) -> Recipe {
+    fn changed(&self, recipe: &Recipe) -> Result<Recipe> {
         let count = |value: usize| toml::Value::Integer(value as i64);
         let fields = [
             ("epochs", self.epochs.map(count)),
             ("batch_size", self.batch_size.map(count)),
             ("precision", self.precision.map(|precision| precision.name().into())),
         ];
-        recipe.clone().with(RecipeChanges {
+        let mut changed = recipe.clone().with(RecipeChanges {
             tasks: self.tasks.clone(),
             methods: self.methods.clone(),
             seeds: self.seeds.clone(),
             train: fields.into_iter().filter_map(|(field, value)| Some((field.to_string(), value?))).collect(),
             train_limit: self.train_limit,
-        })
+        });
+        let variant = self.variant.and_then(|variant| Some(variant.to_possible_value()?.get_name().to_string()));
+        variant.map_or(Ok(()), |variant| changed.set(&format!("sora.options.variant={variant}")))?;
+        self.set.iter().try_for_each(|text| changed.set(text))?;
+        Ok(changed)
     }
 
     /// Reads backbone and rows and resolves every run.
@@ -147,8 +169,8 @@ impl RecipeFlags {
     /// # Errors
     /// A wrong name or value, input that cannot be read, a device that is not there.
     pub fn job(&self, recipe: &Recipe) -> Result<Job> {
-        let recipe = &self.changed(recipe);
         self.data.own.read()?;
+        let recipe = &self.changed(recipe)?;
         // Names are checked first: a slip must not cost the loading of a backbone.
         let tasks = resolve::tasks(recipe)?;
         resolve::methods(recipe)?;
@@ -174,23 +196,36 @@ impl RecipeFlags {
         let inputs = Inputs::load(&place, behaviour, device, self.graphs == Graphs::On)?;
         inputs.check(&tasks, self.tokenizer)?;
         eprintln!("backbone {} read in {:.1} s", inputs.backbone.name, started.elapsed().as_secs_f64());
-        let context = PlanContext {
-            backbone: inputs.backbone.clone(),
-            max_positions: inputs.encoder.info().max_positions,
-            device: device::kind(device).into(),
-            dataset: &|task| data.dataset(task),
-        };
-        let plan = resolve::plan(recipe, &context)?;
-        plan.iter().try_for_each(|spec| data.check_split(spec))?;
         let origin = resolve::origin(recipe)?;
-        Ok(Job {
-            plan,
+        let mut job = Job {
+            recipe: recipe.clone(),
+            plan: Vec::new(),
             inputs,
             data,
             origin,
             stop: signals::stop_flag()?,
             checkpoint_every: Duration::from_secs(self.checkpoint_every),
-        })
+        };
+        job.plan = job.plan_of(recipe)?;
+        Ok(job)
+    }
+}
+
+impl Job {
+    /// The runs of a recipe on this job's backbone and rows.
+    ///
+    /// # Errors
+    /// As [`resolve::plan`]; a split that leaves a set empty.
+    pub fn plan_of(&self, recipe: &Recipe) -> Result<Vec<RunSpec>> {
+        let context = PlanContext {
+            backbone: self.inputs.backbone.clone(),
+            max_positions: self.inputs.encoder.info().max_positions,
+            device: device::kind(self.inputs.device).into(),
+            dataset: &|task| self.data.dataset(task),
+        };
+        let plan = resolve::plan(recipe, &context)?;
+        plan.iter().try_for_each(|spec| self.data.check_split(spec))?;
+        Ok(plan)
     }
 }
 

@@ -1,15 +1,18 @@
 //! The command line: one struct a command, each a thin way into the library.
 
+mod ablate;
 mod adapters;
 mod doctor;
 mod efficiency;
 mod job;
 mod merge;
+mod plan;
 mod regression;
 mod report;
 mod run;
 mod task_files;
 mod tokenize;
+mod tune;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -33,6 +36,12 @@ enum Command {
     Quickstart(run::Quickstart),
     /// Make the runs of a recipe and their report; what is finished already is not made again.
     Run(run::Run),
+    /// Print the runs of a recipe, their steps and evaluations, and the time and memory measured on this device.
+    Plan(plan::Plan),
+    /// Flip switches of docs/divergences.md, each alone against a base, and test what each changes.
+    Ablate(ablate::Ablate),
+    /// Try the same number of settings for every method, choose on validation alone, and make the chosen ones on every seed.
+    Tune(tune::Tune),
     /// Write the tables and figures of stored runs.
     Report(report::Report),
     /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions.
@@ -70,6 +79,9 @@ impl Cli {
         match &self.command {
             Command::Quickstart(command) => command.run(),
             Command::Run(command) => command.run(),
+            Command::Plan(command) => command.run(),
+            Command::Ablate(command) => command.run(),
+            Command::Tune(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Fsck(command) => command.run(),
             Command::Efficiency(command) => command.run(),

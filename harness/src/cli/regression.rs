@@ -58,7 +58,7 @@ impl Regression {
 
     /// The recipe's runs and timing, always made anew: stored ones would hide what changed.
     fn fresh_rows(&self, recipe: &Recipe) -> Result<Vec<BaselineRow>> {
-        let Job { plan, inputs, data, origin, stop, checkpoint_every } = self.flags.job(recipe)?;
+        let Job { plan, inputs, data, origin, stop, checkpoint_every, .. } = self.flags.job(recipe)?;
         preflight(&plan, &inputs, &data)?;
         let scratch = tempfile::Builder::new().prefix("rankbench-regression-").tempdir();
         let scratch = scratch.map_err(|e| Error::output(&std::env::temp_dir(), e))?;

@@ -1,5 +1,6 @@
 //! `rankbench run` and `rankbench quickstart`.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -9,6 +10,7 @@ use clap::Args;
 use crate::analysis::frame::predictions::TestSets;
 use crate::analysis::results::{ReadRun, ResultsFrame};
 use crate::cli::job::{Job, RecipeFlags, recipe, width};
+use crate::cli::plan;
 use crate::cli::report::ReportFlags;
 use crate::env::console::spoken;
 use crate::error::{Error, Result};
@@ -17,13 +19,14 @@ use crate::launch::sweep::{SweepSummary, sweep};
 use crate::launch::timing;
 use crate::plan::recipe::Recipe;
 use crate::report::write::{self, ReportPaths};
-use crate::store::record;
+use crate::store::files::write_atomically;
+use crate::store::record::{self, RunRecord};
 use crate::store::rows::TimingRow;
 
 /// `rankbench run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// A recipe file, or an embedded recipe: quick, table1, minilm_glue, efficiency, regression.
+    /// A recipe file, or an embedded recipe: quick, table1, table2, figure3, figure4, minilm_glue, ablation, tune, efficiency, regression.
     #[arg(long, default_value = "table1")]
     recipe: String,
     #[command(flatten)]
@@ -63,7 +66,7 @@ impl Run {
         let (runs, peers) = (records(&job, &self.out)?, self.report.peers(&self.out)?);
         let frame = ResultsFrame { peers, margin: self.report.margin, ..ResultsFrame::of_runs(runs) };
         let paths = write::write(&frame, &self.out.join("report"))?;
-        print(&paths, &["table1"])?;
+        print(&paths, &["claims", "table1", "table2", "schedule", "rank_agreement"])?;
         verdict(swept)
     }
 }
@@ -84,8 +87,12 @@ impl Quickstart {
     }
 }
 
-fn make_runs(job: &Job, out: &Path, together: usize) -> Result<SweepSummary> {
+/// Stores the recipe as it was resolved, and makes its runs.
+pub(super) fn make_runs(job: &Job, out: &Path, together: usize) -> Result<SweepSummary> {
     preflight(&job.plan, &job.inputs, &job.data)?;
+    eprintln!("{}", plan::counts(job)?);
+    let recipe = out.join("recipes").join(format!("{}.toml", job.recipe.name));
+    write_atomically(&recipe, job.recipe.to_toml()?.as_bytes())?;
     sweep(
         &job.plan,
         &job.inputs,
@@ -111,19 +118,25 @@ fn timings(job: &Job, recipe: &Recipe, out: &Path) -> Result<Vec<TimingRow>> {
 }
 
 /// The stored runs of the plan, in its order.
-fn records(job: &Job, out: &Path) -> Result<Vec<ReadRun>> {
+pub(super) fn records(job: &Job, out: &Path) -> Result<Vec<ReadRun>> {
     let known = TestSets::default();
     let paths: Vec<PathBuf> = job.plan.iter().map(|spec| out.join("runs").join(spec.id())).collect();
-    record::load_each(&paths, |run| ReadRun::of(&run, &known)).into_iter().collect()
+    let labels: BTreeMap<String, &str> = job.plan.iter().map(|spec| (spec.id(), spec.label.as_str())).collect();
+    let read = |mut run: RunRecord| {
+        // A run that another recipe made has that one's label.
+        run.spec.label = labels.get(&run.id).map_or(String::new(), ToString::to_string);
+        ReadRun::of(&run, &known)
+    };
+    record::load_each(&paths, read).into_iter().collect()
 }
 
-fn print(paths: &ReportPaths, tables: &[&str]) -> Result<()> {
+pub(super) fn print(paths: &ReportPaths, tables: &[&str]) -> Result<()> {
     println!("{}", paths.text(tables, width())?);
     println!("Report: {}", paths.html.display());
     Ok(())
 }
 
-fn verdict(swept: SweepSummary) -> Result<()> {
+pub(super) fn verdict(swept: SweepSummary) -> Result<()> {
     match swept.failed {
         0 => Ok(()),
         failed => Err(Error::RunsFailed { failed, total: swept.total }),

@@ -32,12 +32,7 @@ fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
     let stack = RunStack::new(&[spec], inputs, task)?;
     let step = stack.state(0);
     let method = step.method();
-    let stages = method.stages();
-    if stages > 1 {
-        return Err(Error::Usage(format!(
-            "the options ask for a schedule of {stages} stages, and `run` trains one; leave the schedule out"
-        )));
-    }
+    check_stages(spec, method.stages())?;
     let adapters = tch::no_grad(|| method.adapters(&step.params().views()));
     let attached =
         method.target_modules().iter().zip(&adapters.modules).filter_map(|(module, a)| Some((module, a.as_ref()?)));
@@ -51,6 +46,21 @@ fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a schedule of a method whose stages the run does not have, and stages of a run that the method does not have.
+fn check_stages(spec: &RunSpec, of_method: usize) -> Result<()> {
+    match spec.train.stages {
+        None if of_method > 1 => Err(Error::Usage(format!(
+            "the options ask for a schedule of {of_method} stages, and [train] gives one; leave the schedule out, or add \
+             stages = {{ count = {of_method}, epochs = 15, rate = \"released\" }} to the method's [train]"
+        ))),
+        Some(stages) if stages.count != of_method => Err(Error::Usage(format!(
+            "train.stages.count is {}, but the options of {} make {of_method}: expected the same number",
+            stages.count, spec.method
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a run whose learning-rate schedule has no step.

@@ -1,5 +1,7 @@
 //! Recipes, and the runs they resolve to.
 
+pub mod flips;
+pub mod grid;
 pub mod origin;
 pub mod recipe;
 pub mod resolve;

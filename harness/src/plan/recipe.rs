@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use toml::Value;
 
 use crate::error::{Error, Result};
+use crate::plan::grid::{self, Grid};
 
 /// Recipes that are part of the binary, by name.
 pub const EMBEDDED: &[(&str, &str)] = &[
@@ -14,6 +16,11 @@ pub const EMBEDDED: &[(&str, &str)] = &[
     ("efficiency", include_str!("../../../recipes/efficiency.toml")),
     ("regression", include_str!("../../../recipes/regression.toml")),
     ("minilm_glue", include_str!("../../../recipes/minilm_glue.toml")),
+    ("table2", include_str!("../../../recipes/table2.toml")),
+    ("figure3", include_str!("../../../recipes/figure3.toml")),
+    ("figure4", include_str!("../../../recipes/figure4.toml")),
+    ("ablation", include_str!("../../../recipes/ablation.toml")),
+    ("tune", include_str!("../../../recipes/tune.toml")),
 ];
 
 /// The text of an embedded recipe.
@@ -22,7 +29,7 @@ pub fn embedded(name: &str) -> Option<&'static str> {
 }
 
 /// A recipe file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// Name for reports, e.g. `table1`.
@@ -44,15 +51,18 @@ pub struct Recipe {
     /// is the task's own.
     pub train: toml::Table,
     /// Exceptions, in order; a later one wins.
-    #[serde(default, rename = "override")]
+    #[serde(default, rename = "override", skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<Override>,
+    /// Lists of values that multiply the runs, over every exception: one `[grid]` or several `[[grid]]`.
+    #[serde(default, rename = "grid", deserialize_with = "grid::one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub grids: Vec<Grid>,
     /// Interleaved timing (`rankbench efficiency`, and at the end of `quickstart`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
 }
 
 /// Which rows.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// Where they come from.
@@ -60,12 +70,12 @@ pub struct Data {
     /// How they become train, validation and test.
     pub split: datasets::split::Policy,
     /// Most training rows used.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
 }
 
 /// Where rows come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The embedded synthetic suite.
@@ -75,34 +85,34 @@ pub enum Source {
 }
 
 /// An exception for some tasks and methods.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Override {
     /// Tasks it holds for; all when left out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<String>,
     /// Methods it holds for; all when left out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
     /// Fields of `[train]` it sets.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub train: toml::Table,
     /// Options of the method it sets.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub options: toml::Table,
 }
 
 /// Interleaved timing.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
     /// Task that is timed at the end of `quickstart`; the recipe's first when left out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
     /// Rounds A B C A B C.
     pub rounds: usize,
     /// Steps of an epoch that are run and timed; the whole epoch when left out.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
 }
 
@@ -115,11 +125,15 @@ pub struct RecipeChanges {
     pub methods: Option<Vec<String>>,
     /// `--seeds`.
     pub seeds: Option<Vec<u64>>,
-    /// Fields of `[train]` by name, over every exception of the recipe.
+    /// Fields of `[train]` by name, over every exception and grid of the recipe.
     pub train: toml::Table,
     /// `--train-limit`.
     pub train_limit: Option<usize>,
 }
+
+/// Keys of `--set` besides `train.…` and `options.…`.
+const SETTABLE: &str = "tasks, methods, seeds, backbone, tokenizer, data.source, data.split, data.train_limit, \
+                        train.<field>, options.<option>, METHOD.train.<field>, METHOD.options.<option>";
 
 impl Recipe {
     /// The recipe with the changes folded in.
@@ -131,8 +145,53 @@ impl Recipe {
         for exception in &mut self.overrides {
             exception.train.retain(|field, _| !changes.train.contains_key(field));
         }
+        for grid in &mut self.grids {
+            let is_changed = |key: &str| key.strip_prefix("train.").is_some_and(|f| changes.train.contains_key(f));
+            grid.axes.retain(|key, _| !is_changed(key));
+        }
         self.train.extend(changes.train);
         self
+    }
+
+    /// Sets `[METHOD.]key=value[,value…]` over everything else; a list of several values for a field or an option multiplies the runs.
+    ///
+    /// # Errors
+    /// A key that cannot be set, a value of another type.
+    pub fn set(&mut self, text: &str) -> Result<()> {
+        let (method, key, values) = grid::assignment(text)?;
+        if key.starts_with("train.") || key.starts_with("options.") {
+            let is_axis = values.len() > 1 || self.grids.iter().any(|grid| grid.axes.contains_key(&key));
+            let axes = toml::Table::from_iter([(key, Value::Array(values))]);
+            let label = (!is_axis).then(String::new);
+            self.grids.push(Grid { methods: method.into_iter().collect(), label, axes, ..Grid::default() });
+            return Ok(());
+        }
+        let wrong = |e: toml::de::Error| Error::Usage(format!("--set {text}: {}", e.message()));
+        let one = || match values.as_slice() {
+            [value] => Ok(value.clone()),
+            _ => Err(Error::Usage(format!("--set {text}: expected one value"))),
+        };
+        let all = || Value::Array(values.clone());
+        match key.as_str() {
+            "tasks" => self.tasks = all().try_into().map_err(wrong)?,
+            "methods" => self.methods = all().try_into().map_err(wrong)?,
+            "seeds" => self.seeds = all().try_into().map_err(wrong)?,
+            "backbone" => self.backbone = one()?.try_into().map_err(wrong)?,
+            "tokenizer" => self.tokenizer = one()?.try_into().map_err(wrong)?,
+            "data.source" => self.data.source = one()?.try_into().map_err(wrong)?,
+            "data.split" => self.data.split = one()?.try_into().map_err(wrong)?,
+            "data.train_limit" => self.data.train_limit = Some(one()?.try_into().map_err(wrong)?),
+            _ => return Err(Error::Usage(format!("--set {text}: `{key}` cannot be set, expected one of {SETTABLE}"))),
+        }
+        Ok(())
+    }
+
+    /// The recipe as a file that gives the same runs.
+    ///
+    /// # Errors
+    /// A bug only.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Internal(format!("recipe {}: {e}", self.name)))
     }
 
     /// Reads a recipe file.

@@ -1,5 +1,6 @@
 //! Recipe → runs: every task × seed × method, fully resolved and checked before the first step is trained.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use datasets::Task;
@@ -11,6 +12,7 @@ use methods::registry;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::plan::grid::{self, GridPoint};
 use crate::plan::origin::RecipeRules;
 use crate::plan::recipe::{Override, Recipe};
 use crate::plan::spec::{BackboneSpec, DataSpec, EvaluateEvery, NUMERICS, RunSpec, TrainSpec};
@@ -43,14 +45,14 @@ pub fn methods(recipe: &Recipe) -> Result<Vec<&'static MethodEntry>> {
     recipe.methods.iter().map(|name| registry::find(name).map_err(Error::from)).collect()
 }
 
-/// Every run of the recipe, task by task, seed by seed, methods innermost, so that the methods of a pair are run side by
-/// side on the machine.
+/// Every run of the recipe, task by task, seed by seed, methods and their settings innermost, so that the methods of a pair are run
+/// side by side on the machine.
 ///
 /// # Errors
 /// An unknown name, option or field, a value out of bounds: named with where it stands.
 pub fn plan(recipe: &Recipe, context: &PlanContext) -> Result<Vec<RunSpec>> {
     check_overrides(recipe)?;
-    let mut runs: Vec<RunSpec> = Vec::new();
+    let (mut runs, mut ids): (Vec<RunSpec>, BTreeSet<String>) = Default::default();
     for task in tasks(recipe)? {
         let dataset = (context.dataset)(task)?;
         let data = DataSpec {
@@ -61,23 +63,27 @@ pub fn plan(recipe: &Recipe, context: &PlanContext) -> Result<Vec<RunSpec>> {
         };
         for &seed in &recipe.seeds {
             for method in methods(recipe)? {
-                let run = RunSpec {
-                    numerics: NUMERICS,
-                    task: task.name.into(),
-                    method: method.name.into(),
-                    seed,
-                    backbone: context.backbone.clone(),
-                    data: data.clone(),
-                    train: train(recipe, context, task, method)?,
-                    options: options(recipe, task, method)?,
-                };
-                if runs.contains(&run) {
-                    return Err(Error::Usage(format!(
-                        "{} {} seed {seed} is planned twice: each task, method and seed once",
-                        task.name, method.name
-                    )));
+                for point in grid::points(&recipe.grids, task, method) {
+                    let run = RunSpec {
+                        numerics: NUMERICS,
+                        task: task.name.into(),
+                        method: method.name.into(),
+                        seed,
+                        label: point.label.clone(),
+                        backbone: context.backbone.clone(),
+                        data: data.clone(),
+                        train: train(recipe, context, task, method, &point)?,
+                        options: options(recipe, task, method, &point)?,
+                    };
+                    if !ids.insert(run.id()) {
+                        let of = [task.name, method.name, &point.label].join(" ");
+                        return Err(Error::Usage(format!(
+                            "{} seed {seed} is planned twice: each task, method, seed and setting once",
+                            of.trim_end()
+                        )));
+                    }
+                    runs.push(run);
                 }
-                runs.push(run);
             }
         }
     }
@@ -95,7 +101,11 @@ pub fn origin(recipe: &Recipe) -> Result<RecipeRules> {
         let overrides: Vec<_> = of_method.map(|o| (&o.tasks, &o.train, &o.options)).collect();
         // The last part was that of flags, before they were folded into the recipe.
         let all = (&recipe.train, overrides, recipe.data.train_limit, [(); 4]);
-        let text = serde_json::to_string(&all).map_err(|e| Error::Internal(format!("rule: {e}")))?;
+        let text = match recipe.grids.is_empty() {
+            true => serde_json::to_string(&all),
+            false => serde_json::to_string(&(all, &recipe.grids)),
+        };
+        let text = text.map_err(|e| Error::Internal(format!("rule: {e}")))?;
         Ok((method.name.to_string(), hex::encode(Sha256::digest(text))[..10].to_string()))
     };
     let rules = methods(recipe)?.into_iter().map(rule).collect::<Result<_>>()?;
@@ -119,22 +129,34 @@ fn check_overrides(recipe: &Recipe) -> Result<()> {
                 .map_err(|e| Error::Usage(format!("recipe {}, override {}: {e}", recipe.name, index + 1)))?;
         }
     }
-    Ok(())
+    for task in recipe.grids.iter().flat_map(|grid| &grid.tasks) {
+        datasets::tasks::find(task).map_err(|e| Error::Usage(format!("recipe {}, grid: {e}", recipe.name)))?;
+    }
+    grid::check_reach(&recipe.grids, &methods(recipe)?)
+        .map_err(|e| Error::Usage(format!("recipe {}, grid: {e}", recipe.name)))
 }
 
-fn options(recipe: &Recipe, task: &Task, method: &MethodEntry) -> Result<toml::Table> {
+fn options(recipe: &Recipe, task: &Task, method: &MethodEntry, point: &GridPoint) -> Result<toml::Table> {
     let mut given = toml::Table::new();
     for exception in applying(recipe, task, method) {
         given.extend(exception.options.clone());
     }
+    point.apply("options.", &mut given);
     method.options(&given).map_err(|e| Error::Usage(format!("recipe {}: {e}", recipe.name)))
 }
 
-fn train(recipe: &Recipe, context: &PlanContext, task: &Task, method: &MethodEntry) -> Result<TrainSpec> {
+fn train(
+    recipe: &Recipe,
+    context: &PlanContext,
+    task: &Task,
+    method: &MethodEntry,
+    point: &GridPoint,
+) -> Result<TrainSpec> {
     let mut fields = recipe.train.clone();
     for exception in applying(recipe, task, method) {
         fields.extend(exception.train.clone());
     }
+    point.apply("train.", &mut fields);
     let place = format!("recipe {}, [train] of {} {}", recipe.name, task.name, method.name);
     if fields.insert("device".into(), context.device.clone().into()).is_some() {
         return Err(Error::Usage(format!("{place}: `device` is a flag (--device), not a field")));
@@ -166,6 +188,8 @@ fn check(train: &TrainSpec, context: &PlanContext) -> std::result::Result<(), St
         ("padding.bucket", !matches!(train.padding, Padding::Bucket(0)), or_more(1)),
         ("evaluate.epochs", !matches!(train.evaluate, EvaluateEvery::Epochs(0)), or_more(1)),
         ("evaluate.steps", !matches!(train.evaluate, EvaluateEvery::Steps(0)), or_more(1)),
+        ("stages.count", train.stages.is_none_or(|stages| stages.count >= 2), or_more(2)),
+        ("stages.epochs", train.stages.is_none_or(|stages| stages.epochs >= 1), or_more(1)),
     ];
     if let Some((field, _, expected)) = bounds.iter().find(|(_, holds, _)| !holds) {
         return Err(format!("{field} is out of bounds, expected {expected}"));

@@ -20,6 +20,9 @@ pub struct RunSpec {
     pub method: String,
     /// Master seed; named streams (head, adapter, order, dropout) are derived from it.
     pub seed: u64,
+    /// Text that its recipe gave its setting, e.g. `r=4`; not part of its id.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub label: String,
     /// Backbone.
     pub backbone: BackboneSpec,
     /// Data.
@@ -93,6 +96,32 @@ pub struct TrainSpec {
     pub precision: Precision,
     /// Device the result was made on: `cpu` or `cuda`; results differ in rounding between them.
     pub device: String,
+    /// Stages after the first, for a method whose schedule has some (SoRA's `xi_schedule`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stages: Option<Stages>,
+}
+
+/// Stages of a sparsifying schedule (spec §3.9). The first has the run's `epochs` and is selected as any run; every later one goes on
+/// from the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stages {
+    /// How many, the first among them; the method's own number.
+    pub count: usize,
+    /// Passes over the training rows in each after the first.
+    pub epochs: usize,
+    /// Learning rate after the first.
+    pub rate: StageRate,
+}
+
+/// Learning rate of the stages after the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageRate {
+    /// 0, as in the released code: its schedules were built for the first stage.
+    Released,
+    /// A fresh warm-up and decay in every stage.
+    Rewarm,
 }
 
 /// Which rows come together in a batch; a new draw every epoch.
@@ -141,10 +170,11 @@ impl Precision {
 
 impl RunSpec {
     /// Content id: `<task>-<method>-s<seed>-` and the first 10 hexadecimal digits of the sha256 of the canonical JSON, in which
-    /// the backbone has no name: the same weights are the same backbone.
+    /// the backbone has no name, since the same weights are the same backbone, and the run no label.
     pub fn id(&self) -> String {
         let backbone = BackboneSpec { name: String::new(), ..self.backbone.clone() };
-        let canonical = serde_json::to_string(&RunSpec { backbone, ..self.clone() }).unwrap_or_default();
+        let canonical =
+            serde_json::to_string(&RunSpec { backbone, label: String::new(), ..self.clone() }).unwrap_or_default();
         let digest = hex::encode(Sha256::digest(canonical.as_bytes()));
         format!("{}-{}-s{}-{}", self.task, self.method, self.seed, &digest[..10])
     }
@@ -176,6 +206,7 @@ pub mod tests {
             train_head: true,
             precision: Precision::Fp32,
             device: "cpu".into(),
+            stages: None,
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod figure;
 pub mod figures;
 pub mod formats;
 pub mod html;
+pub mod plan;
 pub mod plot;
 pub mod table;
 pub mod tables;

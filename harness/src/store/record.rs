@@ -11,7 +11,7 @@ use crate::plan::origin::RunOrigin;
 use crate::plan::spec::RunSpec;
 use crate::store::files::{read_json, read_rows};
 use crate::store::fsck;
-use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow};
+use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow, StageRow};
 
 /// Where a run was made: what is not part of its identity but explains its numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,6 +96,8 @@ pub struct RunRecord {
     pub evals: Vec<EvalRow>,
     /// `ranks.csv`.
     pub ranks: Vec<RankRow>,
+    /// `stages.csv`, of a run with several stages.
+    pub stages: Vec<StageRow>,
     /// `predictions.csv`, set by set.
     pub predictions: Vec<SetPredictions>,
 }
@@ -147,6 +149,7 @@ pub fn load(path: &Path) -> Result<RunRecord> {
         epochs: found(read_rows(&path.join("epochs.csv")), &mut findings),
         evals: found(read_rows(&path.join("evals.csv")), &mut findings),
         ranks: found(read_rows(&path.join("ranks.csv")), &mut findings),
+        stages: found(read_rows(&path.join("stages.csv")), &mut findings),
         predictions: found(read_predictions(&path.join("predictions.csv")), &mut findings),
     };
     if path.join("DONE").exists() {

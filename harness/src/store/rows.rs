@@ -103,6 +103,33 @@ pub struct PredictionRow {
     pub prediction: f64,
 }
 
+/// One line of `stages.csv`: one development set at the end of one stage of a sparsifying schedule (spec §3.9).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageRow {
+    /// Stage, from 1.
+    pub stage: usize,
+    /// Value that the schedule gave it, e.g. SoRA's ξ.
+    pub schedule_value: Option<f64>,
+    /// Optimiser steps done.
+    pub step: usize,
+    /// Development set.
+    pub dev_set: String,
+    /// Metric of the three scores: the one that selects checkpoints.
+    pub metric: String,
+    /// Score on the memorisation probe, up to 1,000 training rows.
+    pub memorisation: f64,
+    /// Score on the validation split.
+    pub generalisation: f64,
+    /// Score on the test split; on the validation split where that is the only one.
+    pub test: f64,
+    /// Trained adapter values, gates included.
+    pub allocated: i64,
+    /// Adapter values left after pruning, exact.
+    pub effective: i64,
+    /// By the authors' own counter.
+    pub as_published: i64,
+}
+
 /// `outcome.json`: what the run came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {

@@ -11,7 +11,7 @@ use crate::env::clock::Clock;
 use crate::error::{Error, Result};
 use crate::load::inputs::{DevData, TaskData};
 use crate::plan::spec::{EvaluateEvery, RunSpec};
-use crate::store::rows::{EpochRow, EvalRow, RankRow};
+use crate::store::rows::{EpochRow, EvalRow, RankRow, StageRow};
 use crate::store::run_dir::RunDir;
 use crate::train::best::{BestCheckpoint, Checkpoint, Scored};
 use crate::train::checkpoint::{BestProgress, Progress};
@@ -30,6 +30,7 @@ pub struct RunCallback<'a> {
     pub(super) epochs: Vec<EpochRow>,
     pub(super) evals: Vec<EvalRow>,
     pub(super) ranks: Vec<RankRow>,
+    pub(super) stages: Vec<StageRow>,
     pub(super) evaluation_seconds: f64,
     /// The error that ended the run before its last step.
     pub(super) failed: Option<Error>,
@@ -39,21 +40,21 @@ impl<'a> RunCallback<'a> {
     /// Nothing seen yet, of run number `index` of its stack.
     pub fn new(index: usize, (spec, dir): StoredRun<'a>, data: &'a TaskData, context: RunContext<'a>) -> Self {
         let best = data.dev_sets.iter().map(|set| BestCheckpoint::new(set.name)).collect();
-        let (epochs, evals, ranks) = (Vec::new(), Vec::new(), Vec::new());
+        let (epochs, evals, ranks, stages) = Default::default();
         let (evaluation_seconds, failed) = (0.0, None);
-        RunCallback { index, spec, data, dir, context, best, epochs, evals, ranks, evaluation_seconds, failed }
+        RunCallback { index, spec, data, dir, context, best, epochs, evals, ranks, stages, evaluation_seconds, failed }
     }
 
     /// Goes on with the rest where only this run came to an end.
-    fn survive(&mut self, result: Result<()>) -> Result<()> {
+    pub(super) fn survive(&mut self, result: Result<()>) -> Result<()> {
         self.failed = separated(result)?.err();
         Ok(())
     }
 
     /// Takes back what a checkpoint holds; `values` are those of the best checkpoint of each development set.
     pub fn restore(&mut self, progress: Progress, values: Vec<Vec<(String, Tensor)>>) {
-        let Progress { epochs, evals, ranks, evaluation_seconds, best, .. } = progress;
-        (self.epochs, self.evals, self.ranks) = (epochs, evals, ranks);
+        let Progress { epochs, evals, ranks, stages, evaluation_seconds, best, .. } = progress;
+        (self.epochs, self.evals, self.ranks, self.stages) = (epochs, evals, ranks, stages);
         self.evaluation_seconds = evaluation_seconds;
         for ((set, best), state) in self.best.iter_mut().zip(best).zip(values) {
             set.best = best.map(|BestProgress { step, value, scored }| Checkpoint { step, value, scored, state });
@@ -110,11 +111,13 @@ impl<'a> RunCallback<'a> {
     fn is_due_at(&self, done: usize) -> bool {
         let EvaluateEvery::Steps(every) = self.spec.train.evaluate else { return false };
         let is_done = self.evals.last().is_some_and(|row| row.step == done);
-        self.failed.is_none() && done > 0 && done.is_multiple_of(every) && !is_done
+        self.failed.is_none() && done > 0 && done.is_multiple_of(every) && !is_done && self.stages.is_empty()
     }
 
+    /// After the first stage, selection is over: a later one is evaluated at its end alone ([`crate::train::stages`]).
     fn is_due_after(&self, epoch: usize) -> bool {
-        matches!(self.spec.train.evaluate, EvaluateEvery::Epochs(every) if epoch.is_multiple_of(every))
+        self.stages.is_empty()
+            && matches!(self.spec.train.evaluate, EvaluateEvery::Epochs(every) if epoch.is_multiple_of(every))
     }
 
     /// Metrics on validation and test of every development set, ranks of every target module, and a place among the checkpoints.

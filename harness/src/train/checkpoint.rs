@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::store::rows::{EpochRow, EvalRow, RankRow};
+use crate::store::rows::{EpochRow, EvalRow, RankRow, StageRow};
 use crate::train::best::{Checkpoint, Scored};
 use crate::train::epoch_losses::RunSums;
 
@@ -43,6 +43,9 @@ pub struct Progress {
     pub evals: Vec<EvalRow>,
     /// Rows of `ranks.csv`.
     pub ranks: Vec<RankRow>,
+    /// Rows of `stages.csv`.
+    #[serde(default)]
+    pub stages: Vec<StageRow>,
     /// The best checkpoint of each development set, without its tensors.
     pub best: Vec<Option<BestProgress>>,
 }
@@ -190,6 +193,7 @@ mod tests {
             epochs: Vec::new(),
             evals: Vec::new(),
             ranks: Vec::new(),
+            stages: Vec::new(),
             best: vec![Some(BestProgress { step: 2, value: 0.7, scored }), None],
         };
         let state = vec![

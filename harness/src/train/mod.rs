@@ -18,4 +18,5 @@ pub mod run;
 pub mod run_stack;
 pub mod schedule;
 pub mod seeds;
+pub mod stages;
 pub mod trainer;

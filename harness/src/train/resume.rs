@@ -58,6 +58,7 @@ impl Checkpointer {
                 epochs: callback.epochs.clone(),
                 evals: callback.evals.clone(),
                 ranks: callback.ranks.clone(),
+                stages: callback.stages.clone(),
                 best: callback.best.iter().map(|set| set.best.as_ref().map(BestProgress::of)).collect(),
             };
             let values = |groups: &Vec<(String, Tensor)>| {

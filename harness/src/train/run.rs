@@ -17,6 +17,7 @@ use crate::train::manifest::manifest;
 use crate::train::memory::peak_memory;
 use crate::train::outcome::{Cost, conclude};
 use crate::train::resume::{Checkpointer, checkpoints, resume, stand_together};
+use crate::train::schedule::{all_epochs, stage_of};
 use crate::train::trainer::{Next, Trainer};
 
 /// Makes runs that differ in their seed only, side by side, and stores each as it goes on; `DONE` is written last. A run
@@ -112,9 +113,9 @@ fn train(
     wall_seconds: &dyn Fn() -> f64,
 ) -> Result<()> {
     let Some(first) = callbacks.first() else { return Ok(()) };
-    let (context, epochs) = (first.context, first.spec.train.epochs);
+    let (context, train) = (first.context, &first.spec.train);
     callbacks.iter_mut().try_for_each(|callback| callback.evaluate_if_due(trainer.stack()))?;
-    for epoch in trainer.progress().epoch.max(1)..=epochs {
+    for epoch in trainer.progress().epoch.max(1)..=all_epochs(train) {
         let rows = loop {
             let rows = trainer.epoch(epoch, &mut |stack, clock| {
                 callbacks.iter_mut().try_for_each(|callback| callback.after_step(stack, clock))?;
@@ -133,6 +134,12 @@ fn train(
         }
         if callbacks.iter().all(|callback| callback.failed.is_some()) {
             break;
+        }
+        if let (stage, true) = stage_of(train, epoch)
+            && train.stages.is_some()
+        {
+            callbacks.iter_mut().try_for_each(|callback| callback.end_stage(trainer.stack(), stage))?;
+            trainer.end_stage();
         }
     }
     Ok(())

@@ -177,6 +177,11 @@ impl<'a> RunStack<'a> {
         })
     }
 
+    /// Ends a stage of every run's schedule.
+    pub fn end_stage(&mut self) {
+        self.runs.iter_mut().for_each(|run| run.state.stage_end());
+    }
+
     /// Goes to a step of the schedule, values as they are.
     ///
     /// # Errors

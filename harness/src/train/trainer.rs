@@ -116,6 +116,11 @@ impl<'a> Trainer<'a> {
         }
     }
 
+    /// Ends a stage of the method's schedule.
+    pub fn end_stage(&mut self) {
+        self.stack.end_stage();
+    }
+
     /// The rows of the epoch that was trained.
     fn rows(&self) -> Result<Vec<Result<EpochRow>>> {
         let runs = self.stack.runs() as f64;

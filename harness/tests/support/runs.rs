@@ -72,9 +72,9 @@ precision = "{precision}"
 device = "cpu""#
     );
     let spec: RunSpec = toml::from_str(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
-    let (epochs, evals, ranks, predictions) = Default::default();
+    let (epochs, evals, ranks, stages, predictions) = Default::default();
     let id = format!("{task}-{method}-s{seed}-{}", &spec.id()[spec.id().len() - 10..]);
-    RunRecord { id, spec, manifest: Some(manifest(setting)), status, epochs, evals, ranks, predictions }
+    RunRecord { id, spec, manifest: Some(manifest(setting)), status, epochs, evals, ranks, stages, predictions }
 }
 
 fn manifest(setting: &Setting) -> Manifest {

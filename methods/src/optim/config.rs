@@ -78,22 +78,45 @@ impl AdamWOptions {
     }
 }
 
-/// Linear warm-up from 0, then linear decay to 0 at `total`; 0 after it (`get_linear_schedule_with_warmup`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Linear warm-up from 0, then linear decay to 0 at `total`; 0 after it (`get_linear_schedule_with_warmup`), unless it restarts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinearSchedule {
     /// Steps of the warm-up.
     pub warmup: usize,
-    /// TrainState at which the rate reaches 0.
+    /// Step at which the rate reaches 0.
+    pub total: usize,
+    /// A fresh warm-up and decay in every stage after the first.
+    pub restart: Option<Restart>,
+}
+
+/// Stages of one length, each with a warm-up and decay of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restart {
+    /// Steps before the first of them.
+    pub first: usize,
+    /// Steps of each.
+    pub every: usize,
+    /// Steps of its warm-up.
+    pub warmup: usize,
+    /// Step of it at which the rate reaches 0.
     pub total: usize,
 }
 
 impl LinearSchedule {
     /// Factor of the peak rate at step `t` from 0.
     pub fn factor(&self, t: usize) -> f64 {
-        if t < self.warmup {
-            return t as f64 / self.warmup.max(1) as f64;
+        match self.restart {
+            Some(stage) if t >= stage.first => {
+                linear((t - stage.first) % stage.every.max(1), stage.warmup, stage.total)
+            }
+            _ => linear(t, self.warmup, self.total),
         }
-        let left = self.total.saturating_sub(t) as f64;
-        left / self.total.saturating_sub(self.warmup).max(1) as f64
     }
+}
+
+fn linear(t: usize, warmup: usize, total: usize) -> f64 {
+    if t < warmup {
+        return t as f64 / warmup.max(1) as f64;
+    }
+    total.saturating_sub(t) as f64 / total.saturating_sub(warmup).max(1) as f64
 }

@@ -90,8 +90,8 @@ pub fn protocol(case: &Case, order: DecayOrder) -> OptimConfig {
         decay_order: order,
         max_grad_norm: case.number("max_grad_norm"),
         steps: case.count("steps"),
-        schedule: LinearSchedule { warmup, total },
-        gate_schedule: LinearSchedule { warmup: gate_warmup, total },
+        schedule: LinearSchedule { warmup, total, ..LinearSchedule::default() },
+        gate_schedule: LinearSchedule { warmup: gate_warmup, total, ..LinearSchedule::default() },
     }
 }
 

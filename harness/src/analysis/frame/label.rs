@@ -25,6 +25,8 @@ pub struct RunSetting {
     pub started: u64,
     /// Recipe and rule it was made for.
     pub origin: RunOrigin,
+    /// Label that its recipe gave its setting; empty without one.
+    pub label: String,
     /// Everything in its specification but task, method, seed, numeric version and group.
     pub settings: Settings,
 }
@@ -39,6 +41,7 @@ impl RunSetting {
             task: run.spec.task.clone(),
             started: run.manifest.as_ref().map_or(0, |manifest| manifest.started_unix),
             origin: run.manifest.as_ref().map(|manifest| manifest.origin.clone()).unwrap_or_default(),
+            label: run.spec.label.clone(),
             settings: settings(&run.spec),
         }
     }
@@ -53,15 +56,15 @@ pub fn options(spec: &RunSpec) -> String {
 
 /// One label a run, in the order of `runs`; empty for the base row of its group and method.
 ///
-/// The base row is the configuration rule (recipe and flags) of the run that was started first, whatever its options are on each task.
+/// A run that its recipe gave a label has that one. Of the others, the base row is the configuration rule (recipe and flags) of the run that was started first, whatever its options are on each task.
 /// Another run is labelled by what differs from the base row's run of the same task, so that a further run never changes a row that
 /// was there. Runs of another rule whose differences are not the same on every task are one row named by the recipe.
 pub fn labels(runs: &[RunSetting]) -> Vec<String> {
     let mut rows: BTreeMap<(&ReportGroup, &str), Vec<usize>> = BTreeMap::new();
-    for (index, run) in runs.iter().enumerate() {
+    for (index, run) in runs.iter().enumerate().filter(|(_, run)| run.label.is_empty()) {
         rows.entry((&run.group, run.method.as_str())).or_default().push(index);
     }
-    let mut labels = vec![String::new(); runs.len()];
+    let mut labels: Vec<String> = runs.iter().map(|run| run.label.clone()).collect();
     for (_, mut members) in rows {
         members.sort_by_key(|&index| (runs[index].started, runs[index].run.as_str()));
         for (index, label) in labels_of_method(runs, &members) {
@@ -165,6 +168,7 @@ mod tests {
             task: task.into(),
             started,
             origin: RunOrigin { recipe: rule.0.into(), rule: rule.1.into() },
+            label: String::new(),
             settings: settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         }
     }
@@ -195,6 +199,14 @@ mod tests {
     fn a_run_of_the_base_rule_with_other_options_is_labelled_too() {
         let runs = [run("a", "rte", 1, BASE, &[("r", "8")]), run("b", "rte", 2, BASE, &[("r", "2")])];
         assert_eq!(labels(&runs), ["", "r=2"]);
+    }
+
+    #[test]
+    fn a_label_from_the_recipe_stands_and_changes_no_other() {
+        let mut labelled = run("a", "rte", 1, BASE, &[("r", "4"), ("xi", "1")]);
+        labelled.label = "r=4".into();
+        let runs = [labelled, run("b", "rte", 2, BASE, &[("r", "8")]), run("c", "rte", 3, BASE, &[("r", "2")])];
+        assert_eq!(labels(&runs), ["r=4", "", "r=2"]);
     }
 
     #[test]

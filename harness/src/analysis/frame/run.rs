@@ -8,7 +8,7 @@ use crate::analysis::frame::predictions::{TestPredictions, TestSets};
 use crate::analysis::frame::rows::{RunRow, ScoreRow};
 use crate::analysis::stats::median;
 use crate::store::record::{Manifest, RunRecord, Status};
-use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow};
+use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow, StageRow};
 
 /// One target module of a run at its selected checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,8 @@ pub struct RunResult {
     pub selection: Vec<(f64, f64)>,
     /// Ranks at the selected checkpoint of a finished run.
     pub ranks: Vec<RankPoint>,
+    /// Ends of the stages of a finished run, on its first development set; none without a schedule.
+    pub stages: Vec<StageRow>,
     /// Predictions on the test split of the first development set, of a finished run.
     pub predictions: Option<TestPredictions>,
 }
@@ -52,6 +54,7 @@ impl RunResult {
             losses: run.epochs.iter().map(|epoch| (epoch.epoch as f64, epoch.task_loss)).collect(),
             selection: Vec::new(),
             ranks: Vec::new(),
+            stages: Vec::new(),
             predictions: None,
         };
         let task = datasets::tasks::find(&run.spec.task).ok();
@@ -59,6 +62,7 @@ impl RunResult {
         if let Status::Done(outcome) = &run.status {
             result.scores = scores(outcome);
             result.ranks = selected_ranks(&run.ranks, result.scores.first().and_then(|score| score.selected_step));
+            result.stages = run.stages.iter().filter(|stage| stage.dev_set == first_set).cloned().collect();
             result.predictions = TestPredictions::of(&run.predictions, first_set, known);
         }
         let chosen = task.map(|task| task.selection.name());

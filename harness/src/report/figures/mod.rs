@@ -1,10 +1,22 @@
 //! Figures. To add one: one file here that implements [`Figure`], and one line in [`FIGURES`].
 
 mod curves;
+mod rank_sweep;
 mod ranks;
+mod schedule;
 mod score_parameters;
+mod task_ranks;
+mod tuning;
 
 use crate::report::figure::Figure;
 
 /// Every figure, in the order of the report.
-pub static FIGURES: &[&dyn Figure] = &[&score_parameters::ScoreParameters, &curves::Curves, &ranks::Ranks];
+pub static FIGURES: &[&dyn Figure] = &[
+    &score_parameters::ScoreParameters,
+    &rank_sweep::RankSweep,
+    &schedule::Schedule,
+    &tuning::ScoreByRate,
+    &curves::Curves,
+    &ranks::Ranks,
+    &task_ranks::TaskRanksFigure,
+];

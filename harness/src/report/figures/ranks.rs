@@ -14,6 +14,8 @@ const TILE: Point = (40.0, 28.0);
 const ABOVE: f64 = 34.0;
 const BELOW: f64 = 34.0;
 const WIDEST: f64 = 1240.0;
+/// Least width of a panel, for its title.
+const NARROWEST: f64 = 400.0;
 const FULL: Rgb = (8, 69, 148);
 
 /// Final-rank heat map.
@@ -43,24 +45,29 @@ impl Figure for Ranks {
                     .into(),
             ],
         };
-        let kinds = kinds(&maps);
-        let layers: BTreeSet<u32> = maps.iter().flat_map(|map| map.tiles.keys().map(|key| key.1)).collect();
-        let cell = (LABELS + layers.len() as f64 * TILE.0 + 24.0, ABOVE + kinds.len() as f64 * TILE.1 + BELOW);
-        let columns = ((WIDEST / cell.0) as usize).max(1);
-        let mut grid = PanelGrid::new(&heading, maps.len(), columns, cell);
-        for (index, map) in maps.iter().enumerate() {
-            let corner = grid.corner(index);
-            draw(&mut grid.scene, corner, map, &kinds, &layers);
-        }
-        Some(grid.scene)
+        Some(heat_maps(&heading, &maps))
     }
 }
 
-fn draw(scene: &mut Scene, corner: Point, map: &RankMap, kinds: &[String], layers: &BTreeSet<u32>) {
+/// A panel a map, all with the same kinds and layers.
+pub(super) fn heat_maps(heading: &Heading, maps: &[RankMap]) -> Scene {
+    let kinds = kinds(maps);
+    let layers: BTreeSet<u32> = maps.iter().flat_map(|map| map.tiles.keys().map(|key| key.1)).collect();
+    let wide = LABELS + layers.len() as f64 * TILE.0 + 24.0;
+    let cell = (wide.max(NARROWEST), ABOVE + kinds.len() as f64 * TILE.1 + BELOW);
+    let columns = ((WIDEST / cell.0) as usize).max(1);
+    let mut grid = PanelGrid::new(heading, maps.len(), columns, cell);
+    for (index, map) in maps.iter().enumerate() {
+        let corner = grid.corner(index);
+        draw(&mut grid.scene, corner, map, &kinds, &layers, cell.0 - 24.0);
+    }
+    grid.scene
+}
+
+fn draw(scene: &mut Scene, corner: Point, map: &RankMap, kinds: &[String], layers: &BTreeSet<u32>, width: f64) {
     let (left, top) = (corner.0 + LABELS, corner.1 + ABOVE);
     let runs = if map.runs == 1 { "1 run".to_string() } else { format!("{} runs", map.runs) };
     let title = format!("{}: mean {:.1} of {}, {runs}", map.title, map.mean, map.largest);
-    let width = LABELS + layers.len() as f64 * TILE.0;
     scene.text((corner.0, corner.1 + 16.0), Align::Left, 13.0, INK, fit(&title, 13.0, width));
     for (row, kind) in kinds.iter().enumerate() {
         let y = top + (row as f64 + 0.5) * TILE.1;

@@ -24,6 +24,11 @@ pub fn fixed(value: Option<f64>, digits: usize) -> String {
     value.map_or(ABSENT.into(), |value| format!("{value:.digits$}"))
 }
 
+/// Mean and spread of a score: `91.99 ± 0.10`, without the spread of a single seed.
+pub fn spread(mean: Option<f64>, std: Option<f64>) -> String {
+    mean.map_or(ABSENT.into(), |mean| format!("{mean:.2}{}", std.map_or(String::new(), |std| format!(" ± {std:.2}"))))
+}
+
 /// Peak memory in words: `1,602 allocated, 1,680 reserved`, or the resident set.
 pub fn peak_memory([allocated, reserved, resident]: [Option<f64>; 3]) -> String {
     match (allocated, reserved, resident) {

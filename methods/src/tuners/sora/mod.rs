@@ -303,6 +303,10 @@ impl Method for Sora {
         self.stages.len()
     }
 
+    fn stage_value(&self) -> Option<f64> {
+        self.options.xi_schedule.map(|_| self.stages[self.stage])
+    }
+
     /// Goes on to the next ξ; stays at the last one.
     fn stage_end(&mut self) {
         self.stage = (self.stage + 1).min(self.stages.len() - 1);

@@ -1,0 +1,73 @@
+//! `rankbench ablate`.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::analysis::results::ResultsFrame;
+use crate::cli::job::{RecipeFlags, recipe};
+use crate::cli::report::ReportFlags;
+use crate::cli::run::{make_runs, print, records, verdict};
+use crate::error::{Error, Result};
+use crate::plan::flips::{Flip, NOT_FLIPPED, named};
+use crate::plan::spec::RunSpec;
+use crate::report::write;
+
+/// `rankbench ablate`.
+#[derive(Debug, Args)]
+pub struct Ablate {
+    /// The base: a recipe file, or an embedded recipe.
+    #[arg(long, default_value = "ablation", value_name = "RECIPE")]
+    base: String,
+    /// Switches that are flipped, separated by commas: names, lines of docs/divergences.md, or all.
+    #[arg(long, default_value = "all", value_delimiter = ',')]
+    flip: Vec<String>,
+    #[command(flatten)]
+    flags: RecipeFlags,
+    /// Runs go to OUT/runs, the report to OUT/report.
+    #[arg(long, default_value = "results/ablation", value_name = "OUT")]
+    out: PathBuf,
+    /// Train up to this many seeds of a task and method side by side.
+    #[arg(long, default_value = "1", value_name = "SEEDS")]
+    together: NonZeroUsize,
+    #[command(flatten)]
+    report: ReportFlags,
+}
+
+impl Ablate {
+    pub(super) fn run(&self) -> Result<()> {
+        let flips = named(&self.flip)?;
+        let mut job = self.flags.job(&recipe(&self.base)?)?;
+        if let Some(labelled) = job.plan.iter().find(|run| !run.label.is_empty()) {
+            return Err(Error::Usage(format!(
+                "the base {} has a grid ({}), expected one setting a method; --set KEY=VALUE chooses one",
+                job.recipe.name, labelled.label
+            )));
+        }
+        job.plan = with_flips(&job.plan, &flips)?;
+        for (id, why) in NOT_FLIPPED.iter().filter(|_| self.flip.iter().any(|name| name == "all")) {
+            eprintln!("not flipped: {id} ({why})");
+        }
+        let swept = make_runs(&job, &self.out, self.together.get())?;
+        let (runs, peers) = (records(&job, &self.out)?, self.report.peers(&self.out)?);
+        let frame = ResultsFrame { peers, margin: self.report.margin, ..ResultsFrame::of_runs(runs) };
+        print(&write::write(&frame, &self.out.join("report"))?, &["ablation"])?;
+        verdict(swept)
+    }
+}
+
+/// The base's runs, each followed by itself with every switch flipped that its method has.
+fn with_flips(base: &[RunSpec], flips: &[&Flip]) -> Result<Vec<RunSpec>> {
+    let (mut plan, mut ids) = (Vec::new(), BTreeSet::new());
+    for run in base {
+        let flipped = flips.iter().map(|flip| flip.apply(run)).collect::<Result<Vec<_>>>()?;
+        for run in std::iter::once(run.clone()).chain(flipped.into_iter().flatten()) {
+            if ids.insert(run.id()) {
+                plan.push(run);
+            }
+        }
+    }
+    Ok(plan)
+}

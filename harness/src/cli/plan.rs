@@ -1,0 +1,108 @@
+//! `rankbench plan`.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, ValueEnum};
+
+use crate::analysis::plan_cost::{PlanRow, PlanTotal, by_setting};
+use crate::cli::job::{Job, RecipeFlags, recipe, width};
+use crate::env::device;
+use crate::error::Result;
+use crate::launch::estimate::{Estimate, cost_key, estimate};
+use crate::launch::preflight::preflight;
+use crate::plan::spec::RunSpec;
+use crate::report::plan;
+use crate::train::schedule::{evaluations, lengths};
+
+/// `rankbench plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// A recipe file, or an embedded recipe.
+    #[arg(long, default_value = "table1")]
+    recipe: String,
+    #[command(flatten)]
+    flags: RecipeFlags,
+    /// Count runs, steps and evaluations, and time nothing.
+    #[arg(long)]
+    no_measure: bool,
+    /// How the plan is printed.
+    #[arg(long, default_value = "text")]
+    format: PlanFormat,
+}
+
+/// `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PlanFormat {
+    /// A table.
+    Text,
+    /// CSV.
+    Csv,
+    /// JSON, with the sums.
+    Json,
+}
+
+impl Plan {
+    pub(super) fn run(&self) -> Result<()> {
+        let job = self.flags.job(&recipe(&self.recipe)?)?;
+        preflight(&job.plan, &job.inputs, &job.data)?;
+        let rows = rows(&job, !self.no_measure)?;
+        let device = device::name(job.inputs.device);
+        let text = match self.format {
+            PlanFormat::Text => plan::text(&job.recipe.name, &device, &rows, width())?,
+            PlanFormat::Csv => plan::csv(&rows)?,
+            PlanFormat::Json => plan::json(&job.recipe.name, &device, &rows)?,
+        };
+        println!("{}", text.trim_end());
+        Ok(())
+    }
+}
+
+/// Runs, steps and evaluations of a job in words.
+///
+/// # Errors
+/// Rows that cannot be read.
+pub(super) fn counts(job: &Job) -> Result<String> {
+    Ok(plan::counts(&PlanTotal::of(&rows(job, false)?)))
+}
+
+/// The runs of a job by setting; with `measured`, steps of each kind of run are timed once.
+fn rows(job: &Job, measured: bool) -> Result<Vec<PlanRow>> {
+    let mut known: BTreeMap<String, Estimate> = BTreeMap::new();
+    let settings = by_setting(&job.plan);
+    let mut rows = Vec::new();
+    for (spec, runs) in settings {
+        let task = job.data.of_run(spec, &job.inputs.tokenizer)?;
+        let found = match measured {
+            true => Some(estimate_once(spec, job, &mut known)?),
+            false => None,
+        };
+        let (steps, _) = lengths(&spec.train, task.train.len());
+        let evaluations = evaluations(&spec.train, task.train.len());
+        let run_seconds = found.map(|f| f.step_seconds * steps as f64 + f.evaluation_seconds * evaluations as f64);
+        rows.push(PlanRow {
+            task: spec.task.clone(),
+            method: spec.method.clone(),
+            label: spec.label.clone(),
+            runs: runs as u64,
+            steps: steps as u64,
+            evaluations: evaluations as u64,
+            step_seconds: found.map(|found| found.step_seconds),
+            run_seconds,
+            seconds: run_seconds.map(|seconds| seconds * runs as f64),
+            peak_mib: found.and_then(|found| found.peak_mib),
+        });
+    }
+    Ok(rows)
+}
+
+fn estimate_once(spec: &RunSpec, job: &Job, known: &mut BTreeMap<String, Estimate>) -> Result<Estimate> {
+    let key = cost_key(spec);
+    if let Some(found) = known.get(&key) {
+        return Ok(*found);
+    }
+    eprintln!("timing {} {} {}", spec.task, spec.method, spec.label);
+    let task = job.data.of_run(spec, &job.inputs.tokenizer)?;
+    let found = estimate(spec, &job.inputs, &task)?;
+    known.insert(key, found);
+    Ok(found)
+}
