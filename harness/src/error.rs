@@ -26,7 +26,7 @@ pub enum Error {
     /// A run whose loss left the finite numbers.
     #[error("{0}")]
     Diverged(String),
-    /// The regression gate is closed.
+    /// The baseline check failed.
     #[error("{0}")]
     Regression(String),
     /// Some runs of a sweep failed; the others are stored.

@@ -47,9 +47,6 @@ const CIRCLES: &[(&str, &str)] = &[
     ("datasets", "tokenizer::slow"),
     ("encoders", "checkpoint::file"),
     ("encoders", "checkpoint::pickle"),
-    ("harness", "store::fsck"),
-    ("harness", "store::record"),
-    ("harness", "store::run_dir"),
 ];
 
 /// A module by its path below the crate, e.g. `train::run_stack`, with its text without comments and tests.

@@ -14,7 +14,8 @@ use crate::launch::timing::{measure, timed};
 use crate::load::paths;
 use crate::plan::recipe::Recipe;
 use crate::report::baseline::text;
-use crate::store::record::{self, Status};
+use crate::store::read;
+use crate::store::record::Status;
 
 /// `rankbench regression`.
 #[derive(Debug, Args)]
@@ -64,7 +65,7 @@ impl Regression {
         let scratch = scratch.map_err(|e| Error::output(&std::env::temp_dir(), e))?;
         let dir = scratch.path();
         let swept = sweep(&plan, &inputs, &data, &origin, dir, 1, (&stop, checkpoint_every))?;
-        let runs = plan.iter().map(|spec| record::load(&dir.join(spec.id()))).collect::<Result<Vec<_>>>()?;
+        let runs = plan.iter().map(|spec| read::load(&dir.join(spec.id()))).collect::<Result<Vec<_>>>()?;
         for run in &runs {
             if let Status::Failed(reason) = &run.status {
                 eprintln!("{} failed: {reason}", run.id);

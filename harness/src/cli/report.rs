@@ -10,7 +10,8 @@ use crate::analysis::verdict;
 use crate::cli::job::width;
 use crate::error::{Error, Result};
 use crate::report::write;
-use crate::store::record::{self, Status};
+use crate::store::read;
+use crate::store::record::Status;
 use crate::store::rows::PeerRound;
 
 /// Flags of every command that writes a report.
@@ -61,9 +62,9 @@ impl Report {
         // A directory with timings alone has a report, too.
         let runs = self.out.join("runs");
         let known = TestSets::default();
-        let read = |run| ReadRun::of(&run, &known);
+        let of = |run| ReadRun::of(&run, &known);
         let (runs, others) =
-            if runs.is_dir() || timings.is_empty() { record::load_all(&runs, read)? } else { Default::default() };
+            if runs.is_dir() || timings.is_empty() { read::load_all(&runs, of)? } else { Default::default() };
         if runs.is_empty() && timings.is_empty() {
             return Err(Error::Input(format!("{} holds no run; `rankbench run` makes some", self.out.display())));
         }
@@ -97,7 +98,7 @@ pub struct Fsck {
 impl Fsck {
     pub(super) fn run(&self) -> Result<()> {
         let runs = self.out.join("runs");
-        let (records, others) = record::load_all(&runs, |run| (run.id, run.status))?;
+        let (records, others) = read::load_all(&runs, |run| (run.id, run.status))?;
         let mut findings = 0;
         for (path, reason) in &others {
             println!(

@@ -17,7 +17,7 @@ use crate::launch::sweep::{SweepSummary, sweep};
 use crate::launch::timing;
 use crate::plan::recipe::Recipe;
 use crate::report::write::{self, ReportPaths};
-use crate::store::record;
+use crate::store::read;
 use crate::store::rows::TimingRow;
 
 /// `rankbench run`.
@@ -114,7 +114,7 @@ fn timings(job: &Job, recipe: &Recipe, out: &Path) -> Result<Vec<TimingRow>> {
 fn records(job: &Job, out: &Path) -> Result<Vec<ReadRun>> {
     let known = TestSets::default();
     let paths: Vec<PathBuf> = job.plan.iter().map(|spec| out.join("runs").join(spec.id())).collect();
-    record::load_each(&paths, |run| ReadRun::of(&run, &known)).into_iter().collect()
+    read::load_each(&paths, |run| ReadRun::of(&run, &known)).into_iter().collect()
 }
 
 fn print(paths: &ReportPaths, tables: &[&str]) -> Result<()> {

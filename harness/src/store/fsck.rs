@@ -4,14 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use datasets::metrics::Metric;
-use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
 use crate::plan::spec::NUMERICS;
-use crate::store::files::PARTIAL;
 use crate::store::record::{RunRecord, SetPredictions};
 use crate::store::rows::Outcome;
-use crate::store::run_dir::LOCK;
+use crate::store::sums::sum;
 
 /// Files that a finished run holds, whatever its method.
 const FILES: [&str; 8] = [
@@ -26,31 +23,6 @@ const FILES: [&str; 8] = [
 ];
 /// Rounding of a metric that was printed and read.
 const ROUNDING: f64 = 1e-12;
-
-/// sha256 and name of every file of a run but `DONE`, a line each, as sha256sum prints them.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn sums(dir: &Path) -> Result<String> {
-    let mut names = Vec::new();
-    for folder in ["", "adapter"] {
-        for entry in fs::read_dir(dir.join(folder)).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.path().is_file() && !["DONE", LOCK].contains(&name.as_str()) && !name.ends_with(PARTIAL) {
-                names.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
-            }
-        }
-    }
-    names.sort();
-    names.iter().map(|name| Ok(format!("{}  {name}\n", sum(&dir.join(name))?))).collect()
-}
-
-fn sum(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = fs::File::open(path).map_err(|e| Error::input(path, e))?;
-    std::io::copy(&mut file, &mut hash).map_err(|e| Error::input(path, e))?;
-    Ok(hex::encode(hash.finalize()))
-}
 
 /// Everything that is wrong with a finished run; empty for one that is as it was written.
 pub fn check(dir: &Path, record: &RunRecord, outcome: &Outcome) -> Vec<String> {

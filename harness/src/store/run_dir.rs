@@ -9,12 +9,9 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::plan::spec::RunSpec;
 use crate::store::files::{read_json, write_atomically, write_csv};
-use crate::store::fsck;
 use crate::store::record::Manifest;
 use crate::store::rows::Outcome;
-
-/// File whose lock the process that makes a run holds.
-pub const LOCK: &str = "LOCK";
+use crate::store::sums::{LOCK, sums};
 
 /// File with the state of a run between two steps.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -100,7 +97,7 @@ impl RunDir {
         self.write_json("outcome.json", outcome)?;
         let _ = fs::remove_file(self.path.join("FAILED"));
         self.discard_checkpoint();
-        self.write("DONE", fsck::sums(&self.path)?.as_bytes())
+        self.write("DONE", sums(&self.path)?.as_bytes())
     }
 
     /// Marks the run as failed with a reason; a later sweep tries it again.
