@@ -1,6 +1,9 @@
 //! Which run is trained when.
 
+pub mod plan_file;
+pub mod pool;
 pub mod preflight;
+pub mod slurm;
 pub mod stacking;
 pub mod sweep;
 pub mod timing;

@@ -16,18 +16,24 @@ use crate::store::rows::Outcome;
 /// A directory that cannot be read as a run, and why.
 pub type Unreadable = (PathBuf, String);
 
+/// The directories below `runs`, in the order of their names.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn run_dirs(runs: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(runs).map_err(|e| Error::input(runs, e))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
 /// Reads every run directory under `runs`, in the order of their names, and names what is no run. Runs are read on every core;
 /// `of` keeps what is needed of each, so that not all of their rows are in memory at once.
 ///
 /// # Errors
 /// The folder itself cannot be read.
 pub fn load_all<T: Send>(runs: &Path, of: impl Fn(RunRecord) -> T + Sync) -> Result<(Vec<T>, Vec<Unreadable>)> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(runs)
-        .map_err(|e| Error::input(runs, e))?
-        .filter_map(|entry| entry.ok().map(|e| e.path()))
-        .filter(|path| path.is_dir())
-        .collect();
-    paths.sort();
+    let paths = run_dirs(runs)?;
     let (mut records, mut others) = (Vec::new(), Vec::new());
     for (path, read) in paths.iter().zip(load_each(&paths, of)) {
         match read {
@@ -65,7 +71,7 @@ pub fn load(path: &Path) -> Result<RunRecord> {
     if path.join("DONE").exists() {
         match read_json::<Outcome>(&path.join("outcome.json")) {
             Ok(outcome) => {
-                findings.extend(fsck::check(path, &record, &outcome));
+                findings.extend(fsck::check(path, &record, &outcome).iter().map(ToString::to_string));
                 record.status = Status::Done(Box::new(outcome));
             }
             Err(error) => findings.push(error.to_string()),

@@ -7,11 +7,9 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::store::files::PARTIAL;
+use crate::store::lease::PREFIX;
 
-/// File whose lock the process that makes a run holds.
-pub const LOCK: &str = "LOCK";
-
-/// sha256 and name of every file of a run but `DONE`, a line each, as sha256sum prints them.
+/// sha256 and name of every file of a run but `DONE` and leases, a line each, as sha256sum prints them.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -20,7 +18,8 @@ pub fn sums(dir: &Path) -> Result<String> {
     for folder in ["", "adapter"] {
         for entry in fs::read_dir(dir.join(folder)).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.path().is_file() && !["DONE", LOCK].contains(&name.as_str()) && !name.ends_with(PARTIAL) {
+            let is_passing = name == "DONE" || name.starts_with(PREFIX) || name.ends_with(PARTIAL);
+            if entry.path().is_file() && !is_passing {
                 names.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
             }
         }
