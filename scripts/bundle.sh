@@ -49,5 +49,7 @@ done
 [ -z "$glue" ] || cp -rL "$glue" "$out/glue"
 cp "$root/scripts/launch.sh" "$out/rankbench"
 "$root/target/release/rankbench" --version > "$out/VERSION"
+# What `rankbench doctor` holds a copy of the bundle against.
+(cd "$out" && find . -type f ! -name SHA256SUMS -printf '%P\0' | sort -z | xargs -0 sha256sum > ../.bundle-sums.$$ && mv ../.bundle-sums.$$ SHA256SUMS)
 du -sh "$out" | sed 's/^/bundle: /'
 echo "bundle: copy $out to the node and run, e.g.: $(basename "$out")/rankbench doctor"

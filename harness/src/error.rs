@@ -26,7 +26,7 @@ pub enum Error {
     /// A run whose loss left the finite numbers.
     #[error("{0}")]
     Diverged(String),
-    /// The regression gate is closed.
+    /// The baseline check failed.
     #[error("{0}")]
     Regression(String),
     /// Some runs of a sweep failed; the others are stored.
@@ -35,6 +35,15 @@ pub enum Error {
     /// A stop signal: Ctrl-C, or one of a job system.
     #[error("interrupted; finished runs are kept, and the same command goes on with the rest")]
     Interrupted,
+    /// Another process took a run over while this one made it.
+    #[error("run {run} was taken over by {holder}: this process was not heard of for too long")]
+    LeaseLost { run: String, holder: String },
+    /// Runs that other processes make were not waited for.
+    #[error("{held} of {total} runs are made by other processes; start the same command again once they are done")]
+    HeldElsewhere { held: usize, total: usize },
+    /// All worker processes of a pool failed, the last with this code.
+    #[error("{text}")]
+    WorkersFailed { text: String, code: u8 },
     /// The machine lacks something: device, library, network.
     #[error("{0}")]
     Environment(String),
@@ -53,8 +62,9 @@ impl Error {
             Error::Regression(_) => 4,
             Error::Diverged(_) | Error::RunsFailed { .. } => 5,
             Error::Output { .. } => 6,
-            Error::Environment(_) => 7,
-            Error::Interrupted => 75,
+            Error::Environment(_) | Error::LeaseLost { .. } => 7,
+            Error::Interrupted | Error::HeldElsewhere { .. } => 75,
+            Error::WorkersFailed { code, .. } => *code,
         }
     }
 

@@ -1,21 +1,23 @@
 //! The `rankbench` command.
+// Both panic where they cannot write: everything is printed by env::output.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use harness::cli::Cli;
-use harness::env::panics;
+use harness::env::{output, panics};
 use harness::error::Error;
 
 fn main() -> ExitCode {
     panics::install();
     let cli = Cli::parse();
     let result = std::panic::catch_unwind(|| cli.run()).unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref())));
-    match result {
+    match result.and_then(|()| output::check()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.exit_code();
-            eprintln!("{:?}", miette::Report::new(error));
+            output::note(format_args!("{:?}", miette::Report::new(error)));
             ExitCode::from(code)
         }
     }

@@ -35,16 +35,6 @@ const FOLDERS: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-/// Offenders that are still allowed: (from, to). May only shrink.
-const ALLOWED: &[(&str, &str)] = &[];
-
-/// Modules that are still in a circle: (crate, module). May only shrink.
-const CIRCLES: &[(&str, &str)] = &[
-    ("harness", "store::fsck"),
-    ("harness", "store::record"),
-    ("harness", "store::run_dir"),
-];
-
 /// A module by its path below the crate, e.g. `train::run_stack`, with its text without comments and tests.
 type Modules = BTreeMap<String, String>;
 
@@ -167,12 +157,7 @@ fn no_imports_in_a_circle() {
         }
         found.extend(open.keys().map(|name| (krate.to_string(), name.to_string())));
     }
-    let allowed: BTreeSet<(String, String)> =
-        CIRCLES.iter().map(|(krate, name)| (krate.to_string(), name.to_string())).collect();
-    let new: Vec<_> = found.difference(&allowed).collect();
-    assert!(new.is_empty(), "in a circle: {new:?}");
-    let stale: Vec<_> = allowed.difference(&found).collect();
-    assert!(stale.is_empty(), "no longer in a circle: {stale:?}");
+    assert!(found.is_empty(), "in a circle: {found:?}");
 }
 
 #[test]
@@ -213,12 +198,8 @@ fn folders_of_the_harness_import_what_comes_before_them() {
             }
         }
     }
-    let is_allowed = |(from, to): &&(String, String)| ALLOWED.contains(&(from.as_str(), to.as_str()));
-    let new: Vec<String> =
-        offenders.iter().filter(|o| !is_allowed(o)).map(|(from, to)| format!("{from} -> {to}")).collect();
-    assert!(new.is_empty(), "imports that the layout forbids:\n{}", new.join("\n"));
-    let stale: Vec<_> = ALLOWED.iter().filter(|(a, b)| !offenders.contains(&(a.to_string(), b.to_string()))).collect();
-    assert!(stale.is_empty(), "no longer needed: {stale:?}");
+    let offenders: Vec<String> = offenders.iter().map(|(from, to)| format!("{from} -> {to}")).collect();
+    assert!(offenders.is_empty(), "imports that the layout forbids:\n{}", offenders.join("\n"));
 }
 
 /// The parser sees what it must see.

@@ -4,9 +4,9 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 use std::time::Duration;
 
+use support::process::process;
 use support::{World, failure};
 
 /// Run directories by `<task>-<method>-s<seed>`.
@@ -80,16 +80,7 @@ fn a_finished_run_is_not_made_again_and_a_cut_off_one_is() {
 
 /// `rankbench run` in a process of its own.
 fn start(world: &World, extra: &[&str]) -> std::process::Child {
-    let command = world.run(extra);
-    let mut plain = std::process::Command::new(command.get_program());
-    plain.args(command.get_args()).current_dir(world.dir.path()).stderr(Stdio::piped()).stdout(Stdio::piped());
-    for (key, value) in command.get_envs() {
-        match value {
-            Some(value) => plain.env(key, value),
-            None => plain.env_remove(key),
-        };
-    }
-    plain.spawn().unwrap()
+    process(&world.run(extra)).spawn().unwrap()
 }
 
 /// A run that takes long enough to be hit in its middle.
@@ -324,21 +315,4 @@ fn seeds_side_by_side_end_where_separate_runs_end() {
             assert!(manifest.contains(&format!("\"together\": {}", 1 + usize::from(is_stacked))), "{name}: {manifest}");
         }
     }
-}
-
-#[test]
-fn processes_that_share_a_store_make_every_run_once() {
-    let world = World::new();
-    world.recipe("");
-    let children: Vec<_> = (0..4).map(|_| start(&world, &["--seeds", "0,1"])).collect();
-    for child in children {
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    let runs = runs(&world, "out");
-    assert_eq!(runs.len(), 6);
-    for dir in runs.values() {
-        assert!(world.read(&format!("{dir}/manifest.json")).contains("\"restarts\": 0"), "{dir} was made twice");
-    }
-    world.rankbench(&["fsck", "--out", "out"]).assert().success();
 }

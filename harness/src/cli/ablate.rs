@@ -9,7 +9,8 @@ use clap::Args;
 use crate::analysis::results::ResultsFrame;
 use crate::cli::job::{RecipeFlags, recipe};
 use crate::cli::report::ReportFlags;
-use crate::cli::run::{make_runs, print, records, verdict};
+use crate::cli::run::{Way, make_runs, print, records, verdict};
+use crate::env::output;
 use crate::error::{Error, Result};
 use crate::plan::flips::{Flip, NOT_FLIPPED, named};
 use crate::plan::spec::RunSpec;
@@ -48,9 +49,9 @@ impl Ablate {
         }
         job.plan = with_flips(&job.plan, &flips)?;
         for (id, why) in NOT_FLIPPED.iter().filter(|_| self.flip.iter().any(|name| name == "all")) {
-            eprintln!("not flipped: {id} ({why})");
+            output::note(format_args!("not flipped: {id} ({why})"));
         }
-        let swept = make_runs(&job, &self.out, self.together.get())?;
+        let swept = make_runs(&job, &self.out, Way::of(self.together.get()))?;
         let (runs, peers) = (records(&job, &self.out)?, self.report.peers(&self.out)?);
         let frame = ResultsFrame { peers, margin: self.report.margin, ..ResultsFrame::of_runs(runs) };
         print(&write::write(&frame, &self.out.join("report"))?, &["ablation"])?;

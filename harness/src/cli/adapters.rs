@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 use crate::cli::job::DataFlags;
 use crate::cli::merge;
 use crate::env::device::Choice;
+use crate::env::output;
 use crate::error::{Error, Result};
 use crate::load::download;
 use crate::load::inputs::{Data, Inputs};
@@ -94,7 +95,7 @@ struct Row {
 
 /// Tells the notes of an adapter that was read.
 fn tell(exported: &Exported) {
-    exported.notes.iter().for_each(|note| eprintln!("{note}"));
+    exported.notes.iter().for_each(|note| output::note(note));
 }
 
 impl Export {
@@ -113,7 +114,7 @@ impl Export {
         write_atomically(&self.out.join(CONFIG), format!("{config:#}\n").as_bytes())?;
         write_atomically(&self.out.join(WEIGHTS), &read(WEIGHTS)?)?;
         let kind = config["peft_type"].as_str().unwrap_or("?");
-        println!("{}: {kind} adapter for {}", self.out.display(), config["base_model_name_or_path"]);
+        output::print(format_args!("{}: {kind} adapter for {}", self.out.display(), config["base_model_name_or_path"]));
         Ok(())
     }
 }
@@ -141,7 +142,7 @@ impl Import {
             let encoded = inputs.tokenizer.encode_all(&examples, max_length)?;
             let predicted = predict(&classifier, &collator, (&head, attached.as_ref()), &encoded, 1)?;
             for (metric, value) in scores(task, &encoded, &predicted.values)? {
-                println!("{} {name} {metric} {:.2}", task.title, 100.0 * value);
+                output::print(format_args!("{} {name} {metric} {:.2}", task.title, 100.0 * value));
             }
             rows.extend(encoded.iter().zip(predicted.values).zip(predicted.logits).map(
                 |((row, prediction), logits)| {
@@ -161,7 +162,12 @@ impl Merge {
         let exported = Exported::read(&self.adapter, encoder.as_ref())?;
         tell(&exported);
         merge::write(&exported, encoder.as_ref(), (&place.dir, &self.adapter), &self.out)?;
-        println!("{}: {} with the adapter of {} folded in", self.out.display(), place.name, self.adapter.display());
+        output::print(format_args!(
+            "{}: {} with the adapter of {} folded in",
+            self.out.display(),
+            place.name,
+            self.adapter.display()
+        ));
         Ok(())
     }
 }

@@ -6,15 +6,17 @@ use std::time::Instant;
 use tch::{Cuda, Device, Kind};
 
 use crate::env::device;
+use crate::env::output;
 use crate::error::{Error, Result};
 use crate::load::download;
 use crate::load::paths;
 use crate::plan::recipe;
+use crate::store::sums::sum;
 
 /// Prints the findings; what is missing comes with the way to get it.
 ///
 /// # Errors
-/// A backbone that was asked for and cannot be read; any other missing thing is a finding.
+/// A backbone that was asked for and cannot be read; a bundle that is not as it was made. Any other missing thing is a finding.
 pub fn doctor(backbone: Option<&str>) -> Result<()> {
     torch_ext::device::load_cuda();
     let home = paths::dir();
@@ -28,6 +30,7 @@ pub fn doctor(backbone: Option<&str>) -> Result<()> {
     line("recipes", &recipe::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
     line("backbones", &backbones(&home.join(paths::BACKBONES)));
     line("GLUE", &glue());
+    check_bundle(&home)?;
     backbone.map_or(Ok(()), |name| {
         line("backbone", &reading(name)?);
         Ok(())
@@ -52,7 +55,31 @@ fn reading(name: &str) -> Result<String> {
 }
 
 fn line(name: &str, text: &str) {
-    println!("{name:<13} {text}");
+    output::print(format_args!("{name:<13} {text}"));
+}
+
+/// Holds the files of a bundle against its list of sums, which only a bundle has.
+fn check_bundle(home: &Path) -> Result<()> {
+    let list = home.join("SHA256SUMS");
+    let Ok(text) = std::fs::read_to_string(&list) else { return Ok(()) };
+    let is_other = |line: &str| {
+        let (expected, name) = line.split_once("  ")?;
+        match sum(&home.join(name)) {
+            Ok(found) if found == expected => None,
+            Ok(_) => Some(format!("{name} has another sha256")),
+            Err(error) => Some(error.to_string()),
+        }
+    };
+    let wrong: Vec<String> = text.lines().filter_map(is_other).collect();
+    if wrong.is_empty() {
+        line("bundle", &format!("{} files are as they were made", text.lines().count()));
+        return Ok(());
+    }
+    Err(Error::Input(format!(
+        "the bundle in {} is not as it was made: {}; copy it again",
+        home.display(),
+        wrong.join(", ")
+    )))
 }
 
 fn current_exe() -> String {

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::analysis::results::ResultsFrame;
 use crate::cli::job::{RecipeFlags, recipe, width};
 use crate::cli::report::ReportFlags;
+use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::preflight::preflight;
 use crate::launch::timing;
@@ -47,7 +48,7 @@ impl Efficiency {
         let peers = self.report.peers(&self.out)?;
         let frame = ResultsFrame { timings, peers, ..ResultsFrame::of_runs(Vec::new()) };
         let paths = write::write(&frame, &self.out.join("report"))?;
-        println!("{}\nReport: {}", paths.text(&["efficiency"], width())?, paths.html.display());
+        output::print(format_args!("{}\nReport: {}", paths.text(&["efficiency"], width())?, paths.html.display()));
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use tch::Device;
 
 use crate::cli::task_files::TaskFiles;
 use crate::env::device::{self, Choice};
+use crate::env::output;
 use crate::env::signals;
 use crate::error::{Error, Result};
 use crate::load::download;
@@ -189,13 +190,18 @@ impl RecipeFlags {
         let started = Instant::now();
         if let (Device::Cuda(index), Kernels::Fused) = (device, self.kernels) {
             // Slower without them, and not wrong.
-            torch_ext::nvrtc::load(index)
-                .unwrap_or_else(|e| eprintln!("{e}; going on with --kernels plain, several times slower"));
+            torch_ext::nvrtc::load(index).unwrap_or_else(|e| {
+                output::note(format_args!("{e}; going on with --kernels plain, several times slower"))
+            });
         }
         let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
         let inputs = Inputs::load(&place, behaviour, device, self.graphs == Graphs::On)?;
         inputs.check(&tasks, self.tokenizer)?;
-        eprintln!("backbone {} read in {:.1} s", inputs.backbone.name, started.elapsed().as_secs_f64());
+        output::note(format_args!(
+            "backbone {} read in {:.1} s",
+            inputs.backbone.name,
+            started.elapsed().as_secs_f64()
+        ));
         let origin = resolve::origin(recipe)?;
         let mut job = Job {
             recipe: recipe.clone(),

@@ -4,12 +4,18 @@ mod ablate;
 mod adapters;
 mod doctor;
 mod efficiency;
+mod fsck;
+mod gpus;
 mod job;
 mod merge;
 mod plan;
+mod plan_line;
+mod pool;
 mod regression;
 mod report;
 mod run;
+mod status;
+mod submit;
 mod task_files;
 mod tokenize;
 mod tune;
@@ -44,8 +50,12 @@ enum Command {
     Tune(tune::Tune),
     /// Write the tables and figures of stored runs.
     Report(report::Report),
-    /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions.
-    Fsck(report::Fsck),
+    /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions; mend what can be.
+    Fsck(fsck::Fsck),
+    /// Say how the runs of a directory stand: done, running and where, left to do.
+    Status(status::Status),
+    /// Submit a plan to a cluster's scheduler.
+    Submit(submit::Submit),
     /// Time the methods against each other, interleaved.
     Efficiency(efficiency::Efficiency),
     /// Run a small fixed recipe and compare it with the stored baseline.
@@ -78,12 +88,14 @@ impl Cli {
     pub fn run(&self) -> Result<()> {
         match &self.command {
             Command::Quickstart(command) => command.run(),
-            Command::Run(command) => command.run(),
+            Command::Run(command) => run(command),
             Command::Plan(command) => command.run(),
             Command::Ablate(command) => command.run(),
             Command::Tune(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Fsck(command) => command.run(),
+            Command::Status(command) => command.run(),
+            Command::Submit(command) => command.run(),
             Command::Efficiency(command) => command.run(),
             Command::Regression(command) => command.run(),
             Command::Export(command) => command.run(),
@@ -92,5 +104,17 @@ impl Cli {
             Command::Tokenize(command) => command.run(),
             Command::Doctor(command) => doctor::doctor(command.backbone.as_deref()),
         }
+    }
+}
+
+/// Does what `rankbench run` was asked for: a plan, one line of it, or all runs, here or by workers.
+fn run(command: &run::Run) -> Result<()> {
+    match command {
+        run::Run { plan: Some(plan), index, .. } => plan_line::make(plan, *index),
+        run::Run { write_plan: Some(path), .. } => plan_line::write(path, command),
+        run::Run { worker: false, dry_run: false, .. } if command.gpus.is_some() || command.jobs.get() > 1 => {
+            pool::run(command)
+        }
+        _ => command.run(),
     }
 }

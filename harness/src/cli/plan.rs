@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use crate::analysis::plan_cost::{PlanRow, PlanTotal, by_setting};
 use crate::cli::job::{Job, RecipeFlags, recipe, width};
 use crate::env::device;
+use crate::env::output;
 use crate::error::Result;
 use crate::launch::estimate::{Estimate, cost_key, estimate};
 use crate::launch::preflight::preflight;
@@ -52,7 +53,7 @@ impl Plan {
             PlanFormat::Csv => plan::csv(&rows)?,
             PlanFormat::Json => plan::json(&job.recipe.name, &device, &rows)?,
         };
-        println!("{}", text.trim_end());
+        output::print(text.trim_end());
         Ok(())
     }
 }
@@ -100,7 +101,7 @@ fn estimate_once(spec: &RunSpec, job: &Job, known: &mut BTreeMap<String, Estimat
     if let Some(found) = known.get(&key) {
         return Ok(*found);
     }
-    eprintln!("timing {} {} {}", spec.task, spec.method, spec.label);
+    output::note(format_args!("timing {} {} {}", spec.task, spec.method, spec.label));
     let task = job.data.of_run(spec, &job.inputs.tokenizer)?;
     let found = estimate(spec, &job.inputs, &task)?;
     known.insert(key, found);

@@ -7,14 +7,17 @@ use clap::Args;
 use crate::analysis::baseline;
 use crate::analysis::baseline::BaselineRow;
 use crate::cli::job::{Job, RecipeFlags, recipe};
+use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::preflight::preflight;
-use crate::launch::sweep::sweep;
+use crate::launch::sweep::{SweepOptions, sweep};
 use crate::launch::timing::{measure, timed};
 use crate::load::paths;
 use crate::plan::recipe::Recipe;
 use crate::report::baseline::text;
-use crate::store::record::{self, Status};
+use crate::store::read;
+use crate::store::record::Status;
+use crate::store::run_store::RunStore;
 
 /// `rankbench regression`.
 #[derive(Debug, Args)]
@@ -41,12 +44,12 @@ impl Regression {
         let current = self.fresh_rows(&recipe)?;
         if self.bless {
             baseline::bless(&path, &current)?;
-            println!("wrote {} rows to {}", current.len(), path.display());
+            output::print(format_args!("wrote {} rows to {}", current.len(), path.display()));
             return Ok(());
         }
         let report = baseline::compare(&baseline, &current);
         if report.passed {
-            println!("{}", text(&report));
+            output::print(text(&report));
             return Ok(());
         }
         Err(Error::Regression(format!(
@@ -63,11 +66,12 @@ impl Regression {
         let scratch = tempfile::Builder::new().prefix("rankbench-regression-").tempdir();
         let scratch = scratch.map_err(|e| Error::output(&std::env::temp_dir(), e))?;
         let dir = scratch.path();
-        let swept = sweep(&plan, &inputs, &data, &origin, dir, 1, (&stop, checkpoint_every))?;
-        let runs = plan.iter().map(|spec| record::load(&dir.join(spec.id()))).collect::<Result<Vec<_>>>()?;
+        let options = SweepOptions { together: 1, wait: true, is_worker: false, checkpoint_every, stop: &stop };
+        let swept = sweep(&plan, &inputs, &data, &origin, &RunStore::open(dir), options)?;
+        let runs = plan.iter().map(|spec| read::load(&dir.join(spec.id()))).collect::<Result<Vec<_>>>()?;
         for run in &runs {
             if let Status::Failed(reason) = &run.status {
-                eprintln!("{} failed: {reason}", run.id);
+                output::note(format_args!("{} failed: {reason}", run.id));
             }
         }
         // A baseline without the failed run would call its absence right.

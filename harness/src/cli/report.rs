@@ -1,4 +1,4 @@
-//! `rankbench report` and `rankbench fsck`.
+//! `rankbench report`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,9 +9,10 @@ use crate::analysis::results::{ReadRun, ResultsFrame};
 use crate::analysis::verdict;
 use crate::cli::job::width;
 use crate::cli::task_files::TaskFiles;
+use crate::env::output;
 use crate::error::{Error, Result};
 use crate::report::write;
-use crate::store::record::{self, Status};
+use crate::store::read;
 use crate::store::rows::PeerRound;
 
 /// Flags of every command that writes a report.
@@ -65,20 +66,20 @@ impl Report {
         // A directory with timings alone has a report, too.
         let runs = self.out.join("runs");
         let known = TestSets::default();
-        let read = |run| ReadRun::of(&run, &known);
+        let of = |run| ReadRun::of(&run, &known);
         let (runs, others) =
-            if runs.is_dir() || timings.is_empty() { record::load_all(&runs, read)? } else { Default::default() };
+            if runs.is_dir() || timings.is_empty() { read::load_all(&runs, of)? } else { Default::default() };
         if runs.is_empty() && timings.is_empty() {
             return Err(Error::Input(format!("{} holds no run; `rankbench run` makes some", self.out.display())));
         }
         for (path, reason) in &others {
-            eprintln!("left out: {} is no run that can be read: {reason}", path.display());
+            output::note(format_args!("left out: {} is no run that can be read: {reason}", path.display()));
         }
         say_damaged(&runs);
         let peers = self.report.peers(&self.out)?;
         let frame = ResultsFrame { timings, peers, margin: self.report.margin, ..ResultsFrame::of_runs(runs) };
         let paths = write::write(&frame, &self.out.join("report"))?;
-        println!("{}\nReport: {}", paths.text(&[], width())?, paths.html.display());
+        output::print(format_args!("{}\nReport: {}", paths.text(&[], width())?, paths.html.display()));
         Ok(())
     }
 }
@@ -86,52 +87,6 @@ impl Report {
 /// Names the runs whose files do not agree; they are in no number of the report.
 fn say_damaged(runs: &[ReadRun]) {
     for row in runs.iter().map(|run| &run.result().row).filter(|row| row.status == "damaged") {
-        eprintln!("left out: {}: {}", row.run, row.failure.trim_start_matches("damaged: "));
-    }
-}
-
-/// `rankbench fsck`.
-#[derive(Debug, Args)]
-pub struct Fsck {
-    /// The directory of a sweep: its `runs` are checked.
-    #[arg(long, default_value = "results", value_name = "OUT")]
-    out: PathBuf,
-}
-
-impl Fsck {
-    pub(super) fn run(&self) -> Result<()> {
-        let runs = self.out.join("runs");
-        let (records, others) = record::load_all(&runs, |run| (run.id, run.status))?;
-        let mut findings = 0;
-        for (path, reason) in &others {
-            println!(
-                "{}: no run that can be read: {reason}\n  move it away, or delete it to have the run made again",
-                path.display()
-            );
-            findings += 1;
-        }
-        let mut counts = [0; 3];
-        for (id, status) in &records {
-            match status {
-                Status::Done(_) => counts[0] += 1,
-                Status::Failed(_) => counts[1] += 1,
-                Status::Unfinished => counts[2] += 1,
-                Status::Damaged(reasons) => {
-                    println!("{}", runs.join(id).display());
-                    reasons.iter().for_each(|reason| println!("  {reason}"));
-                    println!("  take the files from a copy, or delete the directory to have the run made again");
-                    findings += 1;
-                }
-            }
-        }
-        let [done, failed, unfinished] = counts;
-        println!("{done} runs are whole, {failed} failed, {unfinished} are unfinished, {findings} do not agree");
-        match findings {
-            0 => Ok(()),
-            findings => Err(Error::Input(format!(
-                "{findings} of the directories in {} are not as they were written",
-                runs.display()
-            ))),
-        }
+        output::note(format_args!("left out: {}: {}", row.run, row.failure.trim_start_matches("damaged: ")));
     }
 }

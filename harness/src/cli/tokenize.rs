@@ -10,6 +10,7 @@ use datasets::{Example, Task};
 use serde::Serialize;
 
 use crate::cli::job::DataFlags;
+use crate::env::output;
 use crate::error::{Error, Result};
 use crate::load::download;
 use crate::load::inputs::{Origin, honoured};
@@ -59,7 +60,10 @@ impl Tokenize {
         let tokenizer = Tokenizer::from_dir(&dir, self.tokenizer.unwrap_or_default())?;
         honoured(&tokenizer, self.tokenizer)?;
         if tokenizer.is_second_best() {
-            eprintln!("{} has no spm.model: its tokenizer.json is read as --tokenizer fast", dir.display());
+            output::note(format_args!(
+                "{} has no spm.model: its tokenizer.json is read as --tokenizer fast",
+                dir.display()
+            ));
         }
         let max_length = self.max_length.unwrap_or(usize::MAX);
         let mut lines = String::new();
@@ -81,7 +85,10 @@ impl Tokenize {
         }
         write_atomically(&self.out, lines.as_bytes())?;
         let (path, seconds) = (self.out.display(), spent.as_secs_f64());
-        println!("{path}: {rows} rows, {tokens} tokens in {seconds:.3} s, {}", tokenizer.behaviour().name());
+        output::print(format_args!(
+            "{path}: {rows} rows, {tokens} tokens in {seconds:.3} s, {}",
+            tokenizer.behaviour().name()
+        ));
         Ok(())
     }
 }
@@ -105,6 +112,6 @@ fn sets(origin: &Origin, task: &'static Task) -> Result<Vec<(&'static str, Vec<E
     {
         return Err(missing.into());
     }
-    lacking.iter().for_each(|missing| eprintln!("left out: {missing}"));
+    lacking.iter().for_each(|missing| output::note(format_args!("left out: {missing}")));
     Ok(found)
 }

@@ -11,7 +11,7 @@ use crate::analysis::results::ResultsFrame;
 use crate::analysis::tuning::searches;
 use crate::cli::job::{Job, RecipeFlags, recipe};
 use crate::cli::report::ReportFlags;
-use crate::cli::run::{make_runs, print, records, verdict};
+use crate::cli::run::{Way, make_runs, print, records, verdict};
 use crate::error::{Error, Result};
 use crate::launch::sweep::SweepSummary;
 use crate::plan::spec::RunSpec;
@@ -58,13 +58,13 @@ impl Tune {
             spaces.get(&(run.task.clone(), run.method.clone())).is_some_and(|labels| labels.contains(&run.label))
         };
         job.plan = all.iter().filter(|run| seeds.contains(&run.seed) && is_trial(run)).cloned().collect();
-        let trials = make_runs(&job, &self.out, self.together.get())?;
+        let trials = make_runs(&job, &self.out, Way::of(self.together.get()))?;
         let chosen = self.chosen(&job)?;
         let is_chosen = |run: &RunSpec| chosen.get(&(run.task.clone(), run.method.clone())) == Some(&run.label);
         let more: Vec<RunSpec> =
             all.iter().filter(|run| !seeds.contains(&run.seed) && is_chosen(run)).cloned().collect();
         let tried = std::mem::replace(&mut job.plan, more);
-        let finals = make_runs(&job, &self.out, self.together.get())?;
+        let finals = make_runs(&job, &self.out, Way::of(self.together.get()))?;
         job.plan = [tried, job.plan].concat();
         let frame = self.frame(&job)?;
         print(&write::write(&frame, &self.out.join("report"))?, &["claims", "tuning"])?;
@@ -72,6 +72,7 @@ impl Tune {
             total: trials.total + finals.total,
             known: trials.known + finals.known,
             failed: trials.failed + finals.failed,
+            held: trials.held + finals.held,
         })
     }
 

@@ -1,4 +1,5 @@
-//! What a person sees while runs go on: bars on a terminal, plain lines otherwise. All of it goes to stderr.
+//! What a person sees while runs go on: bars on a terminal, plain lines otherwise, all of it on stderr; or events for the process
+//! that shows several workers at once.
 
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
@@ -6,9 +7,15 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// Bars for the whole sweep and for the run in work.
+use crate::env::events::Event;
+use crate::env::output;
+
+/// Steps are told to the parent of a worker this often.
+const REPORT: Duration = Duration::from_millis(200);
+
+/// Progress of the whole sweep and of the run in work.
 pub struct Progress {
-    bars: Option<Bars>,
+    sink: Sink,
     total: usize,
     /// Position of the run in work, from 1.
     current: Cell<usize>,
@@ -18,26 +25,59 @@ pub struct Progress {
     steps: Cell<(u64, u64)>,
 }
 
+enum Sink {
+    Bars(Bars),
+    Lines,
+    Events(Told),
+}
+
 struct Bars {
     multi: MultiProgress,
     all: ProgressBar,
     run: RefCell<ProgressBar>,
 }
 
+/// Steps that the parent of a worker was not told yet, and when it was told last.
+struct Told {
+    steps: Cell<u64>,
+    last: Cell<Instant>,
+}
+
+impl Told {
+    fn tell(&self) {
+        let steps = self.steps.take();
+        if steps > 0 {
+            Event::Steps { steps }.tell();
+        }
+        self.last.set(Instant::now());
+    }
+}
+
 impl Progress {
     /// For `total` runs with `steps` optimiser steps altogether.
     pub fn new(total: usize, steps: u64) -> Self {
-        let bars = std::io::stderr().is_terminal().then(|| {
-            let multi = MultiProgress::new();
-            let all = multi.add(
-                ProgressBar::new(steps)
-                    .with_style(style("{prefix} {bar:30} {percent:>3} %  {elapsed_precise} gone, about {eta} left")),
-            );
-            let run = multi.add(ProgressBar::hidden());
-            Bars { multi, all, run: RefCell::new(run) }
-        });
+        if !std::io::stderr().is_terminal() {
+            return Progress::with(Sink::Lines, total, steps);
+        }
+        let multi = MultiProgress::new();
+        let all = multi.add(
+            ProgressBar::new(steps)
+                .with_style(style("{prefix} {bar:30} {percent:>3} %  {elapsed_precise} gone, about {eta} left")),
+        );
+        let run = multi.add(ProgressBar::hidden());
+        Progress::with(Sink::Bars(Bars { multi, all, run: RefCell::new(run) }), total, steps)
+    }
+
+    /// As [`Progress::new`], told to the process that started this one, with the ids of all runs of the sweep.
+    pub fn of_worker(ids: Vec<String>, total: usize, steps: u64) -> Self {
+        Event::Plan { ids, runs: total, steps }.tell();
+        let told = Told { steps: Cell::new(0), last: Cell::new(Instant::now()) };
+        Progress::with(Sink::Events(told), total, steps)
+    }
+
+    fn with(sink: Sink, total: usize, steps: u64) -> Self {
         Progress {
-            bars,
+            sink,
             total,
             current: Cell::new(0),
             label: RefCell::default(),
@@ -51,8 +91,8 @@ impl Progress {
         self.current.set(self.current.get() + runs);
         *self.label.borrow_mut() = label.to_string();
         let place = format!("[{}/{}]", self.current.get(), self.total);
-        match &self.bars {
-            Some(bars) => {
+        match &self.sink {
+            Sink::Bars(bars) => {
                 bars.all.set_prefix(format!("{place} runs"));
                 let bar = bars.multi.add(
                     ProgressBar::new(steps)
@@ -61,17 +101,42 @@ impl Progress {
                 bar.set_prefix(label.to_string());
                 bars.run.replace(bar).finish_and_clear();
             }
-            None => eprintln!("{place} {label}: {steps} steps{}", self.left()),
+            Sink::Lines => output::note(format_args!("{place} {label}: {steps} steps{}", self.left())),
+            Sink::Events(_) => Event::Begin { label: label.to_string(), runs, steps }.tell(),
+        }
+    }
+
+    /// Runs begin in a worker, beside those of others.
+    pub fn begin_on(&self, worker: &str, label: &str, runs: usize, steps: u64) {
+        self.current.set(self.current.get() + runs);
+        let place = format!("[{}/{}]", self.current.get(), self.total);
+        match &self.sink {
+            Sink::Bars(bars) => bars.all.set_prefix(format!("{place} runs")),
+            _ => output::note(format_args!("{place} {label} on {worker}: {steps} steps{}", self.left())),
         }
     }
 
     /// One optimiser step is done.
     pub fn step(&self) {
+        self.advance(1);
+    }
+
+    /// So many optimiser steps are done.
+    pub fn advance(&self, steps: u64) {
         let (done, planned) = self.steps.get();
-        self.steps.set((done + 1, planned));
-        if let Some(bars) = &self.bars {
-            bars.all.inc(1);
-            bars.run.borrow().inc(1);
+        self.steps.set((done + steps, planned));
+        match &self.sink {
+            Sink::Bars(bars) => {
+                bars.all.inc(steps);
+                bars.run.borrow().inc(steps);
+            }
+            Sink::Lines => {}
+            Sink::Events(told) => {
+                told.steps.set(told.steps.get() + steps);
+                if told.last.get().elapsed() >= REPORT {
+                    told.tell();
+                }
+            }
         }
     }
 
@@ -79,34 +144,57 @@ impl Progress {
     pub fn skip(&self, steps: u64) {
         let (done, planned) = self.steps.get();
         self.steps.set((done, planned.saturating_sub(steps)));
-        if let Some(bars) = &self.bars {
-            bars.all.set_length(planned.saturating_sub(steps));
+        match &self.sink {
+            Sink::Bars(bars) => bars.all.set_length(planned.saturating_sub(steps)),
+            Sink::Lines => {}
+            Sink::Events(_) => Event::Skip { steps }.tell(),
+        }
+    }
+
+    /// Runs that another process finished meanwhile, with their steps. Of workers the parent knows.
+    pub fn pass(&self, runs: usize, steps: u64) {
+        self.current.set(self.current.get() + runs);
+        if !matches!(self.sink, Sink::Events(_)) {
+            self.skip(steps);
         }
     }
 
     /// Something worth a line about the run in work.
     pub fn say(&self, text: &str) {
-        match &self.bars {
-            Some(bars) => bars.run.borrow().set_message(text.to_string()),
-            None => eprintln!("  {text}"),
+        match &self.sink {
+            Sink::Bars(bars) => bars.run.borrow().set_message(text.to_string()),
+            Sink::Lines => output::note(format_args!("  {text}")),
+            Sink::Events(_) => Event::Say { text: text.to_string() }.tell(),
         }
     }
 
     /// The run in work ended.
     pub fn end(&self, text: &str) {
         let line = format!("[{}/{}] {}: {text}", self.current.get(), self.total, self.label.borrow());
-        match &self.bars {
-            Some(bars) => {
+        match &self.sink {
+            Sink::Bars(bars) => {
                 bars.run.borrow().finish_and_clear();
                 let _ = bars.multi.println(line);
             }
-            None => eprintln!("{line}"),
+            Sink::Lines => output::note(line),
+            Sink::Events(told) => {
+                told.tell();
+                Event::End { text: format!("{}: {text}", self.label.borrow()) }.tell();
+            }
+        }
+    }
+
+    /// A line of its own, above the bars.
+    pub fn note(&self, text: &str) {
+        match &self.sink {
+            Sink::Bars(bars) => drop(bars.multi.println(text)),
+            Sink::Lines | Sink::Events(_) => output::note(text),
         }
     }
 
     /// Everything is done: the bars go away.
     pub fn finish(&self) {
-        if let Some(bars) = &self.bars {
+        if let Sink::Bars(bars) = &self.sink {
             bars.run.borrow().finish_and_clear();
             bars.all.finish_and_clear();
         }

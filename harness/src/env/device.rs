@@ -1,8 +1,9 @@
 //! The device a run is made on.
 
 use clap::ValueEnum;
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Kind, Tensor};
 
+use crate::env::panics;
 use crate::error::{Error, Result};
 
 /// `--device`.
@@ -47,9 +48,25 @@ pub fn kind(device: Device) -> &'static str {
 /// The device in words: model of the GPU or of the processor with its threads.
 pub fn name(device: Device) -> String {
     match device {
-        Device::Cuda(index) => gpu_models().get(index).cloned().unwrap_or_else(|| format!("CUDA device {index}")),
+        Device::Cuda(index) => {
+            let card = visible_name(index).parse().ok().and_then(|card: usize| gpu_models().get(card).cloned());
+            card.unwrap_or_else(|| format!("CUDA device {index}"))
+        }
         _ => format!("{}, {} threads", processor(), tch::get_num_threads()),
     }
+}
+
+/// Name of a visible GPU for CUDA_VISIBLE_DEVICES: its number among all, or what that variable calls it.
+pub fn visible_name(index: usize) -> String {
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+    let named = visible.split(',').nth(index).map(str::trim).filter(|name| !name.is_empty());
+    named.map_or_else(|| index.to_string(), str::to_string)
+}
+
+/// Whether a device still computes. After some errors a GPU does nothing more for the process, and every run would fail.
+pub fn is_usable(device: Device) -> bool {
+    let computes = || Ok(Tensor::ones([64], (Kind::Float, device)).sum(Kind::Float).double_value(&[]) == 64.0);
+    device == Device::Cpu || panics::guarded(computes).unwrap_or(false)
 }
 
 /// Model names of the GPUs as the driver lists them.

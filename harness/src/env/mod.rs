@@ -3,6 +3,8 @@
 pub mod clock;
 pub mod console;
 pub mod device;
+pub mod events;
+pub mod output;
 pub mod panics;
 pub mod signals;
 pub mod version;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::iterator::Signals;
 
+use crate::env::output;
 use crate::error::{Error, Result};
 
 /// Signals of a terminal, a job system and its time limit.
@@ -36,7 +37,7 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>> {
                 unsafe { libc::_exit(130) };
             }
             let name = STOPPING.iter().find(|(known, _)| *known == signal).map_or("a signal", |(_, name)| name);
-            eprintln!("{name}: stopping after this step; press Ctrl-C again to end at once");
+            output::note(format_args!("{name}: stopping after this step; press Ctrl-C again to end at once"));
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(listen).map_err(cannot)?;

@@ -1,7 +1,10 @@
 //! Which run is trained when.
 
 pub mod estimate;
+pub mod plan_file;
+pub mod pool;
 pub mod preflight;
+pub mod slurm;
 pub mod stacking;
 pub mod sweep;
 pub mod timing;

@@ -1,26 +1,28 @@
 //! All runs of a plan: what is done stays done, what fails is stored as failed, the rest goes on.
 
-use std::fs::File;
-use std::path::Path;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::env::console::{Progress, spoken};
-use crate::env::panics;
+use crate::env::{device, output, panics};
 use crate::error::{Error, Result};
 use crate::launch::stacking::stacks;
 use crate::load::inputs::{Data, Inputs, TaskData};
 use crate::plan::origin::RecipeRules;
 use crate::plan::spec::{Precision, RunSpec};
-use crate::store::rows::Outcome;
-use crate::store::run_dir::RunDir;
+use crate::store::holder::Holder;
+use crate::store::leased_run::LeasedRun;
+use crate::store::rows::{DevSetResult, Outcome};
+use crate::store::run_store::{Leased, RunStore};
 use crate::train::context::{RunContext, StoredRun};
 use crate::train::run::run;
 use crate::train::schedule::lengths;
 
-/// Time between two looks at a run that another process makes.
-const WAIT: Duration = Duration::from_millis(200);
+/// Bounds of the time between two looks at runs that other processes make.
+const WAIT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// What a sweep came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +33,26 @@ pub struct SweepSummary {
     pub known: usize,
     /// Runs that failed now.
     pub failed: usize,
+    /// Runs that other processes make, and that were not waited for.
+    pub held: usize,
 }
 
-/// Makes every run that is not finished, below `runs`: in order, and up to `together` that differ in their seed only side
-/// by side, where the method can.
+/// Way in which a sweep makes its runs.
+#[derive(Clone, Copy)]
+pub struct SweepOptions<'a> {
+    /// Runs that share a step: up to so many that differ in their seed only, where the method can.
+    pub together: usize,
+    /// Whether runs that other processes make are waited for, and made here where they come to no end.
+    pub wait: bool,
+    /// Whether this process is a worker: it takes the longest runs first and tells its progress to its parent.
+    pub is_worker: bool,
+    /// Time between two checkpoints of a run.
+    pub checkpoint_every: Duration,
+    /// Set by a stop signal.
+    pub stop: &'a AtomicBool,
+}
+
+/// Makes every run that is not finished in `store`, in order.
 ///
 /// # Errors
 /// Ctrl-C, a file that cannot be written, input that can no longer be read. A run that fails is no error here.
@@ -43,102 +61,169 @@ pub fn sweep(
     inputs: &Inputs,
     data: &Data,
     origin: &RecipeRules,
-    runs: &Path,
-    together: usize,
-    (stop, checkpoint_every): (&AtomicBool, Duration),
+    store: &RunStore,
+    options: SweepOptions,
 ) -> Result<SweepSummary> {
-    let mut open: Vec<(&RunSpec, RunDir)> = Vec::new();
-    for spec in plan {
-        let dir = RunDir::open(runs, spec)?;
-        if !dir.is_done() {
-            open.push((spec, dir));
-        }
-    }
+    plan.iter().try_for_each(|spec| store.add(spec))?;
+    let open: Vec<&RunSpec> = plan.iter().filter(|spec| !store.is_done(spec)).collect();
     let known = plan.len() - open.len();
-    if known > 0 {
-        eprintln!("{known} of {} runs are finished already", plan.len());
+    if known > 0 && !options.is_worker {
+        output::note(format_args!("{known} of {} runs are finished already", plan.len()));
     }
     let mut planned = 0;
-    for (spec, _) in &open {
+    for spec in &open {
         planned += steps(spec, inputs, data)?;
     }
-    let progress = Progress::new(open.len(), planned);
+    let SweepOptions { together, wait, is_worker, checkpoint_every, stop } = options;
+    let progress = match is_worker {
+        true => Progress::of_worker(plan.iter().map(RunSpec::id).collect(), open.len(), planned),
+        false => Progress::new(open.len(), planned),
+    };
     let context = RunContext { inputs, origin, progress: &progress, stop, checkpoint_every };
-    let made = make_all(stacks(&open, together)?, data, context);
+    let mut sweep = Sweep { store, data, context, failed: 0, others: Vec::new() };
+    let mut stacks = stacks(&open, together)?;
+    if is_worker {
+        longest_first(&mut stacks, inputs, data)?;
+    }
+    let made = sweep.make_all(stacks, wait);
     progress.finish();
-    Ok(SweepSummary { total: plan.len(), known, failed: made? })
+    made?;
+    let held = sweep.others.iter().map(|(stack, _)| stack.len()).sum();
+    Ok(SweepSummary { total: plan.len(), known, failed: sweep.failed, held })
 }
 
-/// Makes groups of runs, those of another process last, and counts the failed ones. What another process makes is waited for, and made
-/// here where it comes to no end.
-fn make_all(groups: Vec<Vec<StoredRun>>, data: &Data, context: RunContext) -> Result<usize> {
-    let mut failed = 0;
-    let mut others = Vec::new();
-    for group in groups {
-        match locks(&group)? {
-            Some(_locks) => failed += make(&group, data, context)?,
-            None => others.push(group),
+/// Orders stacks by their work, the longest first: so that no worker begins a long one when the others are done.
+fn longest_first(stacks: &mut [Vec<&RunSpec>], inputs: &Inputs, data: &Data) -> Result<()> {
+    let mut work = BTreeMap::new();
+    for stack in stacks.iter() {
+        let task = data.of_run(stack[0], &inputs.tokenizer)?;
+        let tokens: usize = task.train.iter().map(|row| row.encoding.ids.len()).sum();
+        work.insert(stack[0].id(), tokens * stack[0].train.epochs * stack.len());
+    }
+    stacks.sort_by_key(|stack| Reverse(work.get(&stack[0].id()).copied()));
+    Ok(())
+}
+
+/// A sweep at work.
+struct Sweep<'a> {
+    store: &'a RunStore,
+    data: &'a Data,
+    context: RunContext<'a>,
+    failed: usize,
+    /// Stacks with a run that another process makes, and which.
+    others: Vec<(Vec<&'a RunSpec>, String)>,
+}
+
+impl<'a> Sweep<'a> {
+    /// Makes stacks of runs, and then looks again at those that other processes had.
+    fn make_all(&mut self, stacks: Vec<Vec<&'a RunSpec>>, wait: bool) -> Result<()> {
+        stacks.into_iter().try_for_each(|stack| self.attempt(stack))?;
+        // By now most of what others made is done.
+        let others = std::mem::take(&mut self.others);
+        others.into_iter().try_for_each(|(stack, _)| self.attempt(stack))?;
+        if let Some((stack, holder)) = self.others.first() {
+            let others = self.others.len();
+            let first = format!("{} {} by {holder}", stack[0].task, stack[0].method);
+            let waiting = if wait { "; waiting for them" } else { "" };
+            self.context.progress.say(&format!("other processes make {others} of the rest, {first}{waiting}"));
+        }
+        let mut pause = WAIT[0];
+        while wait && !self.others.is_empty() {
+            if self.context.stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            std::thread::sleep(pause);
+            pause = WAIT[1].min(pause * 2);
+            let others = std::mem::take(&mut self.others);
+            others.into_iter().try_for_each(|(stack, _)| self.attempt(stack))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a stack where all of its runs can be had.
+    fn attempt(&mut self, stack: Vec<&'a RunSpec>) -> Result<()> {
+        match self.lease(&stack)? {
+            Ok(leased) => self.make(&leased),
+            Err(holder) => {
+                self.others.push((stack, holder.to_string()));
+                Ok(())
+            }
         }
     }
-    for group in others {
-        context.progress.say(&format!("{} {} is made by another process; waiting", group[0].0.task, group[0].0.method));
-        let _locks = wait_for_locks(&group, context.stop)?;
-        failed += make(&group, data, context)?;
-    }
-    Ok(failed)
-}
 
-/// The locks of all runs of a group; none where another process has one of them.
-fn locks(group: &[StoredRun]) -> Result<Option<Vec<File>>> {
-    group.iter().map(|(_, dir)| dir.try_lock()).collect()
-}
-
-fn wait_for_locks(group: &[StoredRun], stop: &AtomicBool) -> Result<Vec<File>> {
-    loop {
-        if let Some(locks) = locks(group)? {
-            return Ok(locks);
+    /// The runs of a stack that are not finished; or the process that has one of them.
+    fn lease(&self, stack: &[&'a RunSpec]) -> Result<std::result::Result<Vec<(&'a RunSpec, LeasedRun)>, Holder>> {
+        let mut leased = Vec::new();
+        for &spec in stack {
+            match self.store.lease(spec)? {
+                Leased::Mine(run) => leased.push((spec, run)),
+                Leased::Done => {}
+                Leased::Other(holder) => return Ok(Err(holder)),
+            }
         }
-        if stop.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted);
-        }
-        std::thread::sleep(WAIT);
+        // Another process has finished the rest since the sweep began.
+        let elsewhere = stack.len() - leased.len();
+        self.context.progress.pass(elsewhere, elsewhere as u64 * steps(stack[0], self.context.inputs, self.data)?);
+        Ok(Ok(leased))
     }
-}
 
-/// Makes the runs of a group that are not finished, and counts the failed ones.
-fn make(group: &[StoredRun], data: &Data, context: RunContext) -> Result<usize> {
-    // Another process may have finished them since the sweep began.
-    let group: Vec<StoredRun> = group.iter().copied().filter(|(_, dir)| !dir.is_done()).collect();
-    let (inputs, progress) = (context.inputs, context.progress);
-    let mut failed = 0;
-    if let Some(&(first, _)) = group.first() {
-        let task = data.of_run(first, &inputs.tokenizer)?;
-        let steps = steps(first, inputs, data)?;
-        let seeds: Vec<String> = group.iter().map(|(spec, _)| spec.seed.to_string()).collect();
+    /// Makes the runs of a stack.
+    fn make(&mut self, leased: &[(&'a RunSpec, LeasedRun)]) -> Result<()> {
+        let RunContext { inputs, progress, .. } = self.context;
+        let Some(&(first, _)) = leased.first() else { return Ok(()) };
+        let task = self.data.of_run(first, &inputs.tokenizer)?;
+        let steps = steps(first, inputs, self.data)?;
+        let seeds: Vec<String> = leased.iter().map(|(spec, _)| spec.seed.to_string()).collect();
         let label = format!("{} {} seed {}", first.task, first.method, seeds.join(", "));
-        progress.begin(&label, group.len(), steps * group.len() as u64);
+        progress.begin(&label, leased.len(), steps * leased.len() as u64);
         let started = Instant::now();
-        let outcomes = match guarded(&group, &task, context) {
+        let stored: Vec<StoredRun> = leased.iter().map(|(spec, run)| (*spec, run)).collect();
+        let outcomes = match guarded(&stored, &task, self.context) {
             Err(error) if error.ends_the_sweep() => return Err(error),
-            Err(error) => group.iter().map(|_| Err(error.to_string())).collect::<Vec<_>>(),
-            Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(|e| e.to_string())).collect(),
+            Err(error) => leased.iter().map(|_| Err(Failure::of(&error))).collect::<Vec<_>>(),
+            Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(|error| Failure::of(&error))).collect(),
         };
-        for ((outcome, (_, dir)), seed) in outcomes.into_iter().zip(&group).zip(seeds) {
-            let whose = if group.len() > 1 { format!("seed {seed}: ") } else { String::new() };
+        for ((outcome, (spec, run)), seed) in outcomes.into_iter().zip(leased).zip(seeds) {
+            let whose = if leased.len() > 1 { format!("seed {seed}: ") } else { String::new() };
             match outcome {
-                Ok(outcome) => {
-                    progress.end(&format!("{whose}{} in {}", headline(&outcome), spoken(started.elapsed())));
+                Ok(outcome) => progress.end(&format!("{whose}{} in {}", headline(&outcome), spoken(started.elapsed()))),
+                Err(Failure::Lost(reason)) => {
+                    progress.end(&format!("{whose}{reason}"));
+                    self.others.push((vec![*spec], "the process that took it over".into()));
                 }
-                Err(reason) => {
-                    failed += 1;
-                    dir.fail(&reason)?;
+                Err(Failure::Failed(reason)) if !device::is_usable(inputs.device) => {
+                    let device = device::name(inputs.device);
+                    return Err(Error::Environment(format!(
+                        "{device} has failed, and its run is left to others: {reason}"
+                    )));
+                }
+                Err(Failure::Failed(reason)) => {
+                    self.failed += 1;
+                    run.fail(&reason)?;
                     progress.skip(steps);
                     progress.end(&format!("{whose}FAILED: {reason}"));
                 }
             }
         }
+        Ok(())
     }
-    Ok(failed)
+}
+
+/// Reason why a run came to no outcome here.
+enum Failure {
+    /// Another process took it over.
+    Lost(String),
+    /// It failed.
+    Failed(String),
+}
+
+impl Failure {
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::LeaseLost { .. } => Failure::Lost(error.to_string()),
+            error => Failure::Failed(error.to_string()),
+        }
+    }
 }
 
 /// Optimiser steps of a run.
@@ -153,7 +238,7 @@ fn guarded(runs: &[StoredRun], task: &Rc<TaskData>, context: RunContext) -> Resu
 }
 
 fn headline(outcome: &Outcome) -> String {
-    let of_set = |result: &crate::store::rows::DevSetResult| {
+    let of_set = |result: &DevSetResult| {
         let metrics: Vec<String> =
             result.test.iter().map(|(name, value)| format!("{name} {:.2}", 100.0 * value)).collect();
         format!("{} {}", result.dev_set, metrics.join(" "))

@@ -6,6 +6,8 @@ use std::io::IsTerminal;
 use datasets::hub::{Event, Hub, Settings};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::env::output;
+
 /// The Hub as the environment describes it.
 pub fn hub() -> Hub {
     let shown = RefCell::new(Shown::Nothing);
@@ -33,17 +35,19 @@ impl Shown {
                 let percent = *done * 100 / (*size).max(1);
                 if percent >= *said + 25 {
                     *said = percent / 25 * 25;
-                    eprintln!("  {said} % of {}", mib(*size));
+                    output::note(format_args!("  {said} % of {}", mib(*size)));
                 }
             }
             (Event::Unpinned { file }, _) => {
-                eprintln!("{file}: no published sha256 of it is known here; it is held against the sum the Hub gives");
+                output::note(format_args!(
+                    "{file}: no published sha256 of it is known here; it is held against the sum the Hub gives"
+                ));
             }
             (Event::Retrying { reason, wait }, shown) => {
                 shown.clear();
                 let wait =
                     if wait.is_zero() { "waiting".into() } else { format!("trying again in {} s", wait.as_secs_f64()) };
-                eprintln!("  {reason}: {wait}");
+                output::note(format_args!("  {reason}: {wait}"));
             }
             (Event::Finished, shown) => shown.clear(),
             (Event::Advanced(_), Shown::Nothing) => {}
@@ -52,7 +56,7 @@ impl Shown {
 
     fn start(file: &str, size: u64) -> Self {
         if !std::io::stderr().is_terminal() {
-            eprintln!("fetching {file} ({})", mib(size));
+            output::note(format_args!("fetching {file} ({})", mib(size)));
             return Shown::Lines { size, done: 0, said: 0 };
         }
         let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes}, about {eta} left");

@@ -16,6 +16,7 @@ use encoders::Encoder;
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind};
 
+use crate::env::output;
 use crate::error::{Error, Result};
 use crate::load::paths::Place;
 use crate::plan::spec::{BackboneSpec, RunSpec};
@@ -54,7 +55,7 @@ impl Inputs {
                 Ok(()) => true,
                 Err(e) => {
                     // Slower without them, and not wrong.
-                    eprintln!("{e}; going on with --graphs off");
+                    output::note(format_args!("{e}; going on with --graphs off"));
                     false
                 }
             },
@@ -72,7 +73,10 @@ impl Inputs {
             )));
         }
         if tokenizer.is_second_best() {
-            eprintln!("{} has no spm.model: its tokenizer.json is read as --tokenizer fast", dir.display());
+            output::note(format_args!(
+                "{} has no spm.model: its tokenizer.json is read as --tokenizer fast",
+                dir.display()
+            ));
         }
         let segments = encoder.info().weights.iter().find(|(name, _)| name.ends_with("token_type_embeddings.weight"));
         let segments = segments.and_then(|(_, table)| usize::try_from(*table.size().first()?).ok());

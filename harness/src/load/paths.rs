@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use datasets::hub::{Hub, is_plain, is_repository};
 
+use crate::env::output;
 use crate::error::{Error, Result};
 
 /// Backbones by name, below the project's directory.
@@ -51,7 +52,7 @@ pub fn backbone(name: &str, hub: &Hub) -> Result<Place> {
         let origin = std::fs::read_to_string(backbones.join(format!("{short}.repository"))).unwrap_or_default();
         let cached = backbones.join(&short);
         if origin.trim() == name && cached.is_dir() {
-            eprintln!("{name}: taken from {}; delete it to have it fetched", cached.display());
+            output::note(format_args!("{name}: taken from {}; delete it to have it fetched", cached.display()));
             return Ok(Place { dir: cached, name: short });
         }
         return Ok(Place { dir: hub.model(name)?, name: short });

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::store::holder;
 
 /// Ending of a file that is being written.
 pub const PARTIAL: &str = ".partial";
@@ -35,7 +36,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         fs::create_dir_all(parent).map_err(|e| Error::output(parent, e))?;
     }
     let mut partial = path.as_os_str().to_owned();
-    partial.push(format!(".{}-{}{PARTIAL}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    partial.push(format!(".{}-{}{PARTIAL}", holder::token(), COUNT.fetch_add(1, Ordering::Relaxed)));
     let partial = PathBuf::from(partial);
     let written = fs::File::create(&partial)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))

@@ -1,17 +1,15 @@
 //! Whether a stored run is the run that was made: its name, its files' sums, and its metrics computed again from its predictions.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
 use datasets::metrics::Metric;
-use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
 use crate::plan::spec::NUMERICS;
-use crate::store::files::PARTIAL;
 use crate::store::record::{RunRecord, SetPredictions};
 use crate::store::rows::Outcome;
-use crate::store::run_dir::LOCK;
+use crate::store::sums::sum;
 
 /// Files that a finished run holds, whatever its method.
 const FILES: [&str; 8] = [
@@ -27,54 +25,56 @@ const FILES: [&str; 8] = [
 /// Rounding of a metric that was printed and read.
 const ROUNDING: f64 = 1e-12;
 
-/// sha256 and name of every file of a run but `DONE`, a line each, as sha256sum prints them.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn sums(dir: &Path) -> Result<String> {
-    let mut names = Vec::new();
-    for folder in ["", "adapter"] {
-        for entry in fs::read_dir(dir.join(folder)).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.path().is_file() && !["DONE", LOCK].contains(&name.as_str()) && !name.ends_with(PARTIAL) {
-                names.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
-            }
-        }
-    }
-    names.sort();
-    names.iter().map(|name| Ok(format!("{}  {name}\n", sum(&dir.join(name))?))).collect()
+/// Something wrong with a finished run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Flaw {
+    /// Its directory has not the name of the run in it, which is this.
+    OtherName(String),
+    /// `DONE` is empty.
+    NoSums,
+    /// Anything else, in words.
+    Other(String),
 }
 
-fn sum(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = fs::File::open(path).map_err(|e| Error::input(path, e))?;
-    std::io::copy(&mut file, &mut hash).map_err(|e| Error::input(path, e))?;
-    Ok(hex::encode(hash.finalize()))
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Flaw::OtherName(id) => {
+                write!(f, "run.toml is that of {id}: the directory was copied or renamed, or the file was changed")
+            }
+            Flaw::NoSums => {
+                write!(f, "DONE holds no sums: the run was finished by an older program, or the file was emptied")
+            }
+            Flaw::Other(text) => write!(f, "{text}"),
+        }
+    }
 }
 
 /// Everything that is wrong with a finished run; empty for one that is as it was written.
-pub fn check(dir: &Path, record: &RunRecord, outcome: &Outcome) -> Vec<String> {
-    let mut findings: Vec<String> = name_finding(record).into_iter().collect();
-    findings.extend(FILES.iter().filter(|file| !dir.join(file).is_file()).map(|file| format!("{file} is missing")));
-    findings.extend(changed_files(dir));
-    findings.extend(metric_findings(record, outcome));
-    findings
+pub fn check(dir: &Path, record: &RunRecord, outcome: &Outcome) -> Vec<Flaw> {
+    let mut flaws: Vec<Flaw> = name_flaw(record).into_iter().collect();
+    let missing = FILES.iter().filter(|file| !dir.join(file).is_file());
+    flaws.extend(missing.map(|file| Flaw::Other(format!("{file} is missing"))));
+    match fs::read_to_string(dir.join("DONE")).unwrap_or_default() {
+        sums if sums.is_empty() => flaws.push(Flaw::NoSums),
+        sums => flaws.extend(changed_files(dir, &sums).into_iter().map(Flaw::Other)),
+    }
+    flaws.extend(metric_findings(record, outcome).into_iter().map(Flaw::Other));
+    flaws
 }
 
 /// The directory's name is the hash of what it holds; a run of an older program has no such name.
-fn name_finding(record: &RunRecord) -> Option<String> {
+fn name_flaw(record: &RunRecord) -> Option<Flaw> {
     let id = record.spec.id();
     if record.spec.numerics == 0 {
-        return Some(format!(
+        return Some(Flaw::Other(format!(
             "it was made by a program whose runs did not say their numeric version (this one has {NUMERICS}); its numbers may differ"
-        ));
+        )));
     }
-    (record.id != id)
-        .then(|| format!("run.toml is that of {id}: the directory was copied or renamed, or the file was changed"))
+    (record.id != id).then_some(Flaw::OtherName(id))
 }
 
-fn changed_files(dir: &Path) -> Vec<String> {
-    let stored = fs::read_to_string(dir.join("DONE")).unwrap_or_default();
+fn changed_files(dir: &Path, sums: &str) -> Vec<String> {
     let changed = |line: &str| {
         let (expected, name) = line.split_once("  ")?;
         let path = dir.join(name);
@@ -88,10 +88,7 @@ fn changed_files(dir: &Path) -> Vec<String> {
             Err(error) => Some(error.to_string()),
         }
     };
-    if stored.is_empty() {
-        return vec!["DONE holds no sums: the run was finished by an older program, or the file was emptied".into()];
-    }
-    stored.lines().filter_map(changed).collect()
+    sums.lines().filter_map(changed).collect()
 }
 
 fn metric_findings(record: &RunRecord, outcome: &Outcome) -> Vec<String> {

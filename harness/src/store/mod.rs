@@ -2,6 +2,13 @@
 
 pub mod files;
 pub mod fsck;
+pub mod holder;
+pub mod lease;
+pub mod leased_run;
+pub mod mend;
+pub mod read;
 pub mod record;
 pub mod rows;
-pub mod run_dir;
+pub mod run_store;
+pub mod sums;
+pub mod survey;

@@ -1,16 +1,9 @@
-//! A run read back from its directory.
+//! Data of a run that was read back from its directory.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
 use crate::plan::origin::RunOrigin;
 use crate::plan::spec::RunSpec;
-use crate::store::files::{read_json, read_rows};
-use crate::store::fsck;
 use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow, StageRow};
 
 /// Where a run was made: what is not part of its identity but explains its numbers.
@@ -100,114 +93,4 @@ pub struct RunRecord {
     pub stages: Vec<StageRow>,
     /// `predictions.csv`, set by set.
     pub predictions: Vec<SetPredictions>,
-}
-
-/// A directory that cannot be read as a run, and why.
-pub type Unreadable = (PathBuf, String);
-
-/// Reads every run directory under `runs`, in the order of their names, and names what is no run. Runs are read on every core;
-/// `of` keeps what is needed of each, so that not all of their rows are in memory at once.
-///
-/// # Errors
-/// The folder itself cannot be read.
-pub fn load_all<T: Send>(runs: &Path, of: impl Fn(RunRecord) -> T + Sync) -> Result<(Vec<T>, Vec<Unreadable>)> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(runs)
-        .map_err(|e| Error::input(runs, e))?
-        .filter_map(|entry| entry.ok().map(|e| e.path()))
-        .filter(|path| path.is_dir())
-        .collect();
-    paths.sort();
-    let (mut records, mut others) = (Vec::new(), Vec::new());
-    for (path, read) in paths.iter().zip(load_each(&paths, of)) {
-        match read {
-            Ok(record) => records.push(record),
-            Err(error) => others.push((path.clone(), error.to_string())),
-        }
-    }
-    Ok((records, others))
-}
-
-/// Reads these run directories on every core; `of` keeps what is needed of each.
-pub fn load_each<T: Send>(paths: &[PathBuf], of: impl Fn(RunRecord) -> T + Sync) -> Vec<Result<T>> {
-    paths.par_iter().map(|path| load(path).map(&of)).collect()
-}
-
-/// Reads one run directory and checks it. A finished run whose files do not agree is [`Status::Damaged`].
-///
-/// # Errors
-/// A directory without a `run.toml` that can be read.
-pub fn load(path: &Path) -> Result<RunRecord> {
-    let toml_path = path.join("run.toml");
-    let text = fs::read_to_string(&toml_path).map_err(|e| Error::input(&toml_path, e))?;
-    let spec: RunSpec = toml::from_str(&text).map_err(|e| Error::damaged(&toml_path, e))?;
-    let mut findings = Vec::new();
-    let mut record = RunRecord {
-        id: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-        spec,
-        manifest: read_json(&path.join("manifest.json")).ok(),
-        status: Status::Unfinished,
-        epochs: found(read_rows(&path.join("epochs.csv")), &mut findings),
-        evals: found(read_rows(&path.join("evals.csv")), &mut findings),
-        ranks: found(read_rows(&path.join("ranks.csv")), &mut findings),
-        stages: found(read_rows(&path.join("stages.csv")), &mut findings),
-        predictions: found(read_predictions(&path.join("predictions.csv")), &mut findings),
-    };
-    if path.join("DONE").exists() {
-        match read_json::<Outcome>(&path.join("outcome.json")) {
-            Ok(outcome) => {
-                findings.extend(fsck::check(path, &record, &outcome));
-                record.status = Status::Done(Box::new(outcome));
-            }
-            Err(error) => findings.push(error.to_string()),
-        }
-        if !findings.is_empty() {
-            record.status = Status::Damaged(findings);
-        }
-    } else if let Ok(reason) = fs::read_to_string(path.join("FAILED")) {
-        record.status = Status::Failed(reason);
-    }
-    Ok(record)
-}
-
-fn found<T>(rows: Result<Vec<T>>, findings: &mut Vec<String>) -> Vec<T> {
-    rows.unwrap_or_else(|error| {
-        findings.push(error.to_string());
-        Vec::new()
-    })
-}
-
-/// A row of `predictions.csv`, its texts those of the line.
-#[derive(Deserialize)]
-struct PredictionLine<'a> {
-    split: &'a str,
-    dev_set: &'a str,
-    row: usize,
-    label: f64,
-    prediction: f64,
-}
-
-/// Reads `predictions.csv`; one that is not there yet is empty.
-fn read_predictions(path: &Path) -> Result<Vec<SetPredictions>> {
-    let mut sets: Vec<SetPredictions> = Vec::new();
-    if !path.exists() {
-        return Ok(sets);
-    }
-    let damaged = |e: csv::Error| Error::damaged(path, e);
-    let mut reader = csv::Reader::from_path(path).map_err(damaged)?;
-    let headers = reader.headers().map_err(damaged)?.clone();
-    let mut line = csv::StringRecord::new();
-    while reader.read_record(&mut line).map_err(damaged)? {
-        let row: PredictionLine = line.deserialize(Some(&headers)).map_err(damaged)?;
-        let known = sets.iter().position(|set| set.split == row.split && set.dev_set == row.dev_set);
-        let index = known.unwrap_or_else(|| {
-            let (split, dev_set) = (row.split.to_string(), row.dev_set.to_string());
-            let (rows, labels, predictions) = Default::default();
-            sets.push(SetPredictions { split, dev_set, rows, labels, predictions });
-            sets.len() - 1
-        });
-        sets[index].rows.push(row.row);
-        sets[index].labels.push(row.label);
-        sets[index].predictions.push(row.prediction);
-    }
-    Ok(sets)
 }

@@ -11,8 +11,8 @@ use crate::env::clock::Clock;
 use crate::error::{Error, Result};
 use crate::load::inputs::{DevData, TaskData};
 use crate::plan::spec::{EvaluateEvery, RunSpec};
+use crate::store::leased_run::LeasedRun;
 use crate::store::rows::{EpochRow, EvalRow, RankRow, StageRow};
-use crate::store::run_dir::RunDir;
 use crate::train::best::{BestCheckpoint, Checkpoint, Scored};
 use crate::train::checkpoint::{BestProgress, Progress};
 use crate::train::context::{RunContext, StoredRun};
@@ -24,7 +24,7 @@ pub struct RunCallback<'a> {
     pub(super) index: usize,
     pub(super) spec: &'a RunSpec,
     pub(super) data: &'a TaskData,
-    pub(super) dir: &'a RunDir,
+    pub(super) dir: &'a LeasedRun,
     pub(super) context: RunContext<'a>,
     pub(super) best: Vec<BestCheckpoint>,
     pub(super) epochs: Vec<EpochRow>,

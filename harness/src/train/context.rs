@@ -7,7 +7,7 @@ use crate::env::console::Progress;
 use crate::load::inputs::Inputs;
 use crate::plan::origin::RecipeRules;
 use crate::plan::spec::RunSpec;
-use crate::store::run_dir::RunDir;
+use crate::store::leased_run::LeasedRun;
 
 /// Context shared by all runs of a sweep.
 #[derive(Clone, Copy)]
@@ -25,4 +25,4 @@ pub struct RunContext<'a> {
 }
 
 /// A run and where it is stored.
-pub type StoredRun<'a> = (&'a RunSpec, &'a RunDir);
+pub type StoredRun<'a> = (&'a RunSpec, &'a LeasedRun);

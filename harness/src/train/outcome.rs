@@ -7,8 +7,8 @@ use methods::TrainState;
 
 use crate::error::{Error, Result};
 use crate::load::inputs::{DevData, Inputs, TaskData};
+use crate::store::leased_run::LeasedRun;
 use crate::store::rows::{DevSetResult, EpochRow, Outcome, Parameters, PeakMiB, PredictionRow, Seconds};
-use crate::store::run_dir::RunDir;
 use crate::train::best::{BestCheckpoint, Checkpoint, Scored};
 use crate::train::callbacks::{RunCallback, VALIDATION};
 use crate::train::collapse::{collapse_reasons, loss_is_flat};
@@ -123,7 +123,7 @@ fn count(step: &TrainState, inputs: &Inputs, data: &TaskData) -> Parameters {
 }
 
 /// Writes `adapter/` in PEFT's layout.
-fn export(stack: &RunStack, run: usize, inputs: &Inputs, dir: &RunDir) -> Result<()> {
+fn export(stack: &RunStack, run: usize, inputs: &Inputs, dir: &LeasedRun) -> Result<()> {
     let exported = stack.exported(run);
     dir.write_json("adapter/adapter_config.json", &exported.config(&inputs.backbone.name))?;
     dir.write("adapter/adapter_model.safetensors", &exported.weights()?)

@@ -38,7 +38,7 @@ pub fn run(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Result<V
         return Ok(made);
     }
     let mended = |(outcome, run): (Result<Outcome>, &StoredRun)| match outcome {
-        Ok(outcome) => Ok(vec![Ok(outcome)]),
+        outcome @ (Ok(_) | Err(Error::LeaseLost { .. })) => Ok(vec![outcome]),
         Err(error) => {
             context.progress.say(&format!("failed side by side, now by itself: {error}"));
             train_stack(slice::from_ref(run), vec![None], data, context)

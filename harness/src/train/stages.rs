@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use datasets::split::train_probe;
-use datasets::tokenizer::Encoded;
+use datasets::tokenizer::TokenizedExample;
 
 use crate::error::{Error, Result};
 use crate::store::rows::StageRow;
@@ -33,7 +33,7 @@ impl RunCallback<'_> {
         {
             stack.restore(self.index, &best.state)?;
         }
-        let probe: Vec<Encoded> =
+        let probe: Vec<TokenizedExample> =
             train_probe(self.data.train.len()).into_iter().map(|row| self.data.train[row].clone()).collect();
         let trained = stack.state(self.index);
         let (counts, schedule_value) = (trained.method().counts(trained.params()), trained.method().stage_value());
@@ -46,7 +46,7 @@ impl RunCallback<'_> {
                 schedule_value,
                 step: trained.done(),
                 dev_set: set.name.into(),
-                metric: self.data.task.selection_metric.name().into(),
+                metric: self.data.task.selection.name().into(),
                 memorisation,
                 generalisation,
                 test: if set.is_one_set { generalisation } else { self.score(stack, &set.test)? },
@@ -66,11 +66,11 @@ impl RunCallback<'_> {
     }
 
     /// The selection metric on some rows.
-    fn score(&self, stack: &RunStack, rows: &[Encoded]) -> Result<f64> {
+    fn score(&self, stack: &RunStack, rows: &[TokenizedExample]) -> Result<f64> {
         if self.context.stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
-        let metric = self.data.task.selection_metric.name();
+        let metric = self.data.task.selection.name();
         let found = scores(self.data.task, rows, &stack.predict(self.index, rows)?.values)?;
         let value = found.into_iter().find(|(name, _)| name == metric);
         let missing = || Error::Internal(format!("task {} does not compute {metric}", self.data.task.name));

@@ -156,6 +156,7 @@ pub fn failure(command: &mut Command) -> (i32, String) {
     (code, joined)
 }
 
+pub mod process;
 pub mod runs;
 pub mod stored;
 

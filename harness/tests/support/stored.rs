@@ -5,9 +5,9 @@ use std::path::Path;
 use datasets::Task;
 use datasets::tasks::TASKS;
 use harness::analysis::stats::SplitMix;
-use harness::store::fsck;
 use harness::store::record::{RunRecord, Status};
 use harness::store::rows::{EpochRow, EvalRow, Outcome, PredictionRow, RankRow};
+use harness::store::sums;
 use serde::Serialize;
 
 use super::runs::{Setting, made_up, scored};
@@ -100,7 +100,7 @@ fn write(runs: &Path, run: &RunRecord, task: &Task, size: Size, labels: &[f64], 
     file("predictions.csv", csv(rows(task, labels, predictions)));
     file("outcome.json", serde_json::to_string_pretty(outcome).unwrap());
     file("adapter/adapter_config.json", "{}\n".into());
-    file("DONE", fsck::sums(&dir).unwrap());
+    file("DONE", sums::sums(&dir).unwrap());
 }
 
 fn csv<R: Serialize>(rows: impl Iterator<Item = R>) -> String {

@@ -1,4 +1,4 @@
-//! A run is a directory: `run.toml`, `manifest.json`, `epochs.csv`, `evals.csv`, `ranks.csv`, `predictions.csv`,
+//! A run that this process makes. Its directory holds `run.toml`, `manifest.json`, `epochs.csv`, `evals.csv`, `ranks.csv`, `predictions.csv`,
 //! `outcome.json`, `adapter/`, and `DONE` written last, or `FAILED` with the reason. Files are written under a temporary name and renamed.
 
 use std::fs;
@@ -7,67 +7,52 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::plan::spec::RunSpec;
-use crate::store::files::{read_json, write_atomically, write_csv};
-use crate::store::fsck;
+use crate::store::files::{PARTIAL, read_json, write_atomically, write_csv};
+use crate::store::lease::{Lease, PREFIX};
 use crate::store::record::Manifest;
 use crate::store::rows::Outcome;
-
-/// File whose lock the process that makes a run holds.
-pub const LOCK: &str = "LOCK";
+use crate::store::sums::sums;
 
 /// File with the state of a run between two steps.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
-/// One run directory, open for writing.
-pub struct RunDir {
+/// A run's directory, open for writing as long as this process has its lease.
+#[derive(Debug)]
+pub struct LeasedRun {
     path: PathBuf,
+    lease: Lease,
 }
 
-impl RunDir {
-    /// Opens (or makes) `<runs>/<id>` and writes `run.toml` when it is new.
-    pub fn open(runs: &Path, spec: &RunSpec) -> Result<Self> {
-        let path = runs.join(spec.id());
-        fs::create_dir_all(&path).map_err(|e| Error::output(&path, e))?;
-        let dir = RunDir { path };
-        if !dir.path.join("run.toml").exists() {
-            let text = toml::to_string_pretty(spec).map_err(|e| Error::Internal(format!("run.toml: {e}")))?;
-            dir.write("run.toml", text.as_bytes())?;
+impl LeasedRun {
+    /// The run whose lease this is. What a killed process was about to write is removed.
+    pub fn new(path: PathBuf, lease: Lease) -> Self {
+        let entries = [path.clone(), path.join("adapter")].map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
+        for entry in entries.into_iter().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(PARTIAL) && !name.starts_with(PREFIX) {
+                let _ = fs::remove_file(entry.path());
+            }
         }
-        Ok(dir)
+        LeasedRun { path, lease }
     }
 
-    /// Where it is.
+    /// Directory of the run.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the run is finished.
-    pub fn is_done(&self) -> bool {
-        self.path.join("DONE").exists()
-    }
-
-    /// The run's lock, held until the file is dropped or the process ends; none while another process has it.
+    /// Writes one file under a temporary name, syncs it and renames it.
     ///
     /// # Errors
-    /// The file cannot be made, or its file system knows no locks.
-    pub fn try_lock(&self) -> Result<Option<fs::File>> {
-        let path = self.path.join(LOCK);
-        let file = fs::File::create(&path).map_err(|e| Error::output(&path, e))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(e)) => Err(Error::output(&path, e)),
-        }
-    }
-
-    /// Writes one file under a temporary name, syncs it and renames it.
+    /// The run was taken over, or the file cannot be written.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.lease.check()?;
         write_atomically(&self.path.join(name), bytes)
     }
 
     /// Writes rows as CSV.
     pub fn write_rows<T: Serialize>(&self, name: &str, rows: &[T]) -> Result<()> {
+        self.lease.check()?;
         write_csv(&self.path.join(name), rows)
     }
 
@@ -90,8 +75,11 @@ impl RunDir {
         fs::read(self.path.join(CHECKPOINT)).ok()
     }
 
-    /// Removes the run's checkpoint.
+    /// Removes the run's checkpoint, where it is not another process's by now.
     pub fn discard_checkpoint(&self) {
+        if self.lease.check().is_err() {
+            return;
+        }
         let _ = fs::remove_file(self.path.join(CHECKPOINT));
     }
 
@@ -100,7 +88,7 @@ impl RunDir {
         self.write_json("outcome.json", outcome)?;
         let _ = fs::remove_file(self.path.join("FAILED"));
         self.discard_checkpoint();
-        self.write("DONE", fsck::sums(&self.path)?.as_bytes())
+        self.write("DONE", sums(&self.path)?.as_bytes())
     }
 
     /// Marks the run as failed with a reason; a later sweep tries it again.

@@ -1,0 +1,68 @@
+//! `rankbench run --write-plan FILE` and `rankbench run --plan FILE --index I`: a sweep as jobs of a cluster.
+
+use std::path::Path;
+
+use clap::{Args, Command, FromArgMatches};
+
+use crate::cli::job::{Job, recipe};
+use crate::cli::run::{Run, make_line};
+use crate::env::output;
+use crate::error::{Error, Result};
+use crate::launch::plan_file::{self, Need};
+use crate::launch::stacking::stacks;
+use crate::plan::spec::RunSpec;
+use crate::train::schedule::lengths;
+
+/// Writes the plan of `rankbench run` with these flags, a line for each stack of runs.
+///
+/// # Errors
+/// As a run before its first step; a file that cannot be written.
+pub fn write(path: &Path, command: &Run) -> Result<()> {
+    let job: Job = command.flags.job(&recipe(&command.recipe)?)?;
+    let runs: Vec<&RunSpec> = job.plan.iter().collect();
+    let need = |stack: &[&RunSpec]| {
+        let mut steps = 0;
+        for spec in stack {
+            let rows = job.data.of_run(spec, &job.inputs.tokenizer)?.train.len();
+            steps += lengths(&spec.train, rows).0 as u64;
+        }
+        Ok(Need { steps, ..Need::default() })
+    };
+    let lines = plan_file::lines(&stacks(&runs, command.together.get())?, &arguments("--write-plan"), need)?;
+    plan_file::write(path, &lines)?;
+    let (count, shown) = (lines.len(), path.display());
+    output::print(format_args!(
+        "{shown}: {count} lines; `rankbench run --plan {shown} --index I` makes one, 0 to {}",
+        count.saturating_sub(1)
+    ));
+    Ok(())
+}
+
+/// Makes one line of a plan, under the flags it was written with and those given now, which come after them.
+///
+/// # Errors
+/// As a run; a line that is not there, or that does not fit what is here.
+pub fn make(path: &Path, index: Option<usize>) -> Result<()> {
+    let line = plan_file::line(path, index)?;
+    let command = Run::augment_args(Command::new("rankbench run")).args_override_self(true);
+    let flags = std::iter::once("run".to_string()).chain(line.arguments.iter().cloned()).chain(arguments(""));
+    let matches = command.try_get_matches_from(flags).map_err(|e| {
+        Error::Usage(format!("the flags of {}, line {}: {}", path.display(), line.index + 1, e.render()))
+    })?;
+    let run = Run::from_arg_matches(&matches).map_err(|e| Error::Usage(e.to_string()))?;
+    make_line(&run, &line)
+}
+
+/// The flags of this `rankbench run` but one, with its value.
+fn arguments(without: &str) -> Vec<String> {
+    let mut given = std::env::args_os().skip(2).map(|argument| argument.to_string_lossy().into_owned());
+    let mut kept = Vec::new();
+    while let Some(argument) = given.next() {
+        if argument == without {
+            given.next();
+        } else if without.is_empty() || !argument.starts_with(&format!("{without}=")) {
+            kept.push(argument);
+        }
+    }
+    kept
+}

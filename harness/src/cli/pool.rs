@@ -1,0 +1,29 @@
+//! `rankbench run --gpus` and `--jobs`: a sweep by several worker processes.
+
+use crate::cli::gpus::workers;
+use crate::cli::run::{Run, verdict};
+use crate::env::{output, signals};
+use crate::error::Result;
+use crate::launch::pool::{PoolSummary, pool};
+use crate::launch::sweep::SweepSummary;
+use crate::store::survey::{RunState, state};
+
+/// Makes the runs of a recipe by workers, and then their report.
+///
+/// # Errors
+/// As a run; no worker came to the end of the plan.
+pub fn run(command: &Run) -> Result<()> {
+    let stop = signals::stop_flag()?;
+    let workers = workers(command.gpus.as_ref(), command.flags.device, command.jobs.get())?;
+    let PoolSummary { plan, lost } = pool(workers, &stop)?;
+    let runs: Vec<_> = plan.iter().map(|id| (id.clone(), None)).collect();
+    command.write_report(&runs)?;
+    if !lost.is_empty() {
+        output::note(format_args!("{} of the workers were left out; the others made their runs", lost.len()));
+    }
+    let mut failed = 0;
+    for id in &plan {
+        failed += usize::from(matches!(state(&command.out.join("runs").join(id))?, RunState::Failed));
+    }
+    verdict(SweepSummary { total: plan.len(), known: 0, failed, held: 0 })
+}
