@@ -49,7 +49,7 @@ tune *args: build
 
 # The quick forms of the paper's results on the embedded synthetic data, as CI runs them
 paper-micro out="target/paper-micro": build
-    {{rankbench}} plan --recipe recipes/micro/table2.toml
+    {{rankbench}} plan --recipe recipes/micro/table2.toml --methods lora
     {{rankbench}} run --recipe recipes/micro/table2.toml --out {{out}}/table2
     {{rankbench}} run --recipe recipes/micro/figure3.toml --out {{out}}/figure3
     {{rankbench}} run --recipe recipes/micro/figure4.toml --out {{out}}/figure4

@@ -18,6 +18,8 @@ use crate::analysis::tuning::{TUNED, searches, tuned_rows};
 use crate::error::{Error, Result};
 
 const CLAIMS: &str = include_str!("../../../results/published/claims.toml");
+/// Label of the published LoRA and SoRA in a rank sweep.
+const PUBLISHED_RANK: &str = "r=8";
 /// Task of the claim about a sparsifying schedule.
 const SCHEDULE_TASK: &str = "sst2";
 
@@ -213,11 +215,12 @@ fn evidence(claim: &Claim, group: &GroupResults, times: &[EfficiencyRow]) -> Vec
     }
 }
 
-/// The row with a label, or for the base row the method's only one.
+/// The row with a label; for the base row also the method's only one, or the one of the published rank in a rank sweep.
 fn row_of<'a>(rows: &'a [MethodRow], method: &str, label: &str) -> Option<&'a MethodRow> {
-    let mut of_method = rows.iter().filter(|row| row.method == method);
-    let labelled = of_method.clone().find(|row| row.label == label);
-    labelled.or_else(|| of_method.next().filter(|_| label.is_empty() && of_method.next().is_none()))
+    let of_method: Vec<&MethodRow> = rows.iter().filter(|row| row.method == method).collect();
+    let labelled = |label: &str| of_method.iter().copied().find(|row| row.label == label);
+    let only = || of_method.first().copied().filter(|_| of_method.len() == 1);
+    labelled(label).or_else(|| if label.is_empty() { only().or_else(|| labelled(PUBLISHED_RANK)) } else { None })
 }
 
 fn pair_evidence(claim: &Claim, group: &GroupResults, rows: &[MethodRow], label: &str) -> Option<Evidence> {

@@ -193,8 +193,9 @@ pub fn check_reach(grids: &[Grid], methods: &[&'static MethodEntry]) -> std::res
     Ok(())
 }
 
+/// The last part of a key: `spacing` of `options.xi_schedule.spacing`.
 fn short(key: &str) -> &str {
-    key.strip_prefix("options.").or_else(|| key.strip_prefix("train.")).unwrap_or(key)
+    key.rsplit('.').next().unwrap_or(key)
 }
 
 fn text(value: &Value) -> String {

@@ -10,6 +10,9 @@ use crate::report::plot::axes::{Panel, Ticks, range};
 use crate::report::plot::layout::{Heading, PanelGrid, series_style};
 use crate::report::plot::scene::{Point, Scene};
 
+/// Distance of two methods' marks at one rate.
+const ASIDE: f64 = 7.0;
+
 /// Score against learning rate.
 pub struct ScoreByRate;
 
@@ -59,8 +62,14 @@ fn draw_panel(scene: &mut Scene, (corner, cell): (Point, Point), title: &str, of
     let panel = Panel::new(corner, cell, x, y);
     panel.axes(scene, title, Ticks::Plain);
     for search in of_task {
-        let (color, mark) = series_style(methods.iter().position(|method| *method == search.method).unwrap_or(0));
-        let at = |trial: &Trial, score: f64| panel.map(trial.lr.log10(), score);
+        let index = methods.iter().position(|method| *method == search.method).unwrap_or(0);
+        let (color, mark) = series_style(index);
+        // Side by side, or equal scores would hide each other.
+        let aside = ASIDE * (index as f64 - (methods.len() as f64 - 1.0) / 2.0);
+        let at = |trial: &Trial, score: f64| {
+            let (right, down) = panel.map(trial.lr.log10(), score);
+            (right + aside, down)
+        };
         let middle = |trial: &Trial| mean(&trial.scores.iter().map(|score| score.score()).collect::<Vec<_>>());
         let means = search.trials.iter().filter_map(|trial| Some(at(trial, middle(trial)?)));
         scene.path(means.collect(), color, 2.0, 0.8);
