@@ -5,9 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::analysis::results::ResultsFrame;
 use crate::cli::job::{RecipeFlags, recipe, width};
-use crate::cli::report::ReportFlags;
+use crate::cli::stored::ReportFlags;
 use crate::error::{Error, Result};
 use crate::launch::preflight::preflight;
 use crate::launch::timing;
@@ -43,9 +42,8 @@ impl Efficiency {
         let seed = job.plan.first().map(|run| run.seed);
         let plan: Vec<_> = job.plan.iter().filter(|run| Some(run.seed) == seed).cloned().collect();
         preflight(&plan, &job.inputs, &job.data)?;
-        let timings = timing::measure(&plan, &timing, &job.inputs, &job.data, &self.out, &job.stop)?;
-        let peers = self.report.peers(&self.out)?;
-        let frame = ResultsFrame { timings, peers, ..ResultsFrame::of_runs(Vec::new()) };
+        timing::measure(&plan, &timing, &job.inputs, &job.data, &self.out, &job.stop)?;
+        let frame = self.report.frame(&self.out, None)?;
         let paths = write::write(&frame, &self.out.join("report"))?;
         println!("{}\nReport: {}", paths.text(&["efficiency"], width())?, paths.html.display());
         Ok(())

@@ -6,10 +6,9 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::analysis::frame::predictions::TestSets;
-use crate::analysis::results::{ReadRun, ResultsFrame};
 use crate::cli::job::{Job, RecipeFlags, recipe, width};
-use crate::cli::report::ReportFlags;
+use crate::cli::stored::ReportFlags;
+use crate::cli::values;
 use crate::env::console::spoken;
 use crate::error::{Error, Result};
 use crate::launch::preflight::preflight;
@@ -17,15 +16,17 @@ use crate::launch::sweep::{SweepSummary, sweep};
 use crate::launch::timing;
 use crate::plan::recipe::Recipe;
 use crate::report::write::{self, ReportPaths};
-use crate::store::record;
 use crate::store::rows::TimingRow;
 
 /// `rankbench run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// A recipe file, or an embedded recipe: quick, table1, minilm_glue, efficiency, regression.
-    #[arg(long, default_value = "table1")]
-    recipe: String,
+    /// A recipe file, or the name of an embedded one; `rankbench list recipes` says what there is.
+    #[arg(value_name = "RECIPE")]
+    named: Option<String>,
+    /// The same as a flag.
+    #[arg(long, conflicts_with = "named")]
+    recipe: Option<String>,
     #[command(flatten)]
     flags: RecipeFlags,
     /// Runs go to OUT/runs, the report to OUT/report.
@@ -33,11 +34,17 @@ pub struct Run {
     out: PathBuf,
     /// Train up to this many seeds of a task and method side by side on one backbone: the results are those of separate
     /// runs within rounding, in less time and more memory.
-    #[arg(long, default_value = "1", value_name = "SEEDS")]
-    together: NonZeroUsize,
+    #[arg(long, visible_alias = "together", default_value = "1", value_name = "SEEDS")]
+    stack: NonZeroUsize,
     /// Print the resolved runs and stop.
     #[arg(long)]
     dry_run: bool,
+    /// Make finished runs again: what is stored of them is deleted first.
+    #[arg(long, conflicts_with = "dry_run")]
+    force: bool,
+    /// Report on the runs of this command alone, not on all that are stored in OUT.
+    #[arg(long)]
+    only_plan: bool,
     #[command(flatten)]
     report: ReportFlags,
 }
@@ -50,18 +57,24 @@ pub struct Quickstart {
     /// Runs go to OUT/runs, the report to OUT/report.
     #[arg(long, default_value = "results/quickstart", value_name = "OUT")]
     out: PathBuf,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 impl Run {
     pub(super) fn run(&self) -> Result<()> {
-        let recipe = recipe(&self.recipe)?;
+        let given = self.named.as_ref().or(self.recipe.as_ref());
+        let recipe = recipe(given.ok_or_else(|| Error::Usage(values::which_recipe()))?)?;
         let job = self.flags.job(&recipe)?;
         if self.dry_run {
             return print_plan(&job);
         }
-        let swept = make_runs(&job, &self.out, self.together.get())?;
-        let (runs, peers) = (records(&job, &self.out)?, self.report.peers(&self.out)?);
-        let frame = ResultsFrame { peers, margin: self.report.margin, ..ResultsFrame::of_runs(runs) };
+        if self.force {
+            delete_finished(&job, &self.out)?;
+        }
+        let swept = make_runs(&job, &self.out, self.stack.get())?;
+        let plan = job.plan.iter().map(|spec| spec.id()).collect();
+        let frame = self.report.frame(&self.out, self.only_plan.then_some(&plan))?;
         let paths = write::write(&frame, &self.out.join("report"))?;
         print(&paths, &["table1"])?;
         verdict(swept)
@@ -74,9 +87,8 @@ impl Quickstart {
         let recipe = recipe("quick")?;
         let job = self.flags.job(&recipe)?;
         let swept = make_runs(&job, &self.out, 1)?;
-        let timings = timings(&job, &recipe, &self.out)?;
-        let runs = records(&job, &self.out)?;
-        let frame = ResultsFrame { timings, ..ResultsFrame::of_runs(runs) };
+        time_methods(&job, &recipe, &self.out)?;
+        let frame = self.report.frame(&self.out, None)?;
         let paths = write::write(&frame, &self.out.join("report"))?;
         print(&paths, &["table1", "efficiency"])?;
         println!("Took {}.", spoken(started.elapsed()));
@@ -97,24 +109,27 @@ fn make_runs(job: &Job, out: &Path, together: usize) -> Result<SweepSummary> {
     )
 }
 
-/// The interleaved timing of a recipe that asks for one, on its first task and seed; made once.
-fn timings(job: &Job, recipe: &Recipe, out: &Path) -> Result<Vec<TimingRow>> {
-    let path = out.join("timings.csv");
-    let Some(timing) = &recipe.timing else { return Ok(Vec::new()) };
-    let wanted = |row: &TimingRow| row.repeat == timing.rounds;
-    if let Some(known) = path.exists().then(|| write::read_timings(&path)).transpose()?
-        && known.iter().any(wanted)
-    {
-        return Ok(known);
+/// Deletes the finished runs of the plan.
+fn delete_finished(job: &Job, out: &Path) -> Result<()> {
+    for spec in &job.plan {
+        let path = out.join("runs").join(spec.id());
+        if path.join("DONE").exists() {
+            std::fs::remove_dir_all(&path).map_err(|e| Error::output(&path, e))?;
+            eprintln!("{}: deleted, it is made again", spec.id());
+        }
     }
-    timing::measure(&timing::timed(&job.plan, timing), timing, &job.inputs, &job.data, out, &job.stop)
+    Ok(())
 }
 
-/// The stored runs of the plan, in its order.
-fn records(job: &Job, out: &Path) -> Result<Vec<ReadRun>> {
-    let known = TestSets::default();
-    let paths: Vec<PathBuf> = job.plan.iter().map(|spec| out.join("runs").join(spec.id())).collect();
-    record::load_each(&paths, |run| ReadRun::of(&run, &known)).into_iter().collect()
+/// Makes the interleaved timing of a recipe that asks for one, on its first task and seed; once.
+fn time_methods(job: &Job, recipe: &Recipe, out: &Path) -> Result<()> {
+    let path = out.join("timings.csv");
+    let Some(timing) = &recipe.timing else { return Ok(()) };
+    let is_known = |rows: Vec<TimingRow>| rows.iter().any(|row| row.repeat == timing.rounds);
+    if path.exists() && is_known(write::read_timings(&path)?) {
+        return Ok(());
+    }
+    timing::measure(&timing::timed(&job.plan, timing), timing, &job.inputs, &job.data, out, &job.stop).map(drop)
 }
 
 fn print(paths: &ReportPaths, tables: &[&str]) -> Result<()> {

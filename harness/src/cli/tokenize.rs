@@ -11,6 +11,7 @@ use datasets::{Example, Task};
 use serde::Serialize;
 
 use crate::cli::job::DataFlags;
+use crate::cli::values::{self, Names};
 use crate::error::{Error, Result};
 use crate::load::download;
 use crate::load::inputs::{Origin, honoured};
@@ -27,9 +28,9 @@ pub struct Tokenize {
     /// How a sentencepiece vocabulary is read; sentencepiece where it is left out.
     #[arg(long)]
     tokenizer: Option<Behaviour>,
-    /// Tasks, separated by commas.
-    #[arg(long, value_delimiter = ',', required = true)]
-    tasks: Vec<String>,
+    /// Tasks, separated by commas, or `all`.
+    #[arg(long, value_parser = values::tasks)]
+    tasks: Names,
     #[command(flatten)]
     data: DataFlags,
     /// Longest row in tokens; uncut where it is left out.
@@ -53,7 +54,7 @@ struct Row<'a> {
 impl Tokenize {
     pub(super) fn run(&self) -> Result<()> {
         let hub = download::hub();
-        let tasks = self.tasks.iter().map(|name| Ok(datasets::tasks::find(name)?)).collect::<Result<Vec<_>>>()?;
+        let tasks = self.tasks.0.iter().map(|name| Ok(datasets::tasks::find(name)?)).collect::<Result<Vec<_>>>()?;
         let origin = self.data.origin(Source::Glue, &tasks, &hub)?;
         let dir = paths::backbone(&self.backbone, &hub)?.dir;
         let tokenizer = Tokenizer::from_dir(&dir, self.tokenizer.unwrap_or_default())?;

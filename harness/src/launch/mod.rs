@@ -1,5 +1,6 @@
 //! Which run is trained when.
 
+pub mod headline;
 pub mod preflight;
 pub mod stacking;
 pub mod sweep;

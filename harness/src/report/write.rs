@@ -7,10 +7,12 @@ use serde::de::DeserializeOwned;
 use crate::analysis::results::ResultsFrame;
 use crate::error::{Error, Result};
 use crate::report::figures::FIGURES;
+use crate::report::folder::StagedFolder;
 use crate::report::formats::FORMATS;
 use crate::report::formats::format::Format;
 use crate::report::formats::text::Text;
-use crate::report::html::page::{Drawn, page};
+use crate::report::html::figure::Drawn;
+use crate::report::html::page::page;
 use crate::report::plot::render;
 use crate::report::table::TableDoc;
 use crate::report::tables::TABLES;
@@ -42,12 +44,14 @@ impl ReportPaths {
     }
 }
 
-/// Writes the report of `frame` into `out`: `<table>.{md,csv,tex}`, `results.csv`, `figures/*.{svg,png}`, `report.html`.
+/// Writes the report of `frame` as the folder `out`: `<table>.{md,csv,tex}`, `results.csv`, `figures/*.{svg,png}`, `report.html`.
+/// An earlier report there is replaced as a whole.
 ///
 /// # Errors
-/// A file cannot be written.
+/// A file cannot be written; `out` is there and is no report.
 pub fn write(frame: &ResultsFrame, out: &Path) -> Result<ReportPaths> {
-    let mut report = Writer { out, files: Vec::new() };
+    let staged = StagedFolder::new(out)?;
+    let mut report = Writer { out: staged.dir(), files: Vec::new() };
     report.file("results.csv", &frame.results_csv()?)?;
     let mut tables = Vec::new();
     for table in TABLES {
@@ -58,8 +62,13 @@ pub fn write(frame: &ResultsFrame, out: &Path) -> Result<ReportPaths> {
         }
     }
     let drawn = report.figures(frame)?;
-    let html = report.file("report.html", page(&tables, &drawn)?.as_bytes())?;
-    Ok(ReportPaths { dir: out.to_path_buf(), html, files: report.files, tables })
+    report.file("report.html", page(frame, &tables, &drawn, &claims(&tables))?.as_bytes())?;
+    let files = report.files;
+    let names: Vec<PathBuf> =
+        files.iter().filter_map(|file| file.strip_prefix(staged.dir()).ok()).map(Path::to_path_buf).collect();
+    staged.swap_in(&files)?;
+    let files = names.iter().map(|name| out.join(name)).collect();
+    Ok(ReportPaths { dir: out.to_path_buf(), html: out.join("report.html"), files, tables })
 }
 
 /// Reads `timings.csv`.
@@ -84,17 +93,23 @@ fn read_rows<T: DeserializeOwned>(path: &Path, command: &str) -> Result<Vec<T>> 
     rows.map_err(|e| Error::Input(format!("{} is damaged: {e}. Delete it and run `{command}` again", path.display())))
 }
 
+/// Sentences of the table of claims, where there is one.
+fn claims(tables: &[(&'static str, Vec<TableDoc>)]) -> Vec<String> {
+    let docs = tables.iter().filter(|(name, _)| *name == "claims").flat_map(|(_, docs)| docs);
+    docs.flat_map(|doc| doc.rows.iter().map(|row| row.cells.join(": "))).collect()
+}
+
 struct Writer<'a> {
     out: &'a Path,
     files: Vec<PathBuf>,
 }
 
 impl Writer<'_> {
-    fn file(&mut self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+    fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.out.join(name);
         write_atomically(&path, bytes)?;
-        self.files.push(path.clone());
-        Ok(path)
+        self.files.push(path);
+        Ok(())
     }
 
     fn table(&mut self, name: &str, docs: &[TableDoc]) -> Result<()> {
@@ -118,7 +133,7 @@ impl Writer<'_> {
                 let png = self.out.join(format!("figures/{stem}.png"));
                 render::png(&scene, &png)?;
                 self.files.push(png);
-                drawn.push((figure.title().to_string(), svg));
+                drawn.push(Drawn::new(figure.title(), &scene, svg));
             }
         }
         Ok(drawn)

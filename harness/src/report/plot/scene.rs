@@ -19,6 +19,19 @@ pub struct Scene {
     pub size: (f64, f64),
     /// Primitives, the later over the earlier.
     pub primitives: Vec<Primitive>,
+    /// Points that a page lets people ask about.
+    pub spots: Vec<Spot>,
+}
+
+/// A point with a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spot {
+    /// Its centre.
+    pub at: Point,
+    /// Radius in which it answers.
+    pub radius: f64,
+    /// The text, complete by itself.
+    pub text: String,
 }
 
 /// One thing to draw.
@@ -76,7 +89,12 @@ pub enum Align {
 impl Scene {
     /// An empty figure.
     pub fn new(width: f64, height: f64) -> Self {
-        Scene { size: (width, height), primitives: Vec::new() }
+        Scene { size: (width, height), primitives: Vec::new(), spots: Vec::new() }
+    }
+
+    /// Adds a text to a point; in a page, not in a file.
+    pub fn spot(&mut self, at: Point, radius: f64, text: impl Into<String>) {
+        self.spots.push(Spot { at, radius, text: text.into() });
     }
 
     /// Adds a line.

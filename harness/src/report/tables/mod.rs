@@ -1,6 +1,6 @@
 //! Tables. To add one: one file here that implements [`Table`], and one line in [`TABLES`].
 
-mod cells;
+pub mod cells;
 mod cost;
 mod efficiency;
 mod footnotes;
