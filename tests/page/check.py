@@ -13,7 +13,8 @@ import tempfile
 import time
 import unittest
 
-import browser
+sys.dont_write_bytecode = True
+import browser  # noqa: E402
 
 AXE = "axe-core@4.10.3"
 ARGUMENTS = sys.argv[1:]

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use serde_json::{Map, Value};
 use tch::{Cuda, Device, Kind};
 
 use crate::env::device;
@@ -11,26 +12,40 @@ use crate::load::download;
 use crate::load::paths;
 use crate::plan::recipe;
 
-/// Prints the findings; what is missing comes with the way to get it.
+/// Prints the findings, as JSON or as lines; what is missing comes with the way to get it.
 ///
 /// # Errors
 /// A backbone that was asked for and cannot be read; any other missing thing is a finding.
-pub fn doctor(backbone: Option<&str>) -> Result<()> {
+pub fn doctor(backbone: Option<&str>, json: bool) -> Result<()> {
+    let mut found = findings();
+    if let Some(name) = backbone {
+        found.push(("backbone", reading(name)?));
+    }
+    match json {
+        true => {
+            let object: Map<String, Value> =
+                found.into_iter().map(|(name, text)| (name.to_string(), Value::from(text))).collect();
+            println!("{:#}", Value::Object(object));
+        }
+        false => found.iter().for_each(|(name, text)| println!("{name:<13} {text}")),
+    }
+    Ok(())
+}
+
+fn findings() -> Vec<(&'static str, String)> {
     torch_ext::device::load_cuda();
     let home = paths::dir();
-    line("rankbench", &format!("{} at {}", env!("CARGO_PKG_VERSION"), current_exe()));
-    line("project", &home.canonicalize().unwrap_or(home.clone()).display().to_string());
-    line("libtorch", &format!("{} at {}", torch_ext::device::version(), loaded("libtorch_cpu.so")));
-    line("python torch", &python_torch(&home));
-    line("processor", &format!("{}, libtorch uses {} threads", device::processor(), tch::get_num_threads()));
-    line("GPU", &gpus());
-    line("recipes", &recipe::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
-    line("backbones", &backbones(&home.join(paths::BACKBONES)));
-    line("GLUE", &glue());
-    backbone.map_or(Ok(()), |name| {
-        line("backbone", &reading(name)?);
-        Ok(())
-    })
+    vec![
+        ("rankbench", format!("{} at {}", env!("CARGO_PKG_VERSION"), current_exe())),
+        ("project", home.canonicalize().unwrap_or(home.clone()).display().to_string()),
+        ("libtorch", format!("{} at {}", torch_ext::device::version(), loaded("libtorch_cpu.so"))),
+        ("python torch", python_torch(&home)),
+        ("processor", format!("{}, libtorch uses {} threads", device::processor(), tch::get_num_threads())),
+        ("GPU", gpus()),
+        ("recipes", recipe::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
+        ("backbones", backbones(&home.join(paths::BACKBONES))),
+        ("GLUE", glue()),
+    ]
 }
 
 /// Reads a backbone's weights and says what it cost.
@@ -48,10 +63,6 @@ fn reading(name: &str) -> Result<String> {
         place.name,
         parameters as f64 / 1e6
     ))
-}
-
-fn line(name: &str, text: &str) {
-    println!("{name:<13} {text}");
 }
 
 fn current_exe() -> String {

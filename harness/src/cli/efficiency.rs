@@ -10,7 +10,6 @@ use crate::cli::stored::ReportFlags;
 use crate::error::{Error, Result};
 use crate::launch::preflight::preflight;
 use crate::launch::timing;
-use crate::report::write;
 
 /// `rankbench efficiency`.
 #[derive(Debug, Args)]
@@ -44,7 +43,7 @@ impl Efficiency {
         preflight(&plan, &job.inputs, &job.data)?;
         timing::measure(&plan, &timing, &job.inputs, &job.data, &self.out, &job.stop)?;
         let frame = self.report.frame(&self.out, None)?;
-        let paths = write::write(&frame, &self.out.join("report"))?;
+        let paths = self.report.write(&frame, &self.out)?;
         println!("{}\nReport: {}", paths.text(&["efficiency"], width())?, paths.html.display());
         Ok(())
     }

@@ -116,3 +116,10 @@ pub const FETCH: &str = help!(
     "into a folder that is carried there",
     "rankbench fetch table1 --to /scratch/rankbench"
 );
+/// `rankbench watch`.
+pub const WATCH: &str = help!(
+    "a sweep that another process makes",
+    "rankbench watch results/mine",
+    "one look, as lines",
+    "rankbench watch results/mine --once"
+);

@@ -16,6 +16,7 @@ mod run;
 mod stored;
 mod tokenize;
 mod values;
+mod watch;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
@@ -47,6 +48,9 @@ enum Command {
     /// Fetch the backbone and data of a recipe, for a machine without a network.
     #[command(after_help = help::FETCH)]
     Fetch(fetch::Fetch),
+    /// Watch how the runs of a store stand: losses, validation, time left.
+    #[command(after_help = help::WATCH)]
+    Watch(watch::Watch),
     /// Write the tables and figures of stored runs.
     #[command(after_help = help::REPORT)]
     Report(report::Report),
@@ -88,6 +92,9 @@ struct Doctor {
     /// Also read this backbone, and say how long that takes and how much memory.
     #[arg(long)]
     backbone: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Cli {
@@ -115,6 +122,7 @@ impl Cli {
             Command::List(command) => command.run(),
             Command::Recipe(command) => command.run(),
             Command::Fetch(command) => command.run(),
+            Command::Watch(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Fsck(command) => command.run(),
             Command::Efficiency(command) => command.run(),
@@ -123,7 +131,7 @@ impl Cli {
             Command::Import(command) => command.run(),
             Command::Merge(command) => command.run(),
             Command::Tokenize(command) => command.run(),
-            Command::Doctor(command) => doctor::doctor(command.backbone.as_deref()),
+            Command::Doctor(command) => doctor::doctor(command.backbone.as_deref(), command.json),
             Command::Completions(command) => command.run(),
             Command::Man(command) => command.run(),
         }

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::cli::job::width;
 use crate::cli::stored::{ReportFlags, sweep_dir};
 use crate::error::{Error, Result};
-use crate::report::write;
+use crate::report::table::TableDoc;
+use crate::report::write::ReportPaths;
 use crate::store::record::{self, Status};
 
 /// `rankbench report`.
@@ -19,6 +21,9 @@ pub struct Report {
     /// The same as a flag.
     #[arg(long, value_name = "OUT", conflicts_with = "dir")]
     out: Option<PathBuf>,
+    /// Print the tables as JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     report: ReportFlags,
 }
@@ -30,10 +35,24 @@ impl Report {
         if frame.runs.is_empty() && frame.timings.is_empty() {
             return Err(Error::Input(format!("{} holds no run; `rankbench run` makes some", out.display())));
         }
-        let paths = write::write(&frame, &out.join("report"))?;
+        let paths = self.report.write(&frame, &out)?;
+        if self.json {
+            println!("{:#}", json(&paths));
+            return Ok(());
+        }
         println!("{}\nReport: {}", paths.text(&[], width())?, paths.html.display());
         Ok(())
     }
+}
+
+/// Every table by its texts.
+fn json(paths: &ReportPaths) -> Value {
+    let docs = paths.tables.iter().flat_map(|(name, docs)| docs.iter().map(move |doc| (name, doc)));
+    let table = |(name, doc): (&&'static str, &TableDoc)| {
+        let rows: Vec<&Vec<String>> = doc.rows.iter().map(|row| &row.cells).collect();
+        serde_json::json!({ "name": name, "title": doc.title, "header": doc.header, "rows": rows, "notes": doc.notes })
+    };
+    serde_json::json!({ "report": paths.dir, "tables": docs.map(table).collect::<Vec<_>>() })
 }
 
 /// `rankbench fsck`.

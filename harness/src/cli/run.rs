@@ -75,7 +75,7 @@ impl Run {
         let swept = make_runs(&job, &self.out, self.stack.get())?;
         let plan = job.plan.iter().map(|spec| spec.id()).collect();
         let frame = self.report.frame(&self.out, self.only_plan.then_some(&plan))?;
-        let paths = write::write(&frame, &self.out.join("report"))?;
+        let paths = self.report.write(&frame, &self.out)?;
         print(&paths, &["table1"])?;
         verdict(swept)
     }
@@ -89,7 +89,7 @@ impl Quickstart {
         let swept = make_runs(&job, &self.out, 1)?;
         time_methods(&job, &recipe, &self.out)?;
         let frame = self.report.frame(&self.out, None)?;
-        let paths = write::write(&frame, &self.out.join("report"))?;
+        let paths = self.report.write(&frame, &self.out)?;
         print(&paths, &["table1", "efficiency"])?;
         println!("Took {}.", spoken(started.elapsed()));
         verdict(swept)

@@ -9,7 +9,7 @@ use crate::analysis::frame::predictions::TestSets;
 use crate::analysis::results::{ReadRun, ResultsFrame};
 use crate::analysis::verdict;
 use crate::error::{Error, Result};
-use crate::report::write;
+use crate::report::write::{self, ReportPaths};
 use crate::store::record;
 use crate::store::rows::PeerRound;
 
@@ -23,6 +23,9 @@ pub struct ReportFlags {
     /// Rounds of the peers, as `just compare-peers` writes them; OUT/peer_rounds.csv where it is there.
     #[arg(long, value_name = "CSV")]
     pub peers: Option<PathBuf>,
+    /// Write the figures' files without heading and notes, for a paper's own caption.
+    #[arg(long)]
+    pub bare: bool,
 }
 
 fn margin(text: &str) -> std::result::Result<f64, String> {
@@ -39,6 +42,14 @@ impl ReportFlags {
             None if usual.is_file() => write::read_peers(&usual),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Writes the report of a frame to `out`.
+    ///
+    /// # Errors
+    /// As [`write::write`].
+    pub fn write(&self, frame: &ResultsFrame, out: &Path) -> Result<ReportPaths> {
+        write::write_figures(frame, &out.join("report"), self.bare)
     }
 
     /// Everything stored in `out`: its runs, all of them or those of these ids, its timings and the peers' rounds. What is no run and

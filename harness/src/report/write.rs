@@ -13,6 +13,7 @@ use crate::report::formats::format::Format;
 use crate::report::formats::text::Text;
 use crate::report::html::figure::Drawn;
 use crate::report::html::page::page;
+use crate::report::plot::pdf::pdf;
 use crate::report::plot::render;
 use crate::report::table::TableDoc;
 use crate::report::tables::TABLES;
@@ -44,14 +45,22 @@ impl ReportPaths {
     }
 }
 
-/// Writes the report of `frame` as the folder `out`: `<table>.{md,csv,tex}`, `results.csv`, `figures/*.{svg,png}`, `report.html`.
+/// Writes the report of `frame` as the folder `out`: `<table>.{md,csv,tex}`, `results.csv`, `figures/*.{svg,pdf,png}`, `report.html`.
 /// An earlier report there is replaced as a whole.
 ///
 /// # Errors
 /// A file cannot be written; `out` is there and is no report.
 pub fn write(frame: &ResultsFrame, out: &Path) -> Result<ReportPaths> {
+    write_figures(frame, out, false)
+}
+
+/// As [`write`]; with `bare`, the files of the figures have no heading and no notes, for a paper's own caption.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_figures(frame: &ResultsFrame, out: &Path, bare: bool) -> Result<ReportPaths> {
     let staged = StagedFolder::new(out)?;
-    let mut report = Writer { out: staged.dir(), files: Vec::new() };
+    let mut report = Writer { out: staged.dir(), files: Vec::new(), bare };
     report.file("results.csv", &frame.results_csv()?)?;
     let mut tables = Vec::new();
     for table in TABLES {
@@ -102,6 +111,7 @@ fn claims(tables: &[(&'static str, Vec<TableDoc>)]) -> Vec<String> {
 struct Writer<'a> {
     out: &'a Path,
     files: Vec<PathBuf>,
+    bare: bool,
 }
 
 impl Writer<'_> {
@@ -128,12 +138,15 @@ impl Writer<'_> {
                     1 => figure.name().into(),
                     _ => format!("{}-{}", figure.name(), group.group.slug()),
                 };
+                let shown = Drawn::new(figure.title(), &scene, render::svg(&scene)?);
+                let scene = if self.bare { scene.bare() } else { scene };
                 let svg = render::svg(&scene)?;
                 self.file(&format!("figures/{stem}.svg"), svg.as_bytes())?;
+                self.file(&format!("figures/{stem}.pdf"), &pdf(&scene)?)?;
                 let png = self.out.join(format!("figures/{stem}.png"));
                 render::png(&scene, &png)?;
                 self.files.push(png);
-                drawn.push(Drawn::new(figure.title(), &scene, svg));
+                drawn.push(shown);
             }
         }
         Ok(drawn)
