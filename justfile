@@ -96,3 +96,20 @@ scaling *flags: build
 # A directory that runs on a GPU node without network and cargo: bundle OUT [--backbone DIR]... [--glue DIR] [--dtype bf16]
 bundle *args: build
     @scripts/bundle.sh {{args}}
+
+# A wheel of the built program, target/wheels/*.whl: pip install it where torch 2.11 is or may be installed
+wheel: build
+    @scripts/wheel.sh
+
+# Install that wheel in clean environments of every Python at hand and run the quickstart there
+test-wheel *flags: wheel
+    @QUICKSTART_FLAGS='{{flags}}' scripts/test-wheel.sh
+
+# Open a report's page in a headless Chromium and use it
+test-page report="results/quickstart/report/report.html" *screenshots:
+    @python3 tests/page/check.py {{report}} {{screenshots}}
+
+# Write docs/recipes.md and docs/data_dictionary.md anew
+references: build
+    {{rankbench}} list --markdown > docs/recipes.md
+    {{rankbench}} list files --markdown > docs/data_dictionary.md

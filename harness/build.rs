@@ -17,6 +17,7 @@ const SOURCES: [&str; 9] = [
 ];
 
 fn main() {
+    write_tuner_sources();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for source in SOURCES {
         println!("cargo:rerun-if-changed={}", root.join(source).display());
@@ -32,6 +33,25 @@ fn main() {
     }
     println!("cargo:rustc-env=RANKBENCH_COMMIT={}", commit.unwrap_or_else(|| "unknown".into()));
     println!("cargo:rustc-env=RANKBENCH_DIRTY={is_dirty}");
+}
+
+/// Writes a list of the methods' source texts: the documentation of their options is read out of them.
+fn write_tuner_sources() {
+    let tuners = Path::new(env!("CARGO_MANIFEST_DIR")).join("../methods/src/tuners");
+    let (mut open, mut files) = (vec![tuners], Vec::new());
+    while let Some(dir) = open.pop() {
+        for path in std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let list: String = files.iter().map(|file| format!("include_str!({file:?}),\n")).collect();
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("tuner_sources.rs");
+    std::fs::write(&out, format!("&[\n{list}]")).unwrap_or_else(|e| panic!("{}: {e}", out.display()));
 }
 
 /// Output of git in a directory, whatever repository the environment names.

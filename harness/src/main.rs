@@ -4,14 +4,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use harness::cli::Cli;
 use harness::env::{output, panics};
 use harness::error::Error;
 
 fn main() -> ExitCode {
     panics::install();
-    let cli = Cli::parse();
+    let cli = Cli::from_process();
     let result = std::panic::catch_unwind(|| cli.run()).unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref())));
     match result.and_then(|()| output::check()) {
         Ok(()) => ExitCode::SUCCESS,

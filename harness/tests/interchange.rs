@@ -123,7 +123,7 @@ fn import_needs_the_sets_it_scores() {
     let fixed = ["import", "--backbone", "tiny", "--adapter", "adapter", "--task", "sst2", "--glue", "glue"];
     let assert = world.rankbench(&[&fixed[..], &["--allow-unlocked", "--device", "cpu"]].concat()).assert().success();
     let text = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
-    assert!(text.contains("SST-2 dev accuracy"), "{text}");
+    assert!(text.contains("SST-2, development set: accuracy"), "{text}");
 }
 
 /// Said before a run is begun, as input that cannot be used.

@@ -6,15 +6,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::analysis::results::ResultsFrame;
 use crate::cli::job::{RecipeFlags, recipe};
-use crate::cli::report::ReportFlags;
-use crate::cli::run::{Way, make_runs, print, records, verdict};
+use crate::cli::run::{Way, labels, make_runs, print, verdict};
+use crate::cli::stored::ReportFlags;
 use crate::env::output;
 use crate::error::{Error, Result};
 use crate::plan::flips::{Flip, NOT_FLIPPED, named};
 use crate::plan::spec::RunSpec;
-use crate::report::write;
 
 /// `rankbench ablate`.
 #[derive(Debug, Args)]
@@ -31,8 +29,8 @@ pub struct Ablate {
     #[arg(long, default_value = "results/ablation", value_name = "OUT")]
     out: PathBuf,
     /// Train up to this many seeds of a task and method side by side.
-    #[arg(long, default_value = "1", value_name = "SEEDS")]
-    together: NonZeroUsize,
+    #[arg(long, visible_alias = "together", default_value = "1", value_name = "SEEDS")]
+    stack: NonZeroUsize,
     #[command(flatten)]
     report: ReportFlags,
 }
@@ -51,10 +49,9 @@ impl Ablate {
         for (id, why) in NOT_FLIPPED.iter().filter(|_| self.flip.iter().any(|name| name == "all")) {
             output::note(format_args!("not flipped: {id} ({why})"));
         }
-        let swept = make_runs(&job, &self.out, Way::of(self.together.get()))?;
-        let (runs, peers) = (records(&job, &self.out)?, self.report.peers(&self.out)?);
-        let frame = ResultsFrame { peers, margin: self.report.margin, ..ResultsFrame::of_runs(runs) };
-        print(&write::write(&frame, &self.out.join("report"))?, &["ablation"])?;
+        let swept = make_runs(&job, &self.out, Way::of(self.stack.get()))?;
+        let frame = self.report.frame(&self.out, &labels(&job), true)?;
+        print(&self.report.write(&frame, &self.out)?, &["ablation"])?;
         verdict(swept)
     }
 }

@@ -1,8 +1,9 @@
 //! `rankbench export`, `import` and `merge`: adapters that other programs load, and those they saved.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use datasets::Task;
 use datasets::batch::Padding;
 use datasets::tokenizer::Behaviour;
 use methods::peft::export::Exported;
@@ -18,6 +19,7 @@ use crate::load::download;
 use crate::load::inputs::{Data, Inputs};
 use crate::load::paths;
 use crate::plan::recipe::Source;
+use crate::store::adapter_task;
 use crate::store::files::{write_atomically, write_csv};
 use crate::train::classifier::SequenceClassifier;
 use crate::train::evaluate::{predict, scores};
@@ -93,6 +95,39 @@ struct Row {
     logits: String,
 }
 
+/// Refuses what is no finished run, with what it is instead.
+fn check_run(run: &Path) -> Result<()> {
+    if run.join("DONE").exists() {
+        return Ok(());
+    }
+    let shown = run.display();
+    Err(Error::Input(
+        match (run.is_dir(), run.join("runs").is_dir() || run.ends_with("runs"), run.join("run.toml").exists()) {
+            (false, ..) => format!("{shown} is not there; give the directory of a finished run, OUT/runs/<run id>"),
+            (_, true, _) => {
+                format!("{shown} is a folder of runs, not a run; give one of the directories in it that have a DONE")
+            }
+            (_, _, true) => format!("{shown} is no finished run: it has no DONE; `rankbench run` finishes it"),
+            _ => format!("{shown} is no run: it has neither run.toml nor DONE; give OUT/runs/<run id>"),
+        },
+    ))
+}
+
+/// Refuses an adapter whose configuration names another task.
+fn check_task(adapter: &Path, task: &Task) -> Result<()> {
+    // A configuration that cannot be read is said when the adapter is.
+    let config: Option<serde_json::Value> =
+        std::fs::read(adapter.join(CONFIG)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    match config.as_ref().and_then(adapter_task::task) {
+        Some(own) if own != task.name => Err(Error::Usage(format!(
+            "{} was trained on {own}, as its {CONFIG} says, and not on {}: give --task {own}",
+            adapter.display(),
+            task.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Tells the notes of an adapter that was read.
 fn tell(exported: &Exported) {
     exported.notes.iter().for_each(|note| output::note(note));
@@ -100,11 +135,8 @@ fn tell(exported: &Exported) {
 
 impl Export {
     pub(super) fn run(&self) -> Result<()> {
+        check_run(&self.run)?;
         let adapter = self.run.join("adapter");
-        if !self.run.join("DONE").exists() {
-            let run = self.run.display();
-            return Err(Error::Input(format!("{run} is no finished run: it has no DONE; `rankbench run` finishes it")));
-        }
         let read = |name: &str| std::fs::read(adapter.join(name)).map_err(|e| Error::input(&adapter.join(name), e));
         let mut config: serde_json::Value =
             serde_json::from_slice(&read(CONFIG)?).map_err(|e| Error::damaged(&adapter.join(CONFIG), e))?;
@@ -122,7 +154,8 @@ impl Export {
 impl Import {
     pub(super) fn run(&self) -> Result<()> {
         self.data.own.read()?;
-        let task = datasets::tasks::find(&self.task)?;
+        let task = datasets::tasks::find(&self.task.trim().to_lowercase())?;
+        check_task(&self.adapter, task)?;
         let hub = download::hub();
         let data = Data::new(self.data.origin(Source::Glue, &[task], &hub)?);
         let place = paths::backbone(&self.backbone, &hub)?;
@@ -142,7 +175,8 @@ impl Import {
             let encoded = inputs.tokenizer.encode_all(&examples, max_length)?;
             let predicted = predict(&classifier, &collator, (&head, attached.as_ref()), &encoded, 1)?;
             for (metric, value) in scores(task, &encoded, &predicted.values)? {
-                output::print(format_args!("{} {name} {metric} {:.2}", task.title, 100.0 * value));
+                let set = if name == "dev" { String::new() } else { format!(" {name}") };
+                output::print(format_args!("{}, development set{set}: {metric} {:.2}", task.title, 100.0 * value));
             }
             rows.extend(encoded.iter().zip(predicted.values).zip(predicted.logits).map(
                 |((row, prediction), logits)| {

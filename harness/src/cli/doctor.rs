@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use serde_json::{Map, Value};
 use tch::{Cuda, Device, Kind};
 
 use crate::env::device;
@@ -13,28 +14,46 @@ use crate::load::paths;
 use crate::plan::recipe;
 use crate::store::sums::sum;
 
-/// Prints the findings; what is missing comes with the way to get it.
+/// Prints the findings, as JSON or as lines; what is missing comes with the way to get it.
 ///
 /// # Errors
 /// A backbone that was asked for and cannot be read; a bundle that is not as it was made. Any other missing thing is a finding.
-pub fn doctor(backbone: Option<&str>) -> Result<()> {
+pub fn doctor(backbone: Option<&str>, json: bool) -> Result<()> {
+    let mut found = findings();
+    found.extend(bundle(&paths::dir())?);
+    if let Some(name) = backbone {
+        found.push(("backbone", reading(name)?));
+    }
+    match json {
+        true => {
+            let object: Map<String, Value> =
+                found.into_iter().map(|(name, text)| (name.to_string(), Value::from(text))).collect();
+            output::print(format_args!("{:#}", Value::Object(object)));
+        }
+        false => found.iter().for_each(|(name, text)| output::print(format_args!("{name:<13} {text}"))),
+    }
+    Ok(())
+}
+
+fn findings() -> Vec<(&'static str, String)> {
     torch_ext::device::load_cuda();
     let home = paths::dir();
-    line("rankbench", &format!("{} at {}", env!("CARGO_PKG_VERSION"), current_exe()));
-    line("project", &home.canonicalize().unwrap_or(home.clone()).display().to_string());
-    line("libtorch", &format!("{} at {}", torch_ext::device::version(), loaded("libtorch_cpu.so")));
-    line("python torch", &python_torch(&home));
-    line("processor", &format!("{}, libtorch uses {} threads", device::processor(), tch::get_num_threads()));
-    line("GPU", &gpus());
-    (0..usize::try_from(Cuda::device_count()).unwrap_or(0)).for_each(|index| line("kernels", &kernels(index)));
-    line("recipes", &recipe::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
-    line("backbones", &backbones(&home.join(paths::BACKBONES)));
-    line("GLUE", &glue());
-    check_bundle(&home)?;
-    backbone.map_or(Ok(()), |name| {
-        line("backbone", &reading(name)?);
-        Ok(())
-    })
+    let mut found = vec![
+        ("rankbench", format!("{} at {}", env!("CARGO_PKG_VERSION"), current_exe())),
+        ("project", home.canonicalize().unwrap_or(home.clone()).display().to_string()),
+        ("libtorch", format!("{} at {}", torch_ext::device::version(), loaded("libtorch_cpu.so"))),
+        ("python torch", python_torch(&home)),
+        ("processor", format!("{}, libtorch uses {} threads", device::processor(), tch::get_num_threads())),
+        ("GPU", gpus()),
+    ];
+    let devices = 0..usize::try_from(Cuda::device_count()).unwrap_or(0);
+    found.extend(devices.map(|index| ("kernels", kernels(index))));
+    found.extend([
+        ("recipes", recipe::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
+        ("backbones", backbones(&home.join(paths::BACKBONES))),
+        ("GLUE", glue()),
+    ]);
+    found
 }
 
 /// Reads a backbone's weights and says what it cost.
@@ -54,14 +73,10 @@ fn reading(name: &str) -> Result<String> {
     ))
 }
 
-fn line(name: &str, text: &str) {
-    output::print(format_args!("{name:<13} {text}"));
-}
-
 /// Holds the files of a bundle against its list of sums, which only a bundle has.
-fn check_bundle(home: &Path) -> Result<()> {
+fn bundle(home: &Path) -> Result<Option<(&'static str, String)>> {
     let list = home.join("SHA256SUMS");
-    let Ok(text) = std::fs::read_to_string(&list) else { return Ok(()) };
+    let Ok(text) = std::fs::read_to_string(&list) else { return Ok(None) };
     let is_other = |line: &str| {
         let (expected, name) = line.split_once("  ")?;
         match sum(&home.join(name)) {
@@ -72,8 +87,7 @@ fn check_bundle(home: &Path) -> Result<()> {
     };
     let wrong: Vec<String> = text.lines().filter_map(is_other).collect();
     if wrong.is_empty() {
-        line("bundle", &format!("{} files are as they were made", text.lines().count()));
-        return Ok(());
+        return Ok(Some(("bundle", format!("{} files are as they were made", text.lines().count()))));
     }
     Err(Error::Input(format!(
         "the bundle in {} is not as it was made: {}; copy it again",

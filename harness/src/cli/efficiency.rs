@@ -5,14 +5,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::analysis::results::ResultsFrame;
 use crate::cli::job::{RecipeFlags, recipe, width};
-use crate::cli::report::ReportFlags;
+use crate::cli::stored::ReportFlags;
 use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::preflight::preflight;
 use crate::launch::timing;
-use crate::report::write;
 
 /// `rankbench efficiency`.
 #[derive(Debug, Args)]
@@ -44,10 +42,9 @@ impl Efficiency {
         let seed = job.plan.first().map(|run| run.seed);
         let plan: Vec<_> = job.plan.iter().filter(|run| Some(run.seed) == seed).cloned().collect();
         preflight(&plan, &job.inputs, &job.data)?;
-        let timings = timing::measure(&plan, &timing, &job.inputs, &job.data, &self.out, &job.stop)?;
-        let peers = self.report.peers(&self.out)?;
-        let frame = ResultsFrame { timings, peers, ..ResultsFrame::of_runs(Vec::new()) };
-        let paths = write::write(&frame, &self.out.join("report"))?;
+        timing::measure(&plan, &timing, &job.inputs, &job.data, &self.out, &job.stop)?;
+        let frame = self.report.frame(&self.out, &[], false)?;
+        let paths = self.report.write(&frame, &self.out)?;
         output::print(format_args!("{}\nReport: {}", paths.text(&["efficiency"], width())?, paths.html.display()));
         Ok(())
     }

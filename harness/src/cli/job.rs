@@ -14,6 +14,7 @@ use datasets::tokenizer::Behaviour;
 use tch::Device;
 
 use crate::cli::task_files::TaskFiles;
+use crate::cli::values::{self, Names, Seeds};
 use crate::env::device::{self, Choice};
 use crate::env::output;
 use crate::env::signals;
@@ -29,16 +30,17 @@ use crate::plan::spec::{Precision, RunSpec};
 
 /// Flags that override a recipe.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Instead of the recipe's own")]
 pub struct RecipeFlags {
-    /// Tasks, separated by commas.
-    #[arg(long, value_delimiter = ',')]
-    pub tasks: Option<Vec<String>>,
-    /// Methods, separated by commas.
-    #[arg(long, value_delimiter = ',')]
-    pub methods: Option<Vec<String>>,
-    /// Master seeds, separated by commas.
-    #[arg(long, value_delimiter = ',')]
-    pub seeds: Option<Vec<u64>>,
+    /// Tasks, separated by commas, or `all`; `rankbench list tasks` names them.
+    #[arg(long, value_parser = values::tasks)]
+    pub tasks: Option<Names>,
+    /// Methods, separated by commas, or `all`; `rankbench list methods` names them with their options.
+    #[arg(long, value_parser = values::methods)]
+    pub methods: Option<Names>,
+    /// Master seeds, separated by commas; 0-4 is 0,1,2,3,4.
+    #[arg(long, value_parser = values::seeds)]
+    pub seeds: Option<Seeds>,
     /// Backbone: a directory, the name of one below .cache/backbones, or a repository on the Hub (owner/name, also
     /// owner/name@revision).
     #[arg(long)]
@@ -46,14 +48,18 @@ pub struct RecipeFlags {
     /// How a sentencepiece vocabulary is read: sentencepiece (as the released code) or fast (as transformers 4.57).
     #[arg(long)]
     pub tokenizer: Option<Behaviour>,
-    #[command(flatten)]
-    pub data: DataFlags,
     /// Passes over the training rows.
     #[arg(long)]
     pub epochs: Option<usize>,
     /// Rows of one step.
     #[arg(long)]
     pub batch_size: Option<usize>,
+    /// Peak learning rate.
+    #[arg(long)]
+    pub lr: Option<f64>,
+    /// Rank: r of LoRA and SoRA, target_r of AdaLoRA, which starts with half as much again.
+    #[arg(long, value_name = "R")]
+    pub rank: Option<u32>,
     /// Number format.
     #[arg(long)]
     pub precision: Option<Precision>,
@@ -67,12 +73,22 @@ pub struct RecipeFlags {
     /// Form of SoRA: as the released code runs, or as the paper describes it; as the recipe says where it is left out.
     #[arg(long, value_name = "FORM")]
     pub variant: Option<Variant>,
-    /// Seconds between two checkpoints of a run in work; written less often where that would cost more than 1 % of the time.
-    #[arg(long, default_value = "60", value_name = "SECONDS")]
-    pub checkpoint_every: u64,
+    #[command(flatten)]
+    pub data: DataFlags,
+    #[command(flatten)]
+    pub machine: MachineFlags,
+}
+
+/// How the machine is used; the results do not depend on it but for rounding.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineFlags {
     /// Where to run.
     #[arg(long, default_value = "auto")]
     pub device: Choice,
+    /// Seconds between two checkpoints of a run in work; written less often where that would cost more than 1 % of the time.
+    #[arg(long, default_value = "60", value_name = "SECONDS")]
+    pub checkpoint_every: u64,
     /// Whether training steps on a GPU are recorded as CUDA graphs.
     #[arg(long, default_value = "on")]
     pub graphs: Graphs,
@@ -83,6 +99,7 @@ pub struct RecipeFlags {
 
 /// Where rows come from.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Data")]
 pub struct DataFlags {
     /// Directory with real GLUE: the official TSV files (plain, .gz, .zst) or the Hub's parquet files. Left out: GLUE_DIR,
     /// or else the Hub.
@@ -150,15 +167,17 @@ impl RecipeFlags {
         let fields = [
             ("epochs", self.epochs.map(count)),
             ("batch_size", self.batch_size.map(count)),
+            ("lr", self.lr.map(toml::Value::Float)),
             ("precision", self.precision.map(|precision| precision.name().into())),
         ];
         let mut changed = recipe.clone().with(RecipeChanges {
-            tasks: self.tasks.clone(),
-            methods: self.methods.clone(),
-            seeds: self.seeds.clone(),
+            tasks: self.tasks.clone().map(|names| names.0),
+            methods: self.methods.clone().map(|names| names.0),
+            seeds: self.seeds.clone().map(|seeds| seeds.0),
             train: fields.into_iter().filter_map(|(field, value)| Some((field.to_string(), value?))).collect(),
             train_limit: self.train_limit,
         });
+        changed.overrides.extend(self.rank.into_iter().flat_map(values::ranks));
         let variant = self.variant.and_then(|variant| Some(variant.to_possible_value()?.get_name().to_string()));
         variant.map_or(Ok(()), |variant| changed.set(&format!("sora.options.variant={variant}")))?;
         self.set.iter().try_for_each(|text| changed.set(text))?;
@@ -175,7 +194,7 @@ impl RecipeFlags {
         // Names are checked first: a slip must not cost the loading of a backbone.
         let tasks = resolve::tasks(recipe)?;
         resolve::methods(recipe)?;
-        let device = self.device.device()?;
+        let device = self.machine.device.device()?;
         let hub = download::hub();
         let origin = self.data.origin(recipe.data.source, &tasks, &hub);
         let place = paths::backbone(self.backbone.as_deref().unwrap_or(&recipe.backbone), &hub);
@@ -188,14 +207,14 @@ impl RecipeFlags {
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
         let started = Instant::now();
-        if let (Device::Cuda(index), Kernels::Fused) = (device, self.kernels) {
+        if let (Device::Cuda(index), Kernels::Fused) = (device, self.machine.kernels) {
             // Slower without them, and not wrong.
             torch_ext::nvrtc::load(index).unwrap_or_else(|e| {
                 output::note(format_args!("{e}; going on with --kernels plain, several times slower"))
             });
         }
         let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
-        let inputs = Inputs::load(&place, behaviour, device, self.graphs == Graphs::On)?;
+        let inputs = Inputs::load(&place, behaviour, device, self.machine.graphs == Graphs::On)?;
         inputs.check(&tasks, self.tokenizer)?;
         output::note(format_args!(
             "backbone {} read in {:.1} s",
@@ -210,7 +229,7 @@ impl RecipeFlags {
             data,
             origin,
             stop: signals::stop_flag()?,
-            checkpoint_every: Duration::from_secs(self.checkpoint_every),
+            checkpoint_every: Duration::from_secs(self.machine.checkpoint_every),
         };
         job.plan = job.plan_of(recipe)?;
         Ok(job)
@@ -269,9 +288,12 @@ impl DataFlags {
 /// # Errors
 /// Neither a file nor a name; a recipe that does not parse.
 pub fn recipe(path_or_name: &str) -> Result<Recipe> {
-    match recipe::embedded(path_or_name) {
-        Some(text) => Recipe::parse(text, path_or_name),
-        None => Recipe::read(std::path::Path::new(path_or_name)),
+    let path = std::path::Path::new(path_or_name);
+    let name = path_or_name.trim().to_lowercase();
+    match recipe::embedded(&name) {
+        Some(text) if !path.is_file() => Recipe::parse(text, &name),
+        _ if path.is_file() => Recipe::read(path),
+        _ => Err(Error::Usage(values::no_recipe(path_or_name))),
     }
 }
 

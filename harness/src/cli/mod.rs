@@ -2,12 +2,17 @@
 
 mod ablate;
 mod adapters;
+mod completions;
 mod doctor;
 mod efficiency;
+mod fetch;
 mod fsck;
 mod gpus;
+mod help;
 mod job;
+mod list;
 mod merge;
+mod option_docs;
 mod plan;
 mod plan_line;
 mod pool;
@@ -15,32 +20,35 @@ mod regression;
 mod report;
 mod run;
 mod status;
+mod stored;
 mod submit;
 mod task_files;
 mod tokenize;
 mod tune;
+mod values;
+mod watch;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 
+use crate::env::output;
 use crate::error::Result;
 
 /// Compares LoRA, AdaLoRA and SoRA on GLUE under one protocol and writes the paper's tables and figures.
 #[derive(Debug, Parser)]
-#[command(name = "rankbench", version, after_help = EXIT_CODES)]
+#[command(name = "rankbench", version, after_help = help::EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done · 1 a bug · 2 wrong recipe, flag or name · 3 unreadable data, backbone or run · \
-    4 the baseline check failed · 5 a run failed · 6 something cannot be written · 7 the machine lacks something · \
-    75 stopped by a signal and saved: start the same command again · 130 a second Ctrl-C";
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The main job on the embedded synthetic data: Table 1 over eight tasks, the efficiency table, the report.
+    #[command(after_help = help::QUICKSTART)]
     Quickstart(run::Quickstart),
     /// Make the runs of a recipe and their report; what is finished already is not made again.
+    #[command(after_help = help::RUN)]
     Run(run::Run),
     /// Print the runs of a recipe, their steps and evaluations, and the time and memory measured on this device.
     Plan(plan::Plan),
@@ -48,28 +56,55 @@ enum Command {
     Ablate(ablate::Ablate),
     /// Try the same number of settings for every method, choose on validation alone, and make the chosen ones on every seed.
     Tune(tune::Tune),
+    /// List methods with their options, tasks, recipes, encoders, and every key of a recipe.
+    #[command(after_help = help::LIST)]
+    List(list::List),
+    /// Print an embedded recipe.
+    #[command(after_help = help::RECIPE)]
+    Recipe(list::PrintRecipe),
+    /// Fetch the backbone and data of a recipe, for a machine without a network.
+    #[command(after_help = help::FETCH)]
+    Fetch(fetch::Fetch),
+    /// Watch how the runs of a store stand: losses, validation, time left.
+    #[command(after_help = help::WATCH)]
+    Watch(watch::Watch),
     /// Write the tables and figures of stored runs.
+    #[command(after_help = help::REPORT)]
     Report(report::Report),
     /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions; mend what can be.
+    #[command(after_help = help::FSCK)]
     Fsck(fsck::Fsck),
     /// Say how the runs of a directory stand: done, running and where, left to do.
     Status(status::Status),
     /// Submit a plan to a cluster's scheduler.
     Submit(submit::Submit),
     /// Time the methods against each other, interleaved.
+    #[command(after_help = help::EFFICIENCY)]
     Efficiency(efficiency::Efficiency),
     /// Run a small fixed recipe and compare it with the stored baseline.
+    #[command(after_help = help::REGRESSION)]
     Regression(regression::Regression),
     /// Write the adapter of a finished run for PEFT to load.
+    #[command(after_help = help::EXPORT)]
     Export(adapters::Export),
     /// Evaluate an adapter that PEFT or this program saved.
+    #[command(after_help = help::IMPORT)]
     Import(adapters::Import),
     /// Fold an adapter into its backbone: a plain checkpoint that transformers loads.
+    #[command(after_help = help::MERGE)]
     Merge(adapters::Merge),
     /// Write the token ids of every row of some tasks.
+    #[command(after_help = help::TOKENIZE)]
     Tokenize(tokenize::Tokenize),
     /// Say what this build and machine have, where each thing was found and what is missing.
+    #[command(after_help = help::DOCTOR)]
     Doctor(Doctor),
+    /// Print completions for a shell.
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(completions::Completions),
+    /// Write a man page of every command.
+    #[command(after_help = help::MAN)]
+    Man(completions::Man),
 }
 
 /// `rankbench doctor`.
@@ -78,9 +113,25 @@ struct Doctor {
     /// Also read this backbone, and say how long that takes and how much memory.
     #[arg(long)]
     backbone: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Cli {
+    /// The command line of this process; a wrong one ends it with a message, and with the flag that was probably meant.
+    pub fn from_process() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            let _ = error.print();
+            if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg)
+                && let Some(tip) = values::tip(given)
+            {
+                output::note(format_args!("\n  tip: {tip}"));
+            }
+            std::process::exit(error.exit_code())
+        })
+    }
+
     /// Does what the command says.
     ///
     /// # Errors
@@ -92,6 +143,10 @@ impl Cli {
             Command::Plan(command) => command.run(),
             Command::Ablate(command) => command.run(),
             Command::Tune(command) => command.run(),
+            Command::List(command) => command.run(),
+            Command::Recipe(command) => command.run(),
+            Command::Fetch(command) => command.run(),
+            Command::Watch(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Fsck(command) => command.run(),
             Command::Status(command) => command.run(),
@@ -102,7 +157,9 @@ impl Cli {
             Command::Import(command) => command.run(),
             Command::Merge(command) => command.run(),
             Command::Tokenize(command) => command.run(),
-            Command::Doctor(command) => doctor::doctor(command.backbone.as_deref()),
+            Command::Doctor(command) => doctor::doctor(command.backbone.as_deref(), command.json),
+            Command::Completions(command) => command.run(),
+            Command::Man(command) => command.run(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Args, Command, FromArgMatches};
 
-use crate::cli::job::{Job, recipe};
+use crate::cli::job::Job;
 use crate::cli::run::{Run, make_line};
 use crate::env::output;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::train::schedule::lengths;
 /// # Errors
 /// As a run before its first step; a file that cannot be written.
 pub fn write(path: &Path, command: &Run) -> Result<()> {
-    let job: Job = command.flags.job(&recipe(&command.recipe)?)?;
+    let job: Job = command.flags.job(&command.recipe()?)?;
     let runs: Vec<&RunSpec> = job.plan.iter().collect();
     let need = |stack: &[&RunSpec]| {
         let mut steps = 0;
@@ -28,7 +28,7 @@ pub fn write(path: &Path, command: &Run) -> Result<()> {
         }
         Ok(Need { steps, ..Need::default() })
     };
-    let lines = plan_file::lines(&stacks(&runs, command.together.get())?, &arguments("--write-plan"), need)?;
+    let lines = plan_file::lines(&stacks(&runs, command.stack.get())?, &arguments("--write-plan"), need)?;
     plan_file::write(path, &lines)?;
     let (count, shown) = (lines.len(), path.display());
     output::print(format_args!(

@@ -14,7 +14,7 @@ use crate::store::survey::{RunState, state};
 /// As a run; no worker came to the end of the plan.
 pub fn run(command: &Run) -> Result<()> {
     let stop = signals::stop_flag()?;
-    let workers = workers(command.gpus.as_ref(), command.flags.device, command.jobs.get())?;
+    let workers = workers(command.gpus.as_ref(), command.flags.machine.device, command.jobs.get())?;
     let PoolSummary { plan, lost } = pool(workers, &stop)?;
     let runs: Vec<_> = plan.iter().map(|id| (id.clone(), None)).collect();
     command.write_report(&runs)?;

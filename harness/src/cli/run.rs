@@ -1,18 +1,16 @@
 //! `rankbench run` and `rankbench quickstart`.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use crate::analysis::frame::predictions::TestSets;
-use crate::analysis::results::{ReadRun, ResultsFrame};
 use crate::cli::gpus::Gpus;
 use crate::cli::job::{Job, RecipeFlags, recipe, width};
 use crate::cli::plan;
-use crate::cli::report::ReportFlags;
+use crate::cli::stored::{Labelled, ReportFlags};
+use crate::cli::values;
 use crate::env::console::spoken;
 use crate::env::output;
 use crate::error::{Error, Result};
@@ -23,17 +21,18 @@ use crate::launch::timing;
 use crate::plan::recipe::Recipe;
 use crate::report::write::{self, ReportPaths};
 use crate::store::files::write_atomically;
-use crate::store::read;
-use crate::store::record::RunRecord;
 use crate::store::rows::TimingRow;
 use crate::store::run_store::RunStore;
 
 /// `rankbench run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// A recipe file, or an embedded recipe: quick, table1, table2, figure3, figure4, minilm_glue, ablation, tune, efficiency, regression.
-    #[arg(long, default_value = "table1")]
-    pub recipe: String,
+    /// A recipe file, or the name of an embedded one; `rankbench list recipes` says what there is.
+    #[arg(value_name = "RECIPE")]
+    named: Option<String>,
+    /// The same as a flag.
+    #[arg(long, conflicts_with = "named")]
+    recipe: Option<String>,
     #[command(flatten)]
     pub flags: RecipeFlags,
     /// Runs go to OUT/runs, the report to OUT/report.
@@ -41,8 +40,8 @@ pub struct Run {
     pub out: PathBuf,
     /// Train up to this many seeds of a task and method side by side on one backbone: the results are those of separate
     /// runs within rounding, in less time and more memory.
-    #[arg(long, default_value = "1", value_name = "SEEDS")]
-    pub together: NonZeroUsize,
+    #[arg(long, visible_alias = "together", default_value = "1", value_name = "SEEDS")]
+    pub stack: NonZeroUsize,
     /// Whether runs that other processes make in OUT are waited for, and made here where they come to no end.
     #[arg(long, default_value = "on")]
     wait: Wait,
@@ -67,6 +66,12 @@ pub struct Run {
     /// Print the resolved runs and stop.
     #[arg(long)]
     pub dry_run: bool,
+    /// Make finished runs again: what is stored of them is deleted first.
+    #[arg(long, conflicts_with_all = ["dry_run", "write_plan", "plan"])]
+    pub force: bool,
+    /// Report on the runs of this command alone, not on all that are stored in OUT.
+    #[arg(long)]
+    only_plan: bool,
     #[command(flatten)]
     report: ReportFlags,
 }
@@ -88,14 +93,27 @@ pub struct Quickstart {
     /// Runs go to OUT/runs, the report to OUT/report.
     #[arg(long, default_value = "results/quickstart", value_name = "OUT")]
     out: PathBuf,
+    #[command(flatten)]
+    report: ReportFlags,
 }
 
 impl Run {
+    /// The recipe that was named.
+    ///
+    /// # Errors
+    /// None was, or one that is not there.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let given = self.named.as_ref().or(self.recipe.as_ref());
+        recipe(given.ok_or_else(|| Error::Usage(values::which_recipe()))?)
+    }
+
     pub(super) fn run(&self) -> Result<()> {
-        let recipe = recipe(&self.recipe)?;
-        let job = self.flags.job(&recipe)?;
+        let job = self.flags.job(&self.recipe()?)?;
         if self.dry_run {
             return print_plan(&job);
+        }
+        if self.force {
+            delete_finished(&job, &self.out)?;
         }
         let swept = self.make(&job)?;
         if !self.worker {
@@ -105,18 +123,17 @@ impl Run {
     }
 
     fn make(&self, job: &Job) -> Result<SweepSummary> {
-        let way = Way { together: self.together.get(), wait: self.wait == Wait::On, is_worker: self.worker };
+        let way = Way { stack: self.stack.get(), wait: self.wait == Wait::On, is_worker: self.worker };
         make_runs(job, &self.out, way)
     }
 
-    /// Writes the report of stored runs, and prints its tables.
+    /// Writes the report of stored runs, those of the plan first, and prints its tables.
     ///
     /// # Errors
     /// A file that cannot be read or written.
-    pub fn write_report(&self, runs: &[(String, Option<String>)]) -> Result<()> {
-        let (runs, peers) = (read_runs(runs, &self.out)?, self.report.peers(&self.out)?);
-        let frame = ResultsFrame { peers, margin: self.report.margin, ..ResultsFrame::of_runs(runs) };
-        let paths = write::write(&frame, &self.out.join("report"))?;
+    pub fn write_report(&self, plan: &[Labelled]) -> Result<()> {
+        let frame = self.report.frame(&self.out, plan, self.only_plan)?;
+        let paths = self.report.write(&frame, &self.out)?;
         print(&paths, &["claims", "table1", "table2", "schedule", "rank_agreement"])
     }
 }
@@ -126,7 +143,7 @@ impl Run {
 /// # Errors
 /// As a run; a line that does not fit what is here.
 pub fn make_line(run: &Run, line: &PlanLine) -> Result<()> {
-    let job = run.flags.job(&recipe(&run.recipe)?)?;
+    let job = run.flags.job(&run.recipe()?)?;
     let plan = line.runs(&job.plan)?;
     let swept = run.make(&Job { plan, ..job })?;
     output::print(format_args!("{} runs of line {}; `rankbench report` shows them", swept.total, line.index));
@@ -139,10 +156,9 @@ impl Quickstart {
         let recipe = recipe("quick")?;
         let job = self.flags.job(&recipe)?;
         let swept = make_runs(&job, &self.out, Way::of(1))?;
-        let timings = timings(&job, &recipe, &self.out)?;
-        let runs = records(&job, &self.out)?;
-        let frame = ResultsFrame { timings, ..ResultsFrame::of_runs(runs) };
-        let paths = write::write(&frame, &self.out.join("report"))?;
+        time_methods(&job, &recipe, &self.out)?;
+        let frame = self.report.frame(&self.out, &labels(&job), false)?;
+        let paths = self.report.write(&frame, &self.out)?;
         print(&paths, &["table1", "efficiency"])?;
         output::print(format_args!("Took {}.", spoken(started.elapsed())));
         verdict(swept)
@@ -153,7 +169,7 @@ impl Quickstart {
 #[derive(Clone, Copy)]
 pub(super) struct Way {
     /// Runs that share a step, at most.
-    pub together: usize,
+    pub stack: usize,
     /// Whether runs that other processes make are waited for.
     pub wait: bool,
     /// Whether this process is a worker of another.
@@ -162,8 +178,8 @@ pub(super) struct Way {
 
 impl Way {
     /// The way of a process that works alone or beside others like it.
-    pub fn of(together: usize) -> Self {
-        Way { together, wait: true, is_worker: false }
+    pub fn of(stack: usize) -> Self {
+        Way { stack, wait: true, is_worker: false }
     }
 }
 
@@ -175,47 +191,38 @@ pub(super) fn make_runs(job: &Job, out: &Path, way: Way) -> Result<SweepSummary>
         let recipe = out.join("recipes").join(format!("{}.toml", job.recipe.name));
         write_atomically(&recipe, job.recipe.to_toml()?.as_bytes())?;
     }
-    let Way { together, wait, is_worker } = way;
-    let options = SweepOptions { together, wait, is_worker, checkpoint_every: job.checkpoint_every, stop: &job.stop };
+    let Way { stack, wait, is_worker } = way;
+    let options =
+        SweepOptions { together: stack, wait, is_worker, checkpoint_every: job.checkpoint_every, stop: &job.stop };
     sweep(&job.plan, &job.inputs, &job.data, &job.origin, &RunStore::open(&out.join("runs")), options)
 }
 
-/// The interleaved timing of a recipe that asks for one, on its first task and seed; made once.
-fn timings(job: &Job, recipe: &Recipe, out: &Path) -> Result<Vec<TimingRow>> {
-    let path = out.join("timings.csv");
-    let Some(timing) = &recipe.timing else { return Ok(Vec::new()) };
-    let wanted = |row: &TimingRow| row.repeat == timing.rounds;
-    if let Some(known) = path.exists().then(|| write::read_timings(&path)).transpose()?
-        && known.iter().any(wanted)
-    {
-        return Ok(known);
+/// Deletes the finished runs of the plan.
+fn delete_finished(job: &Job, out: &Path) -> Result<()> {
+    for spec in &job.plan {
+        let path = out.join("runs").join(spec.id());
+        if path.join("DONE").exists() {
+            std::fs::remove_dir_all(&path).map_err(|e| Error::output(&path, e))?;
+            output::note(format_args!("{}: deleted, it is made again", spec.id()));
+        }
     }
-    timing::measure(&timing::timed(&job.plan, timing), timing, &job.inputs, &job.data, out, &job.stop)
+    Ok(())
+}
+
+/// Makes the interleaved timing of a recipe that asks for one, on its first task and seed; once.
+fn time_methods(job: &Job, recipe: &Recipe, out: &Path) -> Result<()> {
+    let path = out.join("timings.csv");
+    let Some(timing) = &recipe.timing else { return Ok(()) };
+    let is_known = |rows: Vec<TimingRow>| rows.iter().any(|row| row.repeat == timing.rounds);
+    if path.exists() && is_known(write::read_timings(&path)?) {
+        return Ok(());
+    }
+    timing::measure(&timing::timed(&job.plan, timing), timing, &job.inputs, &job.data, out, &job.stop).map(drop)
 }
 
 /// Ids of a job's runs, each with its label.
-fn labels(job: &Job) -> Vec<(String, Option<String>)> {
+pub(super) fn labels(job: &Job) -> Vec<Labelled> {
     job.plan.iter().map(|spec| (spec.id(), Some(spec.label.clone()))).collect()
-}
-
-/// The stored runs of the plan, in its order.
-pub(super) fn records(job: &Job, out: &Path) -> Result<Vec<ReadRun>> {
-    read_runs(&labels(job), out)
-}
-
-/// Stored runs by id. A label given here replaces the stored one, which may be another recipe's.
-fn read_runs(runs: &[(String, Option<String>)], out: &Path) -> Result<Vec<ReadRun>> {
-    let known = TestSets::default();
-    let paths: Vec<PathBuf> = runs.iter().map(|(id, _)| out.join("runs").join(id)).collect();
-    let labels: BTreeMap<&str, &str> =
-        runs.iter().filter_map(|(id, label)| Some((id.as_str(), label.as_deref()?))).collect();
-    let read = |mut run: RunRecord| {
-        if let Some(label) = labels.get(run.id.as_str()) {
-            run.spec.label = label.to_string();
-        }
-        ReadRun::of(&run, &known)
-    };
-    read::load_each(&paths, read).into_iter().collect()
 }
 
 pub(super) fn print(paths: &ReportPaths, tables: &[&str]) -> Result<()> {

@@ -10,6 +10,7 @@ use datasets::{Example, Task};
 use serde::Serialize;
 
 use crate::cli::job::DataFlags;
+use crate::cli::values::{self, Names};
 use crate::env::output;
 use crate::error::{Error, Result};
 use crate::load::download;
@@ -27,9 +28,9 @@ pub struct Tokenize {
     /// How a sentencepiece vocabulary is read; sentencepiece where it is left out.
     #[arg(long)]
     tokenizer: Option<Behaviour>,
-    /// Tasks, separated by commas.
-    #[arg(long, value_delimiter = ',', required = true)]
-    tasks: Vec<String>,
+    /// Tasks, separated by commas, or `all`.
+    #[arg(long, value_parser = values::tasks)]
+    tasks: Names,
     #[command(flatten)]
     data: DataFlags,
     /// Longest row in tokens; uncut where it is left out.
@@ -54,7 +55,7 @@ impl Tokenize {
     pub(super) fn run(&self) -> Result<()> {
         let hub = download::hub();
         self.data.own.read()?;
-        let tasks = self.tasks.iter().map(|name| Ok(datasets::tasks::find(name)?)).collect::<Result<Vec<_>>>()?;
+        let tasks = self.tasks.0.iter().map(|name| Ok(datasets::tasks::find(name)?)).collect::<Result<Vec<_>>>()?;
         let origin = self.data.origin(Source::Glue, &tasks, &hub)?;
         let dir = paths::backbone(&self.backbone, &hub)?.dir;
         let tokenizer = Tokenizer::from_dir(&dir, self.tokenizer.unwrap_or_default())?;

@@ -10,12 +10,11 @@ use datasets::permutation::torch_randperm;
 use crate::analysis::results::ResultsFrame;
 use crate::analysis::tuning::searches;
 use crate::cli::job::{Job, RecipeFlags, recipe};
-use crate::cli::report::ReportFlags;
-use crate::cli::run::{Way, make_runs, print, records, verdict};
+use crate::cli::run::{Way, labels, make_runs, print, verdict};
+use crate::cli::stored::ReportFlags;
 use crate::error::{Error, Result};
 use crate::launch::sweep::SweepSummary;
 use crate::plan::spec::RunSpec;
-use crate::report::write;
 
 /// Seed of the draw of trials from a larger space.
 const DRAW_SEED: u64 = 0;
@@ -39,8 +38,8 @@ pub struct Tune {
     #[arg(long, default_value = "results/tune", value_name = "OUT")]
     out: PathBuf,
     /// Train up to this many seeds of a task and method side by side.
-    #[arg(long, default_value = "1", value_name = "SEEDS")]
-    together: NonZeroUsize,
+    #[arg(long, visible_alias = "together", default_value = "1", value_name = "SEEDS")]
+    stack: NonZeroUsize,
     #[command(flatten)]
     report: ReportFlags,
 }
@@ -58,16 +57,16 @@ impl Tune {
             spaces.get(&(run.task.clone(), run.method.clone())).is_some_and(|labels| labels.contains(&run.label))
         };
         job.plan = all.iter().filter(|run| seeds.contains(&run.seed) && is_trial(run)).cloned().collect();
-        let trials = make_runs(&job, &self.out, Way::of(self.together.get()))?;
+        let trials = make_runs(&job, &self.out, Way::of(self.stack.get()))?;
         let chosen = self.chosen(&job)?;
         let is_chosen = |run: &RunSpec| chosen.get(&(run.task.clone(), run.method.clone())) == Some(&run.label);
         let more: Vec<RunSpec> =
             all.iter().filter(|run| !seeds.contains(&run.seed) && is_chosen(run)).cloned().collect();
         let tried = std::mem::replace(&mut job.plan, more);
-        let finals = make_runs(&job, &self.out, Way::of(self.together.get()))?;
+        let finals = make_runs(&job, &self.out, Way::of(self.stack.get()))?;
         job.plan = [tried, job.plan].concat();
         let frame = self.frame(&job)?;
-        print(&write::write(&frame, &self.out.join("report"))?, &["claims", "tuning"])?;
+        print(&self.report.write(&frame, &self.out)?, &["claims", "tuning"])?;
         verdict(SweepSummary {
             total: trials.total + finals.total,
             known: trials.known + finals.known,
@@ -121,7 +120,6 @@ impl Tune {
     }
 
     fn frame(&self, job: &Job) -> Result<ResultsFrame> {
-        let peers = self.report.peers(&self.out)?;
-        Ok(ResultsFrame { peers, margin: self.report.margin, ..ResultsFrame::of_runs(records(job, &self.out)?) })
+        self.report.frame(&self.out, &labels(job), true)
     }
 }

@@ -1,6 +1,7 @@
 //! Which run is trained when.
 
 pub mod estimate;
+pub mod headline;
 pub mod plan_file;
 pub mod pool;
 pub mod preflight;

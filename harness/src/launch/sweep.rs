@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::env::console::{Progress, spoken};
 use crate::env::{device, output, panics};
 use crate::error::{Error, Result};
+use crate::launch::headline::headline;
 use crate::launch::stacking::stacks;
 use crate::load::inputs::{Data, Inputs, TaskData};
 use crate::plan::origin::RecipeRules;
@@ -186,7 +187,9 @@ impl<'a> Sweep<'a> {
         for ((outcome, (spec, run)), seed) in outcomes.into_iter().zip(leased).zip(seeds) {
             let whose = if leased.len() > 1 { format!("seed {seed}: ") } else { String::new() };
             match outcome {
-                Ok(outcome) => progress.end(&format!("{whose}{} in {}", headline(&outcome), spoken(started.elapsed()))),
+                Ok(outcome) => {
+                    progress.end(&format!("{whose}{} in {}", headline(spec, &outcome), spoken(started.elapsed())))
+                }
                 Err(Failure::Lost(reason)) => {
                     progress.end(&format!("{whose}{reason}"));
                     self.others.push((vec![*spec], "the process that took it over".into()));
@@ -235,15 +238,4 @@ fn steps(spec: &RunSpec, inputs: &Inputs, data: &Data) -> Result<u64> {
 fn guarded(runs: &[StoredRun], task: &Rc<TaskData>, context: RunContext) -> Result<Vec<Result<Outcome>>> {
     torch_ext::device::allow_tf32(runs[0].0.train.precision == Precision::Tf32)?;
     panics::guarded(|| run(runs, task, context))
-}
-
-fn headline(outcome: &Outcome) -> String {
-    let of_set = |result: &DevSetResult| {
-        let metrics: Vec<String> =
-            result.test.iter().map(|(name, value)| format!("{name} {:.2}", 100.0 * value)).collect();
-        format!("{} {}", result.dev_set, metrics.join(" "))
-    };
-    let sets: Vec<String> = outcome.results.iter().map(of_set).collect();
-    let flag = if outcome.collapse.is_empty() { "" } else { " (COLLAPSED)" };
-    sets.join("; ") + flag
 }

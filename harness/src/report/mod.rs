@@ -3,6 +3,7 @@
 pub mod baseline;
 pub mod figure;
 pub mod figures;
+pub mod folder;
 pub mod formats;
 pub mod html;
 pub mod plan;

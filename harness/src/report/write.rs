@@ -7,10 +7,13 @@ use serde::de::DeserializeOwned;
 use crate::analysis::results::ResultsFrame;
 use crate::error::{Error, Result};
 use crate::report::figures::FIGURES;
+use crate::report::folder::StagedFolder;
 use crate::report::formats::FORMATS;
 use crate::report::formats::format::Format;
 use crate::report::formats::text::Text;
-use crate::report::html::page::{Drawn, page};
+use crate::report::html::figure::Drawn;
+use crate::report::html::page::page;
+use crate::report::plot::pdf::pdf;
 use crate::report::plot::render;
 use crate::report::table::TableDoc;
 use crate::report::tables::TABLES;
@@ -42,12 +45,22 @@ impl ReportPaths {
     }
 }
 
-/// Writes the report of `frame` into `out`: `<table>.{md,csv,tex}`, `results.csv`, `figures/*.{svg,png}`, `report.html`.
+/// Writes the report of `frame` as the folder `out`: `<table>.{md,csv,tex}`, `results.csv`, `figures/*.{svg,pdf,png}`, `report.html`.
+/// An earlier report there is replaced as a whole.
 ///
 /// # Errors
-/// A file cannot be written.
+/// A file cannot be written; `out` is there and is no report.
 pub fn write(frame: &ResultsFrame, out: &Path) -> Result<ReportPaths> {
-    let mut report = Writer { out, files: Vec::new() };
+    write_figures(frame, out, false)
+}
+
+/// As [`write`]; with `bare`, the files of the figures have no heading and no notes, for a paper's own caption.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_figures(frame: &ResultsFrame, out: &Path, bare: bool) -> Result<ReportPaths> {
+    let staged = StagedFolder::new(out)?;
+    let mut report = Writer { out: staged.dir(), files: Vec::new(), bare };
     report.file("results.csv", &frame.results_csv()?)?;
     let mut tables = Vec::new();
     for table in TABLES {
@@ -58,8 +71,13 @@ pub fn write(frame: &ResultsFrame, out: &Path) -> Result<ReportPaths> {
         }
     }
     let drawn = report.figures(frame)?;
-    let html = report.file("report.html", page(&tables, &drawn)?.as_bytes())?;
-    Ok(ReportPaths { dir: out.to_path_buf(), html, files: report.files, tables })
+    report.file("report.html", page(frame, &tables, &drawn, &claims(&tables))?.as_bytes())?;
+    let files = report.files;
+    let names: Vec<PathBuf> =
+        files.iter().filter_map(|file| file.strip_prefix(staged.dir()).ok()).map(Path::to_path_buf).collect();
+    staged.swap_in(&files)?;
+    let files = names.iter().map(|name| out.join(name)).collect();
+    Ok(ReportPaths { dir: out.to_path_buf(), html: out.join("report.html"), files, tables })
 }
 
 /// Reads `timings.csv`.
@@ -84,17 +102,24 @@ fn read_rows<T: DeserializeOwned>(path: &Path, command: &str) -> Result<Vec<T>> 
     rows.map_err(|e| Error::Input(format!("{} is damaged: {e}. Delete it and run `{command}` again", path.display())))
 }
 
+/// Sentences of the table of claims, where there is one.
+fn claims(tables: &[(&'static str, Vec<TableDoc>)]) -> Vec<String> {
+    let docs = tables.iter().filter(|(name, _)| *name == "claims").flat_map(|(_, docs)| docs);
+    docs.flat_map(|doc| doc.rows.iter().map(|row| row.cells.join(": "))).collect()
+}
+
 struct Writer<'a> {
     out: &'a Path,
     files: Vec<PathBuf>,
+    bare: bool,
 }
 
 impl Writer<'_> {
-    fn file(&mut self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+    fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.out.join(name);
         write_atomically(&path, bytes)?;
-        self.files.push(path.clone());
-        Ok(path)
+        self.files.push(path);
+        Ok(())
     }
 
     fn table(&mut self, name: &str, docs: &[TableDoc]) -> Result<()> {
@@ -113,12 +138,15 @@ impl Writer<'_> {
                     1 => figure.name().into(),
                     _ => format!("{}-{}", figure.name(), group.group.slug()),
                 };
+                let shown = Drawn::new(figure.title(), &scene, render::svg(&scene)?);
+                let scene = if self.bare { scene.bare() } else { scene };
                 let svg = render::svg(&scene)?;
                 self.file(&format!("figures/{stem}.svg"), svg.as_bytes())?;
+                self.file(&format!("figures/{stem}.pdf"), &pdf(&scene)?)?;
                 let png = self.out.join(format!("figures/{stem}.png"));
                 render::png(&scene, &png)?;
                 self.files.push(png);
-                drawn.push((figure.title().to_string(), svg));
+                drawn.push(shown);
             }
         }
         Ok(drawn)

@@ -1,5 +1,6 @@
 //! Runs as directories.
 
+pub mod adapter_task;
 pub mod files;
 pub mod fsck;
 pub mod holder;

@@ -7,6 +7,7 @@ use methods::TrainState;
 
 use crate::error::{Error, Result};
 use crate::load::inputs::{DevData, Inputs, TaskData};
+use crate::store::adapter_task;
 use crate::store::leased_run::LeasedRun;
 use crate::store::rows::{DevSetResult, EpochRow, Outcome, Parameters, PeakMiB, PredictionRow, Seconds};
 use crate::train::best::{BestCheckpoint, Checkpoint, Scored};
@@ -70,7 +71,7 @@ pub fn conclude(stack: &RunStack, callback: RunCallback, cost: &Cost) -> Result<
     }
     let first = best.first().ok_or_else(|| Error::Internal(format!("task {} has no dev set", data.task.name)))?;
     stack.restore(index, &selected(first)?.state)?;
-    export(stack, index, context.inputs, dir)?;
+    export(stack, index, context.inputs, data, dir)?;
     dir.write_rows("predictions.csv", &predictions)?;
     let parameters = count(stack.state(index), context.inputs, data);
     let (wall_seconds, seconds) = cost.of_run(&epochs, started.elapsed().as_secs_f64());
@@ -122,9 +123,11 @@ fn count(step: &TrainState, inputs: &Inputs, data: &TaskData) -> Parameters {
     }
 }
 
-/// Writes `adapter/` in PEFT's layout.
-fn export(stack: &RunStack, run: usize, inputs: &Inputs, dir: &LeasedRun) -> Result<()> {
+/// Writes `adapter/` in PEFT's layout; its configuration names the task.
+fn export(stack: &RunStack, run: usize, inputs: &Inputs, data: &TaskData, dir: &LeasedRun) -> Result<()> {
     let exported = stack.exported(run);
-    dir.write_json("adapter/adapter_config.json", &exported.config(&inputs.backbone.name))?;
+    let mut config = exported.config(&inputs.backbone.name);
+    config["auto_mapping"] = adapter_task::mapping(data.task.name);
+    dir.write_json("adapter/adapter_config.json", &config)?;
     dir.write("adapter/adapter_model.safetensors", &exported.weights()?)
 }

@@ -93,11 +93,16 @@ pub struct TestPredictions {
     pub values: Values,
 }
 
+/// Predictions on the reported split of a development set; under the official policy the validation split is the only one.
+pub fn reported<'a>(sets: &'a [SetPredictions], dev_set: &str) -> Option<&'a SetPredictions> {
+    let of_split = |split: &str| sets.iter().find(|set| set.dev_set == dev_set && set.split == split);
+    of_split("test").or_else(|| of_split("validation"))
+}
+
 impl TestPredictions {
-    /// Predictions on the reported split of a development set; under the official policy that is the only one.
+    /// Predictions on the reported split of a development set.
     pub fn of(sets: &[SetPredictions], dev_set: &str, known: &TestSets) -> Option<Self> {
-        let of_split = |split: &str| sets.iter().find(|set| set.dev_set == dev_set && set.split == split);
-        let reported = of_split("test").or_else(|| of_split("validation"))?;
+        let reported = reported(sets, dev_set)?;
         let set = TestSet {
             rows: reported.rows.iter().map(|row| *row as u32).collect(),
             labels: reported.labels.iter().map(|label| label.to_bits()).collect(),

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
+use datasets::metrics::Metric;
+
 use crate::analysis::frame::group::ReportGroup;
 use crate::analysis::frame::label::options;
-use crate::analysis::frame::predictions::{TestPredictions, TestSets};
+use crate::analysis::frame::predictions::{TestPredictions, TestSets, reported};
 use crate::analysis::frame::rows::{RunRow, ScoreRow};
 use crate::analysis::stats::median;
-use crate::store::record::{Manifest, RunRecord, Status};
+use crate::store::record::{Manifest, RunRecord, SetPredictions, Status};
 use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow, StageRow};
 
 /// One target module of a run at its selected checkpoint.
@@ -60,7 +62,7 @@ impl RunResult {
         let task = datasets::tasks::find(&run.spec.task).ok();
         let first_set = task.and_then(|task| task.dev_sets().first()).map_or("dev", |set| set.name);
         if let Status::Done(outcome) = &run.status {
-            result.scores = scores(outcome);
+            result.scores = scores(outcome, &run.predictions, task.map_or(&[], |task| task.metrics));
             result.ranks = selected_ranks(&run.ranks, result.scores.first().and_then(|score| score.selected_step));
             result.stages = run.stages.iter().filter(|stage| stage.dev_set == first_set).cloned().collect();
             result.predictions = TestPredictions::of(&run.predictions, first_set, known);
@@ -199,13 +201,25 @@ fn with_outcome(row: RunRow, outcome: &Outcome) -> RunRow {
     }
 }
 
-fn scores(outcome: &Outcome) -> Vec<ScoreRow> {
+/// Every metric of each development set, computed anew from the stored predictions; a stored score stands where there are none.
+fn scores(outcome: &Outcome, sets: &[SetPredictions], metrics: &[Metric]) -> Vec<ScoreRow> {
     let mut scores = Vec::new();
     for result in &outcome.results {
-        scores.extend(result.test.iter().map(|(metric, value)| ScoreRow {
+        let predicted = reported(sets, &result.dev_set);
+        let computed = |metric: &Metric| {
+            let value = predicted.map(|set| metric.compute(&set.labels, &set.predictions).ok())?;
+            Some((metric.name().to_string(), value))
+        };
+        let mut values: Vec<(String, Option<f64>)> = metrics.iter().filter_map(computed).collect();
+        for (metric, value) in &result.test {
+            if !values.iter().any(|(name, _)| name == metric) {
+                values.push((metric.clone(), Some(*value)));
+            }
+        }
+        scores.extend(values.into_iter().map(|(metric, value)| ScoreRow {
             dev_set: result.dev_set.clone(),
-            metric: metric.clone(),
-            value: value.is_finite().then_some(*value),
+            metric,
+            value: value.filter(|value| value.is_finite()),
             test_examples: Some(result.test_examples as u64),
             selected_step: Some(result.selected_step as u64),
             selection_metric: result.selection_metric.clone(),

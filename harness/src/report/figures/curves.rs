@@ -2,6 +2,7 @@
 
 use crate::analysis::curves::{MethodCurves, TaskCurves, curves};
 use crate::analysis::results::GroupResults;
+use crate::analysis::summary::MethodRow;
 use crate::report::figure::Figure;
 use crate::report::plot::axes::{Panel, Ticks, range};
 use crate::report::plot::layout::{Heading, PanelGrid, series_style};
@@ -38,12 +39,12 @@ impl Figure for Curves {
                     .into(),
             ],
         };
-        Some(draw(&heading, &tasks))
+        Some(draw(&heading, &tasks, &group.methods))
     }
 }
 
 /// Rows of panels alternate: metrics of up to [`COLUMNS`] tasks, then their losses.
-fn draw(heading: &Heading, tasks: &[TaskCurves]) -> Scene {
+fn draw(heading: &Heading, tasks: &[TaskCurves], rows: &[MethodRow]) -> Scene {
     let columns = tasks.len().min(COLUMNS);
     let cell: Point = if columns == 1 { (640.0, 250.0) } else { (300.0, 200.0) };
     let bands = tasks.len().div_ceil(columns);
@@ -54,13 +55,19 @@ fn draw(heading: &Heading, tasks: &[TaskCurves]) -> Scene {
         let losses = (format!("{}: task loss", task.title), &task.losses);
         for (below, (title, methods)) in [scores, losses].into_iter().enumerate() {
             let corner = grid.corner((2 * band + below) * columns + column);
-            draw_panel(&mut grid.scene, corner, cell, &title, methods);
+            draw_panel(&mut grid.scene, (corner, cell), &title, methods, rows);
         }
     }
     grid.scene
 }
 
-fn draw_panel(scene: &mut Scene, corner: Point, cell: Point, title: &str, methods: &[MethodCurves]) {
+fn draw_panel(
+    scene: &mut Scene,
+    (corner, cell): (Point, Point),
+    title: &str,
+    methods: &[MethodCurves],
+    rows: &[MethodRow],
+) {
     let points = || methods.iter().flat_map(|method| &method.curves).flat_map(|curve| &curve.points);
     let x = range(points().map(|p| p.0)).unwrap_or((0.0, 1.0));
     let y = range(points().map(|p| p.1)).unwrap_or((0.0, 1.0));
@@ -84,6 +91,10 @@ fn draw_panel(scene: &mut Scene, corner: Point, cell: Point, title: &str, method
         scene.path(points.clone(), color, 2.5, 1.0);
         for point in points.iter().take(MARKS) {
             scene.mark(*point, mark, color, 2.5, false);
+        }
+        let name = rows.get(method.row).map_or("", |row| row.title.as_str());
+        for (at, (epoch, value)) in points.iter().zip(&method.mean) {
+            scene.spot(*at, 6.0, format!("{title}, {name}, epoch {epoch}: mean {value:.4}"));
         }
     }
 }

@@ -77,6 +77,9 @@ fn draw(scene: &mut Scene, corner: Point, map: &RankMap, kinds: &[String], layer
             let at = (left + column as f64 * TILE.0, y - TILE.1 / 2.0);
             if let Some(rank) = map.tiles.get(&(kind.clone(), *layer)) {
                 tile(scene, at, *rank, rank / f64::from(map.largest.max(1)));
+                let kind = kind.replace('_', " ");
+                let text = format!("{}, layer {layer}, {kind}: rank {rank:.1} of {}", map.title, map.largest);
+                scene.spot((at.0 + TILE.0 / 2.0, y), TILE.1 / 2.0, text);
             }
         }
     }

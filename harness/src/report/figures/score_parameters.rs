@@ -8,6 +8,7 @@ use crate::report::figure::Figure;
 use crate::report::plot::axes::{Panel, Ticks, range};
 use crate::report::plot::layout::{Heading, PanelGrid, series_style};
 use crate::report::plot::scene::{Point, Scene};
+use crate::report::tables::cells::count;
 
 /// Score against effective parameters.
 pub struct ScoreParameters;
@@ -36,13 +37,19 @@ impl Figure for ScoreParameters {
         let mut grid = PanelGrid::new(&heading, panels.len(), 3, cell);
         for (index, (title, points)) in panels.iter().enumerate() {
             let corner = grid.corner(index);
-            draw_panel(&mut grid.scene, corner, cell, title, points);
+            draw_panel(&mut grid.scene, corner, cell, (title, points), &group.methods);
         }
         Some(grid.scene)
     }
 }
 
-fn draw_panel(scene: &mut Scene, corner: Point, cell: Point, title: &str, points: &[ScorePoint]) {
+fn draw_panel(
+    scene: &mut Scene,
+    corner: Point,
+    cell: Point,
+    (title, points): (&str, &[ScorePoint]),
+    methods: &[MethodRow],
+) {
     let ends = |(centre, spread): (f64, f64)| [centre - spread, centre + spread];
     let x = range(points.iter().flat_map(|point| ends(point.parameters))).unwrap_or((0.0, 1.0));
     let y = range(points.iter().flat_map(|point| ends(point.score))).unwrap_or((0.0, 1.0));
@@ -54,8 +61,23 @@ fn draw_panel(scene: &mut Scene, corner: Point, cell: Point, title: &str, points
         let [low, high] = ends(point.score);
         scene.path(vec![panel.map(left, point.score.0), panel.map(right, point.score.0)], color, 1.5, 0.8);
         scene.path(vec![panel.map(point.parameters.0, low), panel.map(point.parameters.0, high)], color, 1.5, 0.8);
-        scene.mark(panel.map(point.parameters.0, point.score.0), mark, color, 5.0, point.collapsed);
+        let at = panel.map(point.parameters.0, point.score.0);
+        scene.mark(at, mark, color, 5.0, point.collapsed);
+        scene.spot(at, 9.0, spot_text(title, point, methods));
     }
+}
+
+/// `RTE, LoRA: 54.68 ± 0.00 points, 331,776 effective parameters`.
+fn spot_text(title: &str, point: &ScorePoint, methods: &[MethodRow]) -> String {
+    let method = methods.get(point.row).map_or("", |row| row.title.as_str());
+    let (score, parameters) = (point.score, point.parameters.0);
+    let collapsed = if point.collapsed { ", a run of them collapsed" } else { "" };
+    format!(
+        "{title}, {method}: {:.2} ± {:.2} points, {} effective parameters{collapsed}",
+        score.0,
+        score.1,
+        count(parameters)
+    )
 }
 
 fn notes(rows: &[MethodRow], columns: &[TaskColumn]) -> Vec<String> {

@@ -74,7 +74,7 @@ fn blocks(widths: &[usize], width: usize) -> Vec<Vec<usize>> {
 }
 
 /// Breaks at blanks; lines after the first begin with `indent`.
-fn wrap(text: &str, width: usize, indent: &str) -> String {
+pub fn wrap(text: &str, width: usize, indent: &str) -> String {
     let mut lines: Vec<String> = vec![String::new()];
     for word in text.split_whitespace() {
         let current = lines.last().map_or(0, |line| line.chars().count());

@@ -2,7 +2,7 @@
 
 use crate::analysis::frame::group::ReportGroup;
 use crate::report::plot::render::{fit, text_width};
-use crate::report::plot::scene::{Align, GREY, INK, Mark, Point, Rgb, Scene};
+use crate::report::plot::scene::{Align, GREY, HeadingExtent, INK, Mark, Point, Rgb, Scene};
 
 /// Okabe and Ito's colours, distinct to colour-blind eyes too.
 const COLORS: [Rgb; 7] =
@@ -65,6 +65,7 @@ fn draw_heading(scene: &mut Scene, heading: &Heading, width: f64) -> f64 {
     y += LINE;
     scene.text((MARGIN, y), Align::Left, LEGEND, GREY, fit(&heading.group.title(), LEGEND, inner));
     y += LINE + 2.0;
+    let (legend, legend_top) = (scene.primitives.len(), y - LINE / 2.0);
     let mut x = MARGIN;
     for (index, name) in &heading.legend {
         let name = fit(name, LEGEND, inner - 20.0);
@@ -81,11 +82,14 @@ fn draw_heading(scene: &mut Scene, heading: &Heading, width: f64) -> f64 {
     if !heading.legend.is_empty() {
         y += LINE;
     }
+    let (legend, legend_height) = (legend..scene.primitives.len(), y - LINE / 2.0 - legend_top);
     for line in heading.notes.iter().flat_map(|note| wrapped(note, inner)) {
         scene.text((MARGIN, y), Align::Left, LEGEND - 1.0, GREY, line);
         y += LINE - 4.0;
     }
-    y + 4.0
+    let (body, body_top) = (scene.primitives.len(), y + 4.0);
+    scene.heading = HeadingExtent { legend, legend_top, body, body_top, legend_height };
+    body_top
 }
 
 /// Breaks a note at blanks so that each line fits.

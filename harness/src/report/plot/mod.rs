@@ -2,5 +2,6 @@
 
 pub mod axes;
 pub mod layout;
+pub mod pdf;
 pub mod render;
 pub mod scene;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::report::plot::scene::{Align, Mark, Point, Primitive, Rgb, Scene};
 
 /// DejaVu Sans; it is wider than most sans-serif fonts, so a viewer's own font fits as well.
-static FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans.ttf");
+pub static FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans.ttf");
 /// Name in the SVG: any viewer has one.
 const FAMILY: FontFamily<'static> = FontFamily::SansSerif;
 /// Pixels of the PNG for each logical pixel.
@@ -145,7 +145,8 @@ fn anchor(align: Align) -> Pos {
     Pos::new(horizontal, VPos::Center)
 }
 
-fn outline((x, y): Point, mark: Mark, r: f64) -> Vec<Point> {
+/// Corners of a mark.
+pub fn outline((x, y): Point, mark: Mark, r: f64) -> Vec<Point> {
     match mark {
         Mark::Circle => {
             let at = |i: i32| f64::from(i) * std::f64::consts::TAU / 24.0;

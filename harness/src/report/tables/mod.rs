@@ -1,7 +1,7 @@
 //! Tables. To add one: one file here that implements [`Table`], and one line in [`TABLES`].
 
 mod ablation;
-pub(crate) mod cells;
+pub mod cells;
 mod claims;
 mod cost;
 mod efficiency;

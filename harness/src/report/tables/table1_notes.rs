@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::analysis::columns::TaskColumn;
 use crate::analysis::comparison::resolutions;
+use crate::analysis::published::is_official;
 use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::analysis::row_comparison::{PartComparison, RowComparison};
 use crate::analysis::verdict::Verdict;
@@ -129,6 +130,13 @@ pub fn notes(frame: &ResultsFrame, group: &GroupResults, seeds: usize) -> Vec<St
             "Left out, since a run of a later numeric version stands for each: {}.",
             frame.superseded.join(", ")
         ));
+    }
+    if is_official(&group.group.split) {
+        notes.push(
+            "Selection and score share rows: under this split the whole development set selects the checkpoint and scores it, so \
+             the scores are optimistic."
+                .into(),
+        );
     }
     notes.extend(resolution_note(group));
     notes.push(parameter_note(group));

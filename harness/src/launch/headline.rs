@@ -1,0 +1,109 @@
+//! The line about a finished run: every number with its split, and how its checkpoint was chosen.
+
+use datasets::split::Policy;
+
+use crate::plan::spec::RunSpec;
+use crate::store::rows::{DevSetResult, Outcome};
+
+/// `test MCC 6.62 (checkpoint: epoch 3, validation 5.81)`, for each development set.
+pub fn headline(spec: &RunSpec, outcome: &Outcome) -> String {
+    let is_several = outcome.results.len() > 1;
+    let of_set = |result: &DevSetResult| {
+        let set = if is_several { format!("{}: ", result.dev_set) } else { String::new() };
+        format!("{set}{}", of_set(spec, outcome.steps, result))
+    };
+    let sets: Vec<String> = outcome.results.iter().map(of_set).collect();
+    let collapsed = if outcome.collapse.is_empty() {
+        String::new()
+    } else {
+        format!(" (collapsed: {})", outcome.collapse.join("; "))
+    };
+    sets.join("; ") + &collapsed
+}
+
+fn of_set(spec: &RunSpec, steps: usize, result: &DevSetResult) -> String {
+    let metrics: Vec<String> =
+        result.test.iter().map(|(name, value)| format!("{} {:.2}", metric_title(name), 100.0 * value)).collect();
+    let epoch = result.selected_step as f64 * spec.train.epochs as f64 / steps.max(1) as f64;
+    let epoch = format!("{epoch:.2}");
+    let epoch = epoch.trim_end_matches('0').trim_end_matches('.');
+    let metrics = metrics.join(", ");
+    // Under the official policy one set of rows does both.
+    if spec.data.split == Policy::Official {
+        return format!("development set {metrics} (checkpoint: epoch {epoch}, chosen on the same rows)");
+    }
+    let selection = match result.test.len() {
+        1 => String::new(),
+        _ => format!("{} ", metric_title(&result.selection_metric)),
+    };
+    format!("test {metrics} (checkpoint: epoch {epoch}, validation {selection}{:.2})", 100.0 * result.selection_value)
+}
+
+/// A metric as people write it.
+fn metric_title(name: &str) -> &str {
+    match name {
+        "matthews" => "MCC",
+        "f1" => "F1",
+        "pearson" => "Pearson",
+        "spearman" => "Spearman",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::spec::tests::train_spec;
+    use crate::plan::spec::{BackboneSpec, DataSpec, Order};
+    use crate::store::rows::{Parameters, PeakMiB, Seconds};
+
+    fn spec(split: Policy) -> RunSpec {
+        let mut train = train_spec(8, Order::Random);
+        train.epochs = 5;
+        let tokenizer = datasets::tokenizer::Behaviour::Fast;
+        let (name, weights_sha256, sha256) = Default::default();
+        RunSpec {
+            numerics: 1,
+            task: "cola".into(),
+            method: "lora".into(),
+            seed: 0,
+            backbone: BackboneSpec { name, weights_sha256, sha256, tokenizer },
+            data: DataSpec { source: "glue".into(), sha256: String::new(), split, train_limit: None },
+            train,
+            options: toml::Table::new(),
+        }
+    }
+
+    fn outcome(test: &[(&str, f64)], selection: (&str, f64)) -> Outcome {
+        let result = DevSetResult {
+            dev_set: "dev".into(),
+            selected_step: 60,
+            selection_metric: selection.0.into(),
+            selection_value: selection.1,
+            test: test.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
+            test_examples: 522,
+        };
+        let parameters = Parameters { allocated: 0, effective: 0, as_published: 0, head: 0, full: 0 };
+        let (seconds, memory) = (Seconds::default(), PeakMiB::default());
+        Outcome {
+            results: vec![result],
+            parameters,
+            steps: 100,
+            wall_seconds: 1.0,
+            seconds,
+            memory,
+            collapse: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_split_of_every_number_is_named() {
+        let line = headline(&spec(Policy::Sora), &outcome(&[("matthews", 0.0662)], ("matthews", 0.0581)));
+        assert_eq!(line, "test MCC 6.62 (checkpoint: epoch 3, validation 5.81)");
+        let two = outcome(&[("accuracy", 0.7), ("f1", 0.8)], ("f1", 0.81));
+        let line = headline(&spec(Policy::Sora), &two);
+        assert_eq!(line, "test accuracy 70.00, F1 80.00 (checkpoint: epoch 3, validation F1 81.00)");
+        let line = headline(&spec(Policy::Official), &two);
+        assert_eq!(line, "development set accuracy 70.00, F1 80.00 (checkpoint: epoch 3, chosen on the same rows)");
+    }
+}

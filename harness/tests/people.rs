@@ -1,0 +1,157 @@
+//! What people meet at the command line: help, lists, and what is said to the usual slips.
+
+mod support;
+
+use support::{World, failure, one_line};
+
+fn said(world: &World, arguments: &[&str]) -> String {
+    let output = world.rankbench(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn refused(world: &World, arguments: &[&str], code: i32, parts: &[&str]) {
+    let (got, text) = failure(&mut world.rankbench(arguments));
+    assert_eq!(got, code, "{text}");
+    parts.iter().for_each(|part| assert!(text.contains(part), "'{part}' is not in: {text}"));
+}
+
+/// Names of all commands, as the help lists them.
+fn commands(world: &World) -> Vec<String> {
+    let help = said(world, &["--help"]);
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let name = |line: &str| Some(line.strip_prefix("  ")?.split_whitespace().next()?.to_string());
+    list.lines().filter_map(name).filter(|name| name != "help").collect()
+}
+
+#[test]
+fn every_command_has_two_examples_and_the_exit_codes() {
+    let world = World::new();
+    let commands = commands(&world);
+    assert!(commands.len() > 12, "{commands:?}");
+    for command in commands {
+        let help = said(&world, &[&command, "--help"]);
+        let examples = help.split("Examples:").nth(1).unwrap_or_default();
+        let count = examples.lines().filter(|line| line.starts_with("    rankbench ")).count();
+        assert!(count == 2 && help.contains("Exit codes: 0 done"), "{command}:\n{help}");
+    }
+}
+
+#[test]
+fn run_without_a_recipe_says_what_there_is() {
+    let world = World::new();
+    refused(&world, &["run"], 2, &["which recipe?", "table1", "quick", "rankbench quickstart", "--seeds 0-4"]);
+    refused(&world, &["run", "tabel1"], 2, &["no recipe 'tabel1'", "quick, table1, efficiency"]);
+    assert!(!world.path("results").exists());
+}
+
+#[test]
+fn names_that_are_separated_by_blanks_get_their_flag() {
+    let world = World::new();
+    let text = ["stands by itself", "--tasks cola,rte"];
+    refused(&world, &["run", "--tasks", "rte", "mrpc"], 2, &text);
+    refused(&world, &["run", "table1", "--tasks", "rte", "mrpc"], 2, &text);
+    refused(&world, &["run", "table1", "--methods", "lora", "SoRA"], 2, &["--methods lora,sora"]);
+}
+
+#[test]
+fn everything_is_listed_and_recipes_are_printed() {
+    let world = World::new();
+    let text = said(&world, &["list"]);
+    for part in ["Method adalora: AdaLoRA", "target_r", "CoLA", "minilm_glue", "DebertaV2", "[train]", "warmup_ratio"] {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 200), "a terminal of 200 columns");
+    let tasks: serde_json::Value = serde_json::from_str(&said(&world, &["list", "tasks", "--json"])).unwrap();
+    assert!(tasks[0]["rows"].as_array().unwrap().iter().any(|row| row["name"] == "rte"), "{tasks}");
+    assert!(said(&world, &["recipe", "Table1"]).contains("name = \"table1\""));
+    assert!(said(&world, &["recipe"]).contains("minilm_glue"));
+    refused(&world, &["recipe", "nothing"], 2, &["no embedded recipe", "quick, table1"]);
+}
+
+/// `rankbench list --markdown > docs/recipes.md` writes it anew.
+#[test]
+fn the_reference_of_recipes_is_what_the_program_says() {
+    let text = said(&World::new(), &["list", "--markdown"]);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/recipes.md");
+    let stored = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(text == stored, "docs/recipes.md is not what `rankbench list --markdown` prints: write it anew");
+}
+
+#[test]
+fn completions_and_man_pages() {
+    let world = World::new();
+    assert!(said(&world, &["completions", "bash"]).contains("_rankbench"));
+    said(&world, &["man", "pages"]);
+    assert!(world.read("pages/rankbench-run.1").contains("Exit codes"));
+}
+
+fn run_rows(world: &World) -> usize {
+    world.read("out/report/results.csv").lines().count() - 1
+}
+
+#[test]
+fn a_report_covers_the_whole_store_unless_told_otherwise() {
+    let world = World::new();
+    world.run(&["--methods", "LoRA "]).assert().success();
+    let one = run_rows(&world);
+    world.run(&["--methods", "sora"]).assert().success();
+    assert_eq!(run_rows(&world), 2 * one, "a run that the second command does not make is there, too");
+    world.write("out/report/old_table.md", "of a later program");
+    world.run(&["--methods", "sora", "--only-plan"]).assert().success();
+    assert_eq!(run_rows(&world), one);
+    assert!(world.path("out/report/old_table.md").exists(), "what no report wrote is kept");
+    for folder in ["out", "out/runs", "out/report", "."] {
+        said(&world, &["report", folder]);
+        assert_eq!(run_rows(&world), 2 * one, "{folder}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_no_report_is_never_deleted() {
+    let world = World::new();
+    world.write("out/report/thesis.tex", "mine");
+    let (code, text) = failure(&mut world.run(&["--methods", "lora"]));
+    assert!(code == 6 && text.contains("is no report of this program"), "{code} {text}");
+    assert_eq!(world.read("out/report/thesis.tex"), "mine");
+    let done = std::fs::read_dir(world.path("out/runs")).unwrap().next().unwrap().unwrap().path().join("DONE");
+    assert!(done.exists(), "the run is kept");
+}
+
+#[test]
+fn short_flags_reach_the_runs_and_force_makes_them_again() {
+    let world = World::new();
+    let flags = ["--methods", "lora,adalora,sora", "--seeds", "3-4", "--lr", "0.01", "--rank", "4", "--epochs", "1"];
+    world.run(&flags).assert().success();
+    let runs = || std::fs::read_dir(world.path("out/runs")).unwrap().map(|run| run.unwrap().path());
+    assert_eq!(runs().count(), 6);
+    for run in runs() {
+        let spec = std::fs::read_to_string(run.join("run.toml")).unwrap();
+        assert!(spec.contains("lr = 0.01"), "{spec}");
+        let rank = if spec.contains("method = \"adalora\"") { "target_r = 4" } else { "r = 4" };
+        assert!(spec.contains(rank), "{spec}");
+    }
+    let made = |extra: &[&str]| {
+        let output = world.run(&[&flags[..], extra].concat()).output().unwrap();
+        one_line(&String::from_utf8_lossy(&output.stderr))
+    };
+    assert!(made(&[]).contains("6 of 6 runs are finished already"));
+    let again = made(&["--force"]);
+    assert!(again.contains("[6/6]") && again.matches("deleted, it is made again").count() == 6, "{again}");
+    assert!(again.contains("(checkpoint: epoch 1, chosen on the same rows)"), "{again}");
+}
+
+#[test]
+fn export_and_import_say_what_a_folder_is_instead() {
+    let world = World::new();
+    world.run(&["--methods", "lora"]).assert().success();
+    let export = |run: &str, part: &str| refused(&world, &["export", "--run", run, "--out", "x"], 3, &[part]);
+    export("nowhere", "nowhere is not there");
+    export("out", "is a folder of runs, not a run");
+    export("out/runs", "is a folder of runs, not a run");
+    export("out/report", "is no run: it has neither run.toml nor DONE");
+    let run = std::fs::read_dir(world.path("out/runs")).unwrap().next().unwrap().unwrap().path().join("adapter");
+    let adapter = run.to_str().unwrap();
+    let import = ["import", "--adapter", adapter, "--backbone", "tiny", "--glue", "glue", "--task", "RTE"];
+    refused(&world, &import, 2, &["was trained on sst2", "not on rte: give --task sst2"]);
+}

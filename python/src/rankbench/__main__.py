@@ -1,0 +1,3 @@
+from rankbench import main
+
+main()
