@@ -16,6 +16,14 @@ fn refused(world: &World, arguments: &[&str], code: i32, parts: &[&str]) {
     parts.iter().for_each(|part| assert!(text.contains(part), "'{part}' is not in: {text}"));
 }
 
+#[test]
+fn a_store_is_watched() {
+    let world = World::new();
+    world.run(&["--methods", "lora", "--epochs", "1"]).assert().success();
+    let text = said(&world, &["watch", "out"]);
+    assert!(text.contains(": done, epoch 1 of 1, loss ") && text.contains("1 runs: 1 done"), "{text}");
+}
+
 /// Names of all commands, as the help lists them.
 fn commands(world: &World) -> Vec<String> {
     let help = said(world, &["--help"]);
@@ -64,18 +72,46 @@ fn everything_is_listed_and_recipes_are_printed() {
     assert!(text.lines().all(|line| line.chars().count() <= 200), "a terminal of 200 columns");
     let tasks: serde_json::Value = serde_json::from_str(&said(&world, &["list", "tasks", "--json"])).unwrap();
     assert!(tasks[0]["rows"].as_array().unwrap().iter().any(|row| row["name"] == "rte"), "{tasks}");
+    let doctor: serde_json::Value = serde_json::from_str(&said(&world, &["doctor", "--json"])).unwrap();
+    assert!(doctor["recipes"].as_str().unwrap().contains("table1"), "{doctor}");
     assert!(said(&world, &["recipe", "Table1"]).contains("name = \"table1\""));
     assert!(said(&world, &["recipe"]).contains("minilm_glue"));
     refused(&world, &["recipe", "nothing"], 2, &["no embedded recipe", "quick, table1"]);
 }
 
-/// `rankbench list --markdown > docs/recipes.md` writes it anew.
+/// `rankbench list --markdown > docs/recipes.md` writes it anew, and `rankbench list files --markdown` the data dictionary.
 #[test]
-fn the_reference_of_recipes_is_what_the_program_says() {
-    let text = said(&World::new(), &["list", "--markdown"]);
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/recipes.md");
-    let stored = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(text == stored, "docs/recipes.md is not what `rankbench list --markdown` prints: write it anew");
+fn references_are_what_the_program_says() {
+    let world = World::new();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (file, command) in
+        [("recipes.md", &["list", "--markdown"][..]), ("data_dictionary.md", &["list", "files", "--markdown"])]
+    {
+        let stored = std::fs::read_to_string(root.join("docs").join(file)).unwrap_or_default();
+        let text = said(&world, command);
+        assert!(text == stored, "docs/{file} is not what `rankbench {}` prints: write it anew", command.join(" "));
+    }
+}
+
+/// The headers are those that `golden.rs` has seen in files.
+#[test]
+fn every_column_of_every_csv_file_is_in_the_data_dictionary() {
+    let known = said(&World::new(), &["list", "files", "--json"]);
+    let known: serde_json::Value = serde_json::from_str(&known).unwrap();
+    let headers = include_str!("snapshots/golden__headers.snap").split("---\n").nth(2).unwrap();
+    for line in headers.lines() {
+        let (file, columns) = line.split_once(": ").unwrap();
+        let sections = known.as_array().unwrap().iter();
+        let of_file = sections.filter(|section| section["title"].as_str().unwrap().starts_with(&format!("{file} ")));
+        let documented: Vec<&str> = of_file
+            .flat_map(|section| section["rows"].as_array().unwrap())
+            .filter(|row| row["meaning"].as_str().unwrap().len() > 3)
+            .map(|row| row["column"].as_str().unwrap())
+            .collect();
+        for column in columns.split(',').filter(|column| !column.starts_with("option_")) {
+            assert!(documented.contains(&column), "{column} of {file} is in no dictionary: {documented:?}");
+        }
+    }
 }
 
 #[test]
@@ -101,6 +137,8 @@ fn a_report_covers_the_whole_store_unless_told_otherwise() {
     world.run(&["--methods", "sora", "--only-plan"]).assert().success();
     assert_eq!(run_rows(&world), one);
     assert!(world.path("out/report/old_table.md").exists(), "what no report wrote is kept");
+    let tables: serde_json::Value = serde_json::from_str(&said(&world, &["report", "out", "--json"])).unwrap();
+    assert!(tables["tables"][0]["rows"].as_array().unwrap().len() > 1, "{tables}");
     for folder in ["out", "out/runs", "out/report", "."] {
         said(&world, &["report", folder]);
         assert_eq!(run_rows(&world), 2 * one, "{folder}");

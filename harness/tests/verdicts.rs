@@ -183,7 +183,7 @@ fn another_recipe_is_one_row_however_its_options_differ() {
     }
     let variants: std::collections::BTreeSet<String> =
         table(&runs, "table1").iter().map(|row| row["variant"].clone()).collect();
-    assert_eq!(variants.into_iter().collect::<Vec<_>>(), ["", "tuned"]);
+    assert_eq!(variants.into_iter().collect::<Vec<_>>(), ["base", "tuned"]);
 }
 
 #[test]
@@ -204,11 +204,11 @@ fn the_paired_table_compares_with_the_lora_of_the_same_budget_and_drops_nobody()
     }));
     let rows = table(&runs, "paired");
     let of =
-        |method: &str| rows.iter().find(|row| row["method"] == method).unwrap_or_else(|| panic!("{method}: {rows:?}"));
+        |method: &str| rows.iter().find(|row| row["title"] == method).unwrap_or_else(|| panic!("{method}: {rows:?}"));
     assert_eq!(of("LoRA (r=4)")["reference"], "LoRA");
     assert_eq!(of("SoRA")["reference"], "LoRA");
     assert_eq!(of("SoRA (r=4)")["reference"], "LoRA (r=4)");
-    assert!((of("SoRA (r=4)")["difference"].parse::<f64>().unwrap() - 0.48).abs() < 1e-9);
+    assert!((of("SoRA (r=4)")["paired_difference"].parse::<f64>().unwrap() - 0.48).abs() < 1e-9);
     assert_eq!(of("BitFit")["pairs"], "0");
 }
 

@@ -15,18 +15,20 @@ use crate::analysis::summary::{MethodRow, TaskCell};
 frame_rows! {
     /// One number of the table: a method on a metric of a task, or its average. Values in points of 100.
     pub struct ComparisonRow {
+        /// Method.
+        method: String,
+        /// Difference from the method's first setting; `base` for that.
+        label = "variant": String,
+        /// Name of method and variant in tables.
+        title: String,
+        /// Task, or `average`.
+        task: String,
+        /// Split policy.
+        split: String,
         /// Data source.
         data_source: String,
         /// Backbone.
         backbone: String,
-        /// Split policy.
-        split: String,
-        /// Method.
-        method: String,
-        /// Difference from the method's base row; empty for that.
-        label = "variant": String,
-        /// Task, or `average`.
-        task: String,
         /// Development set.
         dev_set: String,
         /// Metric.
@@ -228,6 +230,7 @@ fn base(group: &ReportGroup, row: &MethodRow, compared: &RowComparison) -> Compa
         split: group.split.clone(),
         method: row.method.clone(),
         label: row.label.clone(),
+        title: row.title.clone(),
         task: String::new(),
         dev_set: String::new(),
         metric: String::new(),

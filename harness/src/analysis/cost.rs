@@ -15,14 +15,18 @@ const REFERENCE: &str = "adalora";
 frame_rows! {
     /// One row on one device: times and memory of different devices are never put together.
     pub struct CostRow {
+        /// Method.
+        method: String,
+        /// Difference from the method's first setting; `base` for that.
+        label = "variant": String,
+        /// Name of method and variant in tables.
+        title: String,
+        /// Split policy.
+        split: String,
         /// Data source.
         data_source: String,
         /// Backbone.
         backbone: String,
-        /// Split policy.
-        split: String,
-        /// Row, with its setting where it is not the base row.
-        method: String,
         /// Device in words.
         device: String,
         /// GPU driver.
@@ -148,7 +152,9 @@ fn cost_row(group: &ReportGroup, own: &OnDevice, reference: Option<&OnDevice>, c
         data_source: group.data_source.clone(),
         backbone: group.backbone.clone(),
         split: group.split.clone(),
-        method: own.row.title.clone(),
+        method: own.row.method.clone(),
+        label: own.row.label.clone(),
+        title: own.row.title.clone(),
         device: own.device.0.into(),
         driver: own.device.1.into(),
         precisions: precisions.into_iter().collect::<Vec<_>>().join("; "),

@@ -24,32 +24,36 @@ const DRAW_SEED: u64 = 0;
 frame_rows! {
     /// One row on one task, or over all tasks, against its LoRA row; in points of 100.
     pub struct PairedRow {
+        /// Method.
+        method: String,
+        /// Difference from the method's first setting; `base` for that.
+        label = "variant": String,
+        /// Name of method and variant in tables.
+        title: String,
+        /// Task, or `all`: over the tasks with common seeds.
+        task: String,
+        /// Split policy.
+        split: String,
         /// Data source.
         data_source: String,
         /// Backbone.
         backbone: String,
-        /// Split policy.
-        split: String,
-        /// Row, with its setting where it is not the base row.
-        method: String,
-        /// LoRA row it is compared with.
+        /// Title of the LoRA row it is compared with.
         reference: String,
-        /// Task, or `all`: over the tasks with common seeds.
-        task: String,
         /// Seeds both finished.
         pairs: u64,
         /// Mean difference, row - LoRA.
-        difference: Option<f64>,
+        difference = "paired_difference": Option<f64>,
         /// Its sample standard deviation over seeds.
-        std: Option<f64>,
+        std = "paired_std": Option<f64>,
         /// Lower end of the 95 % t interval over seeds.
-        interval_low: Option<f64>,
+        interval_low = "paired_low": Option<f64>,
         /// Upper end.
-        interval_high: Option<f64>,
+        interval_high = "paired_high": Option<f64>,
         /// Two-sided p of the paired t test over seeds.
         p_t: Option<f64>,
         /// The same, Holm-corrected over the tasks of the comparison.
-        p_holm: Option<f64>,
+        p_holm = "paired_p_holm": Option<f64>,
         /// Two-sided p of the sign-flip permutation test over seeds.
         p_sign_flip: Option<f64>,
         /// Smallest p that the sign-flip test can reach with these pairs.
@@ -143,7 +147,9 @@ pub fn compare(group: &ReportGroup, (row, reference): &Pair, columns: &[TaskColu
         data_source: group.data_source.clone(),
         backbone: group.backbone.clone(),
         split: group.split.clone(),
-        method: row.title.clone(),
+        method: row.method.clone(),
+        label: row.label.clone(),
+        title: row.title.clone(),
         reference: reference.title.clone(),
         task: String::new(),
         pairs: 0,

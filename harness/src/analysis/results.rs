@@ -7,10 +7,10 @@ use crate::analysis::columns::{TaskColumn, task_columns};
 use crate::analysis::frame::group::ReportGroup;
 use crate::analysis::frame::label::{RunSetting, labels};
 use crate::analysis::frame::predictions::TestSets;
-use crate::analysis::frame::rows::results_data;
+use crate::analysis::frame::rows::{option_names, results_data};
 use crate::analysis::frame::run::RunResult;
 use crate::analysis::frame::typed::CsvText;
-use crate::analysis::summary::{MethodRow, method_rows};
+use crate::analysis::summary::{MethodRow, method_rows, row_title};
 use crate::analysis::verdict;
 use crate::error::Result;
 use crate::plan::spec::RunSpec;
@@ -79,7 +79,10 @@ impl ResultsFrame {
         let (current, superseded) = current(runs);
         let (mut results, settings): (Vec<RunResult>, Vec<RunSetting>) =
             current.into_iter().map(|run| (run.result, run.setting)).unzip();
-        results.iter_mut().zip(labels(&settings)).for_each(|(result, label)| result.row.label = label);
+        for (result, label) in results.iter_mut().zip(labels(&settings)) {
+            result.row.title = row_title(&result.row.method, &label);
+            result.row.label = label;
+        }
         let runs: Vec<Arc<RunResult>> = results.into_iter().map(Arc::new).collect();
         let mut by_group: BTreeMap<ReportGroup, Vec<Arc<RunResult>>> = BTreeMap::new();
         for run in &runs {
@@ -103,9 +106,10 @@ impl ResultsFrame {
     pub fn results_csv(&self) -> Result<Vec<u8>> {
         let mut text = CsvText::default();
         // The header, also where there is no run.
-        text.push(&results_data(std::iter::empty())?)?;
+        let options = option_names(self.runs.iter().map(|run| &run.row));
+        text.push(&results_data(std::iter::empty(), &options)?)?;
         for runs in self.runs.chunks(CHUNK) {
-            text.push(&results_data(runs.iter().map(|run| (&run.row, run.scores.as_slice())))?)?;
+            text.push(&results_data(runs.iter().map(|run| (&run.row, run.scores.as_slice())), &options)?)?;
         }
         text.finish()
     }

@@ -141,6 +141,12 @@ pub fn method_title(name: &str) -> String {
     entry.map_or_else(|| name.to_string(), |entry| entry.title.to_string())
 }
 
+/// Name of a method's setting in tables.
+pub fn row_title(method: &str, label: &str) -> String {
+    let title = method_title(method);
+    if label.is_empty() { title } else { format!("{title} ({label})") }
+}
+
 /// Position of a method in tables: the registry's order, unknown ones last.
 pub fn method_order(name: &str) -> usize {
     methods::registry::METHODS.iter().position(|entry| entry.name == name).unwrap_or(usize::MAX)
@@ -159,12 +165,11 @@ fn method_row(
         add_run(cells.entry(run.row.task.clone()).or_default(), run, parts);
     }
     cells.values_mut().for_each(|cell| cell.scores.sort_by_key(Score::seed));
-    let title = method_title(method);
     MethodRow {
         method: method.into(),
         label: label.into(),
         options: runs.first().map(|run| run.row.options.clone()).unwrap_or_default(),
-        title: if label.is_empty() { title } else { format!("{title} ({label})") },
+        title: row_title(method, label),
         cells,
         runs: runs.into_iter().cloned().collect(),
     }

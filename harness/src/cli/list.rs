@@ -16,7 +16,7 @@ use crate::report::formats::text::wrap;
 /// `rankbench list`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// One part of it; everything where it is left out.
+    /// One part of it; everything but the files where it is left out.
     part: Option<Part>,
     /// As JSON.
     #[arg(long)]
@@ -38,6 +38,8 @@ enum Part {
     Encoders,
     /// Keys of a recipe.
     Keys,
+    /// Columns of every CSV file: the data dictionary.
+    Files,
 }
 
 /// `rankbench recipe`.
@@ -58,12 +60,18 @@ struct Section {
 
 impl List {
     pub(super) fn run(&self) -> Result<()> {
-        let wanted = |section: &Section| self.part.is_none_or(|part| part == section.part);
+        let wanted = |section: &Section| match self.part {
+            Some(part) => part == section.part,
+            None => section.part != Part::Files,
+        };
         let sections: Vec<Section> = sections()?.into_iter().filter(wanted).collect();
         match (self.json, self.markdown) {
             (true, _) => output::print(format_args!("{:#}", json(&sections))),
-            (_, true) => print!("{}", markdown(&sections)),
-            _ => print!("{}", sections.iter().map(|section| text(section, width())).collect::<Vec<_>>().join("\n")),
+            (_, true) => output::print(format!("{}{}", preface(self.part), markdown(&sections)).trim_end()),
+            _ => {
+                let texts: Vec<String> = sections.iter().map(|section| text(section, width())).collect();
+                output::print(texts.join("\n").trim_end());
+            }
         }
         Ok(())
     }
@@ -89,6 +97,7 @@ fn sections() -> Result<Vec<Section>> {
     let mut all: Vec<Section> = METHODS.iter().map(|entry| method(entry.name, entry.title)).collect::<Result<_>>()?;
     all.extend([tasks(), recipes()?, encoder_list()]);
     all.extend(keys());
+    all.extend(files());
     Ok(all)
 }
 
@@ -186,6 +195,17 @@ fn keys() -> Vec<Section> {
     option_docs::of_recipe().into_iter().map(|(heading, docs)| section(heading, docs)).chain([train]).collect()
 }
 
+fn files() -> Vec<Section> {
+    let section = |(file, place, docs): (&str, &str, Vec<OptionDoc>)| Section {
+        part: Part::Files,
+        title: format!("{file} of {place}"),
+        text: String::new(),
+        header: vec!["Column", "Meaning"],
+        rows: docs.iter().map(|doc| vec![doc.name.clone(), meaning(doc)]).collect(),
+    };
+    option_docs::of_files().into_iter().map(section).collect()
+}
+
 /// Columns padded to their widest, the last one wrapped at the terminal's width.
 fn text(section: &Section, width: usize) -> String {
     let mut out = format!("{}\n", section.title);
@@ -208,11 +228,24 @@ fn text(section: &Section, width: usize) -> String {
     out
 }
 
+/// Head of the Markdown form.
+fn preface(part: Option<Part>) -> &'static str {
+    match part {
+        Some(Part::Files) => {
+            "# Data dictionary: every column of every CSV file\n\nWritten by `rankbench list files --markdown` from the structs \
+             of the lines; a test holds it.\n\nFiles of a report begin with the same columns, as far as they have them: `run, \
+             method, variant, title, task, split, seed`. `variant` is never empty (`base` is the method's first setting), metrics \
+             and their differences are in points of 100, and an empty field is a value that is not there.\n"
+        }
+        _ => {
+            "# Recipes: every key, option, task and name\n\nWritten by `rankbench list --markdown` from the structs that \
+             define them; a test holds it.\n"
+        }
+    }
+}
+
 fn markdown(sections: &[Section]) -> String {
-    let mut out = String::from(
-        "# Recipes: every key, option, task and name\n\nWritten by `rankbench list --markdown` from the structs that \
-         define them; a test holds it.\n",
-    );
+    let mut out = String::new();
     for section in sections {
         out += &format!("\n## {}\n\n", section.title);
         if !section.text.is_empty() {

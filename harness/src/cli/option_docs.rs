@@ -9,6 +9,24 @@ const SPEC: &str = include_str!("../plan/spec.rs");
 /// Source text of a recipe's other sections.
 const RECIPE: &str = include_str!("../plan/recipe.rs");
 
+/// CSV files with the structs of their lines: file, place, source text, structs.
+const FILES: &[(&str, &str, &str, &[&str])] = &[
+    ("results.csv", "a report; a line for each run, development set and metric", RUN_ROWS, &["RunRow", "ScoreRow"]),
+    ("table1.csv", "a report", include_str!("../analysis/comparison.rs"), &["ComparisonRow"]),
+    ("paired.csv", "a report", include_str!("../analysis/paired.rs"), &["PairedRow"]),
+    ("run_times.csv", "a report", include_str!("../analysis/cost.rs"), &["CostRow"]),
+    ("efficiency.csv", "a report", include_str!("../analysis/efficiency.rs"), &["EfficiencyRow"]),
+    ("curves.csv", "a report; every run", include_str!("../report/joined.rs"), &["CurveLine"]),
+    ("ranks.csv", "a report; every run", include_str!("../report/joined.rs"), &["RankLine"]),
+    ("timings.csv", "the folder of a sweep", STORED_ROWS, &["TimingRow"]),
+    ("epochs.csv", "a run", STORED_ROWS, &["EpochRow"]),
+    ("evals.csv", "a run", STORED_ROWS, &["EvalRow"]),
+    ("ranks.csv", "a run", STORED_ROWS, &["RankRow"]),
+    ("predictions.csv", "a run", STORED_ROWS, &["PredictionRow"]),
+];
+const RUN_ROWS: &str = include_str!("../analysis/frame/rows.rs");
+const STORED_ROWS: &str = include_str!("../store/rows.rs");
+
 /// A field of a struct of options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OptionDoc {
@@ -45,6 +63,12 @@ pub fn of_recipe() -> Vec<(&'static str, Vec<OptionDoc>)> {
     sections.into_iter().filter_map(|(name, heading)| Some((heading, fields(RECIPE, name)?))).collect()
 }
 
+/// Columns of every CSV file: the file, where it lies, and its columns.
+pub fn of_files() -> Vec<(&'static str, &'static str, Vec<OptionDoc>)> {
+    let columns = |text: &str, names: &[&str]| names.iter().filter_map(|name| fields(text, name)).flatten().collect();
+    FILES.iter().map(|(file, place, text, names)| (*file, *place, columns(text, names))).collect()
+}
+
 /// Fields of a struct with their documentation; those of a flattened struct in its place.
 fn fields(text: &str, name: &str) -> Option<Vec<OptionDoc>> {
     let body = body(text, "struct", name)?;
@@ -61,7 +85,9 @@ fn fields(text: &str, name: &str) -> Option<Vec<OptionDoc>> {
             if attributes.contains("flatten") {
                 fields.extend(TUNERS.iter().find_map(|text| self::fields(text, kind)).unwrap_or_default());
             } else {
-                let name = renamed(&attributes).unwrap_or_else(|| field.trim_start_matches("r#").to_string());
+                // A column of a frame may be named otherwise: `label = "variant"`.
+                let column = field.split('"').nth(1).unwrap_or(field.trim_start_matches("r#").trim());
+                let name = renamed(&attributes).unwrap_or_else(|| column.to_string());
                 fields.push(OptionDoc { name, text: doc.join(" "), values: variants(text, kind) });
             }
             (doc, attributes) = Default::default();

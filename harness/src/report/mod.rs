@@ -6,6 +6,7 @@ pub mod figures;
 pub mod folder;
 pub mod formats;
 pub mod html;
+pub mod joined;
 pub mod plan;
 pub mod plot;
 pub mod table;

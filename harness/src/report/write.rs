@@ -13,6 +13,7 @@ use crate::report::formats::format::Format;
 use crate::report::formats::text::Text;
 use crate::report::html::figure::Drawn;
 use crate::report::html::page::page;
+use crate::report::joined::{curves_csv, ranks_csv};
 use crate::report::plot::pdf::pdf;
 use crate::report::plot::render;
 use crate::report::table::TableDoc;
@@ -45,7 +46,7 @@ impl ReportPaths {
     }
 }
 
-/// Writes the report of `frame` as the folder `out`: `<table>.{md,csv,tex}`, `results.csv`, `figures/*.{svg,pdf,png}`, `report.html`.
+/// Writes the report of `frame` as the folder `out`: `<table>.{md,csv,tex}`, `results.csv`, `curves.csv`, `ranks.csv`, `figures/*.{svg,pdf,png}`, `report.html`.
 /// An earlier report there is replaced as a whole.
 ///
 /// # Errors
@@ -62,6 +63,8 @@ pub fn write_figures(frame: &ResultsFrame, out: &Path, bare: bool) -> Result<Rep
     let staged = StagedFolder::new(out)?;
     let mut report = Writer { out: staged.dir(), files: Vec::new(), bare };
     report.file("results.csv", &frame.results_csv()?)?;
+    report.file("curves.csv", &curves_csv(frame)?)?;
+    report.file("ranks.csv", &ranks_csv(frame)?)?;
     let mut tables = Vec::new();
     for table in TABLES {
         let docs = table.build(frame)?;

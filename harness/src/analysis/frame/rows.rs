@@ -1,8 +1,10 @@
 //! One run, and one score of it, as rows of `results.csv`.
 
+use std::collections::BTreeSet;
+
 use polars::prelude::{Column, DataFrame};
 
-use crate::analysis::frame::typed::{FrameRow, frame_rows, internal};
+use crate::analysis::frame::typed::{Field, FrameRow, frame_rows, internal};
 use crate::error::Result;
 
 frame_rows! {
@@ -10,16 +12,20 @@ frame_rows! {
     pub struct RunRow {
         /// Run id.
         run: String,
-        /// Task name.
-        task: String,
         /// Method name.
         method: String,
-        /// Text that tells its setting from others of the same method, e.g. `r=4`; empty for the base row.
+        /// Text that tells its setting from others of the same method, e.g. `r=4`; `base` for the first setting.
         label = "variant": String,
-        /// Every option of the method, `key=value` joined by blanks.
-        options: String,
+        /// Name of method and variant in tables.
+        title: String,
+        /// Task name.
+        task: String,
+        /// Split policy.
+        split: String,
         /// Master seed.
         seed: u64,
+        /// Every option of the method, `key=value` joined by blanks; in files each has a column of its own, `option_<name>`.
+        options: String,
         /// Backbone, as it is shown.
         backbone: String,
         /// sha256 of its weights.
@@ -28,8 +34,6 @@ frame_rows! {
         tokenizer: String,
         /// `micro`, `glue` or `glue-unlocked`.
         data_source: String,
-        /// Split policy.
-        split: String,
         /// Most training rows used; null: all.
         train_limit: Option<u64>,
         /// Passes over the training rows.
@@ -109,7 +113,7 @@ frame_rows! {
         dev_set: String,
         /// Metric on the test split.
         metric: String,
-        /// Its value, 0..1 or -1..1.
+        /// Its value in points of 100 (0..1 or -1..1 inside the program).
         value: Option<f64>,
         /// Examples of the test split.
         test_examples: Option<u64>,
@@ -120,21 +124,52 @@ frame_rows! {
     }
 }
 
-/// Columns of a [`RunRow`] before those of its scores in `results.csv`.
-const COLUMNS_BEFORE_SCORES: usize = 18;
+/// The column of a [`RunRow`] that the columns of its options stand for in `results.csv`.
+const OPTIONS: &str = "options";
+/// The column of a [`RunRow`] before which its scores stand.
+const AFTER_SCORES: &str = "status";
 
-/// Runs and their scores as one frame, a row for each score.
+/// Names of the options that any of these runs has, sorted.
+pub fn option_names<'a>(runs: impl Iterator<Item = &'a RunRow>) -> Vec<String> {
+    let names: BTreeSet<&str> = runs.flat_map(|run| pairs(&run.options)).map(|(name, _)| name).collect();
+    names.into_iter().map(str::to_string).collect()
+}
+
+/// `key=value` joined by blanks, apart.
+fn pairs(options: &str) -> impl Iterator<Item = (&str, &str)> {
+    options.split(' ').filter_map(|pair| pair.split_once('='))
+}
+
+/// Runs and their scores as one frame, a row for each score, with a column for each of these options.
 ///
 /// # Errors
 /// A bug only.
-pub fn results_data<'a>(runs: impl Iterator<Item = (&'a RunRow, &'a [ScoreRow])>) -> Result<DataFrame> {
+pub fn results_data<'a>(
+    runs: impl Iterator<Item = (&'a RunRow, &'a [ScoreRow])>,
+    options: &[String],
+) -> Result<DataFrame> {
     let empty = ScoreRow::default();
-    let (mut rows, mut scores): (Vec<&RunRow>, Vec<&ScoreRow>) = Default::default();
+    let (mut rows, mut scores): (Vec<&RunRow>, Vec<ScoreRow>) = Default::default();
     for (row, own) in runs {
-        scores.extend(if own.is_empty() { std::slice::from_ref(&empty) } else { own });
+        let own = if own.is_empty() { std::slice::from_ref(&empty) } else { own };
+        scores.extend(own.iter().map(|score| ScoreRow { value: score.value.map(|v| 100.0 * v), ..score.clone() }));
         rows.resize(scores.len(), row);
     }
-    let mut columns: Vec<Column> = RunRow::columns(&rows);
-    columns.splice(COLUMNS_BEFORE_SCORES..COLUMNS_BEFORE_SCORES, ScoreRow::columns(&scores));
+    let option = |name: &String| {
+        let value =
+            |row: &&RunRow| pairs(&row.options).find(|(own, _)| own == name).map(|(_, value)| value.to_string());
+        <Option<String> as Field>::column(&format!("option_{name}"), rows.iter().map(value).collect())
+    };
+    let mut columns: Vec<Column> = Vec::new();
+    for column in RunRow::columns(&rows) {
+        match column.name().as_str() {
+            OPTIONS => columns.extend(options.iter().map(option)),
+            AFTER_SCORES => {
+                columns.extend(ScoreRow::columns(&scores.iter().collect::<Vec<_>>()));
+                columns.push(column);
+            }
+            _ => columns.push(column),
+        }
+    }
     DataFrame::new(rows.len(), columns).map_err(internal)
 }

@@ -117,6 +117,7 @@ fn row(run: &RunRecord) -> RunRow {
         task: spec.task.clone(),
         method: spec.method.clone(),
         label: String::new(),
+        title: String::new(),
         options: options(spec),
         seed: spec.seed,
         backbone: group.backbone,

@@ -61,6 +61,11 @@ impl<R: FrameRow> Frame<R> {
     }
 }
 
+/// Column of a setting's label.
+const VARIANT: &str = "variant";
+/// Text in files for the empty label of a method's first setting.
+pub const BASE: &str = "base";
+
 /// CSV text of frames with the same columns, one below the other; null is an empty field.
 #[derive(Default)]
 pub struct CsvText {
@@ -79,7 +84,11 @@ impl CsvText {
             self.writer = Some(writer);
         }
         let Some(writer) = &mut self.writer else { return Ok(()) };
-        let columns = data.columns().iter().map(as_text).collect::<PolarsResult<Vec<_>>>().map_err(internal)?;
+        let mut columns = data.columns().iter().map(as_text).collect::<PolarsResult<Vec<_>>>().map_err(internal)?;
+        let variants = data.columns().iter().zip(&mut columns).filter(|(column, _)| column.name() == VARIANT);
+        for text in variants.flat_map(|(_, texts)| texts).filter(|text| text.is_empty()) {
+            *text = BASE.into();
+        }
         for index in 0..data.height() {
             writer.write_record(columns.iter().map(|column| column[index].as_str())).map_err(internal)?;
         }
@@ -224,9 +233,11 @@ mod tests {
     }
 
     fn examples() -> Vec<Example> {
-        let row =
-            |text: &str, value, change| Example { text: text.into(), label: "r=4".into(), count: 3, value, change };
-        vec![row("a, b", Some(0.1 + 0.2), Some(-1)), row("", None, None)]
+        let row = |text: &str, label: &str, value, change| {
+            let (text, label) = (text.into(), label.into());
+            Example { text, label, count: 3, value, change }
+        };
+        vec![row("a, b", "r=4", Some(0.1 + 0.2), Some(-1)), row("", "", None, None)]
     }
 
     #[test]
@@ -239,7 +250,7 @@ mod tests {
     #[test]
     fn csv_has_the_columns_names_the_shortest_floats_and_empty_nulls() {
         let text = String::from_utf8(Frame::from_rows(&examples()).unwrap().to_csv().unwrap()).unwrap();
-        assert_eq!(text, "text,variant,count,value,change\n\"a, b\",r=4,3,0.30000000000000004,-1\n,r=4,3,,\n");
+        assert_eq!(text, "text,variant,count,value,change\n\"a, b\",r=4,3,0.30000000000000004,-1\n,base,3,,\n");
     }
 
     #[test]

@@ -284,7 +284,7 @@ fn rounded(values: &[f64]) -> Vec<f64> {
 fn picture(frame: &ResultsFrame, group: &GroupResults) -> Picture {
     let timed = efficiency(&frame.timings, &[]);
     let of_cost = |row: &CostRow| PictureRow {
-        title: row.method.clone(),
+        title: row.title.clone(),
         method: row.method.clone(),
         device: row.device.clone(),
         seconds: row.seconds,

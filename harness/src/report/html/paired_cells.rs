@@ -47,7 +47,7 @@ impl PairedCells {
                     p_sign_flip: row.p_sign_flip,
                     examples: pair(row.examples_low, row.examples_high),
                 };
-                cells.insert([row.data_source, row.backbone, row.split, row.method, row.task], cell);
+                cells.insert([row.data_source, row.backbone, row.split, row.title, row.task], cell);
             }
         }
         Ok(PairedCells(cells))

@@ -5,7 +5,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const CHUNK = 100; // rows made at a time
 const PRINTED = 300; // rows of a table that are printed
 const FILTERS = [["task", "Task"], ["method", "Method"], ["variant", "Variant"], ["device", "Device"], ["commit", "Commit"]];
-const BASE = "(base row)"; // the variant of a method's first setting has an empty text
+const BASE = "base"; // the variant of a method's first setting, whose label is empty
 const filter = {};
 const tables = [];
 

@@ -1,8 +1,9 @@
 //! Scenes as PDF: vectors, and texts in the bundled font, of which only the letters that are used are embedded.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
 use ab_glyph::{Font, FontRef};
-use pdf_writer::types::{CidFontType, FontFlags, SystemInfo, UnicodeCmap};
-use pdf_writer::{Content, Filter, Finish, Name, Pdf, Rect, Ref, Str};
 use subsetter::GlyphRemapper;
 
 use crate::analysis::frame::typed::internal;
@@ -15,15 +16,25 @@ const SCALE: f64 = 0.75;
 /// Distance from the baseline to half the height of a capital, as a share of the font size.
 const HALF_CAPITAL: f64 = 0.365;
 /// Units of a glyph's width in a PDF.
-const UNITS: f32 = 1000.0;
-const FONT_NAME: Name = Name(b"F");
-const IDENTITY: SystemInfo = SystemInfo { registry: Str(b"Adobe"), ordering: Str(b"Identity"), supplement: 0 };
+const UNITS: f64 = 1000.0;
+/// Numbers of the objects of a file, in their order.
+const OBJECTS: [&str; 5] = [
+    "<< /Type /Catalog /Pages 2 0 R >>",
+    "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+    "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width} {height}] /Contents 6 0 R /Resources << /Font << /F 4 0 R >> >> >>",
+    "<< /Type /Font /Subtype /Type0 /BaseFont /AAAAAA+DejaVuSans /Encoding /Identity-H /DescendantFonts [5 0 R] \
+     /ToUnicode 9 0 R >>",
+    "<< /Type /Font /Subtype /CIDFontType2 /BaseFont /AAAAAA+DejaVuSans /CIDSystemInfo << /Registry (Adobe) /Ordering \
+     (Identity) /Supplement 0 >> /FontDescriptor 7 0 R /CIDToGIDMap /Identity /W [{widths}] >>",
+];
+const DESCRIPTOR: &str = "<< /Type /FontDescriptor /FontName /AAAAAA+DejaVuSans /Flags 32 /FontBBox [-1021 -463 1793 1232] \
+                          /ItalicAngle 0 /Ascent 928 /Descent -236 /CapHeight 729 /StemV 80 /FontFile2 8 0 R >>";
 
-/// The letters that a scene uses, by their numbers in the embedded font.
-struct Letters<'a> {
-    font: FontRef<'a>,
+/// The letters that a scene uses, by their numbers in the embedded font, each with its width.
+struct Letters {
+    font: FontRef<'static>,
     glyphs: GlyphRemapper,
-    known: Vec<(u16, char, f32)>,
+    known: BTreeMap<u16, (char, f64)>,
 }
 
 /// The scene as a PDF file of one page of its size.
@@ -32,47 +43,72 @@ struct Letters<'a> {
 /// A bug only.
 pub fn pdf(scene: &Scene) -> Result<Vec<u8>> {
     let font = FontRef::try_from_slice(FONT).map_err(internal)?;
-    let mut letters = Letters { font, glyphs: GlyphRemapper::new(), known: Vec::new() };
+    let mut letters = Letters { font, glyphs: GlyphRemapper::new(), known: BTreeMap::new() };
     let content = draw(scene, &mut letters);
-    let [catalog, pages, page, contents, font] = [1, 2, 3, 4, 5].map(Ref::new);
-    let mut pdf = Pdf::new();
-    pdf.catalog(catalog).pages(pages);
-    pdf.pages(pages).kids([page]).count(1);
-    let mut leaf = pdf.page(page);
-    let [width, height] = [scene.size.0, scene.size.1].map(|side| (side * SCALE) as f32);
-    leaf.media_box(Rect::new(0.0, 0.0, width, height)).parent(pages).contents(contents);
-    leaf.resources().fonts().pair(FONT_NAME, font);
-    leaf.finish();
-    pdf.stream(contents, &content);
-    letters.write(&mut pdf, font)?;
-    Ok(pdf.finish())
+    let [width, height] = [scene.size.0, scene.size.1].map(|side| (side * SCALE).to_string());
+    let widths: String = letters.known.iter().map(|(number, (_, width))| format!("{number} [{width:.0}] ")).collect();
+    let filled = |text: &str| {
+        text.replace("{width}", &width).replace("{height}", &height).replace("{widths}", widths.trim_end()).into_bytes()
+    };
+    let subset = subsetter::subset(FONT, 0, &letters.glyphs).map_err(internal)?;
+    let mut objects: Vec<Vec<u8>> = OBJECTS.iter().map(|text| filled(text)).collect();
+    objects.push(stream(content.as_bytes(), "")?);
+    objects.push(DESCRIPTOR.into());
+    objects.push(stream(&subset, &format!("/Length1 {}", subset.len()))?);
+    objects.push(stream(letters.unicode().as_bytes(), "")?);
+    Ok(file(&objects))
 }
 
-fn draw(scene: &Scene, letters: &mut Letters) -> Vec<u8> {
-    let mut content = Content::new();
+/// A file of these objects, numbered from 1; the first is the catalogue.
+fn file(objects: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n".to_vec();
+    let mut places = String::new();
+    for (index, object) in objects.iter().enumerate() {
+        // An entry of the table is 20 bytes long, its line end two of them.
+        places += &format!("{:010} 00000 n \n", bytes.len());
+        bytes.extend(format!("{} 0 obj\n", index + 1).bytes());
+        bytes.extend(object);
+        bytes.extend(b"\nendobj\n");
+    }
+    let (start, size) = (bytes.len(), objects.len() + 1);
+    let end = format!(
+        "xref\n0 {size}\n0000000000 65535 f \n{places}trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n"
+    );
+    bytes.extend(end.bytes());
+    bytes
+}
+
+/// A compressed stream with further entries of its dictionary.
+fn stream(bytes: &[u8], entries: &str) -> Result<Vec<u8>> {
+    let mut packer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packer, bytes).map_err(internal)?;
+    let packed = packer.finish().map_err(internal)?;
+    let mut object = format!("<< /Length {} /Filter /FlateDecode {entries} >>\nstream\n", packed.len()).into_bytes();
+    object.extend(packed);
+    object.extend(b"\nendstream");
+    Ok(object)
+}
+
+fn draw(scene: &Scene, letters: &mut Letters) -> String {
     // Logical pixels from the top left corner, as in the scene; texts are turned back.
-    content.transform([SCALE as f32, 0.0, 0.0, -SCALE as f32, 0.0, (scene.size.1 * SCALE) as f32]);
+    let mut content = format!("{SCALE} 0 0 -{SCALE} 0 {} cm\n1 j\n", scene.size.1 * SCALE);
     for primitive in &scene.primitives {
-        match primitive {
+        content += &match primitive {
             Primitive::Path { points, color, width, opacity } => {
-                stroke(&mut content, mixed(*color, *opacity), *width);
-                line(&mut content, points);
-                content.stroke();
+                format!("{} RG {width} w {}S\n", rgb(mixed(*color, *opacity)), line(points))
             }
             Primitive::Rect { at, size, color } => {
-                fill(&mut content, *color);
-                content.rect(at.0 as f32, at.1 as f32, size.0 as f32, size.1 as f32).fill_nonzero();
+                format!("{} rg {:.2} {:.2} {:.2} {:.2} re f\n", rgb(*color), at.0, at.1, size.0, size.1)
             }
             Primitive::Mark { at, mark, color, radius, hollow } => {
-                fill(&mut content, if *hollow { (255, 255, 255) } else { *color });
-                stroke(&mut content, *color, 1.5);
-                line(&mut content, &outline(*at, *mark, *radius));
-                content.close_path().fill_nonzero_and_stroke();
+                let inside = if *hollow { (255, 255, 255) } else { *color };
+                let corners = line(&outline(*at, *mark, *radius));
+                format!("{} rg {} RG 1.5 w {corners}b\n", rgb(inside), rgb(*color))
             }
-            Primitive::Text(text) => letters.show(&mut content, text),
-        }
+            Primitive::Text(text) => letters.show(text),
+        };
     }
-    content.finish().to_vec()
+    content
 }
 
 /// A colour over white.
@@ -81,93 +117,57 @@ fn mixed(color: Rgb, opacity: f64) -> Rgb {
     (mix(color.0), mix(color.1), mix(color.2))
 }
 
-fn share(part: u8) -> f32 {
-    f32::from(part) / 255.0
+fn rgb((red, green, blue): Rgb) -> String {
+    [red, green, blue].map(|part| format!("{:.3}", f64::from(part) / 255.0)).join(" ")
 }
 
-fn fill(content: &mut Content, color: Rgb) {
-    content.set_fill_rgb(share(color.0), share(color.1), share(color.2));
+fn line(points: &[Point]) -> String {
+    let command = |(index, point): (usize, &Point)| {
+        format!("{:.2} {:.2} {} ", point.0, point.1, if index == 0 { "m" } else { "l" })
+    };
+    points.iter().enumerate().map(command).collect()
 }
 
-fn stroke(content: &mut Content, color: Rgb, width: f64) {
-    content.set_stroke_rgb(share(color.0), share(color.1), share(color.2)).set_line_width(width as f32);
-}
-
-fn line(content: &mut Content, points: &[Point]) {
-    for (index, point) in points.iter().enumerate() {
-        let (x, y) = (point.0 as f32, point.1 as f32);
-        if index == 0 {
-            content.move_to(x, y)
-        } else {
-            content.line_to(x, y)
-        };
-    }
-}
-
-impl Letters<'_> {
+impl Letters {
     /// Number and width of a letter in the embedded font.
-    fn glyph(&mut self, letter: char) -> (u16, f32) {
+    fn glyph(&mut self, letter: char) -> (u16, f64) {
         let id = self.font.glyph_id(letter);
-        let width = self.font.h_advance_unscaled(id) * UNITS / self.font.units_per_em().unwrap_or(UNITS);
+        let units = f64::from(self.font.units_per_em().unwrap_or(UNITS as f32));
+        let width = f64::from(self.font.h_advance_unscaled(id)) * UNITS / units;
         let number = self.glyphs.remap(id.0);
-        if !self.known.iter().any(|(known, ..)| *known == number) {
-            self.known.push((number, letter, width));
-        }
+        self.known.entry(number).or_insert((letter, width));
         (number, width)
     }
 
-    fn show(&mut self, content: &mut Content, text: &Text) {
-        let glyphs: Vec<(u16, f32)> = text.text.chars().map(|letter| self.glyph(letter)).collect();
-        let width = f64::from(glyphs.iter().map(|(_, width)| width).sum::<f32>() / UNITS) * text.size;
+    fn show(&mut self, text: &Text) -> String {
+        let glyphs: Vec<(u16, f64)> = text.text.chars().map(|letter| self.glyph(letter)).collect();
+        let width = glyphs.iter().map(|(_, width)| width).sum::<f64>() / UNITS * text.size;
         let left = match text.align {
             Align::Left => text.at.0,
             Align::Center => text.at.0 - width / 2.0,
             Align::Right => text.at.0 - width,
         };
-        let bytes: Vec<u8> = glyphs.iter().flat_map(|(number, _)| number.to_be_bytes()).collect();
-        fill(content, text.color);
-        content.begin_text().set_font(FONT_NAME, text.size as f32);
-        content.set_text_matrix([1.0, 0.0, 0.0, -1.0, left as f32, (text.at.1 + HALF_CAPITAL * text.size) as f32]);
-        content.show(Str(&bytes)).end_text();
+        let shown: String = glyphs.iter().map(|(number, _)| format!("{number:04x}")).collect();
+        let baseline = text.at.1 + HALF_CAPITAL * text.size;
+        format!("{} rg BT /F {} Tf 1 0 0 -1 {left:.2} {baseline:.2} Tm <{shown}> Tj ET\n", rgb(text.color), text.size)
     }
 
-    /// The font with the letters that were shown.
-    fn write(self, pdf: &mut Pdf, font: Ref) -> Result<()> {
-        let [descendant, descriptor, file, cmap] = [6, 7, 8, 9].map(Ref::new);
-        let name = Name(b"AAAAAA+DejaVuSans");
-        pdf.type0_font(font)
-            .base_font(name)
-            .encoding_predefined(Name(b"Identity-H"))
-            .descendant_font(descendant)
-            .to_unicode(cmap);
-        let mut cid = pdf.cid_font(descendant);
-        cid.subtype(CidFontType::Type2).base_font(name).system_info(IDENTITY).font_descriptor(descriptor);
-        cid.cid_to_gid_map_predefined(Name(b"Identity"));
-        let mut widths = cid.widths();
-        self.known.iter().for_each(|(number, _, width)| {
-            widths.consecutive(*number, [*width]);
-        });
-        widths.finish();
-        cid.finish();
-        pdf.font_descriptor(descriptor)
-            .name(name)
-            .flags(FontFlags::NON_SYMBOLIC)
-            .bbox(Rect::new(-1021.0, -463.0, 1793.0, 1232.0))
-            .italic_angle(0.0)
-            .ascent(928.0)
-            .descent(-236.0)
-            .cap_height(729.0)
-            .stem_v(80.0)
-            .font_file2(file);
-        let mut unicode = UnicodeCmap::<u16>::new(Name(b"letters"), IDENTITY);
-        self.known.iter().for_each(|(number, letter, _)| unicode.pair(*number, *letter));
-        pdf.cmap(cmap, unicode.finish().as_slice());
-        let subset = subsetter::subset(FONT, 0, &self.glyphs).map_err(internal)?;
-        let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
-        std::io::Write::write_all(&mut packed, &subset).map_err(internal)?;
-        let packed = packed.finish().map_err(internal)?;
-        pdf.stream(file, &packed).filter(Filter::FlateDecode).pair(Name(b"Length1"), subset.len() as i32);
-        Ok(())
+    /// The map from numbers to letters, by which a viewer copies and finds texts.
+    fn unicode(&self) -> String {
+        let mut map = String::from(
+            "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /Letters def /CMapType 2 def\n\
+             1 begincodespacerange <0000> <ffff> endcodespacerange\n",
+        );
+        // At most 100 lines a block.
+        for block in self.known.iter().collect::<Vec<_>>().chunks(100) {
+            let _ = writeln!(map, "{} beginbfchar", block.len());
+            for (number, (letter, _)) in block {
+                let units: String = letter.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("{unit:04x}")).collect();
+                let _ = writeln!(map, "<{number:04x}> <{units}>");
+            }
+            map += "endbfchar\n";
+        }
+        map + "endcmap end end\n"
     }
 }
 
@@ -177,13 +177,20 @@ mod tests {
     use crate::report::plot::scene::{INK, Mark};
 
     #[test]
-    fn a_page_of_the_scenes_size_with_its_texts() {
+    fn a_page_of_the_scenes_size_with_the_letters_that_are_used() {
         let mut scene = Scene::new(200.0, 100.0);
         scene.text((10.0, 50.0), Align::Left, 12.0, INK, "SoRA ± 0.5");
         scene.mark((100.0, 50.0), Mark::Circle, (0, 114, 178), 5.0, false);
         let bytes = pdf(&scene).unwrap();
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.starts_with("%PDF-") && text.contains("/MediaBox [0 0 150 75]"), "{text}");
-        assert!(bytes.len() < 60_000, "only the letters that are used are embedded: {} bytes", bytes.len());
+        assert!(bytes.len() < 60_000, "{} bytes", bytes.len());
+        // Every entry of the table points to its object.
+        let table = text.rsplit("xref\n").nth(1).unwrap();
+        assert_eq!(table.lines().filter(|line| line.ends_with(" n ")).count(), 9);
+        for (index, entry) in table.lines().filter(|line| line.ends_with(" n ")).enumerate() {
+            let place: usize = entry[..10].parse().unwrap();
+            assert!(bytes[place..].starts_with(format!("{} 0 obj", index + 1).as_bytes()), "{entry}");
+        }
     }
 }

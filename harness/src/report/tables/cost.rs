@@ -47,7 +47,7 @@ fn header(tasks: usize) -> Vec<String> {
 
 fn table_row(row: &CostRow) -> TableRow {
     let cells = vec![
-        row.method.clone(),
+        row.title.clone(),
         row.device.clone(),
         row.runs.to_string(),
         fixed(row.seconds, 2),

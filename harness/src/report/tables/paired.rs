@@ -67,7 +67,7 @@ fn table_row(row: &PairedRow, columns: &[TaskColumn]) -> TableRow {
     };
     let difference = row.difference.map_or("no common seed".to_string(), |d| format!("{d:+.2}{std}"));
     let cells = vec![
-        row.method.clone(),
+        row.title.clone(),
         row.reference.clone(),
         task,
         row.pairs.to_string(),
