@@ -1,10 +1,12 @@
 //! `rankbench fetch`: backbone and data of a recipe, on a machine with a network, for one without.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use datasets::hub::Hub;
+use datasets::sources::fetch;
 
 use crate::cli::job::recipe;
 use crate::cli::values::{self, Names};
@@ -47,15 +49,17 @@ impl Fetch {
         let glue = glue(&recipe, &hub)?;
         let Some(to) = &self.to else {
             output::print(format_args!("backbone {}: {}", place.name, place.dir.display()));
-            glue.iter().for_each(|dir| output::print(format_args!("GLUE: {}", dir.display())));
+            glue.iter().for_each(|dir| output::print(format_args!("data: {}", dir.display())));
             output::print(format_args!("HF_HUB_OFFLINE=1 keeps a run from asking the Hub again."));
             return Ok(());
         };
         let target = to.join("backbones").join(&place.name);
         copy(&place.dir, &target)?;
         let mut flags = format!("--backbone {}", target.display());
-        if let Some(glue) = glue {
-            copy(&glue, &to.join("glue"))?;
+        for dir in &glue {
+            copy(dir, &to.join("glue"))?;
+        }
+        if !glue.is_empty() {
             flags += &format!(" --glue {}", to.join("glue").display());
         }
         output::print(format_args!("{}: copied; a run takes them with {flags}", to.display()));
@@ -63,12 +67,12 @@ impl Fetch {
     }
 }
 
-/// Directory of the recipe's rows; none where they are synthetic.
-fn glue(recipe: &Recipe, hub: &Hub) -> Result<Option<PathBuf>> {
+/// Directories of the recipe's rows, one a repository; none where they are synthetic.
+fn glue(recipe: &Recipe, hub: &Hub) -> Result<BTreeSet<PathBuf>> {
     let tasks = resolve::tasks(recipe)?;
     match recipe.data.source {
-        Source::Glue => Ok(Some(hub.glue(&tasks)?)),
-        Source::Micro => Ok(None),
+        Source::Glue => Ok(fetch::fetch(hub, &tasks)?.into_values().collect()),
+        Source::Micro => Ok(BTreeSet::new()),
     }
 }
 

@@ -80,7 +80,7 @@ impl List {
 impl PrintRecipe {
     pub(super) fn run(&self) -> Result<()> {
         let Some(name) = &self.name else {
-            print!("{}", text(&recipes()?, width()));
+            output::print(text(&recipes()?, width()).trim_end());
             return Ok(());
         };
         let known: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
@@ -88,7 +88,7 @@ impl PrintRecipe {
         let text = embedded(&name).ok_or_else(|| {
             Error::Usage(format!("no embedded recipe is called '{name}'; there are {}", known.join(", ")))
         })?;
-        print!("{text}");
+        output::print(text.trim_end());
         Ok(())
     }
 }
@@ -133,14 +133,14 @@ fn meaning(doc: &OptionDoc) -> String {
 
 fn tasks() -> Section {
     let row = |task: &&datasets::Task| {
-        let sets: Vec<&str> = task.dev_sets.iter().map(|set| set.name).collect();
-        let metrics: Vec<&str> = task.reported_metrics.iter().map(|metric| metric.name()).collect();
+        let sets: Vec<&str> = task.dev_sets().iter().map(|set| set.name).collect();
+        let metrics: Vec<&str> = task.reported.iter().map(|metric| metric.name()).collect();
         let length = task.max_length.to_string();
         vec![
             task.name.into(),
             task.title.into(),
             sets.join(", "),
-            task.selection_metric.name().into(),
+            task.selection.name().into(),
             metrics.join(", "),
             length,
         ]

@@ -55,7 +55,7 @@ impl Watch {
             let seen = look(&runs)?;
             if is_screen {
                 // Cursor home, and everything below it cleared.
-                print!("\x1b[H\x1b[J{}", screen(&seen, width()));
+                output::print(format_args!("\x1b[H\x1b[J{}", screen(&seen, width()).trim_end()));
             } else {
                 let changed = seen.iter().filter(|(run, now)| known.get(*run) != Some(now));
                 changed.for_each(|(run, now)| output::print(format_args!("{}", line(run, now))));
@@ -83,7 +83,7 @@ fn read(path: &Path) -> Option<Seen> {
     let spec: RunSpec = toml::from_str(&fs::read_to_string(path.join("run.toml")).ok()?).ok()?;
     let epochs: Vec<EpochRow> = read_rows(&path.join("epochs.csv")).unwrap_or_default();
     let evals: Vec<EvalRow> = read_rows(&path.join("evals.csv")).unwrap_or_default();
-    let selects = datasets::tasks::find(&spec.task).map(|task| task.selection_metric.name()).ok();
+    let selects = datasets::tasks::find(&spec.task).map(|task| task.selection.name()).ok();
     let validation = evals.iter().rev().find(|row| row.split == "validation" && Some(row.metric.as_str()) == selects);
     let planned = spec.train.epochs;
     let state = match (path.join("DONE").exists(), path.join("FAILED").exists()) {

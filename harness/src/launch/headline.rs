@@ -71,6 +71,7 @@ mod tests {
             data: DataSpec { source: "glue".into(), sha256: String::new(), split, train_limit: None },
             train,
             options: toml::Table::new(),
+            label: String::new(),
         }
     }
 

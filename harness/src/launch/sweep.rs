@@ -16,7 +16,7 @@ use crate::plan::origin::RecipeRules;
 use crate::plan::spec::{Precision, RunSpec};
 use crate::store::holder::Holder;
 use crate::store::leased_run::LeasedRun;
-use crate::store::rows::{DevSetResult, Outcome};
+use crate::store::rows::Outcome;
 use crate::store::run_store::{Leased, RunStore};
 use crate::train::context::{RunContext, StoredRun};
 use crate::train::run::run;

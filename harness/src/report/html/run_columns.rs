@@ -88,7 +88,7 @@ fn milli(value: f64) -> f64 {
 fn scores(runs: &[Arc<RunResult>]) -> RunColumn {
     let of = |run: &Arc<RunResult>| {
         let task = datasets::tasks::find(&run.row.task).ok();
-        let wanted = task.and_then(|task| Some((task.dev_sets.first()?.name, task.reported_metrics.first()?.name())));
+        let wanted = task.and_then(|task| Some((task.dev_sets().first()?.name, task.reported.first()?.name())));
         let found = match wanted {
             Some((dev_set, metric)) => run.points(dev_set, metric),
             None => run.scores.first().and_then(|score| score.value.map(|value| 100.0 * value)),
