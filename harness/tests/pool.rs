@@ -51,7 +51,7 @@ fn workers_make_what_one_process_makes() {
 fn a_worker_that_is_killed_is_left_out_and_its_run_is_made() {
     let world = World::new();
     let mut parent =
-        process(&world.run(&["--epochs", "300", "--jobs", "2", "--checkpoint-every", "0"])).spawn().unwrap();
+        process(&world.run(&["--epochs", "60", "--jobs", "2", "--checkpoint-every", "0"])).spawn().unwrap();
     let at_work = || run_dirs(&world, "out").iter().filter(|run| run.join("checkpoint.safetensors").exists()).count();
     wait_until("two runs at work", &mut parent, || at_work() == 2);
     let workers = children(&parent);

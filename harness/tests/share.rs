@@ -89,7 +89,7 @@ fn every_run_is_made_once_by_two_four_and_eight_processes() {
 #[test]
 fn runs_of_a_killed_process_are_taken_over_at_once() {
     let world = World::new();
-    let extra = ["--epochs", "300", "--checkpoint-every", "0"];
+    let extra = ["--epochs", "60", "--checkpoint-every", "0"];
     let mut first = start(&world, &extra);
     let made_by = |pid: u32| run_dirs(&world, "out").into_iter().find(|run| lease(run).is_some_and(|(_, p)| p == pid));
     let pid = first.id();
@@ -109,7 +109,7 @@ fn runs_of_a_killed_process_are_taken_over_at_once() {
 #[test]
 fn a_stopped_process_that_lives_keeps_its_run() {
     let world = World::new();
-    let extra = ["--methods", "sora", "--epochs", "300"];
+    let extra = ["--methods", "sora", "--epochs", "150"];
     let mut first = start(&world, &extra);
     wait_until("its run", &mut first, || run_dirs(&world, "out").iter().any(|run| run.join("evals.csv").exists()));
     send(&first, libc::SIGSTOP);
@@ -163,7 +163,7 @@ fn a_lease_that_cannot_be_read_is_anothers() {
 #[test]
 fn a_process_that_lost_its_run_leaves_it_and_goes_on() {
     let world = World::new();
-    let mut child = start(&world, &["--methods", "sora", "--epochs", "400"]);
+    let mut child = start(&world, &["--methods", "sora", "--epochs", "150"]);
     wait_until("its run", &mut child, || run_dirs(&world, "out").iter().any(|run| run.join("evals.csv").exists()));
     let run = run_dirs(&world, "out").remove(0);
     // Another machine held the process for dead, took the run over and was interrupted.

@@ -19,13 +19,20 @@ pub const PARTIAL: &str = ".partial";
 /// # Errors
 /// The file cannot be written.
 pub fn write_csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
-    let internal = |e: String| Error::Internal(format!("{}: {e}", path.display()));
+    write_atomically(path, &csv_bytes(&path.to_string_lossy(), rows)?)
+}
+
+/// Rows as the bytes of a CSV file.
+///
+/// # Errors
+/// A row that cannot be written as CSV.
+pub fn csv_bytes<T: Serialize>(name: &str, rows: &[T]) -> Result<Vec<u8>> {
+    let internal = |e: String| Error::Internal(format!("{name}: {e}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {
         writer.serialize(row).map_err(|e| internal(e.to_string()))?;
     }
-    let bytes = writer.into_inner().map_err(|e| internal(e.to_string()))?;
-    write_atomically(path, &bytes)
+    writer.into_inner().map_err(|e| internal(e.to_string()))
 }
 
 /// Writes `bytes` to `path` so that a reader sees all of it or nothing. The temporary name is this process's own: several may share

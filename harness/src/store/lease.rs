@@ -116,8 +116,13 @@ impl Seen {
 pub fn look(dir: &Path) -> Result<Option<Seen>> {
     loop {
         let Some(number) = latest(dir)? else { return Ok(None) };
-        // Opening it asks the server for its times. It may just have gone, with the run finished or taken over.
-        let Ok(file) = File::open(path_of(dir, number)) else { continue };
+        // Opening it asks the server for its times.
+        let file = match File::open(path_of(dir, number)) {
+            Ok(file) => file,
+            // It has just gone, with the run finished or taken over.
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::input(&path_of(dir, number), e)),
+        };
         let beat = file.metadata().and_then(|meta| meta.modified()).map_err(|e| Error::input(dir, e))?;
         return Ok(Some(Seen { number, content: serde_json::from_reader(file).ok(), beat }));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::store::files::{PARTIAL, read_json, write_atomically, write_csv};
+use crate::store::files::{PARTIAL, csv_bytes, read_json, write_atomically};
 use crate::store::lease::{Lease, PREFIX};
 use crate::store::record::Manifest;
 use crate::store::rows::Outcome;
@@ -47,13 +47,13 @@ impl LeasedRun {
     /// The run was taken over, or the file cannot be written.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.lease.check()?;
-        write_atomically(&self.path.join(name), bytes)
+        // A process that took the run over has cleared what this one was about to write.
+        write_atomically(&self.path.join(name), bytes).map_err(|error| self.lease.check().err().unwrap_or(error))
     }
 
     /// Writes rows as CSV.
     pub fn write_rows<T: Serialize>(&self, name: &str, rows: &[T]) -> Result<()> {
-        self.lease.check()?;
-        write_csv(&self.path.join(name), rows)
+        self.write(name, &csv_bytes(name, rows)?)
     }
 
     /// Writes a value as JSON.

@@ -51,7 +51,8 @@ impl RunStore {
             return Ok(());
         }
         let text = toml::to_string_pretty(spec).map_err(|e| Error::Internal(format!("run.toml: {e}")))?;
-        write_atomically(&path, text.as_bytes())
+        // Another process may have made it meanwhile, and cleared what this one was about to write.
+        write_atomically(&path, text.as_bytes()).or_else(|error| if path.exists() { Ok(()) } else { Err(error) })
     }
 
     /// Whether a run is finished.
