@@ -113,21 +113,13 @@ mod tests {
         }
     }
 
-    /// Options that are left out unless given, so that their bounds are tried too.
-    fn with_optional(method: &str, mut options: Table) -> Table {
-        if method == "sora" {
-            options.insert("gate_lr".into(), Value::Float(1e-3));
-            options.insert("xi_schedule".into(), toml::from_str("spacing = 'linear'\nmax = 1e-3\nstages = 3").unwrap());
-        }
-        options
-    }
-
     #[test]
     fn every_number_of_every_method_has_bounds() {
         let mut tried = 0;
         for entry in METHODS {
-            let defaults = with_optional(entry.name, entry.options(&Table::new()).unwrap());
-            entry.options(&defaults).unwrap();
+            // Options that are left out unless given stand in an example.
+            let given: Table = entry.examples.iter().flat_map(|text| text.parse::<Table>().unwrap()).collect();
+            let defaults = entry.options(&given).unwrap();
             for (path, value) in numbers("", &defaults) {
                 for bad in wrong(&path, &value) {
                     let mut options = defaults.clone();

@@ -84,7 +84,7 @@ pub fn conclude(stack: &RunStack, callback: RunCallback, cost: &Cost) -> Result<
 fn check_values(step: &TrainState) -> Result<()> {
     for group in step.params().groups() {
         if !group.flat.isfinite().all().int64_value(&[]).eq(&1) {
-            let name = group.kind.name();
+            let name = group.kind.name;
             return Err(Error::Diverged(format!(
                 "trained values of group '{name}' are not finite; a smaller lr may help"
             )));
@@ -124,7 +124,7 @@ fn count(step: &TrainState, inputs: &Inputs, data: &TaskData) -> Parameters {
 
 /// Writes `adapter/` in PEFT's layout.
 fn export(stack: &RunStack, run: usize, inputs: &Inputs, dir: &RunDir) -> Result<()> {
-    let exported = stack.exported(run);
-    dir.write_json("adapter/adapter_config.json", &exported.config(&inputs.backbone.name))?;
-    dir.write("adapter/adapter_model.safetensors", &exported.weights()?)
+    let files = stack.trained(run).write(&inputs.backbone.name)?;
+    dir.write_json("adapter/adapter_config.json", &files.config)?;
+    dir.write("adapter/adapter_model.safetensors", &files.weights)
 }

@@ -12,7 +12,7 @@ pub struct StepCounter {
 }
 
 impl StepCounter {
-    /// TrainState 0.
+    /// Step 0.
     pub fn zero(device: Device) -> Self {
         StepCounter { number: 0, on_device: Tensor::zeros([1], (Kind::Int64, device)) }
     }

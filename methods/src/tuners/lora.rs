@@ -1,18 +1,21 @@
 //! LoRA (spec §1): `y = W x + b + (α/r) B A x`, A kaiming-uniform, B zero.
 
+use std::collections::BTreeMap;
+
 use encoders::TargetModule;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
-use crate::adapter::module_groups::{ModuleGroups, ModuleInit};
+use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
 use crate::error::Result;
-use crate::method::{Context, Method};
-use crate::method::{MethodEntry, build_with};
-use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
-use crate::options::resolve_with;
-use crate::options::{Bound, Options};
+use crate::method::{Context, Method, MethodEntry, build_with};
+use crate::optim::params::{ParamViews, Params, ParamsBuilder};
+use crate::options::{Bound, Options, resolve_with};
+use crate::peft::format::TrainedAdapter;
+use crate::peft::low_rank::LORA;
+use crate::peft::low_rank::adapter::LowRankAdapter;
 
 /// Options of LoRA.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,7 +43,7 @@ impl Options for LoraOptions {
 /// LoRA at every module.
 pub struct Lora {
     modules: Vec<TargetModule>,
-    stacks: ModuleGroups,
+    groups: ModuleGroups,
 }
 
 /// Registry line.
@@ -48,8 +51,10 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "lora",
     title: "LoRA",
     is_stackable: true,
+    format: &LORA,
+    examples: &[],
     resolve: resolve_with::<LoraOptions>,
-    build: |options, context, params| build_with("lora", options, context, params, Lora::new),
+    build: |name, options, context, params| build_with(name, options, context, params, Lora::new),
 };
 
 /// `A ~ U(-1/sqrt(d_in), 1/sqrt(d_in))`, which is kaiming-uniform with a = sqrt 5; `[r, d_in]`.
@@ -70,11 +75,11 @@ impl Lora {
     /// None; the registry's builders may have some.
     pub fn new(options: LoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
         let LoraOptions { r, alpha } = options;
-        let stacks =
-            ModuleGroups::build(params, context.target_modules, r, alpha / r as f64, ParamGroup::Decayed, |module| {
-                ModuleInit { a: kaiming_a(r, module.d_in), b: zero_b(module.d_out, r), gate: None }
-            });
-        Ok(Lora { modules: context.target_modules.to_vec(), stacks })
+        let layout = Layout::new(r, alpha / r as f64);
+        let groups = ModuleGroups::build(params, context.target_modules, &layout, |module| {
+            ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r))
+        });
+        Ok(Lora { modules: context.target_modules.to_vec(), groups })
     }
 }
 
@@ -88,10 +93,14 @@ impl Method for Lora {
     }
 
     fn adapters(&self, views: &ParamViews) -> LoraLayers {
-        self.stacks.adapters(views)
+        self.groups.adapters(views)
+    }
+
+    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter> {
+        Box::new(LowRankAdapter::folded(&self.modules, &self.adapters(views), head))
     }
 
     fn counts(&self, _params: &Params) -> Counts {
-        Counts::dense(self.stacks.factor_count())
+        Counts::dense(self.groups.factor_count())
     }
 }
