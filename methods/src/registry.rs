@@ -11,6 +11,7 @@ use crate::peft::format::TrainedAdapter;
 use crate::tuners::adalora;
 use crate::tuners::bitfit;
 use crate::tuners::bottleneck;
+use crate::tuners::dora;
 use crate::tuners::full;
 use crate::tuners::lora;
 use crate::tuners::sora;
@@ -23,6 +24,7 @@ pub static METHODS: &[&MethodEntry] = &[
     &lora::ENTRY,
     &adalora::ENTRY,
     &sora::ENTRY,
+    &dora::ENTRY,
 ];
 
 /// Finds a method by name.

@@ -1,10 +1,10 @@
-//! Adapters that PEFT saved: the same change of every weight and the same logits (cases d2 to d6).
+//! Adapters that PEFT saved: the same change of every weight and the same logits (cases d2 to d6 and g1 to g4).
 
 mod support;
 
 use std::collections::BTreeMap;
 
-use encoders::{Attach, Frozen, Pass, TokenBatch};
+use encoders::{Attach, Encoder, Frozen, Pass, TokenBatch};
 use methods::registry::read_adapter;
 use support::case::{Case, cases, largest_error, write_checkpoint};
 use tch::{Device, Kind, Tensor};
@@ -19,6 +19,7 @@ fn follow(case: &Case) {
     let dir = tempfile::tempdir().unwrap();
     write_checkpoint(&base, dir.path());
     let encoder = encoders::load(dir.path(), Device::Cpu, Kind::Float).unwrap();
+    let own = encoder.info().weights.iter().map(|(name, weight)| (name.clone(), weight.copy())).collect();
     let trained = read_adapter(&case.dir, encoder.as_ref()).unwrap();
     let merged = trained.merged(encoder.as_ref()).unwrap();
     for module in &encoder.info().target_modules {
@@ -59,13 +60,25 @@ fn follow(case: &Case) {
     );
     assert!(error <= TOLERANCE, "{name} logits: off by {error:e}");
     println!("{name}: logits off by {error:.1e}");
+    if case.has("logits_merged") {
+        replace_weights(encoder.as_ref(), &merged);
+        let error = largest_error(&logits(&Frozen, trained.tensors()), &case.tensor("logits_merged"));
+        assert!(error <= TOLERANCE, "{name} merged logits: off by {error:e}");
+    }
+    replace_weights(encoder.as_ref(), &own);
     let error = largest_error(&logits(&Frozen, &BTreeMap::new()), &case.tensor("logits_base_model"));
     assert!(error <= TOLERANCE, "{name} logits without adapter: off by {error:e}");
 }
 
+fn replace_weights(encoder: &dyn Encoder, by: &BTreeMap<String, Tensor>) {
+    for (name, weight) in &encoder.info().weights {
+        tch::no_grad(|| weight.shallow_clone().copy_(&by[name]));
+    }
+}
+
 #[test]
 fn adapters_saved_by_peft_give_the_same_logits() {
-    for class in ["d2", "d3", "d4", "d5", "d6"] {
+    for class in ["d2", "d3", "d4", "d5", "d6", "g1"] {
         for case in cases(class) {
             follow(&case);
         }

@@ -1,7 +1,9 @@
-//! Reading golden cases, and the small net they were made with: `l2(tanh(l1(tanh(l0(x)))))`, every `l` an adapted linear.
+//! Reading golden cases, and the small net they were made with: `l2(tanh(l1(tanh(l0(x)))))`, every `l` an adapted
+//! linear.
 #![allow(dead_code, unused_imports)] // Every test binary uses its own part.
 
 pub mod case;
+pub mod training;
 
 pub use case::{Case, cases, floats};
 use encoders::nn::modules::dora_linear;

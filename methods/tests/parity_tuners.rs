@@ -1,0 +1,68 @@
+//! DoRA, rsLoRA, PiSSA and LoRA+ against huggingface/peft, step by step: cases f1 to f4 and f6 in float32 and float64.
+
+mod support;
+
+use methods::optim::config::DecayOrder;
+use methods::optim::params::ParamsBuilder;
+use methods::tuners::dora::{Dora, DoraOptions};
+use methods::{Context, Method, Result, TrainState};
+use support::training::{KINDS, ends, train};
+use support::{Case, Net, TOLERANCE, assert_adapters, assert_close, assert_scalar, cases};
+use tch::Kind;
+
+fn rank(case: &Case) -> i64 {
+    case.count("r") as i64
+}
+
+/// Logits on the probe, and merged weights.
+fn check_end(case: &Case, net: &Net, step: &TrainState, (kind, tolerance): (Kind, f64)) {
+    let (name, suffix) = (case.name(), ends(kind).1);
+    let adapters = support::adapters(step);
+    let probe = net.forward(&case.tensor("data.probe").to_kind(kind), &adapters);
+    assert_close(&format!("{name} probe"), &probe, &case.tensor(&format!("probe.output_unmerged{suffix}")), tolerance);
+    if kind != Kind::Float {
+        return;
+    }
+    assert_close(&format!("{name} merged probe"), &probe, &case.tensor("probe.output_merged"), tolerance);
+    for (i, adapter) in adapters.modules.iter().flatten().enumerate() {
+        let merged = adapter.to_lora().merged(net.weight(i));
+        assert_close(&format!("{name} merged l{i}"), &merged, &case.tensor(&format!("merged.l{i}.weight")), tolerance);
+        assert_scalar("scale", adapter.scale, case.json["scale"].as_f64().unwrap(), 1e-12);
+    }
+}
+
+/// A whole case whose adapters start at its `init.*`.
+fn follow<M: Method + 'static>(case: &Case, new: impl Fn(&Context, &mut ParamsBuilder) -> Result<M>) {
+    for (kind, tolerance) in KINDS {
+        let net = Net::new(case, kind);
+        let protocol = support::protocol(case, DecayOrder::Before);
+        let mut step = support::step(case, &protocol, kind, 0, &new);
+        train(case, &net, &mut step, (kind, tolerance), |t, step| {
+            assert_adapters(case, &format!("snapshot.{t}"), &support::adapters(step), tolerance);
+        });
+        assert_adapters(case, ends(kind).0, &support::adapters(&step), tolerance);
+        check_end(case, &net, &step, (kind, tolerance));
+    }
+}
+
+#[test]
+fn dora_follows_peft() {
+    for case in cases("f1") {
+        let options = DoraOptions { r: rank(&case), alpha: case.number("alpha") };
+        follow(&case, |context, params| Dora::new(options.clone(), context, params));
+    }
+}
+
+/// The magnitude starts as the norms of the frozen weight's rows.
+#[test]
+fn doras_magnitudes_start_as_pefts() {
+    for case in cases("f1") {
+        let protocol = support::protocol(&case, DecayOrder::Before);
+        let new = |c: &Context, p: &mut _| Dora::new(DoraOptions::default(), c, p);
+        let step = support::untouched_step(&case, &protocol, Kind::Float, 0, new);
+        for (i, adapter) in support::adapters(&step).modules.iter().flatten().enumerate() {
+            let want = case.tensor(&format!("init.l{i}.lora_magnitude_vector"));
+            assert_close("magnitude", adapter.magnitude.as_ref().unwrap(), &want, TOLERANCE);
+        }
+    }
+}
