@@ -60,6 +60,11 @@ impl Bound {
     }
 }
 
+/// Whether an option is at its default and so stays out of a run's id: it came after the option's method.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Refuses options of which one is out of its bounds.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ mod support;
 use methods::optim::config::DecayOrder;
 use methods::optim::params::ParamsBuilder;
 use methods::tuners::dora::{Dora, DoraOptions};
+use methods::tuners::lora::{Lora, LoraOptions};
 use methods::{Context, Method, Result, TrainState};
 use support::training::{KINDS, ends, train};
 use support::{Case, Net, TOLERANCE, assert_adapters, assert_close, assert_scalar, cases};
@@ -12,6 +13,10 @@ use tch::Kind;
 
 fn rank(case: &Case) -> i64 {
     case.count("r") as i64
+}
+
+fn lora(case: &Case) -> LoraOptions {
+    LoraOptions { r: rank(case), alpha: case.number("alpha"), ..LoraOptions::default() }
 }
 
 /// Logits on the probe, and merged weights.
@@ -64,5 +69,13 @@ fn doras_magnitudes_start_as_pefts() {
             let want = case.tensor(&format!("init.l{i}.lora_magnitude_vector"));
             assert_close("magnitude", adapter.magnitude.as_ref().unwrap(), &want, TOLERANCE);
         }
+    }
+}
+
+#[test]
+fn rslora_follows_peft() {
+    for case in cases("f2") {
+        let options = LoraOptions { use_rslora: true, ..lora(&case) };
+        follow(&case, |context, params| Lora::new(options.clone(), context, params));
     }
 }

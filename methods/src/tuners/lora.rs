@@ -1,4 +1,5 @@
-//! LoRA (spec §1): `y = W x + b + (α/r) B A x`, A kaiming-uniform, B zero.
+//! LoRA (spec §1): `y = W x + b + (α/r) B A x`, A kaiming-uniform, B zero. rsLoRA (Kalajdzievski 2023; spec
+//! §7.2) is an option.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
 use crate::error::Result;
 use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::params::{ParamViews, Params, ParamsBuilder};
-use crate::options::{Bound, Options, resolve_with};
+use crate::options::{Bound, Options, is_default, resolve_with};
 use crate::peft::format::TrainedAdapter;
 use crate::peft::low_rank::LORA;
 use crate::peft::low_rank::adapter::LowRankAdapter;
@@ -25,18 +26,28 @@ pub struct LoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch is scaled by α/r.
     pub alpha: f64,
+    /// rsLoRA: the branch is scaled by α/√r instead.
+    #[serde(skip_serializing_if = "is_default")]
+    pub use_rslora: bool,
 }
 
 impl Default for LoraOptions {
     /// r = 8 and α = 16 (spec §1.1; 1.33M parameters on DeBERTaV3-base).
     fn default() -> Self {
-        LoraOptions { r: 8, alpha: 16.0 }
+        LoraOptions { r: 8, alpha: 16.0, use_rslora: false }
     }
 }
 
 impl Options for LoraOptions {
     fn bounds(&self) -> Vec<Bound> {
         vec![Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha)]
+    }
+}
+
+impl LoraOptions {
+    fn scale(&self) -> f64 {
+        let r = self.r as f64;
+        if self.use_rslora { self.alpha / r.sqrt() } else { self.alpha / r }
     }
 }
 
@@ -52,7 +63,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     title: "LoRA",
     is_stackable: true,
     format: &LORA,
-    examples: &[],
+    examples: &["use_rslora = true"],
     resolve: resolve_with::<LoraOptions>,
     build: |name, options, context, params| build_with(name, options, context, params, Lora::new),
 };
@@ -74,8 +85,8 @@ impl Lora {
     /// # Errors
     /// None; the registry's builders may have some.
     pub fn new(options: LoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
-        let LoraOptions { r, alpha } = options;
-        let layout = Layout::new(r, alpha / r as f64);
+        let (r, scale) = (options.r, options.scale());
+        let layout = Layout::new(r, scale);
         let groups = ModuleGroups::build(params, context.target_modules, &layout, |module| {
             ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r))
         });
