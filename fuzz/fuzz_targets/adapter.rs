@@ -5,7 +5,7 @@ use std::cell::LazyCell;
 
 use encoders::Encoder;
 use libfuzzer_sys::fuzz_target;
-use methods::peft::export::Exported;
+use methods::registry::read_adapter;
 use rankbench_fuzz::{check, dir, start, tiny, two, write};
 
 thread_local! {
@@ -23,7 +23,7 @@ fuzz_target!(init: start(), |input: &[u8]| {
     let _ = std::fs::remove_file(dir().join(other));
     ENCODER.with(|encoder| {
         check(input.len(), || {
-            let Ok(adapter) = Exported::read(dir(), encoder.as_ref()) else { return };
+            let Ok(adapter) = read_adapter(dir(), encoder.as_ref()) else { return };
             drop(adapter.attach(encoder.as_ref()));
         });
     });

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use encoders::encoder::EncoderEntry;
 use encoders::{Attach, Config, ENCODERS, Encoder, Frozen, Pass, TensorFile, TokenBatch};
-use methods::peft::export::Exported;
+use methods::registry::read_adapter;
 use serde_json::{Value, json};
 use support::{WORDS, World, safetensors_bytes};
 use tch::{Device, Kind, Tensor};
@@ -95,6 +95,12 @@ fn exported_config(world: &World) -> Value {
     serde_json::from_str(&world.read("exported/adapter_config.json")).unwrap()
 }
 
+/// Paths of the modules that have a branch.
+fn adapted(encoder: &dyn Encoder, attach: &dyn Attach) -> Vec<String> {
+    let modules = encoder.info().target_modules.iter();
+    modules.filter(|module| attach.low_rank(module).is_some()).map(|module| module.path.clone()).collect()
+}
+
 fn goes_all_the_way(entry: &EncoderEntry) {
     let (world, title) = (world(entry), entry.model_type);
     let lora = ["--methods", "lora", "--seeds", "0,1"];
@@ -117,16 +123,17 @@ fn goes_all_the_way(entry: &EncoderEntry) {
     assert_eq!(config["architectures"], json!([entry.architecture]), "{title}");
 
     let (base, merged) = (load(&world, "tiny"), load(&world, "merged"));
-    let adapter = Exported::read(&world.path("exported"), base.as_ref()).unwrap();
+    let adapter = read_adapter(&world.path("exported"), base.as_ref()).unwrap();
+    let attached = adapter.attach(base.as_ref()).unwrap();
     let saved = exported_config(&world)["modules_to_save"].clone();
     for param in base.new_head(2, 0).params {
         let is_below = |module: &Value| param.name.split('.').any(|part| module == part);
         assert!(saved.as_array().unwrap().iter().any(is_below), "{title}: {} is in none of {saved}", param.name);
     }
-    let modules = &base.info().target_modules;
-    assert_eq!(adapter.factors.len(), modules.len(), "{title}: LoRA is at every module");
-    let of_adapter = |name: &str| adapter.tensors[name].shallow_clone();
-    let trained = logits(base.as_ref(), adapter.attach(base.as_ref()).unwrap().as_ref(), of_adapter);
+    let modules = base.info().target_modules.len();
+    assert_eq!(adapted(base.as_ref(), attached.as_ref()).len(), modules, "{title}: LoRA is at every module");
+    let of_adapter = |name: &str| adapter.tensors()[name].shallow_clone();
+    let trained = logits(base.as_ref(), attached.as_ref(), of_adapter);
     let untrained = logits(base.as_ref(), &Frozen, of_adapter);
     assert!(error(&trained, &untrained) > ROUNDING, "{title}: nothing was trained");
     let file = TensorFile::open(&world.path("merged/model.safetensors")).unwrap();
@@ -150,10 +157,12 @@ fn targets_that_are_left_out_are_those_of_peft_or_refused() {
         let mut config = exported_config(&world);
         config.as_object_mut().unwrap().remove("target_modules");
         world.write("exported/adapter_config.json", config.to_string());
-        match Exported::read(&world.path("exported"), load(&world, "tiny").as_ref()) {
+        let encoder = load(&world, "tiny");
+        match read_adapter(&world.path("exported"), encoder.as_ref()) {
             Ok(adapter) => {
+                let paths = adapted(encoder.as_ref(), adapter.attach(encoder.as_ref()).unwrap().as_ref());
                 let is_target = |path: &String| path.ends_with(".query") || path.ends_with(".value");
-                assert!(has_targets && adapter.factors.len() == 4 && adapter.factors.keys().all(is_target));
+                assert!(has_targets && paths.len() == 4 && paths.iter().all(is_target), "{paths:?}");
             }
             Err(e) => assert!(!has_targets && e.to_string().contains("target_modules"), "{model_type}: {e}"),
         }

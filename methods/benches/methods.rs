@@ -1,4 +1,4 @@
-//! LoraLayer forward and backward of each method, a whole training step on the encoder of the conformance tests' shape
+//! Forward and backward of each method, a whole training step on the encoder of the conformance tests' shape
 //! scaled up, the threshold on the gates, and AdaLoRA's allocation. `cargo bench -p methods`.
 
 use std::path::Path;
@@ -52,7 +52,7 @@ fn step(encoder: &dyn Encoder, entry: &MethodEntry) -> TrainState {
     let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
     let context = context(encoder, &protocol);
     let options = entry.options(&toml::Table::new()).expect("defaults");
-    let method = (entry.build)(&options, &context, &mut params).expect("defaults");
+    let method = entry.build(&options, &context, &mut params).expect("defaults");
     TrainState::new(params.finish(), method, &protocol)
 }
 
@@ -100,7 +100,7 @@ fn whole_step(c: &mut Criterion) {
         c.bench_function(&format!("training step, {}", entry.name), |b| {
             b.iter(|| {
                 let views = step.params().views();
-                let adapters = step.method().attach(&views);
+                let adapters = step.method().attach_step(&views, step.step());
                 let pass = Pass { attach: adapters.as_ref(), dropout: Some(&random) };
                 let last = encoder.last_hidden_state(&inputs, pass);
                 let logits = encoder.logits(&last, &inputs, &head, pass);

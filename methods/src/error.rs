@@ -1,11 +1,11 @@
 //! Errors of building and running a method.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong in a method, its options or its step.
+/// Failures of a method, its options or its step.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No method of that name.
@@ -46,4 +46,9 @@ pub enum Error {
         /// The module or tensor that is not there.
         name: String,
     },
+}
+
+/// A file of an adapter that cannot be used.
+pub(crate) fn damaged(path: &Path, detail: impl ToString) -> Error {
+    Error::AdapterFile { path: path.to_path_buf(), detail: detail.to_string() }
 }

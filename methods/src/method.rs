@@ -1,19 +1,22 @@
-//! What a method is.
+//! The interface of every method.
+
+use std::collections::BTreeMap;
 
 use encoders::{Attach, ModuleKind, TargetModule};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::optim::config::{GroupOptim, OptimConfig};
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::{self, Options};
+use crate::peft::format::{AdapterFormat, TrainedAdapter};
 
-/// What a method is built for.
+/// Surroundings that a method is built for.
 pub struct Context<'a> {
-    /// Where it may attach.
+    /// Linears that it may adapt.
     pub target_modules: &'a [TargetModule],
     /// Every tensor of the backbone by its Hugging Face name, as [`encoders::EncoderInfo::weights`] gives them.
     pub backbone: &'a [(String, Tensor)],
@@ -25,18 +28,30 @@ pub struct Context<'a> {
     pub seed: i64,
 }
 
+impl Context<'_> {
+    /// The frozen weight of a module, `[d_out, d_in]`, in float32 or more, on the CPU.
+    pub fn weight(&self, module: &TargetModule) -> Tensor {
+        let weight = self.backbone[module.weight].1.detach().to_device(Device::Cpu);
+        if weight.kind() == Kind::Double { weight } else { weight.to_kind(Kind::Float) }
+    }
+}
+
 /// One method.
 pub struct MethodEntry {
     /// Name on the command line and in every file.
     pub name: &'static str,
     /// Name in tables.
     pub title: &'static str,
-    /// Whether several runs can be trained side by side: it attaches nothing but low-rank branches.
+    /// Whether runs can be stacked: the method attaches nothing but low-rank branches, and all runs do the same at a step.
     pub is_stackable: bool,
+    /// Its adapter files.
+    pub format: &'static dyn AdapterFormat,
+    /// Options beside the defaults, as TOML, with which the conformance tests try the method, too.
+    pub examples: &'static [&'static str],
     /// Its options parser; see [`MethodEntry::options`].
     pub(crate) resolve: fn(&'static str, &toml::Table) -> Result<toml::Table>,
-    /// Builds the method and adds its parameters.
-    pub build: fn(&toml::Table, &Context, &mut ParamsBuilder) -> Result<Box<dyn Method>>,
+    /// See [`MethodEntry::build`].
+    pub(crate) build: fn(&'static str, &toml::Table, &Context, &mut ParamsBuilder) -> Result<Box<dyn Method>>,
 }
 
 impl MethodEntry {
@@ -46,6 +61,19 @@ impl MethodEntry {
     /// An unknown key, a value of the wrong type or out of its bounds.
     pub fn options(&self, given: &toml::Table) -> Result<toml::Table> {
         (self.resolve)(self.name, given)
+    }
+
+    /// Builds the method and adds its parameters.
+    ///
+    /// # Errors
+    /// Those of [`MethodEntry::options`]; options that do not fit the run or the backbone.
+    pub fn build(
+        &self,
+        options: &toml::Table,
+        context: &Context,
+        params: &mut ParamsBuilder,
+    ) -> Result<Box<dyn Method>> {
+        (self.build)(self.name, options, context, params)
     }
 }
 
@@ -80,8 +108,8 @@ pub struct ModuleRank {
     pub mean_abs_gate: Option<f64>,
 }
 
-/// A fine-tuning method: what is attached at the modules, and what happens around a step. The order of calls is
-/// `attach` and `penalty` in the forward pass, then backward, clipping, optimisers, `after_step`, clearing of the
+/// A fine-tuning method: its attachments at the modules, and its part in a step. The order of calls is
+/// `attach_step` and `penalty` in the forward pass, then backward, clipping, optimisers, `after_step`, clearing of the
 /// gradients ([`crate::train_state::TrainState`]).
 pub trait Method {
     /// Name on the command line.
@@ -97,20 +125,18 @@ pub trait Method {
         LoraLayers::new(Vec::new())
     }
 
-    /// What is attached to the backbone in one forward pass.
+    /// Attachments to the backbone in one forward pass, as they are evaluated.
     fn attach(&self, views: &ParamViews) -> Box<dyn Attach> {
         Box::new(self.adapters(views))
     }
 
-    /// Trained tensors that are no low-rank factors, by the name they have in a file; the head is not among them.
-    fn tensors(&self, _views: &ParamViews) -> Vec<(String, Tensor)> {
-        Vec::new()
+    /// Attachments in the forward pass of a training step. May be captured, so the step's number is read on the device.
+    fn attach_step(&self, views: &ParamViews, _step: &StepCounter) -> Box<dyn Attach> {
+        self.attach(views)
     }
 
-    /// `peft_type` in the configuration of its file.
-    fn file_kind(&self) -> &'static str {
-        "LORA"
-    }
+    /// The trained values with the head, as they are stored, attached and merged.
+    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter>;
 
     /// Term added to the task loss, `[]`; never part of an evaluation loss.
     fn penalty(&self, _views: &ParamViews) -> Option<Tensor> {
@@ -122,7 +148,7 @@ pub trait Method {
         protocol.group_optim(group)
     }
 
-    /// Within a phase every step is the same work, so that one recording serves them all.
+    /// Within a phase every step is the same work, so that one captured step serves them all.
     fn phase(&self, _t: usize) -> usize {
         0
     }
@@ -157,14 +183,14 @@ pub trait Method {
     /// The three parameter counts, head not included.
     fn counts(&self, params: &Params) -> Counts;
 
-    /// The method's own state (what is not a parameter), by name.
+    /// The method's own state, parameters excluded, by name.
     fn state(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }
 
     /// Takes one tensor of [`Method::state`] back.
     fn load(&mut self, name: &str, _value: &Tensor) -> Result<()> {
-        Err(crate::error::Error::State { name: name.into(), expected: "no state".into(), got: "a tensor".into() })
+        Err(Error::State { name: name.into(), expected: "no state".into(), got: "a tensor".into() })
     }
 }
 
@@ -180,7 +206,7 @@ pub fn ranks(method: &dyn Method, params: &Params) -> Vec<ModuleRank> {
                 layer: module.layer,
                 kind: module.kind,
                 rank: adapter.rank(),
-                max_rank: adapter.a.size()[0],
+                max_rank: adapter.max_rank(),
                 mean_abs_gate: adapter.gate.as_ref().map(|g| g.abs().mean(None::<tch::Kind>).double_value(&[])),
             })
             .collect()

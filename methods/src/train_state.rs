@@ -69,7 +69,12 @@ impl TrainState {
         self.step.number
     }
 
-    /// Phase of the next step: a recorded step serves the steps of its phase.
+    /// Number of the next step.
+    pub fn step(&self) -> &StepCounter {
+        &self.step
+    }
+
+    /// Phase of the next step: a captured step serves the steps of its phase.
     pub fn phase(&self) -> usize {
         self.method.phase(self.step.number)
     }
@@ -87,7 +92,7 @@ impl TrainState {
         Ok((loss, norm))
     }
 
-    /// What is differentiated, `[]`: the task loss and the method's term; and both by themselves.
+    /// The differentiated loss, `[]`: the task loss and the method's term; and each of the two alone.
     pub fn loss(&self, task: &Tensor, views: &ParamViews) -> (Tensor, StepLoss) {
         let penalty = self.method.penalty(views);
         let total = match &penalty {
@@ -97,8 +102,8 @@ impl TrainState {
         (total, StepLoss { task: task.detach(), penalty: penalty.map(|p| p.detach()) })
     }
 
-    /// What follows the backward pass, and can be recorded with it: clipping, optimisers, the method's hook, clearing of
-    /// gradients. Gives the gradient norm before clipping, `[]`.
+    /// Clips, updates, calls [`Method::after_step`] and clears the gradients: device work only, so it can be captured with the
+    /// backward pass. Gives the gradient norm before clipping, `[]`.
     ///
     /// # Errors
     /// A parameter that the loss does not depend on, at the first step; more steps than planned.
@@ -108,7 +113,7 @@ impl TrainState {
             return Err(Error::NoGradient { name: name.to_string(), step });
         }
         if let Some(group) = self.params.groups().iter().find(|group| !group.flat.grad().defined()) {
-            return Err(Error::NoGradient { name: format!("all of group {}", group.kind.name()), step });
+            return Err(Error::NoGradient { name: format!("all of group {}", group.kind.name), step });
         }
         let [norm, factor] = clip_factor(&self.params, self.max_grad_norm);
         for (group, optimizer) in self.params.groups().iter().zip(&mut self.optimizers) {
@@ -138,14 +143,14 @@ impl TrainState {
             self.params.state().into_iter().map(|(name, value)| (format!("params.{name}"), value)).collect();
         for (group, optimizer) in self.params.groups().iter().zip(&self.optimizers) {
             let moments = optimizer.state();
-            state.extend(moments.map(|(m, value)| (format!("optimizer.{}.{m}", group.kind.name()), value.copy())));
+            state.extend(moments.map(|(m, value)| (format!("optimizer.{}.{m}", group.kind.name), value.copy())));
         }
         state.extend(self.method.state().into_iter().map(|(name, value)| (format!("method.{name}"), value)));
         state.push(("done".into(), Tensor::from(self.done() as i64)));
         state
     }
 
-    /// Takes back what [`TrainState::state`] gave.
+    /// Takes back the tensors of [`TrainState::state`].
     ///
     /// # Errors
     /// A tensor that is not this step's.
@@ -164,7 +169,7 @@ impl TrainState {
                 }
                 ["params", group] => self.params.load(group, value),
                 ["optimizer", group, moment] => {
-                    let index = self.params.groups().iter().position(|g| g.kind.name() == *group);
+                    let index = self.params.groups().iter().position(|g| g.kind.name == *group);
                     index.is_some_and(|i| self.optimizers[i].load(moment, value))
                 }
                 ["method", name] => self.method.load(name, value).map(|()| true)?,

@@ -3,8 +3,9 @@
 
 use encoders::{ModuleKind, TargetModule};
 use methods::optim::config::{DecayOrder, LinearSchedule};
-use methods::optim::params::{ParamGroup, ParamsBuilder};
+use methods::optim::params::ParamsBuilder;
 use methods::registry::find;
+use methods::tuners::sora::GATES;
 use methods::{Context, Counts, OptimConfig, TrainState};
 use tch::{Device, Kind, Tensor};
 
@@ -40,7 +41,7 @@ fn step(method: &str, options: &str) -> TrainState {
     let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
     let entry = find(method).unwrap();
     let options = entry.options(&options.parse().unwrap()).unwrap();
-    let method = (entry.build)(&options, &context, &mut params).unwrap();
+    let method = entry.build(&options, &context, &mut params).unwrap();
     TrainState::new(params.finish(), method, &protocol)
 }
 
@@ -76,7 +77,7 @@ fn adapters_are_those_of_the_script() {
 fn soras_two_counters_part_in_the_feed_forward_layers() {
     let step = step("sora", "r = 8");
     assert_eq!(counts(&step).allocated, 1_327_104 + 576);
-    let gates = step.params().group(ParamGroup::Gates).unwrap().flat.detach();
+    let gates = step.params().group(GATES).unwrap().flat.detach();
     let zero = |ranges: &[(i64, i64)]| {
         let values = Tensor::ones([576], (Kind::Float, Device::Cpu));
         for &(start, length) in ranges {

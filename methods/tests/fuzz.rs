@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 
 use encoders::{Config, Encoder, TargetModule};
 use methods::LoraWeights;
-use methods::peft::export::{Exported, safetensors_bytes};
+use methods::peft::files::safetensors_bytes;
+use methods::peft::format::TrainedAdapter;
+use methods::peft::low_rank::adapter::LowRankAdapter;
+use methods::registry::read_adapter;
+use methods::tuners::base_weights::BaseWeightsAdapter;
 use tch::{Device, Kind, Tensor};
 
 /// MiB that all inputs together may add to the process.
@@ -39,7 +43,7 @@ fn read(dir: &Path, input: &[u8], encoder: &dyn Encoder) -> Result<(), String> {
     let (name, other) = if is_pickle { (name, other) } else { (other, name) };
     fs::write(dir.join(name), weights).unwrap();
     let _ = fs::remove_file(dir.join(other));
-    let adapter = Exported::read(dir, encoder).map_err(|e| e.to_string())?;
+    let adapter = read_adapter(dir, encoder).map_err(|e| e.to_string())?;
     adapter.attach(encoder).map(drop).map_err(|e| e.to_string())
 }
 
@@ -70,17 +74,20 @@ fn write_seeds() {
     tch::manual_seed(7);
     let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.1;
     let of_site = |module: &TargetModule| {
-        (module.path.clone(), LoraWeights { a: random(&[2, module.d_in]), b: random(&[module.d_out, 2]), scale: 1.5 })
+        let (a, b) = (random(&[2, module.d_in]), random(&[module.d_out, 2]));
+        (module.path.clone(), LoraWeights { a, b, scale: 1.5, magnitude: None })
     };
     let own = || encoder.info().weights.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
     let head = || encoder.new_head(2, 0).params.into_iter().map(|param| (param.name, param.init)).collect();
-    let write_own = |kind: &str, factors: BTreeMap<_, _>, tensors: BTreeMap<_, _>| {
-        let exported = Exported { factors, tensors, kind: kind.into(), notes: Vec::new() };
-        write(&kind.to_lowercase(), &exported.config("tiny"), &exported.weights().unwrap());
+    let write_own = |name: &str, adapter: &dyn TrainedAdapter| {
+        let files = adapter.write("tiny").unwrap();
+        write(name, &files.config, &files.weights);
     };
-    write_own("LORA", encoder.info().target_modules.iter().take(3).map(of_site).collect(), head());
-    write_own("FULL", BTreeMap::new(), own().collect());
-    write_own("BITFIT", BTreeMap::new(), own().filter(|(name, _)| name.ends_with(".bias")).collect());
+    let factors = encoder.info().target_modules.iter().take(3).map(of_site).collect();
+    write_own("lora", &LowRankAdapter { factors, tensors: head(), notes: Vec::new() });
+    write_own("full", &BaseWeightsAdapter { peft_type: "FULL", tensors: own().collect() });
+    let biases = own().filter(|(name, _)| name.ends_with(".bias")).collect();
+    write_own("bitfit", &BaseWeightsAdapter { peft_type: "BITFIT", tensors: biases });
 
     // As PEFT itself writes them.
     let mut config = serde_json::json!({

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use methods::LoraWeights;
-use methods::peft::export::Exported;
+use methods::peft::format::TrainedAdapter;
+use methods::peft::low_rank::adapter::LowRankAdapter;
+use methods::registry::read_adapter;
 use tch::{Device, Kind, Tensor};
 
 /// Numbers that are the same in every run (Knuth's multiplier).
@@ -48,13 +50,14 @@ fn configurations_and_weights_do_no_harm() {
     let encoder = encoders::random(&config, 7, Device::Cpu, Kind::Float).unwrap();
     let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.1;
     let of_site = |module: &encoders::TargetModule| {
-        (module.path.clone(), LoraWeights { a: random([2, module.d_in]), b: random([module.d_out, 2]), scale: 1.5 })
+        let (a, b) = (random([2, module.d_in]), random([module.d_out, 2]));
+        (module.path.clone(), LoraWeights { a, b, scale: 1.5, magnitude: None })
     };
     let factors = encoder.info().target_modules.iter().take(3).map(of_site).collect();
     let head =
         encoder.new_head(2, 0).params.into_iter().map(|param| (param.name, param.init)).collect::<BTreeMap<_, _>>();
-    let exported = Exported { factors, tensors: head, kind: "LORA".into(), notes: Vec::new() };
-    let (config, weights) = (exported.config("tiny"), exported.weights().unwrap());
+    let files = LowRankAdapter { factors, tensors: head, notes: Vec::new() }.write("tiny").unwrap();
+    let (config, weights) = (files.config, files.weights);
     let mut names: Vec<String> = config.as_object().unwrap().keys().cloned().collect();
     names.extend(["layers_to_transform", "layers_pattern", "exclude_modules", "lora_bias", "init_r"].map(String::from));
 
@@ -62,7 +65,7 @@ fn configurations_and_weights_do_no_harm() {
     let read = |config: &str, weights: &[u8]| {
         std::fs::write(dir.path().join("adapter_config.json"), config).unwrap();
         std::fs::write(dir.path().join("adapter_model.safetensors"), weights).unwrap();
-        Exported::read(dir.path(), encoder.as_ref()).map(|_| ()).map_err(|error| error.to_string())
+        read_adapter(dir.path(), encoder.as_ref()).map(|_| ()).map_err(|error| error.to_string())
     };
     assert_eq!(read(&config.to_string(), &weights), Ok(()));
     let rounds = std::env::var("MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(300);

@@ -11,7 +11,7 @@ fn follow(case: &Case, kind: Kind, tolerance: f64) {
     let name = format!("{} {kind:?}", case.name());
     let net = Net::new(case, kind);
     let protocol = support::protocol(case, DecayOrder::Before);
-    let options = LoraOptions { r: case.count("r") as i64, alpha: case.number("alpha") };
+    let options = LoraOptions { r: case.count("r") as i64, alpha: case.number("alpha"), ..LoraOptions::default() };
     let mut step = support::step(case, &protocol, kind, 0, |c, p| Lora::new(options, c, p));
     let (losses, norms) = (case.per_step("loss"), case.per_step("grad_norm_before_clip"));
     let reference = floats(&case.json["reference64"]["loss"]);

@@ -1,11 +1,11 @@
-//! LoraLayers that PEFT saved: the same ΔW at every module and the same logits (cases d2 to d6).
+//! Adapters that PEFT saved: the same change of every weight and the same logits (cases d2 to d6 and g1 to g4).
 
 mod support;
 
 use std::collections::BTreeMap;
 
-use encoders::{Attach, Frozen, Pass, TokenBatch};
-use methods::peft::export::Exported;
+use encoders::{Attach, Encoder, Frozen, Pass, TokenBatch};
+use methods::registry::read_adapter;
 use support::case::{Case, cases, largest_error, write_checkpoint};
 use tch::{Device, Kind, Tensor};
 
@@ -19,16 +19,17 @@ fn follow(case: &Case) {
     let dir = tempfile::tempdir().unwrap();
     write_checkpoint(&base, dir.path());
     let encoder = encoders::load(dir.path(), Device::Cpu, Kind::Float).unwrap();
-    let exported = Exported::read(&case.dir, encoder.as_ref()).unwrap();
-    let adapters = exported.adapters(&encoder.info().target_modules);
-    for (module, adapter) in encoder.info().target_modules.iter().zip(&adapters.modules) {
+    let own = encoder.info().weights.iter().map(|(name, weight)| (name.clone(), weight.copy())).collect();
+    let trained = read_adapter(&case.dir, encoder.as_ref()).unwrap();
+    let merged = trained.merged(encoder.as_ref()).unwrap();
+    for module in &encoder.info().target_modules {
         let recorded = format!("delta.{}", module.path);
         let want = if case.has(&recorded) {
             case.tensor(&recorded)
         } else {
             Tensor::zeros([module.d_out, module.d_in], (Kind::Float, Device::Cpu))
         };
-        let got = adapter.as_ref().map_or_else(|| want.zeros_like(), |adapter| adapter.delta());
+        let got = &merged[&format!("{}.weight", module.path)] - &encoder.info().weights[module.weight].1;
         let error = largest_error(&got, &want);
         assert!(error <= TOLERANCE, "{name} {recorded}: off by {error:e}");
     }
@@ -53,16 +54,31 @@ fn follow(case: &Case) {
         let pass = Pass { attach, dropout: None };
         encoder.logits(&encoder.last_hidden_state(&inputs, pass), &inputs, &head, pass)
     };
-    let error = largest_error(&logits(&adapters, &exported.tensors), &case.tensor("logits"));
+    let error = largest_error(
+        &logits(trained.attach(encoder.as_ref()).unwrap().as_ref(), trained.tensors()),
+        &case.tensor("logits"),
+    );
     assert!(error <= TOLERANCE, "{name} logits: off by {error:e}");
     println!("{name}: logits off by {error:.1e}");
+    if case.has("logits_merged") {
+        replace_weights(encoder.as_ref(), &merged);
+        let error = largest_error(&logits(&Frozen, trained.tensors()), &case.tensor("logits_merged"));
+        assert!(error <= TOLERANCE, "{name} merged logits: off by {error:e}");
+    }
+    replace_weights(encoder.as_ref(), &own);
     let error = largest_error(&logits(&Frozen, &BTreeMap::new()), &case.tensor("logits_base_model"));
     assert!(error <= TOLERANCE, "{name} logits without adapter: off by {error:e}");
 }
 
+fn replace_weights(encoder: &dyn Encoder, by: &BTreeMap<String, Tensor>) {
+    for (name, weight) in &encoder.info().weights {
+        tch::no_grad(|| weight.shallow_clone().copy_(&by[name]));
+    }
+}
+
 #[test]
 fn adapters_saved_by_peft_give_the_same_logits() {
-    for class in ["d2", "d3", "d4", "d5", "d6"] {
+    for class in ["d2", "d3", "d4", "d5", "d6", "g1", "g2", "g3", "g4"] {
         for case in cases(class) {
             follow(&case);
         }

@@ -5,9 +5,10 @@ mod support;
 use methods::StepCounter;
 use methods::optim::adamw::AdamW;
 use methods::optim::config::{AdamWOptions, DecayOrder, LinearSchedule};
-use methods::peft::export::Exported;
-use methods::tuners::sora::prox;
-use methods::tuners::sora::{Sora, SoraOptions, Variant, XiSchedule, XiSpacing, spaced};
+use methods::peft::low_rank::adapter::LowRankAdapter;
+use methods::tuners::sora::options::{SoraOptions, Variant, XiSchedule, XiSpacing};
+use methods::tuners::sora::xi::spaced;
+use methods::tuners::sora::{Sora, prox};
 use serde_json::Value;
 use support::{Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats};
 use tch::{Device, Kind, Tensor};
@@ -121,8 +122,7 @@ fn check_end(case: &Case, net: &Net, step: &methods::TrainState, kind: Kind, tol
     let want = |key: &str| case.json["counts"][key].as_i64().unwrap();
     assert_eq!(counts.as_published, want("released_counter_sparse"));
     assert_eq!(counts.effective, want("exact_sum_rank_times_din_plus_dout"));
-    let views = tch::no_grad(|| step.params().views());
-    let folded = Exported::new(step.method(), &views, Default::default());
+    let folded = LowRankAdapter::folded(&net.modules, &adapters, Default::default());
     let pruned = folded.adapters(&net.modules);
     assert_close("pruned output", &net.forward(&probe, &pruned), &net.forward(&probe, &adapters), tolerance);
     if kind != Kind::Float {

@@ -6,5 +6,5 @@ pub(crate) mod fused_linear;
 pub mod head;
 pub(crate) mod layer;
 pub(crate) mod mask;
-pub(crate) mod modules;
+pub mod modules;
 pub(crate) mod post_norm;

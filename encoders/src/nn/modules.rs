@@ -84,7 +84,7 @@ impl Linear {
 
 /// `m / ||W + U A|| (x W^T + (x A^T) U^T) + b`, `[tokens, d_out]`: DoRA without dropout (Liu et al. 2024, eq. 11). The
 /// norm of every row of `W + U A` is taken in the weight's kind and gets no gradient, as in PEFT.
-fn dora_linear(x: &Tensor, [weight, bias]: [&Tensor; 2], [a, u]: [&Tensor; 2], magnitude: &Tensor) -> Tensor {
+pub fn dora_linear(x: &Tensor, [weight, bias]: [&Tensor; 2], [a, u]: [&Tensor; 2], magnitude: &Tensor) -> Tensor {
     let norm = tch::no_grad(|| {
         let adapted = weight + u.matmul(a).to_kind(weight.kind());
         adapted.norm_scalaropt_dim(2, [-1i64].as_slice(), false)

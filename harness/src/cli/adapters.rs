@@ -6,7 +6,8 @@ use clap::Args;
 use datasets::Task;
 use datasets::batch::Padding;
 use datasets::tokenizer::Behaviour;
-use methods::peft::export::Exported;
+use methods::peft::format::TrainedAdapter;
+use methods::registry::read_adapter;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
@@ -129,8 +130,8 @@ fn check_task(adapter: &Path, task: &Task) -> Result<()> {
 }
 
 /// Tells the notes of an adapter that was read.
-fn tell(exported: &Exported) {
-    exported.notes.iter().for_each(|note| output::note(note));
+fn tell(trained: &dyn TrainedAdapter) {
+    trained.notes().iter().for_each(|note| output::note(note));
 }
 
 impl Export {
@@ -161,11 +162,11 @@ impl Import {
         let place = paths::backbone(&self.backbone, &hub)?;
         let inputs = Inputs::load(&place, self.tokenizer.unwrap_or_default(), self.device.device()?, false)?;
         inputs.check(&[task], self.tokenizer)?;
-        let exported = Exported::read(&self.adapter, inputs.encoder.as_ref())?;
-        tell(&exported);
-        let attached = exported.attach(inputs.encoder_in(Kind::Float)?.as_ref())?;
+        let trained = read_adapter(&self.adapter, inputs.encoder.as_ref())?;
+        tell(trained.as_ref());
+        let attached = trained.attach(inputs.encoder_in(Kind::Float)?.as_ref())?;
         let outputs = task.labels.outputs() as i64;
-        let head = merge::head(&exported, inputs.encoder.as_ref(), outputs, &self.adapter)?;
+        let head = merge::head(trained.as_ref(), inputs.encoder.as_ref(), outputs, &self.adapter)?;
         let head: Vec<Tensor> = head.into_iter().map(|(_, tensor)| tensor.to_device(inputs.device)).collect();
         let max_length = self.max_length.unwrap_or(task.max_length).min(inputs.encoder.info().max_positions);
         let classifier = SequenceClassifier::new(inputs.encoder_in(Kind::Float)?, task);
@@ -193,9 +194,9 @@ impl Merge {
     pub(super) fn run(&self) -> Result<()> {
         let place = paths::backbone(&self.backbone, &download::hub())?;
         let encoder = encoders::load(&place.dir, Device::Cpu, Kind::Float)?;
-        let exported = Exported::read(&self.adapter, encoder.as_ref())?;
-        tell(&exported);
-        merge::write(&exported, encoder.as_ref(), (&place.dir, &self.adapter), &self.out)?;
+        let trained = read_adapter(&self.adapter, encoder.as_ref())?;
+        tell(trained.as_ref());
+        merge::write(trained.as_ref(), encoder.as_ref(), (&place.dir, &self.adapter), &self.out)?;
         output::print(format_args!(
             "{}: {} with the adapter of {} folded in",
             self.out.display(),

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use encoders::checkpoint::write::classifier_config;
 use encoders::{Config, Encoder, HeadParam};
-use methods::peft::export::{Exported, safetensors_bytes};
+use methods::peft::files::safetensors_bytes;
+use methods::peft::format::TrainedAdapter;
 use serde_json::{Map, Value};
 use tch::Tensor;
 
@@ -18,10 +19,15 @@ const HARMLESS: [&str; 4] = ["README.md", "LICENSE", ".gitattributes", ".gitigno
 ///
 /// # Errors
 /// One that neither has, or of another shape than the task's.
-pub fn head(exported: &Exported, encoder: &dyn Encoder, outputs: i64, adapter: &Path) -> Result<Vec<(String, Tensor)>> {
+pub fn head(
+    trained: &dyn TrainedAdapter,
+    encoder: &dyn Encoder,
+    outputs: i64,
+    adapter: &Path,
+) -> Result<Vec<(String, Tensor)>> {
     let tensor = |param: HeadParam| {
         let own = param.is_pretrained.then_some(&param.init);
-        let known = exported.tensors.get(&param.name).or(own).ok_or_else(|| {
+        let known = trained.tensors().get(&param.name).or(own).ok_or_else(|| {
             Error::Input(format!(
                 "{} has no {}, and neither has the backbone: without it no result can be had again; save the adapter with \
                  modules_to_save = [\"pooler\", \"classifier\"]",
@@ -49,19 +55,19 @@ pub fn head(exported: &Exported, encoder: &dyn Encoder, outputs: i64, adapter: &
 ///
 /// # Errors
 /// An adapter that cannot be merged; a file that cannot be read or written; the backbone's own directory as `out`.
-pub fn write(exported: &Exported, encoder: &dyn Encoder, from: (&Path, &Path), out: &Path) -> Result<()> {
+pub fn write(trained: &dyn TrainedAdapter, encoder: &dyn Encoder, from: (&Path, &Path), out: &Path) -> Result<()> {
     let (backbone, adapter) = from;
     if out.canonicalize().ok().is_some_and(|out| backbone.canonicalize().is_ok_and(|backbone| backbone == out)) {
         return Err(Error::Usage(format!("{} is the backbone itself; give another directory", out.display())));
     }
     no_strangers(out)?;
-    let classifier =
-        exported.tensors.iter().filter(|(name, _)| name.starts_with("classifier.") && name.ends_with(".bias"));
+    let is_classifier = |name: &str| name.starts_with("classifier.") && name.ends_with(".bias");
+    let classifier = trained.tensors().iter().filter(|(name, _)| is_classifier(name));
     let outputs = classifier.filter_map(|(_, bias)| bias.size().first().copied()).min();
     let outputs =
         outputs.ok_or_else(|| Error::Input("the adapter has no classifier, so there is nothing to merge".into()))?;
-    let mut merged = exported.merged(encoder)?;
-    merged.extend(head(exported, encoder, outputs, adapter)?);
+    let mut merged = trained.merged(encoder)?;
+    merged.extend(head(trained, encoder, outputs, adapter)?);
     let path = backbone.join("config.json");
     let text = std::fs::read_to_string(&path).map_err(|e| Error::input(&path, e))?;
     let config: Map<String, Value> = serde_json::from_str(&text).map_err(|e| Error::damaged(&path, e))?;

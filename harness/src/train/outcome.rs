@@ -85,7 +85,7 @@ pub fn conclude(stack: &RunStack, callback: RunCallback, cost: &Cost) -> Result<
 fn check_values(step: &TrainState) -> Result<()> {
     for group in step.params().groups() {
         if !group.flat.isfinite().all().int64_value(&[]).eq(&1) {
-            let name = group.kind.name();
+            let name = group.kind.name;
             return Err(Error::Diverged(format!(
                 "trained values of group '{name}' are not finite; a smaller lr may help"
             )));
@@ -125,9 +125,8 @@ fn count(step: &TrainState, inputs: &Inputs, data: &TaskData) -> Parameters {
 
 /// Writes `adapter/` in PEFT's layout; its configuration names the task.
 fn export(stack: &RunStack, run: usize, inputs: &Inputs, data: &TaskData, dir: &LeasedRun) -> Result<()> {
-    let exported = stack.exported(run);
-    let mut config = exported.config(&inputs.backbone.name);
-    config["auto_mapping"] = adapter_task::mapping(data.task.name);
-    dir.write_json("adapter/adapter_config.json", &config)?;
-    dir.write("adapter/adapter_model.safetensors", &exported.weights()?)
+    let mut files = stack.trained(run).write(&inputs.backbone.name)?;
+    files.config["auto_mapping"] = adapter_task::mapping(data.task.name);
+    dir.write_json("adapter/adapter_config.json", &files.config)?;
+    dir.write("adapter/adapter_model.safetensors", &files.weights)
 }

@@ -6,7 +6,7 @@ use std::slice;
 use datasets::tokenizer::TokenizedExample;
 use encoders::Attach;
 use methods::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
-use methods::peft::export::Exported;
+use methods::peft::format::TrainedAdapter;
 use methods::train_state::StepLoss;
 use methods::{Context, TrainState};
 use tch::{Device, Kind, Tensor};
@@ -132,7 +132,10 @@ impl<'a> RunStack<'a> {
     pub fn task_losses(&self, batch: &DeviceBatch, views: &[ParamViews]) -> Vec<Tensor> {
         let heads = self.runs.iter().zip(views).map(|(run, views)| run.head_values(views));
         let head = stack_heads(heads.collect());
-        let attached = attach(&self.runs, views, weight_kind(self.train.precision));
+        let state = &self.runs[0].state;
+        let attached = attach(&self.runs, views, weight_kind(self.train.precision), |views| {
+            state.method().attach_step(views, state.step())
+        });
         let logits = self.classifier.logits(&batch.tokens, &head, attached.as_ref(), Some(&self.rng));
         self.classifier.mean_losses(&logits, &batch.labels, self.rng.runs())
     }
@@ -145,7 +148,9 @@ impl<'a> RunStack<'a> {
         tch::no_grad(|| {
             let run = &self.runs[run];
             let views = run.state.params().views();
-            let attached = attach(slice::from_ref(run), slice::from_ref(&views), weight_kind(self.train.precision));
+            let kind = weight_kind(self.train.precision);
+            let attached =
+                attach(slice::from_ref(run), slice::from_ref(&views), kind, |views| run.state.method().attach(views));
             let head = run.head_values(&views);
             predict(&self.classifier, &self.collator, (&head, attached.as_ref()), rows, self.train.batch_size)
         })
@@ -167,13 +172,13 @@ impl<'a> RunStack<'a> {
 
     /// The trained values of a run, as files hold them. The head is always there, trained or not: without it an adapter's
     /// results cannot be had again.
-    pub fn exported(&self, run: usize) -> Exported {
+    pub fn trained(&self, run: usize) -> Box<dyn TrainedAdapter> {
         let run = &self.runs[run];
         tch::no_grad(|| {
             let views = run.state.params().views();
             let head: BTreeMap<String, Tensor> =
                 run.head.iter().map(|tensor| (tensor.name.clone(), tensor.value(&views).copy())).collect();
-            Exported::new(run.state.method(), &views, head)
+            run.state.method().trained(&views, head)
         })
     }
 
@@ -232,13 +237,13 @@ impl StackedRun {
             hidden_size: encoder.info().hidden_size,
             seed: seeds.adapter,
         };
-        let method = (methods::registry::find(&spec.method)?.build)(&spec.options, &context, &mut params)?;
+        let method = methods::registry::find(&spec.method)?.build(&spec.options, &context, &mut params)?;
         let head = encoder.new_head(data.task.labels.outputs() as i64, seeds.head);
         let head = head
             .params
             .into_iter()
             .map(|p| {
-                let group = if p.decayed { ParamGroup::Decayed } else { ParamGroup::Undecayed };
+                let group = if p.decayed { ParamGroup::DECAYED } else { ParamGroup::UNDECAYED };
                 let value = match spec.train.train_head {
                     true => HeadValue::Trained(params.add(group, p.name.as_str(), &p.init)),
                     false => HeadValue::Fixed(p.init.to_kind(Kind::Float).to_device(inputs.device)),
@@ -263,15 +268,19 @@ fn stack_heads(mut heads: Vec<Vec<Tensor>>) -> Vec<Tensor> {
     (0..heads.first().map_or(0, Vec::len)).map(tensor).collect()
 }
 
-/// Attachments of all runs, rounded to a kind.
-fn attach(runs: &[StackedRun], views: &[ParamViews], kind: Kind) -> Box<dyn Attach> {
+/// Attachments of all runs, made of their parameters rounded to a kind.
+fn attach(
+    runs: &[StackedRun],
+    views: &[ParamViews],
+    kind: Kind,
+    of_views: impl Fn(&ParamViews) -> Box<dyn Attach>,
+) -> Box<dyn Attach> {
     let rounded: Vec<ParamViews> = match kind {
         Kind::Float => Vec::new(),
         kind => runs.iter().map(|run| run.state.params().views_as(kind)).collect(),
     };
-    let method = runs[0].state.method();
     match if rounded.is_empty() { views } else { &rounded } {
-        [one] => method.attach(one),
-        several => method.attach(&ParamViews::together(several)),
+        [one] => of_views(one),
+        several => of_views(&ParamViews::stack(several)),
     }
 }

@@ -2,28 +2,32 @@
 
 use encoders::TargetModule;
 
-use crate::adapter::lora_layer::LoraLayers;
+use crate::adapter::lora_layer::{LoraLayer, LoraLayers};
 
 /// Parameter counts of the adapters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Every trained value: A, B, and gates or Λ.
     pub allocated: i64,
-    /// What is left when zero components are dropped and the gate is folded in: `sum(rank * (d_in + d_out))`.
+    /// Values that are left when zero components are dropped and the gate is folded in: `sum(rank * (d_in + d_out))`, and a
+    /// magnitude's values.
     pub effective: i64,
-    /// What the authors' own counter prints (spec §1.5, §3.8).
+    /// The number that the authors' own counter prints (spec §1.5, §3.8).
     pub as_published: i64,
 }
 
 impl Counts {
-    /// A method without ranks: what is trained is what is left.
+    /// Of a method that prunes nothing: everything that is trained is left.
     pub fn dense(count: i64) -> Self {
         Counts { allocated: count, effective: count, as_published: count }
     }
 }
 
-/// `sum(rank * (d_in + d_out))` over the modules (exact, spec §3.8).
+/// `sum(rank * (d_in + d_out))` over the modules (exact, spec §3.8), and the magnitudes' values.
 pub fn effective(modules: &[TargetModule], adapters: &LoraLayers) -> i64 {
     let attached = modules.iter().zip(&adapters.modules).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
-    attached.map(|(module, adapter)| adapter.rank() * (module.d_in + module.d_out)).sum()
+    let count = |(module, adapter): (&TargetModule, &LoraLayer)| {
+        adapter.rank() * (module.d_in + module.d_out) + adapter.magnitude.as_ref().map_or(0, |m| m.numel() as i64)
+    };
+    attached.map(count).sum()
 }

@@ -1,5 +1,8 @@
-//! Low-rank branches: one, the groups of equal shape, their counts.
+//! Attachments: a low-rank branch, the groups of equal shape, their counts; replaced weights.
 
 pub mod counts;
 pub mod lora_layer;
 pub mod module_groups;
+pub mod pissa;
+pub(crate) mod qkv;
+pub mod replaced;

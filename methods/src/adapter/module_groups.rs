@@ -1,9 +1,10 @@
-//! Modules of equal shape are stacked, so that whatever a method does for every module is a few batched operations.
+//! Modules of equal shape lie in one tensor, so that whatever a method does for every module is a few batched operations.
 
-use encoders::{ModuleKind, TargetModule};
+use encoders::TargetModule;
 use tch::{Kind, Tensor};
 
 use crate::adapter::lora_layer::{LoraLayer, LoraLayers, folded};
+use crate::adapter::qkv::QkvGroup;
 use crate::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
 
 /// Start values of one module's adapter.
@@ -14,6 +15,36 @@ pub struct ModuleInit {
     pub b: Tensor,
     /// `[r]`, where the method has one.
     pub gate: Option<Tensor>,
+    /// DoRA's m, `[d_out]`, where the method has one.
+    pub magnitude: Option<Tensor>,
+    /// Further components that are not trained, A `[n, d_in]` and B `[d_out, n]`, of a method without gates.
+    pub fixed: Option<[Tensor; 2]>,
+}
+
+impl ModuleInit {
+    /// A and B alone.
+    pub fn new(a: Tensor, b: Tensor) -> Self {
+        ModuleInit { a, b, gate: None, magnitude: None, fixed: None }
+    }
+}
+
+/// Settings that all modules have in common.
+pub struct Layout {
+    /// Rank.
+    pub r: i64,
+    /// Scaling of the branch.
+    pub scale: f64,
+    /// Group of B. A and the magnitude are in [`ParamGroup::DECAYED`].
+    pub b_group: ParamGroup,
+    /// Group of the gate.
+    pub gate_group: ParamGroup,
+}
+
+impl Layout {
+    /// Everything in [`ParamGroup::DECAYED`].
+    pub fn new(r: i64, scale: f64) -> Self {
+        Layout { r, scale, b_group: ParamGroup::DECAYED, gate_group: ParamGroup::DECAYED }
+    }
 }
 
 /// Modules of one shape `(d_in, d_out)`.
@@ -26,66 +57,97 @@ pub struct ModuleGroup {
     pub b: ParamId,
     /// `[k, r]`, where the method has one.
     pub gate: Option<ParamId>,
+    /// `[k, d_out]`, where the method has one.
+    pub magnitude: Option<ParamId>,
     /// Input width.
     pub d_in: i64,
     /// Output width.
     pub d_out: i64,
+    /// `[k, n, d_in]` and `[k, d_out, n]`, where the method has them.
+    fixed: Option<[Tensor; 2]>,
     fused_qkv: Option<QkvGroup>,
 }
 
-/// How the modules of a class repeat from layer to layer, where each layer begins with query, key and value.
-struct QkvGroup {
-    /// The layers, ascending.
-    layers: Vec<usize>,
-    /// Modules of the class in a layer.
-    period: i64,
-}
-
-/// Query, key and value.
-const JOINED: i64 = 3;
-
-impl QkvGroup {
-    /// `None` where the modules do not repeat like that.
-    fn of(modules: &[&TargetModule]) -> Option<Self> {
-        let layers: Vec<usize> = modules.iter().filter(|s| s.kind == ModuleKind::Query).map(|s| s.layer).collect();
-        let period = modules.len().checked_div(layers.len()).filter(|period| period * layers.len() == modules.len())?;
-        let begins = |(chunk, layer): (&[&TargetModule], &usize)| {
-            let kinds = chunk.iter().map(|module| module.kind);
-            let begins = kinds.take(3).eq([ModuleKind::Query, ModuleKind::Key, ModuleKind::Value]);
-            begins && chunk.iter().all(|module| module.layer == *layer)
-        };
-        let repeats = modules.chunks(period).zip(&layers).all(begins);
-        repeats.then_some(QkvGroup { layers, period: period as i64 })
-    }
-
-    /// Every layer's modules in front: `[.., layers, period, x, y]` of a class's `[.., k, x, y]`, in two parts: the fused ones
-    /// and the others.
-    fn split(&self, x: &Tensor) -> [Tensor; 2] {
-        let by_layer = x.unflatten(-3, [self.layers.len() as i64, self.period]);
-        let mut parts = by_layer.split_with_sizes([JOINED, self.period - JOINED], -3).into_iter();
-        std::array::from_fn(|_| parts.next().unwrap_or_default())
-    }
-
-    /// A `[.., k, r, d_in]` and U `[.., k, d_out, r]` of a class as one branch a layer.
-    fn join(&self, a: &Tensor, up: &Tensor, fused_qkv: &mut Vec<Option<[Tensor; 2]>>) {
-        let [a, up] = [a, up].map(|x| self.split(x)[0].shallow_clone());
-        let eye = Tensor::eye(JOINED, (up.kind(), up.device())).view([JOINED, 1, JOINED, 1]);
-        let up = (up.unsqueeze(-2) * eye).flatten(-2, -1).flatten(-3, -2);
-        for ((&layer, a), up) in self.layers.iter().zip(a.flatten(-3, -2).unbind(-3)).zip(up.unbind(-3)) {
-            fused_qkv.resize_with(fused_qkv.len().max(layer + 1), || None);
-            fused_qkv[layer] = Some([a, up]);
-        }
-    }
-}
-
 impl ModuleGroup {
-    /// `[.., x, y]` of each module for `[.., k, x, y]` of the class. What is fused is a part of its own, so that the gradient
+    fn build(
+        params: &mut ParamsBuilder,
+        modules: Vec<usize>,
+        all: &[TargetModule],
+        layout: &Layout,
+        inits: &[ModuleInit],
+    ) -> Self {
+        let members: Vec<&TargetModule> = modules.iter().map(|&i| &all[i]).collect();
+        let (d_in, d_out) = (members[0].d_in, members[0].d_out);
+        let stack = |part: &dyn Fn(&ModuleInit) -> Option<&Tensor>| {
+            let parts: Option<Vec<&Tensor>> = modules.iter().map(|&i| part(&inits[i])).collect();
+            parts.map(|parts| Tensor::stack(&parts, 0))
+        };
+        let required = |part: &dyn Fn(&ModuleInit) -> &Tensor| {
+            Tensor::stack(&modules.iter().map(|&i| part(&inits[i])).collect::<Vec<_>>(), 0)
+        };
+        let (kind, device) = params.options();
+        let mut add = |group: ParamGroup, part: &str, init: &Tensor| {
+            params.add(group, format!("{d_in}x{d_out}.lora_{part}"), init)
+        };
+        let a = add(ParamGroup::DECAYED, "A", &required(&|init| &init.a));
+        let b = add(layout.b_group, "B", &required(&|init| &init.b));
+        let gate = stack(&|init| init.gate.as_ref()).map(|gate| add(layout.gate_group, "E", &gate));
+        let magnitude = stack(&|init| init.magnitude.as_ref());
+        let magnitude = magnitude.map(|magnitude| add(ParamGroup::DECAYED, "magnitude_vector", &magnitude));
+        let here = |fixed: Tensor| fixed.to_device(device).to_kind(kind);
+        let fixed_a = stack(&|init| init.fixed.as_ref().map(|[a, _]| a)).map(here);
+        let fixed_b = stack(&|init| init.fixed.as_ref().map(|[_, b]| b)).map(here);
+        let fixed = fixed_a.zip(fixed_b).map(|(a, b)| [a, b]);
+        let fused_qkv = QkvGroup::of(&members);
+        ModuleGroup { modules, a, b, gate, magnitude, d_in, d_out, fixed, fused_qkv }
+    }
+
+    /// `[.., x, y]` of each module for `[.., k, x, y]` of the group. What is fused is a part of its own, so that the gradient
     /// of the others says nothing about it.
     fn by_module(&self, x: &Tensor) -> Vec<Tensor> {
-        let Some(group) = &self.fused_qkv else { return x.unbind(-3) };
-        let [first, others] = group.split(x).map(|part| part.unbind(-4));
+        let Some(qkv) = &self.fused_qkv else { return x.unbind(-3) };
+        let [first, others] = qkv.split(x).map(|part| part.unbind(-4));
         let of_layer = |(first, others): (Tensor, Tensor)| first.unbind(-3).into_iter().chain(modules_of(&others));
         first.into_iter().zip(others).flat_map(of_layer).collect()
+    }
+
+    /// A and B with the components that are not trained behind them; `None` without such.
+    fn with_fixed(&self, a: &Tensor, b: &Tensor) -> Option<[Tensor; 2]> {
+        let [fixed_a, fixed_b] = self.fixed.as_ref()?;
+        let behind = |trained: &Tensor, fixed: &Tensor, dim: i64| {
+            let runs = trained.size()[..trained.dim() - 3].to_vec();
+            let fixed = fixed.to_kind(trained.kind()).expand([runs, fixed.size()].concat(), false);
+            Tensor::cat(&[trained, &fixed], dim)
+        };
+        Some([behind(a, fixed_a, -2), behind(b, fixed_b, -1)])
+    }
+
+    /// Adds the group's adapters of one step to those of all modules.
+    fn attach(&self, [a, b]: [Tensor; 2], scale: f64, views: &ParamViews, adapters: &mut LoraLayers) {
+        let [a, b] = self.with_fixed(&a, &b).unwrap_or([a, b]);
+        let [gates, magnitudes] = [self.gate, self.magnitude].map(|id| id.map(|id| views.get(id)));
+        let up = folded(&b, gates, scale);
+        let branch = aligned(&a, &up);
+        if let (Some(qkv), None) = (&self.fused_qkv, magnitudes) {
+            let [a, up] = branch.as_ref().map_or([&a, &up], |[a, up]| [a, up]);
+            qkv.fuse(a, up, &mut adapters.fused_qkv);
+        }
+        if let Some(branch) = branch {
+            let [a, up] = branch.map(|x| self.by_module(&x));
+            adapters.branches.resize_with(adapters.modules.len(), || None);
+            for (&module, (a, up)) in self.modules.iter().zip(a.into_iter().zip(up)) {
+                adapters.branches[module] = Some([a, up]);
+            }
+        }
+        let fixed = self.fixed.as_ref().map_or(0, |[a, _]| a.size()[1]);
+        let each = |values: Option<&Tensor>| values.map(|values| values.unbind(-2).into_iter());
+        let [mut gates, mut magnitudes] = [gates, magnitudes].map(each);
+        let parts = self.by_module(&a).into_iter().zip(b.unbind(-3)).zip(self.by_module(&up));
+        for (&module, ((a, b), up)) in self.modules.iter().zip(parts) {
+            let [gate, magnitude] =
+                [&mut gates, &mut magnitudes].map(|values| values.as_mut().and_then(Iterator::next));
+            adapters.modules[module] = Some(LoraLayer { a, b, gate, magnitude, fixed, scale, up });
+        }
     }
 }
 
@@ -94,7 +156,7 @@ fn modules_of(x: &Tensor) -> Vec<Tensor> {
     if x.size().iter().rev().nth(2) == Some(&1) { vec![x.squeeze_dim(-3)] } else { x.unbind(-3) }
 }
 
-/// Values of a line that tensor cores can read.
+/// Values of a row that tensor cores can read.
 const ALIGNED: i64 = 8;
 
 /// A `[.., r, d_in]` and U `[.., d_out, r]` with components of zero up to a rank that tensor cores can read; `None` where
@@ -106,10 +168,10 @@ fn aligned(a: &Tensor, up: &Tensor) -> Option<[Tensor; 2]> {
     (has_tensor_cores && missing > 0).then(|| [a.constant_pad_nd([0, 0, 0, missing]), up.constant_pad_nd([0, missing])])
 }
 
-/// The low-rank parameters of every module, stacked by shape.
+/// The low-rank parameters of every module, grouped by shape.
 pub struct ModuleGroups {
     /// One entry a shape, in the order of first appearance.
-    pub classes: Vec<ModuleGroup>,
+    pub by_shape: Vec<ModuleGroup>,
     /// Rank at the start, the same at every module.
     pub r: i64,
     scale: f64,
@@ -118,73 +180,51 @@ pub struct ModuleGroups {
 
 impl ModuleGroups {
     /// Draws the start values module by module (the order of the random numbers is the order of the modules, spec §6), then
-    /// lays them out by shape. A and B are decayed; gates go to `gate_group`.
+    /// lays them out by shape.
     pub fn build(
         params: &mut ParamsBuilder,
         modules: &[TargetModule],
-        r: i64,
-        scale: f64,
-        gate_group: ParamGroup,
-        mut init: impl FnMut(&TargetModule) -> ModuleInit,
+        layout: &Layout,
+        init: impl FnMut(&TargetModule) -> ModuleInit,
     ) -> Self {
-        let inits: Vec<ModuleInit> = modules.iter().map(&mut init).collect();
-        let mut classes: Vec<ModuleGroup> = Vec::new();
+        let inits: Vec<ModuleInit> = modules.iter().map(init).collect();
         let mut shapes: Vec<(i64, i64)> = Vec::new();
         for module in modules {
             if !shapes.contains(&(module.d_in, module.d_out)) {
                 shapes.push((module.d_in, module.d_out));
             }
         }
-        for (d_in, d_out) in shapes {
-            let members: Vec<usize> =
-                (0..modules.len()).filter(|&i| (modules[i].d_in, modules[i].d_out) == (d_in, d_out)).collect();
-            let stack = |part: &dyn Fn(&ModuleInit) -> Tensor| {
-                Tensor::stack(&members.iter().map(|&i| part(&inits[i])).collect::<Vec<_>>(), 0)
-            };
-            let name = |letter: &str| format!("{d_in}x{d_out}.lora_{letter}");
-            let a = params.add(ParamGroup::Decayed, name("A"), &stack(&|s| s.a.shallow_clone()));
-            let b = params.add(ParamGroup::Decayed, name("B"), &stack(&|s| s.b.shallow_clone()));
-            let gates: Option<Vec<Tensor>> =
-                members.iter().map(|&i| inits[i].gate.as_ref().map(Tensor::shallow_clone)).collect();
-            let gate = gates.map(|gates| params.add(gate_group, name("E"), &Tensor::stack(&gates, 0)));
-            let fused_qkv = QkvGroup::of(&members.iter().map(|&i| &modules[i]).collect::<Vec<_>>());
-            classes.push(ModuleGroup { modules: members, a, b, gate, d_in, d_out, fused_qkv });
-        }
-        ModuleGroups { classes, r, scale, module_count: modules.len() }
+        let of_shape = |shape: (i64, i64)| {
+            let members = (0..modules.len()).filter(|&i| (modules[i].d_in, modules[i].d_out) == shape).collect();
+            ModuleGroup::build(params, members, modules, layout, &inits)
+        };
+        let by_shape = shapes.into_iter().map(of_shape).collect();
+        ModuleGroups { by_shape, r: layout.r, scale: layout.scale, module_count: modules.len() }
     }
 
-    /// The adapters of one step; for [`ParamViews::together`], those of every run, stacked.
+    /// The adapters of one step; for [`ParamViews::stack`], those of every run.
     pub fn adapters(&self, views: &ParamViews) -> LoraLayers {
+        self.adapters_of(views, self.scale, |a, b| [a.shallow_clone(), b.shallow_clone()])
+    }
+
+    /// [`ModuleGroups::adapters`] with another scaling, made of a function of each group's A `[.., k, r, d_in]` and B
+    /// `[.., k, d_out, r]`.
+    pub fn adapters_of(
+        &self,
+        views: &ParamViews,
+        scale: f64,
+        factors: impl Fn(&Tensor, &Tensor) -> [Tensor; 2],
+    ) -> LoraLayers {
         let mut adapters = LoraLayers::new((0..self.module_count).map(|_| None).collect());
-        for class in &self.classes {
-            let (a, b) = (views.get(class.a), views.get(class.b));
-            let gates = class.gate.map(|slot| views.get(slot));
-            let up = folded(b, gates, self.scale);
-            let branch = aligned(a, &up);
-            if let Some(group) = &class.fused_qkv {
-                let [a, up] = branch.as_ref().map_or([a, &up], |[a, up]| [a, up]);
-                group.join(a, up, &mut adapters.fused_qkv);
-            }
-            if let Some(branch) = branch {
-                let [a, up] = branch.map(|x| class.by_module(&x));
-                adapters.branches.resize_with(self.module_count, || None);
-                for (&module, (a, up)) in class.modules.iter().zip(a.into_iter().zip(up)) {
-                    adapters.branches[module] = Some([a, up]);
-                }
-            }
-            let mut gates = gates.map(|gates| gates.unbind(-2).into_iter());
-            let parts = class.by_module(a).into_iter().zip(b.unbind(-3)).zip(class.by_module(&up));
-            for (&module, ((a, b), up)) in class.modules.iter().zip(parts) {
-                let gate = gates.as_mut().and_then(Iterator::next);
-                adapters.modules[module] = Some(LoraLayer { a, b, gate, scale: self.scale, up });
-            }
+        for group in &self.by_shape {
+            group.attach(factors(views.get(group.a), views.get(group.b)), scale, views, &mut adapters);
         }
         adapters
     }
 
     /// Values of A and B at all modules: `r * sum(d_in + d_out)`.
     pub fn factor_count(&self) -> i64 {
-        self.classes.iter().map(|c| c.modules.len() as i64 * self.r * (c.d_in + c.d_out)).sum()
+        self.by_shape.iter().map(|group| group.modules.len() as i64 * self.r * (group.d_in + group.d_out)).sum()
     }
 
     /// Number of rank-one components at the start.

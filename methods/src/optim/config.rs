@@ -26,7 +26,7 @@ pub struct OptimConfig {
 impl OptimConfig {
     /// The protocol's own rule for a group: decay only where it is due.
     pub fn group_optim(&self, group: ParamGroup) -> GroupOptim {
-        let weight_decay = if group == ParamGroup::Decayed { self.weight_decay } else { 0.0 };
+        let weight_decay = if group.decayed { self.weight_decay } else { 0.0 };
         GroupOptim { options: AdamWOptions::new(self.lr, weight_decay, self.decay_order), schedule: self.schedule }
     }
 }

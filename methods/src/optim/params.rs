@@ -6,28 +6,20 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-/// What the optimiser does with a group of parameters.
+/// Parameters that are optimised alike. A method with parameters of a third kind has a group of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParamGroup {
-    /// Weight decay applies.
-    Decayed,
-    /// No weight decay (biases).
-    Undecayed,
-    /// SoRA's gates: their own Adam and the threshold.
-    Gates,
+pub struct ParamGroup {
+    /// Name in errors and saved states.
+    pub name: &'static str,
+    /// Whether weight decay applies.
+    pub decayed: bool,
 }
 
 impl ParamGroup {
-    const ALL: [ParamGroup; 3] = [ParamGroup::Decayed, ParamGroup::Undecayed, ParamGroup::Gates];
-
-    /// Name in errors and saved states.
-    pub fn name(self) -> &'static str {
-        match self {
-            ParamGroup::Decayed => "decayed",
-            ParamGroup::Undecayed => "undecayed",
-            ParamGroup::Gates => "gates",
-        }
-    }
+    /// Matrices.
+    pub const DECAYED: ParamGroup = ParamGroup { name: "decayed", decayed: true };
+    /// Biases and weights of LayerNorms.
+    pub const UNDECAYED: ParamGroup = ParamGroup { name: "undecayed", decayed: false };
 }
 
 /// Which parameter: the index of its view.
@@ -44,7 +36,7 @@ struct ParamInfo {
 
 /// One contiguous leaf tensor.
 pub struct Group {
-    /// What it is for.
+    /// Its name and decay.
     pub kind: ParamGroup,
     /// All its values, `[n]`, a leaf that requires a gradient.
     pub flat: Tensor,
@@ -94,9 +86,15 @@ impl ParamsBuilder {
         self.entries.iter().filter(|e| e.group == group).map(|e| e.len).sum()
     }
 
-    /// Lays the groups out flat; a group without tensors is left out.
+    /// Lays the groups out flat: decayed, undecayed, then those of the method. A group without tensors is left out.
     pub fn finish(self) -> Params {
-        let groups = ParamGroup::ALL
+        let mut kinds = vec![ParamGroup::DECAYED, ParamGroup::UNDECAYED];
+        for entry in &self.entries {
+            if !kinds.contains(&entry.group) {
+                kinds.push(entry.group);
+            }
+        }
+        let groups = kinds
             .into_iter()
             .filter_map(|kind| {
                 let parts: Vec<&Tensor> =
@@ -110,7 +108,7 @@ impl ParamsBuilder {
 }
 
 impl Params {
-    /// ParamViews of every parameter, in the graph when gradients are on: one split per group.
+    /// Views of every parameter, in the graph when gradients are on: one split per group.
     pub fn views(&self) -> ParamViews {
         self.views_of(|flat| flat.shallow_clone())
     }
@@ -193,12 +191,12 @@ impl Params {
 
     /// Copies of all flat groups, by group name; [`Params::load`] takes them back.
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        self.groups.iter().map(|g| (g.kind.name().to_string(), g.flat.detach().copy())).collect()
+        self.groups.iter().map(|g| (g.kind.name.to_string(), g.flat.detach().copy())).collect()
     }
 
     /// Overwrites a group with a copy made by [`Params::state`]; `false` when there is no such group of that size.
     pub fn load(&self, group: &str, value: &Tensor) -> bool {
-        let Some(target) = self.groups.iter().find(|g| g.kind.name() == group) else {
+        let Some(target) = self.groups.iter().find(|g| g.kind.name == group) else {
             return false;
         };
         if target.flat.size() != value.size() {
@@ -210,8 +208,8 @@ impl Params {
 }
 
 impl ParamViews {
-    /// The parameters of several runs side by side: every view with a dimension more, in front.
-    pub fn together(runs: &[ParamViews]) -> Self {
+    /// Parameters of stacked runs: every view with a dimension of runs in front.
+    pub fn stack(runs: &[ParamViews]) -> Self {
         let of_all = |index: usize| Tensor::stack(&runs.iter().map(|views| &views.0[index]).collect::<Vec<_>>(), 0);
         ParamViews((0..runs.first().map_or(0, |views| views.0.len())).map(of_all).collect())
     }

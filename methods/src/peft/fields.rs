@@ -49,7 +49,7 @@ pub(crate) const FIELDS: &[(&str, Use, Use)] = &[
     ("eva_config", Irrelevant, Irrelevant),
     ("corda_config", Irrelevant, Irrelevant),
     ("lora_ga_config", Irrelevant, Irrelevant),
-    ("use_dora", Refused, Refused),
+    ("use_dora", Honoured, Refused),
     ("velora_config", Refused, Refused),
     ("alora_invocation_tokens", Refused, Refused),
     ("use_qalora", Refused, Refused),

@@ -1,9 +1,10 @@
-//! PEFT's files: reading, writing and merging of adapters, the fields of a configuration, the names of tensors.
+//! PEFT's files: formats of adapters, the fields of a configuration, the names of tensors.
 
-pub mod export;
+pub mod config;
 pub(crate) mod fields;
-pub mod import;
-pub mod merge;
+pub mod files;
+pub mod format;
+pub mod low_rank;
 pub(crate) mod names;
 mod pattern;
 pub(crate) mod settings;

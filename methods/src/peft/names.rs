@@ -10,6 +10,8 @@ pub(crate) enum Part {
     E,
     /// Of `lora_bias`.
     Bias,
+    /// DoRA's m.
+    Magnitude,
     /// Of an embedding.
     EmbeddingA,
     EmbeddingB,
@@ -34,11 +36,13 @@ pub(crate) fn parse(name: &str) -> Result<Option<(String, Part)>, String> {
             ["B"] | ["B", "weight"] => Part::B,
             ["E"] => Part::E,
             ["B", "bias"] => Part::Bias,
+            ["magnitude_vector"] | ["magnitude_vector", "weight"] => Part::Magnitude,
             ["embedding_A"] => Part::EmbeddingA,
             ["embedding_B"] => Part::EmbeddingB,
             _ => {
                 return Err(format!(
-                    "it has {name}; of a LoRA module lora_A, lora_B and AdaLoRA's lora_E are supported"
+                    "it has {name}; of a LoRA module lora_A, lora_B, AdaLoRA's lora_E and DoRA's \
+                     lora_magnitude_vector are supported"
                 ));
             }
         };
@@ -65,6 +69,8 @@ mod tests {
             ("lora_A", Part::A),
             ("lora_E.default", Part::E),
             ("lora_B.bias", Part::Bias),
+            ("lora_magnitude_vector", Part::Magnitude),
+            ("lora_magnitude_vector.default.weight", Part::Magnitude),
             ("lora_embedding_A", Part::EmbeddingA),
             ("base_layer.bias", Part::Base("bias")),
         ] {
@@ -74,7 +80,7 @@ mod tests {
         assert_eq!(plain("classifier.weight"), Some(("classifier.weight".into(), Part::Plain)));
         assert_eq!(plain("classifier.modules_to_save.default.weight"), Some(("classifier.weight".into(), Part::Plain)));
         assert_eq!(plain("classifier.original_module.bias"), None);
-        for odd in ["lora_magnitude_vector", "lora_diag", "lora_A.other.weight"] {
+        for odd in ["lora_diag", "lora_A.other.weight"] {
             assert!(parse(&format!("{module}.{odd}")).unwrap_err().contains(odd));
         }
     }

@@ -4,9 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::method::{MethodEntry, build_with};
-use crate::options::resolve_with;
-use crate::options::{Bound, Options};
-use crate::tuners::base_weights::BaseWeights;
+use crate::options::{Bound, Options, resolve_with};
+use crate::tuners::base_weights::{BaseWeights, BaseWeightsFormat};
 
 /// BitFit has no options.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -19,15 +18,21 @@ impl Options for BitFitOptions {
     }
 }
 
+/// Files of BitFit.
+pub static FORMAT: BaseWeightsFormat =
+    BaseWeightsFormat { peft_types: &["BITFIT"], is_trained: |name| name.ends_with(".bias") };
+
 /// Registry line.
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "bitfit",
     title: "BitFit",
     is_stackable: false,
+    format: &FORMAT,
+    examples: &[],
     resolve: resolve_with::<BitFitOptions>,
-    build: |options, context, params| {
-        build_with("bitfit", options, context, params, |_: BitFitOptions, context, params| {
-            Ok(BaseWeights::build("bitfit", "BITFIT", params, context, |name| name.ends_with(".bias")))
+    build: |name, options, context, params| {
+        build_with(name, options, context, params, |_: BitFitOptions, context, params| {
+            BaseWeights::build(ENTRY.name, &FORMAT, params, context)
         })
     },
 };

@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::method::{MethodEntry, build_with};
-use crate::options::resolve_with;
-use crate::options::{Bound, Options};
-use crate::tuners::base_weights::BaseWeights;
+use crate::options::{Bound, Options, resolve_with};
+use crate::tuners::base_weights::{BaseWeights, BaseWeightsFormat};
 
 /// Full fine-tuning has no options.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -18,15 +17,20 @@ impl Options for FullOptions {
     }
 }
 
+/// Files of full fine-tuning.
+pub static FORMAT: BaseWeightsFormat = BaseWeightsFormat { peft_types: &["FULL"], is_trained: |_| true };
+
 /// Registry line.
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "full",
     title: "Fine-tune",
     is_stackable: false,
+    format: &FORMAT,
+    examples: &[],
     resolve: resolve_with::<FullOptions>,
-    build: |options, context, params| {
-        build_with("full", options, context, params, |_: FullOptions, context, params| {
-            Ok(BaseWeights::build("full", "FULL", params, context, |_| true))
+    build: |name, options, context, params| {
+        build_with(name, options, context, params, |_: FullOptions, context, params| {
+            BaseWeights::build(ENTRY.name, &FORMAT, params, context)
         })
     },
 };

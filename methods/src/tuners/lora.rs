@@ -1,4 +1,7 @@
-//! LoRA (spec §1): `y = W x + b + (α/r) B A x`, A kaiming-uniform, B zero.
+//! LoRA (spec §1): `y = W x + b + (α/r) B A x`, A kaiming-uniform, B zero. Its options are rsLoRA (Kalajdzievski 2023;
+//! spec §7.2), PiSSA (Meng et al. 2024; spec §7.3) and LoRA+ (Hayou et al. 2024; spec §7.4).
+
+use std::collections::BTreeMap;
 
 use encoders::TargetModule;
 use serde::{Deserialize, Serialize};
@@ -6,13 +9,16 @@ use tch::{Kind, Tensor};
 
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
-use crate::adapter::module_groups::{ModuleGroups, ModuleInit};
-use crate::error::Result;
-use crate::method::{Context, Method};
-use crate::method::{MethodEntry, build_with};
+use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
+use crate::adapter::pissa::principal_components;
+use crate::error::{Error, Result};
+use crate::method::{Context, Method, MethodEntry, build_with};
+use crate::optim::config::{GroupOptim, OptimConfig};
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
-use crate::options::resolve_with;
-use crate::options::{Bound, Options};
+use crate::options::{Bound, Options, is_default, resolve_with};
+use crate::peft::format::TrainedAdapter;
+use crate::peft::low_rank::LORA;
+use crate::peft::low_rank::adapter::LowRankAdapter;
 
 /// Options of LoRA.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,25 +28,80 @@ pub struct LoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch is scaled by α/r.
     pub alpha: f64,
+    /// rsLoRA: the branch is scaled by α/√r instead.
+    #[serde(skip_serializing_if = "is_default")]
+    pub use_rslora: bool,
+    /// Start values of A and B.
+    #[serde(skip_serializing_if = "is_default")]
+    pub init_lora_weights: InitLoraWeights,
+    /// LoRA+: the rate of B, and of biases beside the adapters, is the protocol's times this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loraplus_lr_ratio: Option<f64>,
+    /// LoRA+: weight decay of everything that is decayed; the protocol's where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loraplus_weight_decay: Option<f64>,
+}
+
+/// Start values of A and B.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitLoraWeights {
+    /// A kaiming-uniform, B zero.
+    #[default]
+    Kaiming,
+    /// PiSSA: the principal singular components of the frozen weight, which are taken off it.
+    Pissa,
 }
 
 impl Default for LoraOptions {
     /// r = 8 and α = 16 (spec §1.1; 1.33M parameters on DeBERTaV3-base).
     fn default() -> Self {
-        LoraOptions { r: 8, alpha: 16.0 }
+        LoraOptions {
+            r: 8,
+            alpha: 16.0,
+            use_rslora: false,
+            init_lora_weights: InitLoraWeights::Kaiming,
+            loraplus_lr_ratio: None,
+            loraplus_weight_decay: None,
+        }
     }
 }
 
 impl Options for LoraOptions {
     fn bounds(&self) -> Vec<Bound> {
-        vec![Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha)]
+        let ratio = self.loraplus_lr_ratio.map(|ratio| Bound::above_zero("loraplus_lr_ratio", ratio));
+        let decay = self.loraplus_weight_decay.into_iter().flat_map(|decay| {
+            let option = "loraplus_weight_decay";
+            [
+                Bound::zero_or_more(option, decay),
+                Bound::needs(option, decay, self.loraplus_lr_ratio.is_some(), "loraplus_lr_ratio"),
+            ]
+        });
+        let numbers = [Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha)];
+        numbers.into_iter().chain(ratio).chain(decay).collect()
     }
 }
+
+impl LoraOptions {
+    fn scale(&self) -> f64 {
+        let r = self.r as f64;
+        if self.use_rslora { self.alpha / r.sqrt() } else { self.alpha / r }
+    }
+
+    /// B with LoRA+ has a rate of its own.
+    fn b_group(&self) -> ParamGroup {
+        if self.loraplus_lr_ratio.is_some() { LORA_B } else { ParamGroup::DECAYED }
+    }
+}
+
+/// LoRA+'s group of B.
+const LORA_B: ParamGroup = ParamGroup { name: "lora_b", decayed: true };
 
 /// LoRA at every module.
 pub struct Lora {
     modules: Vec<TargetModule>,
-    stacks: ModuleGroups,
+    groups: ModuleGroups,
+    options: LoraOptions,
 }
 
 /// Registry line.
@@ -48,8 +109,14 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "lora",
     title: "LoRA",
     is_stackable: true,
+    format: &LORA,
+    examples: &[
+        "use_rslora = true",
+        "init_lora_weights = 'pissa'\nr = 4",
+        "loraplus_lr_ratio = 4.0\nloraplus_weight_decay = 0.05",
+    ],
     resolve: resolve_with::<LoraOptions>,
-    build: |options, context, params| build_with("lora", options, context, params, Lora::new),
+    build: |name, options, context, params| build_with(name, options, context, params, Lora::new),
 };
 
 /// `A ~ U(-1/sqrt(d_in), 1/sqrt(d_in))`, which is kaiming-uniform with a = sqrt 5; `[r, d_in]`.
@@ -63,18 +130,43 @@ pub fn zero_b(d_out: i64, r: i64) -> Tensor {
     Tensor::zeros([d_out, r], (Kind::Float, tch::Device::Cpu))
 }
 
+/// PiSSA's start: A and B are the principal components of W, which are taken off it.
+fn principal_start(weight: &Tensor, r: i64, scale: f64) -> ModuleInit {
+    let [a, b] = principal_components(weight, r, scale);
+    ModuleInit { fixed: Some([a.copy(), b.neg()]), ..ModuleInit::new(a, b) }
+}
+
+fn check_rank(r: i64, modules: &[TargetModule]) -> Result<()> {
+    let most = modules.iter().map(|module| module.d_in.min(module.d_out)).min().unwrap_or(r);
+    if r <= most {
+        return Ok(());
+    }
+    Err(Error::DoesNotFit {
+        method: ENTRY.name,
+        what: "r",
+        expected: format!("at most {most}"),
+        got: r.to_string(),
+        help: "PiSSA takes r singular components of every adapted weight".into(),
+    })
+}
+
 impl Lora {
     /// Adds the start values of every module to `params`.
     ///
     /// # Errors
-    /// None; the registry's builders may have some.
+    /// PiSSA with a rank that a module's weight has not.
     pub fn new(options: LoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
-        let LoraOptions { r, alpha } = options;
-        let stacks =
-            ModuleGroups::build(params, context.target_modules, r, alpha / r as f64, ParamGroup::Decayed, |module| {
-                ModuleInit { a: kaiming_a(r, module.d_in), b: zero_b(module.d_out, r), gate: None }
-            });
-        Ok(Lora { modules: context.target_modules.to_vec(), stacks })
+        let (r, scale) = (options.r, options.scale());
+        let layout = Layout { b_group: options.b_group(), ..Layout::new(r, scale) };
+        let init: &dyn Fn(&TargetModule) -> ModuleInit = match options.init_lora_weights {
+            InitLoraWeights::Kaiming => &|module| ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r)),
+            InitLoraWeights::Pissa => {
+                check_rank(r, context.target_modules)?;
+                &|module| principal_start(&context.weight(module), r, scale)
+            }
+        };
+        let groups = ModuleGroups::build(params, context.target_modules, &layout, init);
+        Ok(Lora { modules: context.target_modules.to_vec(), groups, options })
     }
 }
 
@@ -88,10 +180,26 @@ impl Method for Lora {
     }
 
     fn adapters(&self, views: &ParamViews) -> LoraLayers {
-        self.stacks.adapters(views)
+        self.groups.adapters(views)
+    }
+
+    /// LoRA+ (spec §7.4), as PEFT groups the parameters: B and biases at the higher rate, decay where it is due.
+    fn group_optim(&self, group: ParamGroup, protocol: &OptimConfig) -> GroupOptim {
+        let mut rule = protocol.group_optim(group);
+        if let Some(ratio) = self.options.loraplus_lr_ratio {
+            rule.options.lr *= if group == ParamGroup::DECAYED { 1.0 } else { ratio };
+            if group.decayed {
+                rule.options.weight_decay = self.options.loraplus_weight_decay.unwrap_or(protocol.weight_decay);
+            }
+        }
+        rule
+    }
+
+    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter> {
+        Box::new(LowRankAdapter::folded(&self.modules, &self.adapters(views), head))
     }
 
     fn counts(&self, _params: &Params) -> Counts {
-        Counts::dense(self.stacks.factor_count())
+        Counts::dense(self.groups.factor_count())
     }
 }

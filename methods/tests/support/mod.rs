@@ -1,14 +1,18 @@
-//! Reading golden cases, and the small net they were made with: `l2(tanh(l1(tanh(l0(x)))))`, every `l` an adapted linear.
+//! Reading golden cases, and the small net they were made with: `l2(tanh(l1(tanh(l0(x)))))`, every `l` an adapted
+//! linear.
 #![allow(dead_code, unused_imports)] // Every test binary uses its own part.
 
 pub mod case;
+pub mod training;
 
 pub use case::{Case, cases, floats};
-use encoders::{Attach, ModuleKind, TargetModule};
+use encoders::nn::modules::dora_linear;
+use encoders::{Attach, LowRank, ModuleKind, TargetModule};
 use methods::optim::config::{DecayOrder, LinearSchedule};
 use methods::optim::params::ParamsBuilder;
 use methods::{Context, LoraLayers, Method, OptimConfig, TrainState};
 use tch::{Device, Kind, Reduction, Tensor};
+use torch_ext::ops::lora_linear::lora_linear;
 
 /// Largest allowed error in float32, relative to the largest magnitude of the compared tensor.
 pub const TOLERANCE: f64 = 1e-5;
@@ -34,13 +38,24 @@ impl Net {
     }
 
     pub fn forward(&self, x: &Tensor, attach: &dyn Attach) -> Tensor {
+        let (weight, bias) = &self.weights[self.weights.len() - 1];
+        self.forward_to(x, attach, [weight, bias])
+    }
+
+    /// With other values of the last linear.
+    pub fn forward_to(&self, x: &Tensor, attach: &dyn Attach, last: [&Tensor; 2]) -> Tensor {
         let mut x = x.shallow_clone();
+        let count = self.modules.len();
         for (module, (weight, bias)) in self.modules.iter().zip(&self.weights) {
+            let [weight, bias] = if module.index + 1 < count { [weight, bias] } else { last };
             let y = match attach.low_rank(module) {
-                Some(branch) => torch_ext::ops::lora_linear::lora_linear(&x, [weight, bias], branch.factors()),
+                Some(LowRank { lora_a, scaled_b, magnitude: Some(magnitude) }) => {
+                    dora_linear(&x, [weight, bias], [lora_a, scaled_b], magnitude)
+                }
+                Some(branch) => lora_linear(&x, [weight, bias], branch.factors()),
                 None => attach.output(module, &x, x.linear(weight, Some(bias))),
             };
-            x = if module.index + 1 < self.modules.len() { y.tanh() } else { y };
+            x = if module.index + 1 < count { y.tanh() } else { y };
         }
         x
     }
@@ -103,26 +118,53 @@ pub fn step<M: Method + 'static>(
     hidden_size: i64,
     new: impl FnOnce(&Context, &mut ParamsBuilder) -> methods::Result<M>,
 ) -> TrainState {
-    let modules = modules(&case.dims());
-    let context = Context { target_modules: &modules, backbone: &[], protocol, hidden_size, seed: 0 };
-    let mut params = ParamsBuilder::new(Device::Cpu, kind);
-    let method = new(&context, &mut params).unwrap();
-    let step = TrainState::new(params.finish(), Box::new(method), protocol);
+    let step = untouched_step(case, protocol, kind, hidden_size, new);
     write(case, "init", &adapters(&step));
     step
+}
+
+/// A step whose adapters start as the method makes them.
+pub fn untouched_step<M: Method + 'static>(
+    case: &Case,
+    protocol: &OptimConfig,
+    kind: Kind,
+    hidden_size: i64,
+    new: impl FnOnce(&Context, &mut ParamsBuilder) -> methods::Result<M>,
+) -> TrainState {
+    let modules = modules(&case.dims());
+    step_at(case, protocol, kind, (&modules, hidden_size), new)
+}
+
+/// [`untouched_step`] with adapters at some of the modules.
+pub fn step_at<M: Method + 'static>(
+    case: &Case,
+    protocol: &OptimConfig,
+    kind: Kind,
+    (modules, hidden_size): (&[TargetModule], i64),
+    new: impl FnOnce(&Context, &mut ParamsBuilder) -> methods::Result<M>,
+) -> TrainState {
+    let weight = |i: usize| (format!("l{i}.weight"), case.tensor(&format!("base.l{i}.weight")));
+    let backbone: Vec<(String, Tensor)> = (0..case.dims().len() - 1).map(weight).collect();
+    let context = Context { target_modules: modules, backbone: &backbone, protocol, hidden_size, seed: 0 };
+    let mut params = ParamsBuilder::new(Device::Cpu, kind);
+    let method = new(&context, &mut params).unwrap();
+    TrainState::new(params.finish(), Box::new(method), protocol)
 }
 
 pub fn adapters(step: &TrainState) -> LoraLayers {
     tch::no_grad(|| step.method().adapters(&step.params().views()))
 }
 
-fn write(case: &Case, prefix: &str, adapters: &LoraLayers) {
+pub fn write(case: &Case, prefix: &str, adapters: &LoraLayers) {
     tch::no_grad(|| {
         for (i, adapter) in adapters.modules.iter().enumerate() {
             let adapter = adapter.as_ref().unwrap();
             let read = |part: &str| case.tensor(&format!("{prefix}.l{i}.{part}"));
             adapter.a.shallow_clone().copy_(&read("lora_A"));
             adapter.b.shallow_clone().copy_(&read("lora_B"));
+            if let Some(magnitude) = &adapter.magnitude {
+                magnitude.shallow_clone().copy_(&read("lora_magnitude_vector"));
+            }
             if let Some(gate) = &adapter.gate {
                 let part = if case.has(&format!("{prefix}.l{i}.gate")) { "gate" } else { "lora_E" };
                 gate.shallow_clone().copy_(&read(part).view_as(gate));
@@ -136,7 +178,9 @@ pub fn assert_adapters(case: &Case, prefix: &str, adapters: &LoraLayers, toleran
     for (i, adapter) in adapters.modules.iter().enumerate() {
         let adapter = adapter.as_ref().unwrap();
         let gate = adapter.gate.as_ref();
-        let parts = [("lora_A", Some(&adapter.a)), ("lora_B", Some(&adapter.b)), ("gate", gate), ("lora_E", gate)];
+        let magnitude = ("lora_magnitude_vector", adapter.magnitude.as_ref());
+        let parts =
+            [("lora_A", Some(&adapter.a)), ("lora_B", Some(&adapter.b)), ("gate", gate), ("lora_E", gate), magnitude];
         for (part, value) in parts {
             let name = format!("{prefix}.l{i}.{part}");
             if let (Some(value), true) = (value, case.has(&name)) {

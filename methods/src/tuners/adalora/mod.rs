@@ -1,127 +1,36 @@
 //! AdaLoRA (spec §2): `y = W x + b + α/(r_init + 1e-5) P (Λ ⊙ (Q x))`, an orthogonality penalty, and a budget that masks the
 //! least important singular values over all modules together.
 
-pub mod budget;
-
-use std::ops::Range;
+use std::collections::BTreeMap;
 
 use encoders::TargetModule;
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
-use torch_ext::ops::importance;
 
 use crate::adapter::counts::{self, Counts};
 use crate::adapter::lora_layer::LoraLayers;
-use crate::adapter::module_groups::{ModuleGroup, ModuleGroups, ModuleInit};
+use crate::adapter::module_groups::{Layout, ModuleGroup, ModuleGroups, ModuleInit};
 use crate::error::{Error, Result};
-use crate::method::{Context, Method};
-use crate::method::{MethodEntry, build_with};
+use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::resolve_with;
-use crate::options::{Bound, Options};
+use crate::peft::format::TrainedAdapter;
+use crate::peft::low_rank::LORA;
+use crate::peft::low_rank::adapter::LowRankAdapter;
 use crate::tuners::adalora::budget::{Budget, Phase};
+use crate::tuners::adalora::importance::Importance;
+use crate::tuners::adalora::options::{AdaLoraOptions, FinalPhase};
+use crate::tuners::adalora::orthogonality::{gram_distance, grams};
 
-/// A number of steps: absolute, or a share of the run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Span {
-    /// Steps.
-    Steps(usize),
-    /// Share of all steps, from 0 to below 1, rounded down.
-    Share(f64),
-}
-
-impl Span {
-    fn steps(self, total: usize) -> usize {
-        match self {
-            Span::Steps(steps) => steps,
-            Span::Share(share) => (share * total as f64) as usize,
-        }
-    }
-}
-
-/// What happens from step `T - t_f` on (spec §2.9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FinalPhase {
-    /// Released code: a new mask from the frozen scores at every step after `T - t_f`.
-    Released,
-    /// huggingface/peft: masks at `T - t_f` in any case and keeps that mask.
-    Peft,
-}
-
-/// Options of AdaLoRA.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdaLoraOptions {
-    /// Rank of every module at the start.
-    pub init_r: i64,
-    /// Average rank at the end.
-    pub target_r: i64,
-    /// Scaling numerator: the branch is scaled by α/(init_r + 1e-5) all through.
-    pub alpha: f64,
-    /// γ, weight of the orthogonality penalty.
-    pub gamma: f64,
-    /// t_i: steps (integer) or share of the run (fraction) with the full budget.
-    pub tinit: Span,
-    /// t_f: steps (integer) or share of the run (fraction) with the final budget.
-    pub tfinal: Span,
-    /// ΔT: steps between two maskings.
-    pub delta_t: usize,
-    /// Decay of the importance average.
-    pub beta1: f64,
-    /// Decay of the uncertainty average.
-    pub beta2: f64,
-    /// What happens in the final phase.
-    pub final_phase: FinalPhase,
-}
-
-impl Default for AdaLoraOptions {
-    /// The 1.27M row: 12 → 8 (spec §2.8); t_i and t_f are RTE's 600 and 1,800 of 3,900 steps as shares, so that they fit
-    /// a run of any length.
-    fn default() -> Self {
-        AdaLoraOptions {
-            init_r: 12,
-            target_r: 8,
-            alpha: 16.0,
-            gamma: 0.1,
-            tinit: Span::Share(0.15),
-            tfinal: Span::Share(0.46),
-            delta_t: 1,
-            beta1: 0.85,
-            beta2: 0.85,
-            final_phase: FinalPhase::Released,
-        }
-    }
-}
-
-impl Options for AdaLoraOptions {
-    fn bounds(&self) -> Vec<Bound> {
-        let spans =
-            [("tinit", self.tinit), ("tfinal", self.tfinal)].into_iter().filter_map(|(option, span)| match span {
-                Span::Steps(_) => None,
-                Span::Share(share) => {
-                    Some(Bound::share(option, share).or("a number of steps is written without a point"))
-                }
-            });
-        let numbers = [
-            Bound::rank("init_r", self.init_r),
-            Bound::rank("target_r", self.target_r),
-            Bound::above_zero("alpha", self.alpha),
-            Bound::zero_or_more("gamma", self.gamma),
-            Bound::count("delta_t", self.delta_t),
-            Bound::share("beta1", self.beta1),
-            Bound::share("beta2", self.beta2),
-        ];
-        numbers.into_iter().chain(spans).collect()
-    }
-}
+pub mod budget;
+mod importance;
+pub mod options;
+mod orthogonality;
 
 /// AdaLoRA at every module.
 pub struct AdaLora {
     modules: Vec<TargetModule>,
-    stacks: ModuleGroups,
+    groups: ModuleGroups,
     budget: Budget,
     options: AdaLoraOptions,
     importance: Importance,
@@ -136,17 +45,11 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "adalora",
     title: "AdaLoRA",
     is_stackable: true,
+    format: &LORA,
+    examples: &["final_phase = 'peft'"],
     resolve: resolve_with::<AdaLoraOptions>,
-    build: |options, context, params| build_with("adalora", options, context, params, AdaLora::new),
+    build: |name, options, context, params| build_with(name, options, context, params, AdaLora::new),
 };
-
-/// Smoothed importance and uncertainty of every value of A, B and E (spec §2.3), laid out as the parameters are.
-struct Importance {
-    /// Where A, B and E of all modules lie in the decayed group.
-    range: Range<i64>,
-    average: Tensor,
-    uncertainty: Tensor,
-}
 
 impl AdaLora {
     /// Adds the start values of every module to `params`: A and B ~ N(0, 0.02²), E = 0 (spec §2.1).
@@ -156,21 +59,19 @@ impl AdaLora {
     pub fn new(options: AdaLoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
         let r = options.init_r;
         let budget = budget(&options, context)?;
-        let start = params.group_len(ParamGroup::Decayed);
+        let start = params.group_len(ParamGroup::DECAYED);
         let scale = options.alpha / (r as f64 + 1e-5);
-        let stacks =
-            ModuleGroups::build(params, context.target_modules, r, scale, ParamGroup::Decayed, |module| ModuleInit {
-                a: normal(&[r, module.d_in]),
-                b: normal(&[module.d_out, r]),
-                gate: Some(Tensor::zeros([r], (Kind::Float, Device::Cpu))),
-            });
-        let range = start..params.group_len(ParamGroup::Decayed);
+        let groups = ModuleGroups::build(params, context.target_modules, &Layout::new(r, scale), |module| {
+            let factors = ModuleInit::new(normal(&[r, module.d_in]), normal(&[module.d_out, r]));
+            ModuleInit { gate: Some(Tensor::zeros([r], (Kind::Float, Device::Cpu))), ..factors }
+        });
+        let range = start..params.group_len(ParamGroup::DECAYED);
         let importance = Importance::zeros(range, params);
         let (_, device) = params.options();
-        let kept = Tensor::ones([stacks.component_count()], (Kind::Bool, device));
+        let kept = Tensor::ones([groups.component_count()], (Kind::Bool, device));
         let masked: Vec<i64> = (0..budget.total).map(|t| budget.initial - budget.at(t)).collect();
         let masked = Tensor::from_slice(&masked).to_device(device);
-        Ok(AdaLora { modules: context.target_modules.to_vec(), stacks, budget, options, importance, kept, masked })
+        Ok(AdaLora { modules: context.target_modules.to_vec(), groups, budget, options, importance, kept, masked })
     }
 
     /// The budget of this run.
@@ -178,20 +79,20 @@ impl AdaLora {
         &self.budget
     }
 
-    /// Triplet scores of all components, `[components]`, stacked shape by shape: `s(E) + mean s(P) + mean s(Q)`
+    /// Triplet scores of all components, `[components]`, shape by shape: `s(E) + mean s(P) + mean s(Q)`
     /// (paper eq. 9 to 13, spec §2.3).
     pub fn scores(&self, params: &Params) -> Tensor {
         let scores = &self.importance.average * &self.importance.uncertainty;
         let part = |slot: ParamId| self.importance.part(&scores, params, slot);
-        let of_class = |class: &ModuleGroup| {
+        let of_group = |group: &ModuleGroup| {
             let vectors =
-                part(class.a).mean_dim(-1, false, None::<Kind>) + part(class.b).mean_dim(1, false, None::<Kind>);
-            match class.gate {
+                part(group.a).mean_dim(-1, false, None::<Kind>) + part(group.b).mean_dim(1, false, None::<Kind>);
+            match group.gate {
                 Some(gate) => (vectors + part(gate)).flatten(0, -1),
                 None => vectors.flatten(0, -1),
             }
         };
-        Tensor::cat(&self.stacks.classes.iter().map(of_class).collect::<Vec<_>>(), 0)
+        Tensor::cat(&self.groups.by_shape.iter().map(of_group).collect::<Vec<_>>(), 0)
     }
 
     /// Keeps the components whose score is above the k-th smallest, k = b(0) - budget; ties at it are masked too
@@ -202,12 +103,12 @@ impl AdaLora {
 
     /// Sets E to zero where `kept` is false; P and Q stay, so a component can come back before the final phase.
     pub fn mask(&self, params: &Params, kept: &Tensor) {
-        let Some(group) = params.group(ParamGroup::Decayed) else {
+        let Some(group) = params.group(ParamGroup::DECAYED) else {
             return;
         };
         let flat = group.flat.detach();
         let mut offset = 0;
-        for slot in self.stacks.classes.iter().filter_map(|class| class.gate) {
+        for slot in self.groups.by_shape.iter().filter_map(|group| group.gate) {
             let range = params.range(slot);
             let len = range.end - range.start;
             let mut values = flat.narrow(0, range.start, len);
@@ -222,7 +123,7 @@ impl AdaLora {
         self.kept.copy_(&kept);
     }
 
-    /// What is due at step `t`: whether the importance averages go on, and the mask.
+    /// Work that is due at step `t`: whether the importance averages are updated, and the mask.
     fn due(&self, t: usize) -> (bool, Mask) {
         let last_scored = self.budget.total - self.budget.tfinal;
         let keeps_mask = self.options.final_phase == FinalPhase::Peft;
@@ -254,7 +155,7 @@ fn above(scores: &Tensor, k: &Tensor) -> Tensor {
 /// Budget of the run, checked.
 fn budget(options: &AdaLoraOptions, context: &Context) -> Result<Budget> {
     let misfit = |what, expected: String, got: String, help: &str| {
-        Err(Error::DoesNotFit { method: "adalora", what, expected, got, help: help.into() })
+        Err(Error::DoesNotFit { method: ENTRY.name, what, expected, got, help: help.into() })
     };
     let total = context.protocol.steps;
     let (tinit, tfinal) = (options.tinit.steps(total), options.tfinal.steps(total));
@@ -276,29 +177,6 @@ fn normal(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.02
 }
 
-impl Importance {
-    fn zeros(range: Range<i64>, params: &ParamsBuilder) -> Self {
-        let zeros = || Tensor::zeros([range.end - range.start], params.options());
-        Importance { average: zeros(), uncertainty: zeros(), range: range.clone() }
-    }
-
-    /// With the updated weight and the step's clipped gradient.
-    fn update(&self, params: &Params, betas: [f64; 2]) -> Result<()> {
-        let Some(group) = params.group(ParamGroup::Decayed) else {
-            return Ok(());
-        };
-        let part = |of: Tensor| of.narrow(0, self.range.start, self.range.end - self.range.start);
-        let (values, grad) = (part(group.flat.detach()), part(group.flat.grad()));
-        Ok(importance::update([&values, &grad], [&self.average, &self.uncertainty], betas)?)
-    }
-
-    /// The part of a tensor laid out like the averages that belongs to one parameter, in its shape.
-    fn part(&self, of: &Tensor, params: &Params, slot: ParamId) -> Tensor {
-        let range = params.range(slot);
-        of.narrow(0, range.start - self.range.start, range.end - range.start).view(params.shape(slot))
-    }
-}
-
 impl Method for AdaLora {
     fn name(&self) -> &'static str {
         ENTRY.name
@@ -309,12 +187,12 @@ impl Method for AdaLora {
     }
 
     fn adapters(&self, views: &ParamViews) -> LoraLayers {
-        self.stacks.adapters(views)
+        self.groups.adapters(views)
     }
 
     /// γ times the mean over all A and B of the un-squared `||G - I||_F`, G the Gram matrix of the components (spec §2.2).
     fn penalty(&self, views: &ParamViews) -> Option<Tensor> {
-        let grams: Vec<Tensor> = self.stacks.classes.iter().flat_map(|class| grams(class, views)).collect();
+        let grams: Vec<Tensor> = self.groups.by_shape.iter().flat_map(|group| grams(group, views)).collect();
         let weight = self.options.gamma / (2 * self.modules.len()) as f64;
         Some(gram_distance(&Tensor::cat(&grams, 0)) * weight)
     }
@@ -348,11 +226,15 @@ impl Method for AdaLora {
         }
     }
 
+    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter> {
+        Box::new(LowRankAdapter::folded(&self.modules, &self.adapters(views), head))
+    }
+
     /// As published: the running counter of the released code, `sum(rank * (d_in + d_out))`, Λ and head excluded.
     fn counts(&self, params: &Params) -> Counts {
         let adapters = tch::no_grad(|| self.adapters(&params.views()));
         let left = counts::effective(&self.modules, &adapters);
-        let allocated = self.stacks.factor_count() + self.stacks.component_count();
+        let allocated = self.groups.factor_count() + self.groups.component_count();
         Counts { allocated, effective: left, as_published: left }
     }
 
@@ -367,7 +249,7 @@ impl Method for AdaLora {
     fn load(&mut self, name: &str, value: &Tensor) -> Result<()> {
         let expected = match name {
             "average" | "uncertainty" => self.importance.average.size(),
-            "kept" => vec![self.stacks.component_count()],
+            "kept" => vec![self.groups.component_count()],
             _ => Vec::new(),
         };
         if value.size() != expected {
@@ -381,29 +263,4 @@ impl Method for AdaLora {
         }
         Ok(())
     }
-}
-
-/// A and B of a shape, `[k, r, d_in]` and `[k, d_out, r]`, give their Gram matrices `[k, r, r]`, summed part by part: for so few
-/// values a product's length is all that a GPU can share out.
-fn grams(class: &ModuleGroup, views: &ParamViews) -> [Tensor; 2] {
-    let (a, b) = (views.get(class.a), views.get(class.b));
-    let ([k, r, d_in], d_out) = ([0, 1, 2].map(|dim| a.size()[dim]), b.size()[1]);
-    let lines_of_a = a.view([k, r, parts(d_in), -1]).transpose(1, 2).flatten(0, 1);
-    let lines_of_b = b.view([k * parts(d_out), -1, r]).transpose(1, 2);
-    [lines_of_a, lines_of_b].map(|lines| {
-        let of_parts = lines.bmm(&lines.transpose(1, 2)).view([k, -1, r, r]);
-        of_parts.sum_dim_intlist([1].as_slice(), false, None::<Kind>)
-    })
-}
-
-/// Parts of a sum over so many values.
-fn parts(values: i64) -> i64 {
-    const PART: i64 = 256;
-    if values % PART == 0 { values / PART } else { 1 }
-}
-
-/// Sum over a stack of Gram matrices `[k, r, r]` of `||G - I||_F`.
-fn gram_distance(gram: &Tensor) -> Tensor {
-    let eye = Tensor::eye(gram.size()[1], (gram.kind(), gram.device()));
-    (gram - eye).square().sum_dim_intlist([1, 2].as_slice(), false, None::<Kind>).sqrt().sum(None::<Kind>)
 }

@@ -8,11 +8,13 @@ use tch::{Device, Kind, Tensor};
 
 use crate::adapter::counts::Counts;
 use crate::error::Result;
-use crate::method::{Context, Method};
-use crate::method::{MethodEntry, build_with};
+use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
-use crate::options::resolve_with;
-use crate::options::{Bound, Options};
+use crate::options::{Bound, Options, resolve_with};
+use crate::peft::format::TrainedAdapter;
+use crate::tuners::bottleneck::file::{BottleneckAdapter, Bottlenecks, FORMAT, PARTS};
+
+pub mod file;
 
 /// Where the adapters are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,63 +65,15 @@ pub struct Bottleneck {
     count: i64,
 }
 
-/// The adapters of one step, by module.
-pub struct Bottlenecks(Vec<Option<[Tensor; 4]>>);
-
-/// Names of a module's tensors in a file, after the module's path.
-const PARTS: [&str; 4] = ["adapter_down.weight", "adapter_down.bias", "adapter_up.weight", "adapter_up.bias"];
-
-impl Bottlenecks {
-    /// Whether a tensor of a file is one of a module's.
-    pub fn has_part(module: &TargetModule, name: &str) -> bool {
-        name.strip_prefix(&module.path)
-            .and_then(|rest| rest.strip_prefix('.'))
-            .is_some_and(|part| PARTS.contains(&part))
-    }
-
-    /// Holds the tensors of a file against the modules: where a module has one part it has all four, of one width.
-    ///
-    /// # Errors
-    /// The first part that is missing or of another shape; no part at all.
-    pub fn check_whole(modules: &[TargetModule], stored: &BTreeMap<String, Tensor>) -> std::result::Result<(), String> {
-        let mut found = false;
-        for module in modules {
-            let part = |part: &str| stored.get(&format!("{}.{part}", module.path)).map(Tensor::size);
-            let parts = PARTS.map(part);
-            if parts.iter().all(Option::is_none) {
-                continue;
-            }
-            found = true;
-            let width = parts[1].as_ref().and_then(|size| size.first().copied()).unwrap_or(0);
-            let expected = [vec![width, module.d_out], vec![width], vec![module.d_out, width], vec![module.d_out]];
-            for ((part, size), expected) in PARTS.iter().zip(parts).zip(expected) {
-                if size.as_ref() != Some(&expected) {
-                    let size = size.map_or("missing".into(), |size| format!("{size:?}"));
-                    return Err(format!("{}.{part} is {size}, expected {expected:?}", module.path));
-                }
-            }
-        }
-        if found { Ok(()) } else { Err("it has no bottleneck of any module; save the adapter again".into()) }
-    }
-
-    /// From the tensors of a file, by name; a module without all four gets none.
-    pub fn read(modules: &[TargetModule], stored: &BTreeMap<String, Tensor>) -> Self {
-        let at = |module: &TargetModule| {
-            let part = |part: &str| stored.get(&format!("{}.{part}", module.path)).map(Tensor::shallow_clone);
-            let [down, down_bias, up, up_bias] = PARTS.map(part);
-            Some([down?, down_bias?, up?, up_bias?])
-        };
-        Bottlenecks(modules.iter().map(at).collect())
-    }
-}
-
 /// Registry line.
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "adapter",
     title: "Adapter",
     is_stackable: false,
+    format: &FORMAT,
+    examples: &["placement = 'pfeiffer'"],
     resolve: resolve_with::<BottleneckOptions>,
-    build: |options, context, params| build_with("adapter", options, context, params, Bottleneck::new),
+    build: |name, options, context, params| build_with(name, options, context, params, Bottleneck::new),
 };
 
 /// Standard deviation of D's start values.
@@ -141,10 +95,10 @@ impl Bottleneck {
             let name = |part: usize| format!("{}.{}", module.path, PARTS[part]);
             let down = Tensor::randn([width, module.d_out], (Kind::Float, Device::Cpu)) * DOWN_STD;
             let slots = Slots {
-                down: params.add(ParamGroup::Decayed, name(0), &down),
-                down_bias: params.add(ParamGroup::Undecayed, name(1), &zeros(&[width])),
-                up: params.add(ParamGroup::Decayed, name(2), &zeros(&[module.d_out, width])),
-                up_bias: params.add(ParamGroup::Undecayed, name(3), &zeros(&[module.d_out])),
+                down: params.add(ParamGroup::DECAYED, name(0), &down),
+                down_bias: params.add(ParamGroup::UNDECAYED, name(1), &zeros(&[width])),
+                up: params.add(ParamGroup::DECAYED, name(2), &zeros(&[module.d_out, width])),
+                up_bias: params.add(ParamGroup::UNDECAYED, name(3), &zeros(&[module.d_out])),
             };
             (module.clone(), slots)
         };
@@ -157,14 +111,6 @@ impl Bottleneck {
 impl Slots {
     fn all(self) -> [ParamId; 4] {
         [self.down, self.down_bias, self.up, self.up_bias]
-    }
-}
-
-impl Attach for Bottlenecks {
-    fn output(&self, module: &TargetModule, _x: &Tensor, y: Tensor) -> Tensor {
-        let Some(Some([down, down_bias, up, up_bias])) = self.0.get(module.index) else { return y };
-        let inner = y.linear(down, Some(down_bias)).gelu("tanh");
-        y + inner.linear(up, Some(up_bias))
     }
 }
 
@@ -182,17 +128,14 @@ impl Method for Bottleneck {
         Box::new(Bottlenecks(attached))
     }
 
-    fn tensors(&self, views: &ParamViews) -> Vec<(String, Tensor)> {
-        let of_site = |(module, slots): &(TargetModule, Slots)| {
+    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter> {
+        let of_module = |(module, slots): &(TargetModule, Slots)| {
             let named = PARTS.into_iter().zip(slots.all());
-            let named = named.map(|(part, slot)| (format!("{}.{part}", module.path), views.get(slot).shallow_clone()));
+            let named = named.map(|(part, id)| (format!("{}.{part}", module.path), views.get(id).shallow_clone()));
             named.collect::<Vec<_>>()
         };
-        self.modules.iter().flat_map(of_site).collect()
-    }
-
-    fn file_kind(&self) -> &'static str {
-        "BOTTLENECK"
+        let tensors = self.modules.iter().flat_map(of_module).chain(head).collect();
+        Box::new(BottleneckAdapter { tensors })
     }
 
     fn counts(&self, _params: &Params) -> Counts {
