@@ -78,7 +78,7 @@ fn replace_weights(encoder: &dyn Encoder, by: &BTreeMap<String, Tensor>) {
 
 #[test]
 fn adapters_saved_by_peft_give_the_same_logits() {
-    for class in ["d2", "d3", "d4", "d5", "d6", "g1", "g2"] {
+    for class in ["d2", "d3", "d4", "d5", "d6", "g1", "g2", "g3", "g4"] {
         for case in cases(class) {
             follow(&case);
         }

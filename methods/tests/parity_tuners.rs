@@ -5,7 +5,7 @@ mod support;
 use methods::optim::config::DecayOrder;
 use methods::optim::params::ParamsBuilder;
 use methods::tuners::dora::{Dora, DoraOptions};
-use methods::tuners::lora::{Lora, LoraOptions};
+use methods::tuners::lora::{InitLoraWeights, Lora, LoraOptions};
 use methods::{Context, Method, Result, TrainState};
 use support::training::{KINDS, ends, train};
 use support::{Case, Net, TOLERANCE, assert_adapters, assert_close, assert_scalar, cases};
@@ -78,4 +78,55 @@ fn rslora_follows_peft() {
         let options = LoraOptions { use_rslora: true, ..lora(&case) };
         follow(&case, |context, params| Lora::new(options.clone(), context, params));
     }
+}
+
+/// PiSSA keeps W and subtracts `s B0 A0` instead of training beside the residual weight. The sign of a component is not
+/// determined, so products are compared, and A and B by their magnitude.
+#[test]
+fn pissa_follows_peft() {
+    for case in cases("f3") {
+        let options = LoraOptions { init_lora_weights: InitLoraWeights::Pissa, ..lora(&case) };
+        // PEFT's float64 run starts from components that were decomposed in float32, and so does ours.
+        for (kind, tolerance) in [(Kind::Float, TOLERANCE), (Kind::Double, TOLERANCE)] {
+            let net = Net::new(&case, kind);
+            let protocol = support::protocol(&case, DecayOrder::Before);
+            let new = |c: &Context, p: &mut _| Lora::new(options.clone(), c, p);
+            let mut step = support::untouched_step(&case, &protocol, kind, 0, new);
+            let check = |prefix: &str, step: &TrainState| assert_components(&case, prefix, step, tolerance);
+            check("init", &step);
+            train(&case, &net, &mut step, (kind, tolerance), |t, step| check(&format!("snapshot.{t}"), step));
+            check(ends(kind).0, &step);
+            check_end(&case, &net, &step, (kind, tolerance));
+            if kind == Kind::Float {
+                check_converted(&case, &net, &step);
+            }
+        }
+    }
+}
+
+fn assert_components(case: &Case, prefix: &str, step: &TrainState, tolerance: f64) {
+    for (i, adapter) in support::adapters(step).modules.iter().flatten().enumerate() {
+        let r = adapter.max_rank();
+        let (a, b) = (adapter.a.narrow(0, 0, r), adapter.b.narrow(1, 0, r));
+        let [want_a, want_b] = ["lora_A", "lora_B"].map(|part| case.tensor(&format!("{prefix}.l{i}.{part}")));
+        let name = format!("{} {prefix}.l{i}", case.name());
+        assert_close(&name, &b.matmul(&a), &want_b.matmul(&want_a), tolerance);
+        assert_close(&name, &a.abs(), &want_a.abs(), tolerance);
+        assert_close(&name, &b.abs(), &want_b.abs(), tolerance);
+    }
+}
+
+/// The export is PEFT's conversion to plain LoRA on the original weight: rank 2r, `[A; A0]` and `[B, -B0]`.
+fn check_converted(case: &Case, net: &Net, step: &TrainState) {
+    for (i, adapter) in support::adapters(step).modules.iter().flatten().enumerate() {
+        let converted = adapter.to_lora();
+        assert_eq!(converted.rank(), case.json["converted"]["r"].as_i64().unwrap());
+        let [a, b] = ["lora_A", "lora_B"].map(|part| case.tensor(&format!("converted.l{i}.{part}")));
+        assert_close("converted A", &converted.a.abs(), &a.abs(), TOLERANCE);
+        assert_close("converted B", &converted.b.abs(), &b.abs(), TOLERANCE);
+        // A small difference of two products, whose rounding counts.
+        assert_close("converted product", &converted.b.matmul(&converted.a), &b.matmul(&a), 10.0 * TOLERANCE);
+    }
+    let probe = net.forward(&case.tensor("data.probe"), &support::adapters(step));
+    assert_close("converted probe", &probe, &case.tensor("probe.output_converted"), TOLERANCE);
 }

@@ -3,5 +3,6 @@
 pub mod counts;
 pub mod lora_layer;
 pub mod module_groups;
+pub mod pissa;
 pub(crate) mod qkv;
 pub mod replaced;

@@ -1,5 +1,5 @@
-//! LoRA (spec §1): `y = W x + b + (α/r) B A x`, A kaiming-uniform, B zero. rsLoRA (Kalajdzievski 2023; spec
-//! §7.2) is an option.
+//! LoRA (spec §1): `y = W x + b + (α/r) B A x`, A kaiming-uniform, B zero. Its options are rsLoRA (Kalajdzievski 2023;
+//! spec §7.2) and PiSSA (Meng et al. 2024; spec §7.3).
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ use tch::{Kind, Tensor};
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
-use crate::error::Result;
+use crate::adapter::pissa::principal_components;
+use crate::error::{Error, Result};
 use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::params::{ParamViews, Params, ParamsBuilder};
 use crate::options::{Bound, Options, is_default, resolve_with};
@@ -29,12 +30,26 @@ pub struct LoraOptions {
     /// rsLoRA: the branch is scaled by α/√r instead.
     #[serde(skip_serializing_if = "is_default")]
     pub use_rslora: bool,
+    /// Start values of A and B.
+    #[serde(skip_serializing_if = "is_default")]
+    pub init_lora_weights: InitLoraWeights,
+}
+
+/// Start values of A and B.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitLoraWeights {
+    /// A kaiming-uniform, B zero.
+    #[default]
+    Kaiming,
+    /// PiSSA: the principal singular components of the frozen weight, which are taken off it.
+    Pissa,
 }
 
 impl Default for LoraOptions {
     /// r = 8 and α = 16 (spec §1.1; 1.33M parameters on DeBERTaV3-base).
     fn default() -> Self {
-        LoraOptions { r: 8, alpha: 16.0, use_rslora: false }
+        LoraOptions { r: 8, alpha: 16.0, use_rslora: false, init_lora_weights: InitLoraWeights::Kaiming }
     }
 }
 
@@ -63,7 +78,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     title: "LoRA",
     is_stackable: true,
     format: &LORA,
-    examples: &["use_rslora = true"],
+    examples: &["use_rslora = true", "init_lora_weights = 'pissa'\nr = 4"],
     resolve: resolve_with::<LoraOptions>,
     build: |name, options, context, params| build_with(name, options, context, params, Lora::new),
 };
@@ -79,17 +94,42 @@ pub fn zero_b(d_out: i64, r: i64) -> Tensor {
     Tensor::zeros([d_out, r], (Kind::Float, tch::Device::Cpu))
 }
 
+/// PiSSA's start: A and B are the principal components of W, which are taken off it.
+fn principal_start(weight: &Tensor, r: i64, scale: f64) -> ModuleInit {
+    let [a, b] = principal_components(weight, r, scale);
+    ModuleInit { fixed: Some([a.copy(), b.neg()]), ..ModuleInit::new(a, b) }
+}
+
+fn check_rank(r: i64, modules: &[TargetModule]) -> Result<()> {
+    let most = modules.iter().map(|module| module.d_in.min(module.d_out)).min().unwrap_or(r);
+    if r <= most {
+        return Ok(());
+    }
+    Err(Error::DoesNotFit {
+        method: ENTRY.name,
+        what: "r",
+        expected: format!("at most {most}"),
+        got: r.to_string(),
+        help: "PiSSA takes r singular components of every adapted weight".into(),
+    })
+}
+
 impl Lora {
     /// Adds the start values of every module to `params`.
     ///
     /// # Errors
-    /// None; the registry's builders may have some.
+    /// PiSSA with a rank that a module's weight has not.
     pub fn new(options: LoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
         let (r, scale) = (options.r, options.scale());
         let layout = Layout::new(r, scale);
-        let groups = ModuleGroups::build(params, context.target_modules, &layout, |module| {
-            ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r))
-        });
+        let init: &dyn Fn(&TargetModule) -> ModuleInit = match options.init_lora_weights {
+            InitLoraWeights::Kaiming => &|module| ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r)),
+            InitLoraWeights::Pissa => {
+                check_rank(r, context.target_modules)?;
+                &|module| principal_start(&context.weight(module), r, scale)
+            }
+        };
+        let groups = ModuleGroups::build(params, context.target_modules, &layout, init);
         Ok(Lora { modules: context.target_modules.to_vec(), groups })
     }
 }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use encoders::checkpoint::file::is_finite;
 use encoders::{Encoder, TargetModule};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::adapter::lora_layer::{LoraLayer, LoraWeights};
+use crate::adapter::pissa::principal_components;
 use crate::error::{Error, Result, damaged};
 use crate::peft::files::{AdapterDir, Parts};
 use crate::peft::low_rank::adapter::LowRankAdapter;
@@ -35,7 +36,8 @@ struct Module {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
-    TargetModule,
+    /// With the index of its weight.
+    TargetModule(usize),
     /// The linear of the head that may be pre-trained: its ΔW is folded into it.
     Pooler,
     /// A table: its ΔW is folded into it.
@@ -104,6 +106,7 @@ impl<'a> Reader<'a> {
             if let Some(bias) = &found.bias {
                 folded.push(Fold::sum(format!("{}.bias", module.path), bias * scale));
             }
+            let found = if self.settings.is_pissa { self.without_start(&module, found, scale)? } else { found };
             let gate = found.e.map(|e| e.flatten(0, -1));
             let layer = LoraLayer { magnitude: found.magnitude, ..LoraLayer::new(found.a, found.b, gate, scale) };
             let low_rank = layer.to_lora();
@@ -112,8 +115,8 @@ impl<'a> Reader<'a> {
                 return Err(self.damaged(format!("not finite: the product of the factors of {}", module.path)));
             }
             match module.place {
-                Place::TargetModule if low_rank.rank() > 0 => drop(factors.insert(module.path, low_rank)),
-                Place::TargetModule => {}
+                Place::TargetModule(_) if low_rank.rank() > 0 => drop(factors.insert(module.path, low_rank)),
+                Place::TargetModule(_) => {}
                 Place::Pooler => folded.push(Fold::branch(format!("{}.weight", module.path), low_rank)),
                 Place::Embedding => {
                     folded.push(Fold::sum(format!("{}.weight", module.path), delta.transpose(0, 1)));
@@ -125,6 +128,22 @@ impl<'a> Reader<'a> {
         self.check_saved(&tensors)?;
         self.fold(&mut tensors, folded)?;
         Ok(LowRankAdapter { factors, tensors, notes: self.notes })
+    }
+
+    /// PiSSA's factors as a branch beside the whole weight: `s (B A - B0 A0)`.
+    fn without_start(&self, module: &Module, found: Factors, scale: f64) -> Result<Factors> {
+        let Place::TargetModule(index) = module.place else {
+            return Err(self.damaged(format!("{} is adapted with PiSSA, which is not supported there", module.path)));
+        };
+        let rank = found.a.size()[0];
+        if scale <= 0.0 || rank > module.d_in.min(module.d_out) {
+            let detail = format!("{} has no {rank} principal components at a scaling of {scale}", module.path);
+            return Err(damaged(&self.config, detail));
+        }
+        let weight = self.encoder.info().weights[index].1.to_device(Device::Cpu);
+        let [a, b] = principal_components(&weight, rank, scale);
+        let (a, b) = (Tensor::cat(&[&found.a, &a], 0), Tensor::cat(&[&found.b, &b.neg()], 1));
+        Ok(Factors { a, b, ..found })
     }
 
     /// A module's name in the model that the adapter was trained on.
@@ -146,7 +165,7 @@ impl<'a> Reader<'a> {
             path: module.path.clone(),
             d_in: module.d_in,
             d_out: module.d_out,
-            place: Place::TargetModule,
+            place: Place::TargetModule(module.weight),
         };
         let two = |name: &str, weight: &Tensor, place: Place| {
             let path = name.strip_suffix(".weight").filter(|_| weight.dim() == 2)?.to_string();

@@ -1,6 +1,6 @@
-//! `adapter_config.json` of LORA and ADALORA, typed, and what follows from it for a module: whether it is adapted, with which
-//! rank and which factor. The rules are PEFT 0.21's (`tuners_utils.check_target_module_exists`, `other.get_pattern_key`,
-//! `LoraLayer.update_layer`, `AdaLoraLayer.update_layer`).
+//! `adapter_config.json` of LORA and ADALORA, typed, and what follows from it for a module: whether it is adapted, with
+//! which rank and which factor. The rules are PEFT 0.21's (`tuners_utils.check_target_module_exists`,
+//! `other.get_pattern_key`, `LoraLayer.update_layer`, `AdaLoraLayer.update_layer`).
 
 use crate::peft::pattern::Pattern;
 
@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub is_adalora: bool,
     pub lora_bias: bool,
     pub use_dora: bool,
+    /// Whether A and B are trained beside what is left of the weight without its principal components.
+    pub is_pissa: bool,
     /// Whether a factor that the file lacks adds nothing: B or E start at zero.
     pub starts_at_zero: bool,
     pub modules_to_save: Vec<String>,
@@ -206,6 +208,7 @@ mod tests {
             r#""bias": null"#,
             r#""init_lora_weights": "OLoRA""#,
             r#""init_lora_weights": "pissa_niter_4""#,
+            r#""init_lora_weights": "PiSSA""#,
             r#""init_lora_weights": "something""#,
             r#""init_lora_weights": 1"#,
         ] {

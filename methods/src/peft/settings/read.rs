@@ -34,6 +34,10 @@ impl Settings {
         if lora_bias && use_dora {
             return Err("lora_bias and use_dora are both true, which PEFT does not allow".into());
         }
+        let is_pissa = !is_adalora && fields.get("init_lora_weights").is_some_and(|init| init == PISSA);
+        if is_pissa && use_dora {
+            return Err("init_lora_weights \"pissa\" with use_dora is not supported".into());
+        }
         let starts_at_zero = starts_at_zero(&fields, is_adalora)?;
         let mut modules_to_save = fields.names("modules_to_save")?.unwrap_or_default();
         if task.is_some_and(|task| task == "SEQ_CLS" || task == "TOKEN_CLS") {
@@ -58,6 +62,7 @@ impl Settings {
             is_adalora,
             lora_bias,
             use_dora,
+            is_pissa,
             starts_at_zero,
             saved: modules_to_save
                 .iter()
@@ -91,9 +96,13 @@ fn default_targets(model_type: &str, is_adalora: bool) -> Result<Vec<String>> {
     Ok(names.iter().map(|name| (*name).to_string()).collect())
 }
 
-/// Start values that take something from the backbone's own weights are refused: the file does not hold what is left of those.
+/// Start that takes the principal components off the backbone's weights.
+const PISSA: &str = "pissa";
+
+/// Whether a factor that the file lacks adds nothing. Start values that take something from the backbone's own weights
+/// are refused but for PiSSA's: the file does not hold the rest of those weights.
 fn starts_at_zero(fields: &Fields, is_adalora: bool) -> Result<bool> {
-    let expected = "true, false, \"gaussian\", \"eva\", \"orthogonal\", \"lora_ga\" or \"mica\"";
+    let expected = "true, false, \"gaussian\", \"pissa\", \"eva\", \"orthogonal\", \"lora_ga\" or \"mica\"";
     let init = fields.get("init_lora_weights");
     if is_adalora {
         if init.is_some_and(|init| init == "loftq") {
@@ -109,10 +118,11 @@ fn starts_at_zero(fields: &Fields, is_adalora: bool) -> Result<bool> {
         };
     };
     let lower = text.to_lowercase();
-    if ["pissa", "corda", "olora", "loftq"].iter().any(|start| lower.starts_with(start)) {
+    if text != PISSA && ["pissa", "corda", "olora", "loftq"].iter().any(|start| lower.starts_with(start)) {
         return Err(format!("init_lora_weights is {text}, which changes the backbone and is not supported"));
     }
     match text.as_str() {
+        PISSA => Ok(true),
         "" | "orthogonal" => Ok(false),
         "eva" | "lora_ga" | "mica" => Ok(true),
         _ if lower == "gaussian" => Ok(true),
