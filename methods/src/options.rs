@@ -49,6 +49,11 @@ impl Bound {
         Bound { option, got: value.to_string(), expected: "1 or more".into(), holds: value >= 1 }
     }
 
+    /// An option that another one is needed for.
+    pub(crate) fn needs(option: &'static str, value: f64, holds: bool, other: &str) -> Self {
+        Bound { option, got: value.to_string(), expected: format!("nothing without `{other}`"), holds }
+    }
+
     /// The same bound with an explanation behind what is expected.
     pub(crate) fn or(mut self, note: &str) -> Self {
         self.expected += &format!(" ({note})");

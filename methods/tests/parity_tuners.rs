@@ -3,12 +3,13 @@
 mod support;
 
 use methods::optim::config::DecayOrder;
+use methods::optim::params::ParamGroup;
 use methods::optim::params::ParamsBuilder;
 use methods::tuners::dora::{Dora, DoraOptions};
 use methods::tuners::lora::{InitLoraWeights, Lora, LoraOptions};
 use methods::{Context, Method, Result, TrainState};
 use support::training::{KINDS, ends, train};
-use support::{Case, Net, TOLERANCE, assert_adapters, assert_close, assert_scalar, cases};
+use support::{Case, Net, TOLERANCE, assert_adapters, assert_close, assert_scalar, cases, floats};
 use tch::Kind;
 
 fn rank(case: &Case) -> i64 {
@@ -129,4 +130,81 @@ fn check_converted(case: &Case, net: &Net, step: &TrainState) {
     }
     let probe = net.forward(&case.tensor("data.probe"), &support::adapters(step));
     assert_close("converted probe", &probe, &case.tensor("probe.output_converted"), TOLERANCE);
+}
+
+fn lora_plus(case: &Case) -> LoraOptions {
+    LoraOptions { loraplus_lr_ratio: Some(case.number("lora_plus_ratio")), ..lora(case) }
+}
+
+#[test]
+fn lora_plus_follows_peft() {
+    for case in cases("f4") {
+        let options = lora_plus(&case);
+        follow(&case, |context, params| Lora::new(options.clone(), context, params));
+    }
+}
+
+/// The head is trained beside the adapters: its matrix goes with A, its bias with B and without decay.
+#[test]
+fn lora_plus_takes_a_heads_bias_with_b() {
+    for case in cases("f6") {
+        for (kind, tolerance) in KINDS {
+            let net = Net::new(&case, kind);
+            let protocol = support::protocol(&case, DecayOrder::Before);
+            let mut head = Vec::new();
+            let mut step = support::step_at(&case, &protocol, kind, (&net.modules[..2], 0), |context, params| {
+                let lora = Lora::new(lora_plus(&case), context, params)?;
+                for (part, group) in [("weight", ParamGroup::DECAYED), ("bias", ParamGroup::UNDECAYED)] {
+                    head.push(params.add(group, format!("l2.{part}"), &case.tensor(&format!("init.l2.{part}"))));
+                }
+                Ok(lora)
+            });
+            support::write(&case, "init", &support::adapters(&step));
+            let (losses, reference) = (case.per_step("loss"), floats(&case.json["reference64"]["loss"]));
+            for t in 0..protocol.steps {
+                let views = step.params().views();
+                let (x, y) = support::batch(&case, t, kind);
+                let adapters = step.method().adapters(&views);
+                let trained = [views.get(head[0]), views.get(head[1])];
+                let loss = support::loss(&case, &net.forward_to(&x, &adapters, trained), &y);
+                let (loss, _) = step.apply(&loss, &views).unwrap();
+                let want = if kind == Kind::Float { losses[t] } else { reference[t] };
+                assert_scalar(&format!("loss {t}"), loss.task.double_value(&[]), want, tolerance);
+            }
+            let (prefix, suffix) = ends(kind);
+            assert_adapters(&case, prefix, &support::adapters(&step), tolerance);
+            let views = step.params().views();
+            let trained = [views.get(head[0]), views.get(head[1])];
+            for (part, value) in ["weight", "bias"].into_iter().zip(trained) {
+                assert_close(part, value, &case.tensor(&format!("{prefix}.l2.{part}")), tolerance);
+            }
+            let probe =
+                net.forward_to(&case.tensor("data.probe").to_kind(kind), &step.method().adapters(&views), trained);
+            let want = case.tensor(&format!("probe.output_unmerged{suffix}"));
+            assert_close("probe", &probe, &want, tolerance);
+        }
+    }
+}
+
+/// Rates and decay of every group, as PEFT's optimiser has them.
+#[test]
+fn lora_plus_has_pefts_groups() {
+    for case in cases("f6") {
+        let protocol = support::protocol(&case, DecayOrder::Before);
+        let options = lora_plus(&case);
+        let new = |c: &Context, p: &mut _| Lora::new(options.clone(), c, p);
+        let step = support::untouched_step(&case, &protocol, Kind::Float, 0, new);
+        let rule = |name: &'static str, decayed: bool| {
+            let options = step.method().group_optim(ParamGroup { name, decayed }, &protocol).options;
+            (options.lr, options.weight_decay)
+        };
+        let groups = case.json["groups"].as_array().unwrap();
+        let peft = |label: &str| {
+            let group = groups.iter().find(|group| group["group"] == label).unwrap();
+            (group["lr"].as_f64().unwrap(), group["weight_decay"].as_f64().unwrap())
+        };
+        assert_eq!(rule("decayed", true), peft("A"));
+        assert_eq!(rule("lora_b", true), peft("B"));
+        assert_eq!(rule("undecayed", false), peft("B without decay"));
+    }
 }

@@ -1,5 +1,5 @@
 //! LoRA (spec §1): `y = W x + b + (α/r) B A x`, A kaiming-uniform, B zero. Its options are rsLoRA (Kalajdzievski 2023;
-//! spec §7.2) and PiSSA (Meng et al. 2024; spec §7.3).
+//! spec §7.2), PiSSA (Meng et al. 2024; spec §7.3) and LoRA+ (Hayou et al. 2024; spec §7.4).
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
 use crate::adapter::pissa::principal_components;
 use crate::error::{Error, Result};
 use crate::method::{Context, Method, MethodEntry, build_with};
-use crate::optim::params::{ParamViews, Params, ParamsBuilder};
+use crate::optim::config::{GroupOptim, OptimConfig};
+use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::options::{Bound, Options, is_default, resolve_with};
 use crate::peft::format::TrainedAdapter;
 use crate::peft::low_rank::LORA;
@@ -33,6 +34,12 @@ pub struct LoraOptions {
     /// Start values of A and B.
     #[serde(skip_serializing_if = "is_default")]
     pub init_lora_weights: InitLoraWeights,
+    /// LoRA+: the rate of B, and of biases beside the adapters, is the protocol's times this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loraplus_lr_ratio: Option<f64>,
+    /// LoRA+: weight decay of everything that is decayed; the protocol's where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loraplus_weight_decay: Option<f64>,
 }
 
 /// Start values of A and B.
@@ -49,13 +56,29 @@ pub enum InitLoraWeights {
 impl Default for LoraOptions {
     /// r = 8 and α = 16 (spec §1.1; 1.33M parameters on DeBERTaV3-base).
     fn default() -> Self {
-        LoraOptions { r: 8, alpha: 16.0, use_rslora: false, init_lora_weights: InitLoraWeights::Kaiming }
+        LoraOptions {
+            r: 8,
+            alpha: 16.0,
+            use_rslora: false,
+            init_lora_weights: InitLoraWeights::Kaiming,
+            loraplus_lr_ratio: None,
+            loraplus_weight_decay: None,
+        }
     }
 }
 
 impl Options for LoraOptions {
     fn bounds(&self) -> Vec<Bound> {
-        vec![Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha)]
+        let ratio = self.loraplus_lr_ratio.map(|ratio| Bound::above_zero("loraplus_lr_ratio", ratio));
+        let decay = self.loraplus_weight_decay.into_iter().flat_map(|decay| {
+            let option = "loraplus_weight_decay";
+            [
+                Bound::zero_or_more(option, decay),
+                Bound::needs(option, decay, self.loraplus_lr_ratio.is_some(), "loraplus_lr_ratio"),
+            ]
+        });
+        let numbers = [Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha)];
+        numbers.into_iter().chain(ratio).chain(decay).collect()
     }
 }
 
@@ -64,12 +87,21 @@ impl LoraOptions {
         let r = self.r as f64;
         if self.use_rslora { self.alpha / r.sqrt() } else { self.alpha / r }
     }
+
+    /// B with LoRA+ has a rate of its own.
+    fn b_group(&self) -> ParamGroup {
+        if self.loraplus_lr_ratio.is_some() { LORA_B } else { ParamGroup::DECAYED }
+    }
 }
+
+/// LoRA+'s group of B.
+const LORA_B: ParamGroup = ParamGroup { name: "lora_b", decayed: true };
 
 /// LoRA at every module.
 pub struct Lora {
     modules: Vec<TargetModule>,
     groups: ModuleGroups,
+    options: LoraOptions,
 }
 
 /// Registry line.
@@ -78,7 +110,11 @@ pub static ENTRY: MethodEntry = MethodEntry {
     title: "LoRA",
     is_stackable: true,
     format: &LORA,
-    examples: &["use_rslora = true", "init_lora_weights = 'pissa'\nr = 4"],
+    examples: &[
+        "use_rslora = true",
+        "init_lora_weights = 'pissa'\nr = 4",
+        "loraplus_lr_ratio = 4.0\nloraplus_weight_decay = 0.05",
+    ],
     resolve: resolve_with::<LoraOptions>,
     build: |name, options, context, params| build_with(name, options, context, params, Lora::new),
 };
@@ -121,7 +157,7 @@ impl Lora {
     /// PiSSA with a rank that a module's weight has not.
     pub fn new(options: LoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
         let (r, scale) = (options.r, options.scale());
-        let layout = Layout::new(r, scale);
+        let layout = Layout { b_group: options.b_group(), ..Layout::new(r, scale) };
         let init: &dyn Fn(&TargetModule) -> ModuleInit = match options.init_lora_weights {
             InitLoraWeights::Kaiming => &|module| ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r)),
             InitLoraWeights::Pissa => {
@@ -130,7 +166,7 @@ impl Lora {
             }
         };
         let groups = ModuleGroups::build(params, context.target_modules, &layout, init);
-        Ok(Lora { modules: context.target_modules.to_vec(), groups })
+        Ok(Lora { modules: context.target_modules.to_vec(), groups, options })
     }
 }
 
@@ -145,6 +181,18 @@ impl Method for Lora {
 
     fn adapters(&self, views: &ParamViews) -> LoraLayers {
         self.groups.adapters(views)
+    }
+
+    /// LoRA+ (spec §7.4), as PEFT groups the parameters: B and biases at the higher rate, decay where it is due.
+    fn group_optim(&self, group: ParamGroup, protocol: &OptimConfig) -> GroupOptim {
+        let mut rule = protocol.group_optim(group);
+        if let Some(ratio) = self.options.loraplus_lr_ratio {
+            rule.options.lr *= if group == ParamGroup::DECAYED { 1.0 } else { ratio };
+            if group.decayed {
+                rule.options.weight_decay = self.options.loraplus_weight_decay.unwrap_or(protocol.weight_decay);
+            }
+        }
+        rule
     }
 
     fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter> {
