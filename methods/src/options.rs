@@ -1,5 +1,7 @@
 //! Bounds of the numbers among a method's options.
 
+use std::ops::RangeInclusive;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -47,6 +49,11 @@ impl Bound {
     /// A count of 1 or more.
     pub(crate) fn count(option: &'static str, value: usize) -> Self {
         Bound { option, got: value.to_string(), expected: "1 or more".into(), holds: value >= 1 }
+    }
+
+    /// A whole number in a range.
+    pub(crate) fn whole(option: &'static str, value: i64, range: RangeInclusive<i64>, expected: &str) -> Self {
+        Bound { option, got: value.to_string(), expected: expected.into(), holds: range.contains(&value) }
     }
 
     /// An option that another one is needed for.

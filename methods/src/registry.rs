@@ -12,6 +12,7 @@ use crate::tuners::adalora;
 use crate::tuners::bitfit;
 use crate::tuners::bottleneck;
 use crate::tuners::dora;
+use crate::tuners::dylora;
 use crate::tuners::full;
 use crate::tuners::lora;
 use crate::tuners::sora;
@@ -25,6 +26,7 @@ pub static METHODS: &[&MethodEntry] = &[
     &adalora::ENTRY,
     &sora::ENTRY,
     &dora::ENTRY,
+    &dylora::ENTRY,
 ];
 
 /// Finds a method by name.

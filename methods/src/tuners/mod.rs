@@ -5,6 +5,7 @@ pub mod base_weights;
 pub mod bitfit;
 pub mod bottleneck;
 pub mod dora;
+pub mod dylora;
 pub mod full;
 pub mod lora;
 pub mod sora;
