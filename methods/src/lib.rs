@@ -1,7 +1,8 @@
-//! LoRA, AdaLoRA, SoRA and the baselines of their tables, and the training step they share.
+//! LoRA, AdaLoRA, SoRA, their relatives and the baselines of their tables, and the training step they share.
 //!
-//! A [`Method`] decides what is attached at each [`encoders::TargetModule`] and hooks into the [`train_state::TrainState`]; the step owns the
-//! flat parameters ([`optim::params`]), the optimisers ([`optim`]) and the order of calls. Nothing here knows an encoder.
+//! A [`Method`] decides what is attached at each [`encoders::TargetModule`] and hooks into the
+//! [`train_state::TrainState`]; the step owns the flat parameters ([`optim::params`]), the optimisers ([`optim`]) and
+//! the order of calls. Nothing here knows an encoder.
 
 pub mod adapter;
 pub mod error;

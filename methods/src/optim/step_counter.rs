@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// A step's number, on the host and on the device. What is recorded once and replayed for many steps may read the device's
+/// A step's number, on the host and on the device. A captured step, which is replayed for many, may read the device's
 /// only, as a row of a table.
 pub struct StepCounter {
     /// From 0.
@@ -27,7 +27,7 @@ impl StepCounter {
         &self.on_device
     }
 
-    /// Goes on by one on the device; can be recorded.
+    /// Adds one on the device; can be captured.
     pub fn advance_on_device(&mut self) {
         let _ = self.on_device.g_add_scalar_(1);
     }
