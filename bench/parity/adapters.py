@@ -83,6 +83,29 @@ def our_logits(backbone, adapter, out):
     return numpy.array([[float(value) for value in row["logits"].split()] for row in read_csv(out)])
 
 
+# Runs of ours: methods with an override of their options in the recipe `quick`.
+TRAINED = {
+    "": (["lora", "adalora", "sora", "dora", "dylora", "bitfit", "full"], ""),
+    "with use_rslora": (["lora"], "use_rslora = true"),
+    "with PiSSA": (["lora"], "init_lora_weights = 'pissa'"),
+    "with LoRA+": (["lora"], "loraplus_lr_ratio = 4.0"),
+    "at rank 3": (["dylora"], "eval_r = 3"),
+}
+
+
+def trained(out, backbone):
+    """Trains every method; gives names and directories of the runs."""
+    quick = (ROOT / "recipes/quick.toml").read_text()
+    for number, (label, (methods, options)) in enumerate(TRAINED.items()):
+        recipe, runs = out / f"{number}.toml", out / f"{number}"
+        out.mkdir(exist_ok=True)
+        recipe.write_text(f"{quick}\n[[override]]\nmethods = {methods}\noptions = {{ {options} }}\n" if options else quick)
+        flags = ["--methods", ",".join(methods), "--tasks", TASK, "--epochs", 1, "--train-limit", 96]
+        rankbench("run", "--recipe", recipe, *DATA, "--backbone", backbone, *flags, "--device", "cpu", "--out", runs)
+        for run in sorted((runs / "runs").iterdir()):
+            yield f"{run.name.split('-')[1]} {label}".strip(), run
+
+
 def check(out):
     """Compares everything; gives lines for the summary."""
     lines = []
@@ -100,17 +123,13 @@ def check(out):
             if not error <= TOLERANCE * min(1.0, spread):
                 raise Failed(lines[-1])
 
-        runs = out / f"runs-{backbone.name}"
-        options = ["--methods", "lora,adalora,sora,bitfit,full", "--tasks", TASK, "--epochs", 1, "--train-limit", 96]
-        rankbench("run", "--recipe", "quick", *DATA, "--backbone", backbone, *options, "--device", "cpu", "--out", runs)
-        for run in sorted((runs / "runs").iterdir()):
-            method = run.name.split("-")[1]
+        for method, run in trained(out / f"runs-{backbone.name}", backbone):
             ours = our_logits(backbone, run / "adapter", out / "ours.csv")
             merged = out / "merged"
             shutil.rmtree(merged, ignore_errors=True)
             rankbench("merge", "--backbone", backbone, "--adapter", run / "adapter", "--out", merged)
             compare(f"{method} of ours merged, in transformers", logits(classifier(merged), rows, pad), ours)
-            if method in ("lora", "adalora", "sora"):
+            if method not in ("bitfit", "full"):
                 exported = out / "exported"
                 shutil.rmtree(exported, ignore_errors=True)
                 rankbench("export", "--run", run, "--out", exported, "--base-model", backbone)
@@ -315,7 +334,7 @@ def variants(out, backbone):
             mask = {f"{LAYER}query.lora_E": [True, False, True, False, False, True], f"{LAYER}value.lora_E": [False] * 6}
             options["masked"] = dict(rank_pattern=mask)
             options["masked, alpha 0"] = dict(rank_pattern=mask, lora_alpha=0)
-        words = {"dora": ["use_dora"], "velora": ["velora_config"], "kasa": ["kasa_config"], "parameters": ["target_parameters"],
+        words = {"velora": ["velora_config"], "kasa": ["kasa_config"], "parameters": ["target_parameters"],
                  "token indices": ["trainable_token_indices"]}
         for name, more in options.items():
             try:
@@ -373,6 +392,9 @@ def peft_configs():
     common = dict(task_type="SEQ_CLS", target_modules=SITES, modules_to_save=["classifier", "pooler"])
     return {
         "lora": lambda: peft.LoraConfig(r=4, lora_alpha=8, **common),
+        "dora": lambda: peft.LoraConfig(r=4, lora_alpha=8, use_dora=True, **common),
+        "rslora": lambda: peft.LoraConfig(r=4, lora_alpha=8, use_rslora=True, **common),
+        "pissa": lambda: peft.LoraConfig(r=4, lora_alpha=8, init_lora_weights="pissa", **common),
         "adalora": lambda: peft.AdaLoraConfig(init_r=6, target_r=3, lora_alpha=8, total_step=100, **common),
     }
 
