@@ -25,9 +25,9 @@ fn target_modules() -> Vec<TargetModule> {
     (0..12 * kinds.len()).map(module).collect()
 }
 
-fn step(method: &str, options: &str) -> TrainState {
+fn protocol() -> OptimConfig {
     let schedule = LinearSchedule { warmup: 0, total: 100, ..LinearSchedule::default() };
-    let protocol = OptimConfig {
+    OptimConfig {
         lr: 1e-3,
         weight_decay: 0.0,
         decay_order: DecayOrder::Before,
@@ -35,8 +35,11 @@ fn step(method: &str, options: &str) -> TrainState {
         steps: 100,
         schedule,
         gate_schedule: schedule,
-    };
-    let modules = target_modules();
+    }
+}
+
+fn step(method: &str, options: &str) -> TrainState {
+    let (protocol, modules) = (protocol(), target_modules());
     let context = Context { target_modules: &modules, backbone: &[], protocol: &protocol, hidden_size: 768, seed: 1 };
     let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
     let entry = find(method).unwrap();
@@ -97,4 +100,20 @@ fn soras_two_counters_part_in_the_feed_forward_layers() {
     assert_eq!(feed_forward.effective, 1_327_104 - 3_840 * 192);
     // With every gate zero the authors' counter still says 442,368.
     assert_eq!((zero(&[(0, 576)]).as_published, zero(&[(0, 576)]).effective), (442_368, 0));
+}
+
+/// With nothing to train in the backbone the head alone would be trained, and the row would say BitFit.
+#[test]
+fn bitfit_on_a_backbone_without_biases_is_refused_by_name() {
+    let backbone = [("encoder.weight".to_string(), Tensor::ones([2, 2], (Kind::Float, Device::Cpu)))];
+    let (protocol, modules) = (protocol(), target_modules());
+    let build = |name: &str| {
+        let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
+        let context =
+            Context { target_modules: &modules, backbone: &backbone, protocol: &protocol, hidden_size: 768, seed: 1 };
+        find(name).unwrap().build(&toml::Table::new(), &context, &mut params).map(drop)
+    };
+    build("full").unwrap();
+    let said = build("bitfit").unwrap_err().to_string();
+    assert!(said.contains("'bitfit'") && said.contains("choose another method or backbone"), "{said}");
 }
