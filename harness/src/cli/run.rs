@@ -27,8 +27,6 @@ pub struct Run {
     /// The same as a flag.
     #[arg(long, conflicts_with = "named")]
     recipe: Option<String>,
-    #[command(flatten)]
-    flags: RecipeFlags,
     /// Runs go to OUT/runs, the report to OUT/report.
     #[arg(long, default_value = "results", value_name = "OUT")]
     out: PathBuf,
@@ -46,17 +44,19 @@ pub struct Run {
     #[arg(long)]
     only_plan: bool,
     #[command(flatten)]
+    flags: RecipeFlags,
+    #[command(flatten)]
     report: ReportFlags,
 }
 
 /// `rankbench quickstart`.
 #[derive(Debug, Args)]
 pub struct Quickstart {
-    #[command(flatten)]
-    flags: RecipeFlags,
     /// Runs go to OUT/runs, the report to OUT/report.
     #[arg(long, default_value = "results/quickstart", value_name = "OUT")]
     out: PathBuf,
+    #[command(flatten)]
+    flags: RecipeFlags,
     #[command(flatten)]
     report: ReportFlags,
 }
