@@ -198,7 +198,7 @@ fn a_run_that_is_not_finished_has_nothing_to_export() {
     let world = World::new();
     std::fs::create_dir_all(world.path("out/runs/x")).unwrap();
     let (code, text) = failure(&mut world.rankbench(&["export", "--run", "out/runs/x", "--out", "o"]));
-    assert!(code == 3 && text.contains("no DONE"), "{code} {text}");
+    assert!(code == 3 && text.contains("nor DONE"), "{code} {text}");
 }
 
 #[test]

@@ -126,6 +126,20 @@ fn run_rows(world: &World) -> usize {
     world.read("out/report/results.csv").lines().count() - 1
 }
 
+/// Rows of a join of two tables of the report on all columns that they have in common.
+fn merged_rows(world: &World, left: &str, right: &str) -> usize {
+    let table = |name: &str| {
+        let mut reader = csv::Reader::from_path(world.path(&format!("out/report/{name}.csv"))).unwrap();
+        reader.deserialize().map(Result::unwrap).collect::<Vec<std::collections::BTreeMap<String, String>>>()
+    };
+    let (left, right) = (table(left), table(right));
+    let common: Vec<&String> = left[0].keys().filter(|column| right[0].contains_key(*column)).collect();
+    let is_same = |a: &std::collections::BTreeMap<String, String>, b: &std::collections::BTreeMap<String, String>| {
+        common.iter().all(|column| a[*column] == b[*column])
+    };
+    left.iter().map(|row| right.iter().filter(|other| is_same(row, other)).count()).sum()
+}
+
 #[test]
 fn a_report_covers_the_whole_store_unless_told_otherwise() {
     let world = World::new();
@@ -137,6 +151,7 @@ fn a_report_covers_the_whole_store_unless_told_otherwise() {
     world.run(&["--methods", "sora", "--only-plan"]).assert().success();
     assert_eq!(run_rows(&world), one);
     assert!(world.path("out/report/old_table.md").exists(), "what no report wrote is kept");
+    assert!(merged_rows(&world, "table1", "paired") > 0, "pandas' table1.merge(paired) has rows");
     let tables: serde_json::Value = serde_json::from_str(&said(&world, &["report", "out", "--json"])).unwrap();
     assert!(tables["tables"][0]["rows"].as_array().unwrap().len() > 1, "{tables}");
     for folder in ["out", "out/runs", "out/report", "."] {

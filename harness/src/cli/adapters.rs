@@ -58,8 +58,6 @@ pub struct Import {
     /// Task whose development sets it is evaluated on.
     #[arg(long)]
     task: String,
-    #[command(flatten)]
-    data: DataFlags,
     /// Longest input in tokens; the task's own where it is left out.
     #[arg(long)]
     max_length: Option<usize>,
@@ -69,6 +67,8 @@ pub struct Import {
     /// A CSV file for the predictions and logits of every row.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataFlags,
 }
 
 /// `rankbench merge`.

@@ -18,14 +18,14 @@ pub struct Efficiency {
     /// A recipe with a [timing] section: a file, or an embedded one.
     #[arg(long, default_value = "efficiency")]
     recipe: String,
-    #[command(flatten)]
-    flags: RecipeFlags,
     /// Rounds A B C.
     #[arg(long)]
     rounds: Option<NonZeroUsize>,
     /// `timings.csv` goes to OUT, the table to OUT/report.
     #[arg(long, default_value = "results/efficiency", value_name = "OUT")]
     out: PathBuf,
+    #[command(flatten)]
+    flags: RecipeFlags,
     #[command(flatten)]
     report: ReportFlags,
 }

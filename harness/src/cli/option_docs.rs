@@ -100,7 +100,7 @@ fn fields(text: &str, name: &str) -> Option<Vec<OptionDoc>> {
 fn body<'a>(text: &'a str, item: &str, name: &str) -> Option<&'a str> {
     let at = text.find(&format!("{item} {name} {{"))?;
     let rest = text[at..].split_once('{')?.1;
-    let end = rest.find("\n}").or_else(|| rest.find('}'))?;
+    let end = if rest.starts_with('}') { 0 } else { rest.find("\n}").or_else(|| rest.find('}'))? };
     Some(&rest[..end])
 }
 
@@ -161,6 +161,7 @@ mod tests {
 
     #[test]
     fn fields_values_and_sources_are_read() {
+        assert_eq!(of_method("bitfit").unwrap().0, [], "a struct without a field");
         let (docs, source) = of_method("sora").unwrap();
         let variant = docs.iter().find(|doc| doc.name == "variant").unwrap();
         assert_eq!(

@@ -25,14 +25,14 @@ pub struct Regression {
     /// A recipe file, or an embedded one.
     #[arg(long, default_value = "regression")]
     recipe: String,
-    #[command(flatten)]
-    flags: RecipeFlags,
     /// Baseline to compare with; results/baselines/<recipe name>.csv when left out.
     #[arg(long, value_name = "CSV")]
     baseline: Option<PathBuf>,
     /// Take what comes out as the new baseline.
     #[arg(long)]
     bless: bool,
+    #[command(flatten)]
+    flags: RecipeFlags,
 }
 
 impl Regression {

@@ -33,8 +33,6 @@ pub struct Run {
     /// The same as a flag.
     #[arg(long, conflicts_with = "named")]
     recipe: Option<String>,
-    #[command(flatten)]
-    pub flags: RecipeFlags,
     /// Runs go to OUT/runs, the report to OUT/report.
     #[arg(long, default_value = "results", value_name = "OUT")]
     pub out: PathBuf,
@@ -73,6 +71,8 @@ pub struct Run {
     #[arg(long)]
     only_plan: bool,
     #[command(flatten)]
+    pub flags: RecipeFlags,
+    #[command(flatten)]
     report: ReportFlags,
 }
 
@@ -88,11 +88,11 @@ enum Wait {
 /// `rankbench quickstart`.
 #[derive(Debug, Args)]
 pub struct Quickstart {
-    #[command(flatten)]
-    flags: RecipeFlags,
     /// Runs go to OUT/runs, the report to OUT/report.
     #[arg(long, default_value = "results/quickstart", value_name = "OUT")]
     out: PathBuf,
+    #[command(flatten)]
+    flags: RecipeFlags,
     #[command(flatten)]
     report: ReportFlags,
 }

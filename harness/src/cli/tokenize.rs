@@ -31,14 +31,14 @@ pub struct Tokenize {
     /// Tasks, separated by commas, or `all`.
     #[arg(long, value_parser = values::tasks)]
     tasks: Names,
-    #[command(flatten)]
-    data: DataFlags,
     /// Longest row in tokens; uncut where it is left out.
     #[arg(long)]
     max_length: Option<usize>,
     /// Where the rows go, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    data: DataFlags,
 }
 
 #[derive(Serialize)]

@@ -23,6 +23,9 @@ use crate::report::table::TableDoc;
 /// Tables that the page draws from numbers instead of their texts.
 const DRAWN: &str = "table1";
 
+/// Name of the scored rows where they select the checkpoint too.
+const DEVELOPMENT_SET: &str = "Development set (it selected the checkpoint, too)";
+
 /// Everything the script reads.
 #[derive(Serialize)]
 pub struct PageData {
@@ -36,6 +39,8 @@ pub struct PageData {
 #[derive(Serialize)]
 struct GroupData {
     title: String,
+    /// The rows that are scored, in words.
+    scored: &'static str,
     tasks: Vec<TaskData>,
     rows: Vec<RowData>,
     notes: Vec<String>,
@@ -150,6 +155,7 @@ pub fn page_data(frame: &ResultsFrame, tables: &[(&'static str, Vec<TableDoc>)])
         let rows = comparison(group, &published, frame.margin);
         GroupData {
             title: group.group.title(),
+            scored: if published::is_official(&group.group.split) { DEVELOPMENT_SET } else { "Test split" },
             tasks: tasks(group),
             rows: rows.iter().map(|row| row_data(row, group, &places, &paired)).collect(),
             notes: notes(index),

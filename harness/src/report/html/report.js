@@ -164,7 +164,8 @@ function cellText(cell) {
   const means = numbers.map((number) => fixed(number.mean)).join("/");
   const spread = numbers.every((number) => number.std !== null)
     ? " ± " + numbers.map((number) => fixed(number.std)).join("/") : "";
-  return means + spread + (cell.numbers[0].collapsed ? " ⚑" : "") + (cell.failed.length ? " ✗" : "");
+  return means + spread + (cell.numbers[0].collapsed ? " ⚑" : "") + (cell.failed.length ? " ✗" : "")
+    + (cell.numbers.some((number) => number.reasons.includes("was trained on this task")) ? " §" : "");
 }
 
 function published(cell) {
@@ -186,9 +187,14 @@ function cellButton(group, row, title, cell) {
   return [open, published(cell)].filter((part) => part !== "");
 }
 
+const MARKS = ["Open a cell to see its seeds, intervals and runs. ⚑ a run among them collapsed, ✗ a run failed, § the backbone was trained on this task."];
+
+// Several numbers of a cell, as short as the papers name them.
+const SHORT = { accuracy: "Acc", f1: "F1", "matched accuracy": "m", "mismatched accuracy": "mm" };
+
 function table1(group) {
   const taskColumn = (task) => ({
-    title: task.title + (task.metrics.length > 1 ? " (" + task.metrics.map((m) => m.replace(/ .*/, "")).join("/") + ")" : ""),
+    title: task.title + (task.metrics.length > 1 ? " " + task.metrics.map((metric) => SHORT[metric] || metric).join("/") : ""),
     value: (row) => cellValue(row.cells[task.name]),
     cell: (row) => cellButton(group, row, task.title, row.cells[task.name]),
     when: () => !filter.task || filter.task === task.name,
@@ -218,9 +224,9 @@ function openCell(group, row, title, cell) {
   const facts = [];
   for (const number of cell.numbers) {
     const name = [number.dev_set === "dev" ? "" : number.dev_set, number.metric].filter((part) => part).join(" ") || "score";
-    facts.push(make("h3", {}, `Test split, ${name}`));
+    facts.push(make("h3", {}, `${group.scored}, ${name}`));
     const list = make("dl");
-    if (number.mean !== null) list.append(...item("Mean over seeds", `${fixed(number.mean)} ± ${fixed(number.std)} (${number.seeds} seeds)`));
+    if (number.mean !== null) list.append(...item("Mean over seeds", fixed(number.mean) + (number.std === null ? "" : ` ± ${fixed(number.std)}`) + ` (${number.seeds} seed${number.seeds === 1 ? "" : "s"})`));
     if (number.interval) list.append(...item("95 % interval, over seeds", interval(number.interval)));
     if (number.resolution !== null) list.append(...item("Resolution", `one test example is worth ${fixed(number.resolution)} points`));
     if (number.published !== null) {
@@ -383,7 +389,7 @@ function start() {
   const first = document.getElementById("first");
   if (runCount) first.append(filterBar());
   for (const group of data.groups) {
-    first.append(make("section", {}, make("h2", {}, "Table 1: " + group.title), ...table1(group), ...picture(group), notes(group.notes)));
+    first.append(make("section", {}, make("h2", {}, "Table 1: " + group.title), ...table1(group), ...picture(group), notes([...MARKS, ...group.notes])));
   }
   document.getElementById("tables").append(...data.tables.map(textTable));
   if (runCount) document.getElementById("runs").append(runTable());
