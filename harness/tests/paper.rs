@@ -81,10 +81,10 @@ fn a_label_is_stored_and_changes_no_id() {
     let again = world.run(&only).assert().success();
     assert!(String::from_utf8_lossy(&again.get_output().stderr).contains("1 of 1 runs are finished already"));
     assert_eq!(runs(), before);
-    assert!(!world.read("out/report/results.csv").contains("r=8"), "its row in this report has no label");
+    assert!(world.read("out/report/results.csv").contains(",sst2,lora,,"), "its row in this report has no label");
     world.rankbench(&["report", "--out", "out"]).assert().success();
     let results = world.read("out/report/results.csv");
-    assert!(results.contains(",r=2,") && results.contains(",r=8,"), "{results}");
+    assert!(results.contains(",lora,r=2,") && results.contains(",lora,r=8,"), "{results}");
     // The stored recipe gives the same runs.
     let stored = world.path("out/recipes/tiny.toml");
     world.run(&[&only[..], &["--set", "options.r=2,8"]].concat()).assert().success();

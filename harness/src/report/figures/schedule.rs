@@ -9,6 +9,9 @@ use crate::report::plot::scene::{GREY, Point, Scene};
 
 const CELL: Point = (460.0, 260.0);
 
+/// Name of a score, and how it is read off a stage.
+type Score = (&'static str, fn(&StagePoint) -> f64);
+
 /// One row of panels a task: generalisation, then memorisation.
 pub struct Schedule;
 
@@ -42,7 +45,7 @@ impl Figure for Schedule {
         };
         let mut grid = PanelGrid::new(&heading, 2 * tasks.len(), 2, CELL);
         for (index, task) in tasks.iter().enumerate() {
-            let panels: [(&str, fn(&StagePoint) -> f64); 2] =
+            let panels: [Score; 2] =
                 [("generalisation", |point| point.generalisation), ("memorisation", |point| point.memorisation)];
             for (column, (name, of)) in panels.into_iter().enumerate() {
                 let corner = grid.corner(2 * index + column);
