@@ -51,7 +51,7 @@ fn results(world: &World, out: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| std::fs::read(run.join(file)).unwrap()).collect()
 }
 
-const LORA: [&str; 4] = ["--methods", "lora", "--checkpoint-every", "0"];
+const LORA: [&str; 2] = ["--methods", "lora"];
 
 #[test]
 fn a_disk_that_is_full_at_any_moment_tears_no_run() {
@@ -66,7 +66,7 @@ fn a_disk_that_is_full_at_any_moment_tears_no_run() {
         let run = run_dirs(&world, "out").into_iter().next();
         let has = |name: &str| run.as_ref().is_some_and(|run| run.join(name).exists());
         if has("DONE") {
-            assert!(at_start > 0 && in_the_middle > 0 && at_the_end > 0, "{at_start} {in_the_middle} {at_the_end}");
+            assert!(at_start > 0 && in_the_middle > 2 && at_the_end > 0, "{at_start} {in_the_middle} {at_the_end}");
             assert!(results(&world, "out") == expected);
             break;
         }

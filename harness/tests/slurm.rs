@@ -170,7 +170,7 @@ fn restarts(world: &World) -> u64 {
 fn an_array_job_that_is_disturbed_makes_every_run_once() {
     let world = World::new();
     let Some(slurm) = Slurm::start(world.path("slurmd")) else { return };
-    let flags = ["--tasks", "sst2,rte", "--methods", "lora,sora", "--epochs", "1500"];
+    let flags = ["--tasks", "sst2,rte", "--methods", "lora,sora", "--epochs", "100"];
     world.run(&[&flags[..], &["--out", "alone"]].concat()).assert().success();
     world.run(&[&flags[..], &["--write-plan", "plan.jsonl"]].concat()).assert().success();
     let submit = ["submit", "slurm", "--plan", "plan.jsonl", "--time", "10"];
@@ -198,8 +198,10 @@ fn an_array_job_that_is_disturbed_makes_every_run_once() {
         String::from_utf8_lossy(&status.stdout).contains("4 runs: 4 done").then_some(())
     };
     wait_for(&format!("all runs, {}", logs()), 240, is_done);
-    assert_eq!(restarts(&world), 2, "two tasks were disturbed:\n{}", logs());
-    assert_eq!(logs().matches("goes on after step").count(), 2, "from their checkpoints:\n{}", logs());
+    // Slurm may warn a task again that was put back; each restart went on from a checkpoint.
+    let restarts = restarts(&world);
+    assert!(restarts >= 2, "two tasks were disturbed:\n{}", logs());
+    assert_eq!(logs().matches("goes on after step").count() as u64, restarts, "{}", logs());
     assert!(results(&world, "alone") == results(&world, "out"));
     world.rankbench(&["report", "--out", "out"]).assert().success();
     world.rankbench(&["fsck", "--out", "out"]).assert().success();

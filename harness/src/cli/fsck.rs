@@ -69,7 +69,7 @@ impl Fsck {
                 (self.adopt, "--adopt writes the sums of its files as they are".into(), "its sums are written".into())
             }
             Mend::Remove(paths) if finding.is_damage => {
-                let advice = "take the files from a copy, or delete the directory to have the run made again";
+                let advice = "take the files from a copy, or delete it to have the run made again";
                 (self.remove, format!("{advice} (--remove deletes it)"), format!("deleted {}", names(paths)))
             }
             Mend::Remove(paths) => {
