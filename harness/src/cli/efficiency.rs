@@ -41,8 +41,8 @@ impl Efficiency {
         let job = self.flags.job(&recipe)?;
         let seed = job.plan.first().map(|run| run.seed);
         let plan: Vec<_> = job.plan.iter().filter(|run| Some(run.seed) == seed).cloned().collect();
-        preflight(&plan, &job.inputs, &job.data)?;
-        timing::measure(&plan, &timing, &job.inputs, &job.data, &self.out, &job.stop)?;
+        preflight(&plan, &job.backbone, &job.data)?;
+        timing::measure(&plan, &timing, &job.backbone, &job.data, &self.out, &job.stop)?;
         let frame = self.report.frame(&self.out, &[], false)?;
         let paths = self.report.write(&frame, &self.out)?;
         output::print(format_args!("{}\nReport: {}", paths.text(&["efficiency"], width())?, paths.html.display()));

@@ -19,9 +19,10 @@ use crate::env::device::{self, Choice};
 use crate::env::output;
 use crate::env::signals;
 use crate::error::{Error, Result};
+use crate::load::backbone::Backbone;
 use crate::load::download;
-use crate::load::inputs::{Data, Inputs, Origin};
 use crate::load::paths;
+use crate::load::task_data::{RowSource, TaskCache};
 use crate::plan::origin::RecipeRules;
 use crate::plan::recipe;
 use crate::plan::recipe::{Recipe, RecipeChanges, Source};
@@ -149,9 +150,9 @@ pub struct Job {
     /// The runs.
     pub plan: Vec<RunSpec>,
     /// The backbone.
-    pub inputs: Inputs,
+    pub backbone: Backbone,
     /// The rows.
-    pub data: Data,
+    pub data: TaskCache,
     /// Recipe and rules of the runs.
     pub origin: RecipeRules,
     /// Set by a stop signal.
@@ -199,7 +200,7 @@ impl RecipeFlags {
         let origin = self.data.origin(recipe.data.source, &tasks, &hub);
         let place = paths::backbone(self.backbone.as_deref().unwrap_or(&recipe.backbone), &hub);
         let (data, place) = match (origin, place) {
-            (Ok(origin), Ok(place)) => (Data::new(origin), place),
+            (Ok(origin), Ok(place)) => (TaskCache::new(origin), place),
             // Without a network both are missing: whoever gets them by hand wants to know at once.
             (Err(Error::Input(data)), Err(Error::Input(backbone))) => {
                 return Err(Error::Input(format!("{data}\n{backbone}")));
@@ -214,18 +215,14 @@ impl RecipeFlags {
             });
         }
         let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
-        let inputs = Inputs::load(&place, behaviour, device, self.machine.graphs == Graphs::On)?;
-        inputs.check(&tasks, self.tokenizer)?;
-        output::note(format_args!(
-            "backbone {} read in {:.1} s",
-            inputs.backbone.name,
-            started.elapsed().as_secs_f64()
-        ));
+        let backbone = Backbone::load(&place, behaviour, device, self.machine.graphs == Graphs::On)?;
+        backbone.check(&tasks, self.tokenizer)?;
+        output::note(format_args!("backbone {} read in {:.1} s", backbone.spec.name, started.elapsed().as_secs_f64()));
         let origin = resolve::origin(recipe)?;
         let mut job = Job {
             recipe: recipe.clone(),
             plan: Vec::new(),
-            inputs,
+            backbone,
             data,
             origin,
             stop: signals::stop_flag()?,
@@ -243,9 +240,9 @@ impl Job {
     /// As [`resolve::plan`]; a split that leaves a set empty.
     pub fn plan_of(&self, recipe: &Recipe) -> Result<Vec<RunSpec>> {
         let context = PlanContext {
-            backbone: self.inputs.backbone.clone(),
-            max_positions: self.inputs.encoder.info().max_positions,
-            device: device::kind(self.inputs.device).into(),
+            backbone: self.backbone.spec.clone(),
+            max_positions: self.backbone.encoder.info().max_positions,
+            device: device::kind(self.backbone.device).into(),
             dataset: &|task| self.data.dataset(task),
         };
         let plan = resolve::plan(recipe, &context)?;
@@ -268,18 +265,18 @@ impl DataFlags {
     ///
     /// # Errors
     /// Files of the Hub that cannot be had.
-    pub fn origin(&self, source: Source, tasks: &[&'static Task], hub: &Hub) -> Result<Origin> {
+    pub fn origin(&self, source: Source, tasks: &[&'static Task], hub: &Hub) -> Result<RowSource> {
         // A user's own task is in its own files, wherever the others are.
         let tasks: Vec<&'static Task> = tasks.iter().copied().filter(|task| task.file.is_none()).collect();
         if self.source(source) == Source::Micro || tasks.is_empty() {
-            return Ok(Origin::Micro);
+            return Ok(RowSource::Micro);
         }
         let given = self.glue.clone().or_else(|| std::env::var_os("GLUE_DIR").map(PathBuf::from));
         let dirs = match given {
             Some(dir) => tasks.iter().map(|task| (task.name, dir.clone())).collect(),
             None => fetch::fetch(hub, &tasks)?,
         };
-        Ok(Origin::Glue { dirs, allow_unlocked: self.allow_unlocked })
+        Ok(RowSource::Glue { dirs, allow_unlocked: self.allow_unlocked })
     }
 }
 

@@ -45,9 +45,9 @@ enum PlanFormat {
 impl Plan {
     pub(super) fn run(&self) -> Result<()> {
         let job = self.flags.job(&recipe(&self.recipe)?)?;
-        preflight(&job.plan, &job.inputs, &job.data)?;
+        preflight(&job.plan, &job.backbone, &job.data)?;
         let rows = rows(&job, !self.no_measure)?;
-        let device = device::name(job.inputs.device);
+        let device = device::name(job.backbone.device);
         let text = match self.format {
             PlanFormat::Text => plan::text(&job.recipe.name, &device, &rows, width())?,
             PlanFormat::Csv => plan::csv(&rows)?,
@@ -72,7 +72,7 @@ fn rows(job: &Job, measured: bool) -> Result<Vec<PlanRow>> {
     let settings = by_setting(&job.plan);
     let mut rows = Vec::new();
     for (spec, runs) in settings {
-        let task = job.data.of_run(spec, &job.inputs.tokenizer)?;
+        let task = job.data.of_run(spec, &job.backbone.tokenizer)?;
         let found = match measured {
             true => Some(estimate_once(spec, job, &mut known)?),
             false => None,
@@ -102,8 +102,8 @@ fn estimate_once(spec: &RunSpec, job: &Job, known: &mut BTreeMap<String, Estimat
         return Ok(*found);
     }
     output::note(format_args!("timing {} {} {}", spec.task, spec.method, spec.label));
-    let task = job.data.of_run(spec, &job.inputs.tokenizer)?;
-    let found = estimate(spec, &job.inputs, &task)?;
+    let task = job.data.of_run(spec, &job.backbone.tokenizer)?;
+    let found = estimate(spec, &job.backbone, &task)?;
     known.insert(key, found);
     Ok(found)
 }

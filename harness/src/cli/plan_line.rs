@@ -23,7 +23,7 @@ pub fn write(path: &Path, command: &Run) -> Result<()> {
     let need = |stack: &[&RunSpec]| {
         let mut steps = 0;
         for spec in stack {
-            let rows = job.data.of_run(spec, &job.inputs.tokenizer)?.train.len();
+            let rows = job.data.of_run(spec, &job.backbone.tokenizer)?.train.len();
             steps += lengths(&spec.train, rows).0 as u64;
         }
         Ok(Need { steps, ..Need::default() })

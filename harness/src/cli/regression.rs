@@ -61,13 +61,13 @@ impl Regression {
 
     /// The recipe's runs and timing, always made anew: stored ones would hide what changed.
     fn fresh_rows(&self, recipe: &Recipe) -> Result<Vec<BaselineRow>> {
-        let Job { plan, inputs, data, origin, stop, checkpoint_every, .. } = self.flags.job(recipe)?;
-        preflight(&plan, &inputs, &data)?;
+        let Job { plan, backbone, data, origin, stop, checkpoint_every, .. } = self.flags.job(recipe)?;
+        preflight(&plan, &backbone, &data)?;
         let scratch = tempfile::Builder::new().prefix("rankbench-regression-").tempdir();
         let scratch = scratch.map_err(|e| Error::output(&std::env::temp_dir(), e))?;
         let dir = scratch.path();
         let options = SweepOptions { together: 1, wait: true, is_worker: false, checkpoint_every, stop: &stop };
-        let swept = sweep(&plan, &inputs, &data, &origin, &RunStore::open(dir), options)?;
+        let swept = sweep(&plan, &backbone, &data, &origin, &RunStore::open(dir), options)?;
         let runs = plan.iter().map(|spec| read::load(&dir.join(spec.id()))).collect::<Result<Vec<_>>>()?;
         for run in &runs {
             if let Status::Failed(reason) = &run.status {
@@ -79,7 +79,7 @@ impl Regression {
             return Err(Error::RunsFailed { failed: swept.failed, total: swept.total });
         }
         let timings = match &recipe.timing {
-            Some(timing) => measure(&timed(&plan, timing), timing, &inputs, &data, dir, &stop)?,
+            Some(timing) => measure(&timed(&plan, timing), timing, &backbone, &data, dir, &stop)?,
             None => Vec::new(),
         };
         Ok(baseline::baseline_rows(&runs, &timings))

@@ -185,7 +185,7 @@ impl Way {
 
 /// Stores the recipe as it was resolved, and makes its runs.
 pub(super) fn make_runs(job: &Job, out: &Path, way: Way) -> Result<SweepSummary> {
-    preflight(&job.plan, &job.inputs, &job.data)?;
+    preflight(&job.plan, &job.backbone, &job.data)?;
     if !way.is_worker {
         output::note(plan::counts(job)?);
         let recipe = out.join("recipes").join(format!("{}.toml", job.recipe.name));
@@ -194,7 +194,7 @@ pub(super) fn make_runs(job: &Job, out: &Path, way: Way) -> Result<SweepSummary>
     let Way { stack, wait, is_worker } = way;
     let options =
         SweepOptions { together: stack, wait, is_worker, checkpoint_every: job.checkpoint_every, stop: &job.stop };
-    sweep(&job.plan, &job.inputs, &job.data, &job.origin, &RunStore::open(&out.join("runs")), options)
+    sweep(&job.plan, &job.backbone, &job.data, &job.origin, &RunStore::open(&out.join("runs")), options)
 }
 
 /// Deletes the finished runs of the plan.
@@ -217,7 +217,7 @@ fn time_methods(job: &Job, recipe: &Recipe, out: &Path) -> Result<()> {
     if path.exists() && is_known(write::read_timings(&path)?) {
         return Ok(());
     }
-    timing::measure(&timing::timed(&job.plan, timing), timing, &job.inputs, &job.data, out, &job.stop).map(drop)
+    timing::measure(&timing::timed(&job.plan, timing), timing, &job.backbone, &job.data, out, &job.stop).map(drop)
 }
 
 /// Ids of a job's runs, each with its label.

@@ -13,9 +13,10 @@ use crate::cli::job::DataFlags;
 use crate::cli::values::{self, Names};
 use crate::env::output;
 use crate::error::{Error, Result};
+use crate::load::backbone::honoured;
 use crate::load::download;
-use crate::load::inputs::{Origin, honoured};
 use crate::load::paths;
+use crate::load::task_data::RowSource;
 use crate::plan::recipe::Source;
 use crate::store::files::write_atomically;
 
@@ -95,7 +96,7 @@ impl Tokenize {
 }
 
 /// The labelled sets of a task; one that is not there is left out and said, but not all of them.
-fn sets(origin: &Origin, task: &'static Task) -> Result<Vec<(&'static str, Vec<Example>)>> {
+fn sets(origin: &RowSource, task: &'static Task) -> Result<Vec<(&'static str, Vec<Example>)>> {
     let Some(dir) = origin.dir(task)? else {
         let dataset = datasets::micro::dataset(task)?;
         return Ok([("train", dataset.train)].into_iter().chain(dataset.dev).collect());

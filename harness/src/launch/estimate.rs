@@ -6,8 +6,9 @@ use std::time::Instant;
 use datasets::batch::Batch;
 
 use crate::error::Result;
-use crate::load::inputs::{DevData, Inputs, TaskData};
+use crate::load::backbone::Backbone;
 use crate::load::precision::weight_kind;
+use crate::load::task_data::{TokenizedDevSet, TokenizedTask};
 use crate::plan::spec::{Precision, RunSpec};
 use crate::train::graph_recorder::{Eager, GraphRecorder, StepRunner};
 use crate::train::loader::BatchShape;
@@ -61,13 +62,13 @@ pub fn cost_key(spec: &RunSpec) -> String {
 ///
 /// # Errors
 /// As a step; options that do not fit the run.
-pub fn estimate(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<Estimate> {
+pub fn estimate(spec: &RunSpec, backbone: &Backbone, task: &TokenizedTask) -> Result<Estimate> {
     torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
-    inputs.encoder_in(weight_kind(spec.train.precision))?;
-    torch_ext::device::reset_peak_memory(inputs.device)?;
-    let mut stack = RunStack::new(&[spec], inputs, task)?;
+    backbone.encoder_in(weight_kind(spec.train.precision))?;
+    torch_ext::device::reset_peak_memory(backbone.device)?;
+    let mut stack = RunStack::new(&[spec], backbone, task)?;
     let mut runner: Box<dyn StepRunner> =
-        if inputs.graphs { Box::new(GraphRecorder::default()) } else { Box::new(Eager) };
+        if backbone.graphs { Box::new(GraphRecorder::default()) } else { Box::new(Eager) };
     let mut shapes: BTreeMap<BatchShape, (usize, Batch)> = BTreeMap::new();
     let loader = stack.loader();
     for (shape, batch) in loader.shapes().take(loader.steps()) {
@@ -81,12 +82,12 @@ pub fn estimate(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<Esti
         for round in 0..runner.steps_to_warm_up() + TIMED {
             // Every step is one of the run, wherever it is in its schedule.
             stack.go_to((steps / 2).min(steps.saturating_sub(1)))?;
-            torch_ext::device::synchronize(inputs.device)?;
+            torch_ext::device::synchronize(backbone.device)?;
             let started = Instant::now();
             for batch in loader.upload(batch) {
                 runner.run(&mut stack, &batch)?;
             }
-            torch_ext::device::synchronize(inputs.device)?;
+            torch_ext::device::synchronize(backbone.device)?;
             if round >= runner.steps_to_warm_up() {
                 fastest = fastest.min(started.elapsed().as_secs_f64());
             }
@@ -96,13 +97,13 @@ pub fn estimate(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<Esti
     let epoch: f64 = shapes.values().map(|(count, batch)| *count as f64 * interpolated(&points, cells(batch))).sum();
     let step_seconds = epoch / loader.steps().max(1) as f64;
     let evaluation_seconds = evaluation_seconds(&stack, task)?;
-    let peak = peak_memory(inputs.device)?;
+    let peak = peak_memory(backbone.device)?;
     Ok(Estimate { step_seconds, evaluation_seconds, peak_mib: peak.peak_allocated_mib.or(peak.peak_resident_mib) })
 }
 
 /// Seconds of one evaluation, from rows spread over the validation split.
-fn evaluation_seconds(stack: &RunStack, task: &TaskData) -> Result<f64> {
-    let rows = |set: &DevData| set.validation.len() + if set.is_one_set { 0 } else { set.test.len() };
+fn evaluation_seconds(stack: &RunStack, task: &TokenizedTask) -> Result<f64> {
+    let rows = |set: &TokenizedDevSet| set.validation.len() + if set.is_one_set { 0 } else { set.test.len() };
     let total: usize = task.dev_sets.iter().map(rows).sum();
     let Some(first) = task.dev_sets.first() else { return Ok(0.0) };
     let every = first.validation.len().div_ceil(EVALUATED).max(1);

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
-use crate::load::inputs::{Data, Inputs, TaskData};
+use crate::load::backbone::Backbone;
+use crate::load::task_data::{TaskCache, TokenizedTask};
 use crate::plan::spec::{RunSpec, TrainSpec};
 use crate::train::run_stack::RunStack;
 use crate::train::schedule::lengths;
@@ -12,13 +13,13 @@ use crate::train::schedule::lengths;
 ///
 /// # Errors
 /// The first run whose options do not fit its length or its target modules.
-pub fn preflight(plan: &[RunSpec], inputs: &Inputs, data: &Data) -> Result<()> {
+pub fn preflight(plan: &[RunSpec], backbone: &Backbone, data: &TaskCache) -> Result<()> {
     let mut seen = BTreeSet::new();
     for spec in plan {
         let settings = format!("{} {} {:?} {:?}", spec.task, spec.method, spec.train, spec.options);
         if seen.insert(settings) {
-            let task = data.of_run(spec, &inputs.tokenizer)?;
-            check(spec, inputs, &task).map_err(|e| match e {
+            let task = data.of_run(spec, &backbone.tokenizer)?;
+            check(spec, backbone, &task).map_err(|e| match e {
                 Error::Usage(text) => Error::Usage(format!("run {}: {text}", spec.id())),
                 other => other,
             })?;
@@ -27,9 +28,9 @@ pub fn preflight(plan: &[RunSpec], inputs: &Inputs, data: &Data) -> Result<()> {
     Ok(())
 }
 
-fn check(spec: &RunSpec, inputs: &Inputs, task: &TaskData) -> Result<()> {
+fn check(spec: &RunSpec, backbone: &Backbone, task: &TokenizedTask) -> Result<()> {
     check_schedule(spec, task.train.len())?;
-    let stack = RunStack::new(&[spec], inputs, task)?;
+    let stack = RunStack::new(&[spec], backbone, task)?;
     let step = stack.state(0);
     let method = step.method();
     check_stages(spec, method.stages())?;

@@ -11,7 +11,8 @@ use crate::env::{device, output, panics};
 use crate::error::{Error, Result};
 use crate::launch::headline::headline;
 use crate::launch::stacking::stacks;
-use crate::load::inputs::{Data, Inputs, TaskData};
+use crate::load::backbone::Backbone;
+use crate::load::task_data::{TaskCache, TokenizedTask};
 use crate::plan::origin::RecipeRules;
 use crate::plan::spec::{Precision, RunSpec};
 use crate::store::holder::Holder;
@@ -59,8 +60,8 @@ pub struct SweepOptions<'a> {
 /// Ctrl-C, a file that cannot be written, input that can no longer be read. A run that fails is no error here.
 pub fn sweep(
     plan: &[RunSpec],
-    inputs: &Inputs,
-    data: &Data,
+    backbone: &Backbone,
+    data: &TaskCache,
     origin: &RecipeRules,
     store: &RunStore,
     options: SweepOptions,
@@ -73,18 +74,18 @@ pub fn sweep(
     }
     let mut planned = 0;
     for spec in &open {
-        planned += steps(spec, inputs, data)?;
+        planned += steps(spec, backbone, data)?;
     }
     let SweepOptions { together, wait, is_worker, checkpoint_every, stop } = options;
     let progress = match is_worker {
         true => Progress::of_worker(plan.iter().map(RunSpec::id).collect(), open.len(), planned),
         false => Progress::new(open.len(), planned),
     };
-    let context = RunContext { inputs, origin, progress: &progress, stop, checkpoint_every };
+    let context = RunContext { backbone, origin, progress: &progress, stop, checkpoint_every };
     let mut sweep = Sweep { store, data, context, failed: 0, others: Vec::new() };
     let mut stacks = stacks(&open, together)?;
     if is_worker {
-        longest_first(&mut stacks, inputs, data)?;
+        longest_first(&mut stacks, backbone, data)?;
     }
     let made = sweep.make_all(stacks, wait);
     progress.finish();
@@ -94,10 +95,10 @@ pub fn sweep(
 }
 
 /// Orders stacks by their work, the longest first: so that no worker begins a long one when the others are done.
-fn longest_first(stacks: &mut [Vec<&RunSpec>], inputs: &Inputs, data: &Data) -> Result<()> {
+fn longest_first(stacks: &mut [Vec<&RunSpec>], backbone: &Backbone, data: &TaskCache) -> Result<()> {
     let mut work = BTreeMap::new();
     for stack in stacks.iter() {
-        let task = data.of_run(stack[0], &inputs.tokenizer)?;
+        let task = data.of_run(stack[0], &backbone.tokenizer)?;
         let tokens: usize = task.train.iter().map(|row| row.encoding.ids.len()).sum();
         work.insert(stack[0].id(), tokens * stack[0].train.epochs * stack.len());
     }
@@ -108,7 +109,7 @@ fn longest_first(stacks: &mut [Vec<&RunSpec>], inputs: &Inputs, data: &Data) -> 
 /// A sweep at work.
 struct Sweep<'a> {
     store: &'a RunStore,
-    data: &'a Data,
+    data: &'a TaskCache,
     context: RunContext<'a>,
     failed: usize,
     /// Stacks with a run that another process makes, and which.
@@ -164,16 +165,16 @@ impl<'a> Sweep<'a> {
         }
         // Another process has finished the rest since the sweep began.
         let elsewhere = stack.len() - leased.len();
-        self.context.progress.pass(elsewhere, elsewhere as u64 * steps(stack[0], self.context.inputs, self.data)?);
+        self.context.progress.pass(elsewhere, elsewhere as u64 * steps(stack[0], self.context.backbone, self.data)?);
         Ok(Ok(leased))
     }
 
     /// Makes the runs of a stack.
     fn make(&mut self, leased: &[(&'a RunSpec, LeasedRun)]) -> Result<()> {
-        let RunContext { inputs, progress, .. } = self.context;
+        let RunContext { backbone, progress, .. } = self.context;
         let Some(&(first, _)) = leased.first() else { return Ok(()) };
-        let task = self.data.of_run(first, &inputs.tokenizer)?;
-        let steps = steps(first, inputs, self.data)?;
+        let task = self.data.of_run(first, &backbone.tokenizer)?;
+        let steps = steps(first, backbone, self.data)?;
         let seeds: Vec<String> = leased.iter().map(|(spec, _)| spec.seed.to_string()).collect();
         let label = format!("{} {} seed {}", first.task, first.method, seeds.join(", "));
         progress.begin(&label, leased.len(), steps * leased.len() as u64);
@@ -194,8 +195,8 @@ impl<'a> Sweep<'a> {
                     progress.end(&format!("{whose}{reason}"));
                     self.others.push((vec![*spec], "the process that took it over".into()));
                 }
-                Err(Failure::Failed(reason)) if !device::is_usable(inputs.device) => {
-                    let device = device::name(inputs.device);
+                Err(Failure::Failed(reason)) if !device::is_usable(backbone.device) => {
+                    let device = device::name(backbone.device);
                     return Err(Error::Environment(format!(
                         "{device} has failed, and its run is left to others: {reason}"
                     )));
@@ -230,12 +231,12 @@ impl Failure {
 }
 
 /// Optimiser steps of a run.
-fn steps(spec: &RunSpec, inputs: &Inputs, data: &Data) -> Result<u64> {
-    Ok(lengths(&spec.train, data.of_run(spec, &inputs.tokenizer)?.train.len()).0 as u64)
+fn steps(spec: &RunSpec, backbone: &Backbone, data: &TaskCache) -> Result<u64> {
+    Ok(lengths(&spec.train, data.of_run(spec, &backbone.tokenizer)?.train.len()).0 as u64)
 }
 
 /// Runs whose libtorch call throws must not take the sweep with them.
-fn guarded(runs: &[StoredRun], task: &Rc<TaskData>, context: RunContext) -> Result<Vec<Result<Outcome>>> {
+fn guarded(runs: &[StoredRun], task: &Rc<TokenizedTask>, context: RunContext) -> Result<Vec<Result<Outcome>>> {
     torch_ext::device::allow_tf32(runs[0].0.train.precision == Precision::Tf32)?;
     panics::guarded(|| run(runs, task, context))
 }

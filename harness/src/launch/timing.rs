@@ -10,8 +10,9 @@ use tch::{Device, Kind, Tensor};
 use crate::env::console::Progress;
 use crate::env::device;
 use crate::error::{Error, Result};
-use crate::load::inputs::{Data, Inputs, TaskData};
+use crate::load::backbone::Backbone;
 use crate::load::precision::weight_kind;
+use crate::load::task_data::{TaskCache, TokenizedTask};
 use crate::plan::recipe::Timing;
 use crate::plan::spec::{Precision, RunSpec};
 use crate::store::files::write_csv;
@@ -36,13 +37,13 @@ pub fn timed(plan: &[RunSpec], timing: &Timing) -> Vec<RunSpec> {
 pub fn measure(
     plan: &[RunSpec],
     timing: &Timing,
-    inputs: &Inputs,
-    data: &Data,
+    backbone: &Backbone,
+    data: &TaskCache,
     out: &Path,
     stop: &AtomicBool,
 ) -> Result<Vec<TimingRow>> {
     let mut rows = Vec::new();
-    let steps = plan.iter().map(|spec| shortened(spec, timing, inputs, data)).collect::<Result<Vec<_>>>()?;
+    let steps = plan.iter().map(|spec| shortened(spec, timing, backbone, data)).collect::<Result<Vec<_>>>()?;
     let total: usize =
         steps.iter().map(|(spec, task)| crate::train::schedule::lengths(&spec.train, task.train.len()).0).sum();
     let tasks = plan.chunk_by(|a, b| a.task == b.task);
@@ -52,7 +53,7 @@ pub fn measure(
         let (contestants, others) = rest.split_at(same_task.len());
         rest = others;
         progress.begin(&format!("timing on {}", same_task[0].task), 1, contestants.len() as u64 * timing.rounds as u64);
-        rounds(contestants, timing, inputs, &progress, stop, &mut |row| {
+        rounds(contestants, timing, backbone, &progress, stop, &mut |row| {
             rows.push(row);
             write_csv(&out.join("timings.csv"), &rows)
         })?;
@@ -63,30 +64,35 @@ pub fn measure(
 }
 
 /// The run as it is timed: long enough for all rounds, on as many rows as one round takes.
-fn shortened(spec: &RunSpec, timing: &Timing, inputs: &Inputs, data: &Data) -> Result<(RunSpec, TaskData)> {
-    let full = data.of_run(spec, &inputs.tokenizer)?;
+fn shortened(
+    spec: &RunSpec,
+    timing: &Timing,
+    backbone: &Backbone,
+    data: &TaskCache,
+) -> Result<(RunSpec, TokenizedTask)> {
+    let full = data.of_run(spec, &backbone.tokenizer)?;
     let rows = timing.steps.map_or(full.train.len(), |steps| steps * spec.train.batch_size);
     let mut timed = spec.clone();
     timed.train.epochs = timing.rounds;
     let train = full.train.iter().take(rows).cloned().collect();
     let (files, seconds) = (full.files.clone(), 0.0.into());
-    Ok((timed, TaskData { task: full.task, train, dev_sets: Vec::new(), files, seconds }))
+    Ok((timed, TokenizedTask { task: full.task, train, dev_sets: Vec::new(), files, seconds }))
 }
 
 fn rounds(
-    contestants: &[(RunSpec, TaskData)],
+    contestants: &[(RunSpec, TokenizedTask)],
     timing: &Timing,
-    inputs: &Inputs,
+    backbone: &Backbone,
     progress: &Progress,
     stop: &AtomicBool,
     keep: &mut dyn FnMut(TimingRow) -> Result<()>,
 ) -> Result<()> {
-    let peaks = contestants.iter().map(|contestant| peak_alone(contestant, inputs)).collect::<Result<Vec<_>>>()?;
-    let mut trainers = contestants.iter().map(|contestant| warm(contestant, inputs)).collect::<Result<Vec<_>>>()?;
+    let peaks = contestants.iter().map(|contestant| peak_alone(contestant, backbone)).collect::<Result<Vec<_>>>()?;
+    let mut trainers = contestants.iter().map(|contestant| warm(contestant, backbone)).collect::<Result<Vec<_>>>()?;
     for round in 1..=timing.rounds {
         for ((trainer, (spec, _)), peak) in trainers.iter_mut().zip(contestants).zip(&peaks) {
             torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
-            let product_seconds = Some(product_seconds(inputs.device)?);
+            let product_seconds = Some(product_seconds(backbone.device)?);
             let rows = trainer.epoch(round, &mut |_, _| {
                 progress.step();
                 if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(Next::Continue) }
@@ -112,8 +118,8 @@ fn rounds(
                 effective: counts.effective,
                 batch_size: spec.train.batch_size,
                 length: trainer.loader().longest(),
-                device: device::name(inputs.device),
-                driver: device::driver_of(inputs.device),
+                device: device::name(backbone.device),
+                driver: device::driver_of(backbone.device),
                 precision: spec.train.precision.name().into(),
             })?;
         }
@@ -122,9 +128,9 @@ fn rounds(
 }
 
 /// A trainer that has taken a step of every kind its rounds will have.
-fn warm<'a>((spec, task): &'a (RunSpec, TaskData), inputs: &'a Inputs) -> Result<Trainer<'a>> {
+fn warm<'a>((spec, task): &'a (RunSpec, TokenizedTask), backbone: &'a Backbone) -> Result<Trainer<'a>> {
     torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
-    let mut trainer = Trainer::new(&[spec], inputs, task)?;
+    let mut trainer = Trainer::new(&[spec], backbone, task)?;
     trainer.warm_up()?;
     Ok(trainer)
 }
@@ -145,12 +151,12 @@ fn product_seconds(device: Device) -> Result<f64> {
 }
 
 /// Peak memory of a method by itself: nothing of another is there.
-fn peak_alone(contestant: &(RunSpec, TaskData), inputs: &Inputs) -> Result<PeakMiB> {
-    inputs.encoder_in(weight_kind(contestant.0.train.precision))?;
-    torch_ext::device::reset_peak_memory(inputs.device)?;
-    let trainer = warm(contestant, inputs)?;
-    torch_ext::device::synchronize(inputs.device)?;
-    let peak = peak_memory(inputs.device)?;
+fn peak_alone(contestant: &(RunSpec, TokenizedTask), backbone: &Backbone) -> Result<PeakMiB> {
+    backbone.encoder_in(weight_kind(contestant.0.train.precision))?;
+    torch_ext::device::reset_peak_memory(backbone.device)?;
+    let trainer = warm(contestant, backbone)?;
+    torch_ext::device::synchronize(backbone.device)?;
+    let peak = peak_memory(backbone.device)?;
     drop(trainer);
     Ok(peak)
 }

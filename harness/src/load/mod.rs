@@ -1,6 +1,7 @@
 //! Backbones and rows, as a run reads them.
 
+pub mod backbone;
 pub mod download;
-pub mod inputs;
 pub mod paths;
 pub mod precision;
+pub mod task_data;

@@ -24,7 +24,7 @@ pub fn dir() -> PathBuf {
 
 /// A backbone's directory and its name in tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct BackbonePath {
     /// Where its files are.
     pub dir: PathBuf,
     /// The directory's name, or the repository's.
@@ -37,15 +37,15 @@ pub struct Place {
 ///
 /// # Errors
 /// Neither is there; the message says how to get one.
-pub fn backbone(name: &str, hub: &Hub) -> Result<Place> {
+pub fn backbone(name: &str, hub: &Hub) -> Result<BackbonePath> {
     let given = PathBuf::from(name);
     let last = |path: &str| path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path).to_string();
     if given.is_dir() {
-        return Ok(Place { name: last(name), dir: given });
+        return Ok(BackbonePath { name: last(name), dir: given });
     }
     let backbones = dir().join(BACKBONES);
     if is_plain(name) && backbones.join(name).is_dir() {
-        return Ok(Place { dir: backbones.join(name), name: name.to_string() });
+        return Ok(BackbonePath { dir: backbones.join(name), name: name.to_string() });
     }
     if is_repository(name) {
         let short = last(name.split('@').next().unwrap_or(name));
@@ -53,9 +53,9 @@ pub fn backbone(name: &str, hub: &Hub) -> Result<Place> {
         let cached = backbones.join(&short);
         if origin.trim() == name && cached.is_dir() {
             output::note(format_args!("{name}: taken from {}; delete it to have it fetched", cached.display()));
-            return Ok(Place { dir: cached, name: short });
+            return Ok(BackbonePath { dir: cached, name: short });
         }
-        return Ok(Place { dir: hub.model(name)?, name: short });
+        return Ok(BackbonePath { dir: hub.model(name)?, name: short });
     }
     Err(Error::Input(format!(
         "backbone '{name}' is not here: neither {} nor {} is a directory, and it is no repository on the Hub \

@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use crate::env::clock::Clock;
 use crate::error::{Error, Result};
-use crate::load::inputs::{DevData, TaskData};
+use crate::load::task_data::{TokenizedDevSet, TokenizedTask};
 use crate::plan::spec::{EvaluateEvery, RunSpec};
 use crate::store::leased_run::LeasedRun;
 use crate::store::rows::{EpochRow, EvalRow, RankRow, StageRow};
@@ -23,7 +23,7 @@ use crate::train::run_stack::RunStack;
 pub struct RunCallback<'a> {
     pub(super) index: usize,
     pub(super) spec: &'a RunSpec,
-    pub(super) data: &'a TaskData,
+    pub(super) data: &'a TokenizedTask,
     pub(super) dir: &'a LeasedRun,
     pub(super) context: RunContext<'a>,
     pub(super) best: Vec<BestCheckpoint>,
@@ -38,7 +38,7 @@ pub struct RunCallback<'a> {
 
 impl<'a> RunCallback<'a> {
     /// Nothing seen yet, of run number `index` of its stack.
-    pub fn new(index: usize, (spec, dir): StoredRun<'a>, data: &'a TaskData, context: RunContext<'a>) -> Self {
+    pub fn new(index: usize, (spec, dir): StoredRun<'a>, data: &'a TokenizedTask, context: RunContext<'a>) -> Self {
         let best = data.dev_sets.iter().map(|set| BestCheckpoint::new(set.name)).collect();
         let (epochs, evals, ranks, stages) = Default::default();
         let (evaluation_seconds, failed) = (0.0, None);
@@ -176,13 +176,13 @@ pub const VALIDATION: &str = "validation";
 const TEST: &str = "test";
 
 /// The splits that are evaluated; the official policy has only one.
-fn splits(set: &DevData) -> Vec<(&'static str, &[TokenizedExample])> {
+fn splits(set: &TokenizedDevSet) -> Vec<(&'static str, &[TokenizedExample])> {
     let validation = (VALIDATION, set.validation.as_slice());
     if set.is_one_set { vec![validation] } else { vec![validation, (TEST, set.test.as_slice())] }
 }
 
 /// Name and value of the selection metric on the validation split, which is the first.
-fn selection(data: &TaskData, scored: &[Scored]) -> Result<(String, f64)> {
+fn selection(data: &TokenizedTask, scored: &[Scored]) -> Result<(String, f64)> {
     let name = data.task.selection.name();
     let found = scored.first().and_then(|s| s.metrics.iter().find(|(metric, _)| metric == name).cloned());
     found

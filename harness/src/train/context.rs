@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::env::console::Progress;
-use crate::load::inputs::Inputs;
+use crate::load::backbone::Backbone;
 use crate::plan::origin::RecipeRules;
 use crate::plan::spec::RunSpec;
 use crate::store::leased_run::LeasedRun;
@@ -13,7 +13,7 @@ use crate::store::leased_run::LeasedRun;
 #[derive(Clone, Copy)]
 pub struct RunContext<'a> {
     /// The backbone.
-    pub inputs: &'a Inputs,
+    pub backbone: &'a Backbone,
     /// Recipe and rule of the runs, for their manifests.
     pub origin: &'a RecipeRules,
     /// Shown while it goes on.

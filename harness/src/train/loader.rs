@@ -10,7 +10,7 @@ use encoders::TokenBatch;
 use tch::{Device, Kind, Tensor};
 use torch_ext::ops::encoder_layer;
 
-use crate::load::inputs::Inputs;
+use crate::load::backbone::Backbone;
 use crate::plan::spec::{Order, TrainSpec};
 use crate::train::seeds::Seeds;
 
@@ -72,16 +72,16 @@ pub struct Collator {
 
 impl Collator {
     /// Batches of a task's rows for a backbone whose weights are of `kind`.
-    pub fn new(inputs: &Inputs, task: &Task, kind: Kind, padding: Padding, max_length: usize) -> Self {
+    pub fn new(backbone: &Backbone, task: &Task, kind: Kind, padding: Padding, max_length: usize) -> Self {
         Collator {
-            device: inputs.device,
+            device: backbone.device,
             padding,
             max_length,
-            pad_id: inputs.tokenizer.pad_id(),
+            pad_id: backbone.tokenizer.pad_id(),
             label_kind: if task.is_regression() { Kind::Float } else { Kind::Int64 },
-            may_pack: inputs.encoder.info().can_pack
+            may_pack: backbone.encoder.info().can_pack
                 && padding != Padding::MaxLength
-                && encoder_layer::is_available(inputs.device, kind),
+                && encoder_layer::is_available(backbone.device, kind),
         }
     }
 

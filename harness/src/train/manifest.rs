@@ -5,26 +5,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sha2::{Digest, Sha256};
 
 use crate::env::{device, version};
-use crate::load::inputs::{Inputs, TaskData};
+use crate::load::backbone::Backbone;
+use crate::load::task_data::TokenizedTask;
 use crate::plan::origin::RunOrigin;
 use crate::store::record::Manifest;
 
 const CARGO_LOCK: &[u8] = include_bytes!("../../../Cargo.lock");
 
 /// The manifest of a run that starts now, one of `together` side by side, `previous` being what a cut-off start left behind.
-pub fn manifest(inputs: &Inputs, data: &TaskData, together: usize, previous: Option<Manifest>) -> Manifest {
+pub fn manifest(backbone: &Backbone, data: &TokenizedTask, together: usize, previous: Option<Manifest>) -> Manifest {
     Manifest {
         rankbench: env!("CARGO_PKG_VERSION").into(),
         git_commit: version::COMMIT.into(),
         git_dirty: version::is_dirty(),
         cargo_lock_sha256: hex::encode(Sha256::digest(CARGO_LOCK)),
         libtorch: torch_ext::device::version(),
-        device: device::name(inputs.device),
-        driver: device::driver_of(inputs.device),
+        device: device::name(backbone.device),
+        driver: device::driver_of(backbone.device),
         threads: i64::from(tch::get_num_threads()),
         together,
         origin: RunOrigin::default(),
-        files: inputs.files.iter().chain(&data.files).cloned().collect(),
+        files: backbone.files.iter().chain(&data.files).cloned().collect(),
         started_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         restarts: previous.map_or(0, |manifest| manifest.restarts + 1),
     }

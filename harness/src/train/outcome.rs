@@ -6,7 +6,8 @@ use datasets::tokenizer::TokenizedExample;
 use methods::TrainState;
 
 use crate::error::{Error, Result};
-use crate::load::inputs::{DevData, Inputs, TaskData};
+use crate::load::backbone::Backbone;
+use crate::load::task_data::{TokenizedDevSet, TokenizedTask};
 use crate::store::adapter_task;
 use crate::store::leased_run::LeasedRun;
 use crate::store::rows::{DevSetResult, EpochRow, Outcome, Parameters, PeakMiB, PredictionRow, Seconds};
@@ -71,9 +72,9 @@ pub fn conclude(stack: &RunStack, callback: RunCallback, cost: &Cost) -> Result<
     }
     let first = best.first().ok_or_else(|| Error::Internal(format!("task {} has no dev set", data.task.name)))?;
     stack.restore(index, &selected(first)?.state)?;
-    export(stack, index, context.inputs, data, dir)?;
+    export(stack, index, context.backbone, data, dir)?;
     dir.write_rows("predictions.csv", &predictions)?;
-    let parameters = count(stack.state(index), context.inputs, data);
+    let parameters = count(stack.state(index), context.backbone, data);
     let (wall_seconds, seconds) = cost.of_run(&epochs, started.elapsed().as_secs_f64());
     let memory = cost.memory;
     let outcome = Outcome { results, parameters, steps, wall_seconds, seconds, memory, collapse };
@@ -99,7 +100,7 @@ fn selected(best: &BestCheckpoint) -> Result<&Checkpoint> {
     best.best.as_ref().ok_or_else(none)
 }
 
-fn prediction_rows(set: &DevData, scored: &Scored) -> Vec<PredictionRow> {
+fn prediction_rows(set: &TokenizedDevSet, scored: &Scored) -> Vec<PredictionRow> {
     let rows = if scored.split == VALIDATION { &set.validation } else { &set.test };
     let row = |(row, prediction): (&TokenizedExample, &f64)| PredictionRow {
         split: scored.split.clone(),
@@ -111,7 +112,7 @@ fn prediction_rows(set: &DevData, scored: &Scored) -> Vec<PredictionRow> {
     rows.iter().zip(&scored.predictions).map(row).collect()
 }
 
-fn count(step: &TrainState, inputs: &Inputs, data: &TaskData) -> Parameters {
+fn count(step: &TrainState, backbone: &Backbone, data: &TokenizedTask) -> Parameters {
     let params = step.params();
     let counts = step.method().counts(params);
     Parameters {
@@ -119,13 +120,13 @@ fn count(step: &TrainState, inputs: &Inputs, data: &TaskData) -> Parameters {
         effective: counts.effective,
         as_published: counts.as_published,
         head: params.numel() - counts.allocated,
-        full: inputs.encoder.parameter_count(data.task.labels.outputs() as i64),
+        full: backbone.encoder.parameter_count(data.task.labels.outputs() as i64),
     }
 }
 
 /// Writes `adapter/` in PEFT's layout; its configuration names the task.
-fn export(stack: &RunStack, run: usize, inputs: &Inputs, data: &TaskData, dir: &LeasedRun) -> Result<()> {
-    let mut files = stack.trained(run).write(&inputs.backbone.name)?;
+fn export(stack: &RunStack, run: usize, backbone: &Backbone, data: &TokenizedTask, dir: &LeasedRun) -> Result<()> {
+    let mut files = stack.trained(run).write(&backbone.spec.name)?;
     files.config["auto_mapping"] = adapter_task::mapping(data.task.name);
     dir.write_json("adapter/adapter_config.json", &files.config)?;
     dir.write("adapter/adapter_model.safetensors", &files.weights)

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::load::inputs::TaskData;
 use crate::load::precision::weight_kind;
+use crate::load::task_data::TokenizedTask;
 use crate::plan::spec::RunSpec;
 use crate::store::record::Manifest;
 use crate::store::rows::{Outcome, Seconds};
@@ -26,7 +26,7 @@ use crate::train::trainer::{Next, Trainer};
 ///
 /// # Errors
 /// Of all of them: options that do not fit, a file that cannot be written, Ctrl-C. Of one: a loss that is not finite.
-pub fn run(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Result<Vec<Result<Outcome>>> {
+pub fn run(runs: &[StoredRun], data: &TokenizedTask, context: RunContext) -> Result<Vec<Result<Outcome>>> {
     let found = checkpoints(runs, &|text| context.progress.say(text));
     if !stand_together(&found) {
         let alone =
@@ -51,22 +51,22 @@ pub fn run(runs: &[StoredRun], data: &TaskData, context: RunContext) -> Result<V
 fn train_stack(
     runs: &[StoredRun],
     found: Vec<Option<RunCheckpoint>>,
-    data: &TaskData,
+    data: &TokenizedTask,
     context: RunContext,
 ) -> Result<Vec<Result<Outcome>>> {
     let started = Instant::now();
-    let (loading, tokenising) = (context.inputs.take_seconds(), data.seconds.take());
+    let (loading, tokenising) = (context.backbone.take_seconds(), data.seconds.take());
     // The memory of this run alone: what ran before it is given back first, and reading the backbone is no part of it.
     if let Some((spec, _)) = runs.first() {
-        context.inputs.encoder_in(weight_kind(spec.train.precision))?;
+        context.backbone.encoder_in(weight_kind(spec.train.precision))?;
     }
-    torch_ext::device::reset_peak_memory(context.inputs.device)?;
+    torch_ext::device::reset_peak_memory(context.backbone.device)?;
     for (spec, dir) in runs {
-        let manifest = manifest(context.inputs, data, runs.len(), dir.previous_manifest());
+        let manifest = manifest(context.backbone, data, runs.len(), dir.previous_manifest());
         dir.write_json("manifest.json", &Manifest { origin: context.origin.of(&spec.method), ..manifest })?;
     }
     let specs: Vec<&RunSpec> = runs.iter().map(|(spec, _)| *spec).collect();
-    let mut trainer = Trainer::new(&specs, context.inputs, data)?;
+    let mut trainer = Trainer::new(&specs, context.backbone, data)?;
     let mut callbacks: Vec<RunCallback> =
         runs.iter().enumerate().map(|(index, &stored)| RunCallback::new(index, stored, data, context)).collect();
     let mut before = loading + tokenising;
@@ -90,12 +90,12 @@ fn train_stack(
         started,
         before,
         seconds: Seconds {
-            loading: loading + context.inputs.take_seconds(),
+            loading: loading + context.backbone.take_seconds(),
             tokenising,
             evaluation: callbacks.iter().map(|callback| callback.evaluation_seconds).sum(),
             ..Seconds::default()
         },
-        memory: peak_memory(context.inputs.device)?,
+        memory: peak_memory(context.backbone.device)?,
     };
     let concluded = callbacks.into_iter().map(|callback| separated(conclude(trainer.stack(), callback, &cost)));
     let outcomes = concluded.collect::<Result<Vec<_>>>()?;

@@ -13,8 +13,9 @@ use tch::{Device, Kind, Tensor};
 use torch_ext::ops::dropout::DropoutRng;
 
 use crate::error::{Error, Result};
-use crate::load::inputs::{Inputs, TaskData};
+use crate::load::backbone::Backbone;
 use crate::load::precision::weight_kind;
+use crate::load::task_data::TokenizedTask;
 use crate::plan::spec::{RunSpec, TrainSpec};
 use crate::train::classifier::SequenceClassifier;
 use crate::train::evaluate::{Predictions, predict};
@@ -45,7 +46,7 @@ struct StackedRun {
 pub struct RunStack<'a> {
     classifier: SequenceClassifier,
     collator: Collator,
-    data: &'a TaskData,
+    data: &'a TokenizedTask,
     train: &'a TrainSpec,
     runs: Vec<StackedRun>,
     rng: DropoutRng,
@@ -56,20 +57,20 @@ impl<'a> RunStack<'a> {
     ///
     /// # Errors
     /// Options that do not fit the run; no run.
-    pub fn new(specs: &[&'a RunSpec], inputs: &Inputs, data: &'a TaskData) -> Result<Self> {
+    pub fn new(specs: &[&'a RunSpec], backbone: &Backbone, data: &'a TokenizedTask) -> Result<Self> {
         let spec = specs.first().ok_or_else(|| Error::Internal("no run to train".into()))?;
-        let runs = specs.iter().map(|spec| StackedRun::new(spec, inputs, data)).collect::<Result<Vec<_>>>()?;
+        let runs = specs.iter().map(|spec| StackedRun::new(spec, backbone, data)).collect::<Result<Vec<_>>>()?;
         let seeds: Vec<i64> = runs.iter().map(|run| run.seeds.dropout).collect();
         let TrainSpec { precision, padding, max_length, .. } = spec.train;
-        let classifier = SequenceClassifier::new(inputs.encoder_in(weight_kind(precision))?, data.task);
-        let collator = Collator::new(inputs, data.task, weight_kind(precision), padding, max_length);
+        let classifier = SequenceClassifier::new(backbone.encoder_in(weight_kind(precision))?, data.task);
+        let collator = Collator::new(backbone, data.task, weight_kind(precision), padding, max_length);
         Ok(RunStack {
             classifier,
             collator,
             data,
             train: &spec.train,
             runs,
-            rng: DropoutRng::new(&seeds, inputs.device),
+            rng: DropoutRng::new(&seeds, backbone.device),
         })
     }
 
@@ -225,11 +226,11 @@ impl HeadTensor {
 }
 
 impl StackedRun {
-    fn new(spec: &RunSpec, inputs: &Inputs, data: &TaskData) -> Result<Self> {
-        let encoder = inputs.encoder.as_ref();
+    fn new(spec: &RunSpec, backbone: &Backbone, data: &TokenizedTask) -> Result<Self> {
+        let encoder = backbone.encoder.as_ref();
         let seeds = Seeds::of(spec.seed);
         let config = optim_config(&spec.train, data.train.len());
-        let mut params = ParamsBuilder::new(inputs.device, Kind::Float);
+        let mut params = ParamsBuilder::new(backbone.device, Kind::Float);
         let context = Context {
             target_modules: &encoder.info().target_modules,
             backbone: &encoder.info().weights,
@@ -246,7 +247,7 @@ impl StackedRun {
                 let group = if p.decayed { ParamGroup::DECAYED } else { ParamGroup::UNDECAYED };
                 let value = match spec.train.train_head {
                     true => HeadValue::Trained(params.add(group, p.name.as_str(), &p.init)),
-                    false => HeadValue::Fixed(p.init.to_kind(Kind::Float).to_device(inputs.device)),
+                    false => HeadValue::Fixed(p.init.to_kind(Kind::Float).to_device(backbone.device)),
                 };
                 HeadTensor { name: p.name, value }
             })

@@ -6,7 +6,8 @@ use tch::{Device, Tensor};
 
 use crate::env::clock::Clock;
 use crate::error::Result;
-use crate::load::inputs::{Inputs, TaskData};
+use crate::load::backbone::Backbone;
+use crate::load::task_data::TokenizedTask;
 use crate::plan::spec::RunSpec;
 use crate::store::rows::EpochRow;
 use crate::train::epoch_losses::{EpochCost, EpochLosses};
@@ -61,11 +62,11 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// As [`RunStack::new`].
-    pub fn new(specs: &[&'a RunSpec], inputs: &Inputs, data: &'a TaskData) -> Result<Self> {
-        let stack = RunStack::new(specs, inputs, data)?;
+    pub fn new(specs: &[&'a RunSpec], backbone: &Backbone, data: &'a TokenizedTask) -> Result<Self> {
+        let stack = RunStack::new(specs, backbone, data)?;
         let loader = stack.loader();
         let runner: Box<dyn StepRunner> =
-            if inputs.graphs { Box::new(GraphRecorder::default()) } else { Box::new(Eager) };
+            if backbone.graphs { Box::new(GraphRecorder::default()) } else { Box::new(Eager) };
         let progress = EpochProgress::new(0, stack.runs(), stack.device());
         Ok(Trainer { stack, loader, runner, progress })
     }
