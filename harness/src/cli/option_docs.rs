@@ -98,7 +98,7 @@ fn fields(text: &str, name: &str) -> Option<Vec<OptionDoc>> {
 
 /// Text between the braces of an item; empty for one without.
 fn body<'a>(text: &'a str, item: &str, name: &str) -> Option<&'a str> {
-    let at = text.find(&format!("{item} {name} {{"))?;
+    let at = [" {", "<"].iter().find_map(|next| text.find(&format!("{item} {name}{next}")))?;
     let rest = text[at..].split_once('{')?.1;
     let end = if rest.starts_with('}') { 0 } else { rest.find("\n}").or_else(|| rest.find('}'))? };
     Some(&rest[..end])
@@ -170,6 +170,9 @@ mod tests {
         );
         assert!(docs.iter().any(|doc| doc.name == "gate_lr"), "an option without a default is there too");
         assert!(source.contains("spec §4.5"), "{source}");
+        for (file, _, columns) in of_files() {
+            assert!(!columns.is_empty(), "{file} has no columns");
+        }
         let train = of_train();
         assert!(train.iter().any(|doc| doc.name == "lr") && train.iter().all(|doc| !doc.text.is_empty()));
         let order = train.iter().find(|doc| doc.name == "order").unwrap();
