@@ -1,4 +1,4 @@
-//! What stands below the help of each command: two examples and the exit codes.
+//! Text below the help of each command: two examples and the exit codes.
 
 macro_rules! exit_codes {
     () => {
@@ -29,6 +29,41 @@ pub const RUN: &str = help!(
     "rankbench run table1 --tasks cola --methods lora,adalora,sora --seeds 0-4 --glue DIR",
     "a recipe of your own, at another rate",
     "rankbench run mine.toml --lr 2e-4 --out results/mine"
+);
+/// `rankbench plan`.
+pub const PLAN: &str = help!(
+    "what a recipe takes on this machine",
+    "rankbench plan --recipe table2 --glue DIR",
+    "its runs and steps alone, for a script",
+    "rankbench plan --recipe table2 --glue DIR --no-measure --format json"
+);
+/// `rankbench ablate`.
+pub const ABLATE: &str = help!(
+    "every switch against the base",
+    "rankbench ablate --glue DIR",
+    "one switch on one task",
+    "rankbench ablate --flip variant --tasks rte --glue DIR"
+);
+/// `rankbench tune`.
+pub const TUNE: &str = help!(
+    "the whole space of a recipe",
+    "rankbench tune --glue DIR",
+    "five trials a method, over other rates",
+    "rankbench tune --trials 5 --set train.lr=1e-4,2e-4,4e-4,8e-4,1.6e-3,3.2e-3 --glue DIR"
+);
+/// `rankbench status`.
+pub const STATUS: &str = help!(
+    "how the runs in results stand",
+    "rankbench status",
+    "those of a plan",
+    "rankbench status --out results/mine --plan plan.jsonl"
+);
+/// `rankbench submit`.
+pub const SUBMIT: &str = help!(
+    "write a plan",
+    "rankbench run table1 --write-plan plan.jsonl --glue DIR",
+    "submit it as an array job",
+    "rankbench submit slurm --plan plan.jsonl --time 120"
 );
 /// `rankbench list`.
 pub const LIST: &str = help!(

@@ -51,10 +51,13 @@ enum Command {
     #[command(after_help = help::RUN)]
     Run(run::Run),
     /// Print the runs of a recipe, their steps and evaluations, and the time and memory measured on this device.
+    #[command(after_help = help::PLAN)]
     Plan(plan::Plan),
     /// Flip switches of docs/divergences.md, each alone against a base, and test what each changes.
+    #[command(after_help = help::ABLATE)]
     Ablate(ablate::Ablate),
     /// Try the same number of settings for every method, choose on validation alone, and make the chosen ones on every seed.
+    #[command(after_help = help::TUNE)]
     Tune(tune::Tune),
     /// List methods with their options, tasks, recipes, encoders, and every key of a recipe.
     #[command(after_help = help::LIST)]
@@ -75,8 +78,10 @@ enum Command {
     #[command(after_help = help::FSCK)]
     Fsck(fsck::Fsck),
     /// Say how the runs of a directory stand: done, running and where, left to do.
+    #[command(after_help = help::STATUS)]
     Status(status::Status),
     /// Submit a plan to a cluster's scheduler.
+    #[command(after_help = help::SUBMIT)]
     Submit(submit::Submit),
     /// Time the methods against each other, interleaved.
     #[command(after_help = help::EFFICIENCY)]
