@@ -90,6 +90,7 @@ while :; do
     [ "$last" -eq 127 ] || code=$last
     break
 done
+echo "rankbench ended with $code"
 # 75: saved, run me again.
 if [ "$code" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"
