@@ -95,7 +95,7 @@ struct Row {
 
 /// Tells the notes of an adapter that was read.
 fn tell(exported: &Exported) {
-    exported.notes.iter().for_each(|note| output::note(note));
+    exported.notes.iter().for_each(output::note);
 }
 
 impl Export {
