@@ -89,21 +89,21 @@ fn a_disk_that_is_full_at_any_moment_tears_no_run() {
 fn a_disk_that_turns_read_only_ends_the_sweep_with_6() {
     let world = World::new();
     let Some(disk) = SmallDisk::new(&world, 65_536) else { return };
-    let mut child = process(&world.run(&["--methods", "lora", "--epochs", "400"])).spawn().unwrap();
+    let mut child = process(&world.run(&["--methods", "lora", "--epochs", "150"])).spawn().unwrap();
     wait_until("its run", &mut child, || run_dirs(&world, "out").iter().any(|run| run.join("evals.csv").exists()));
     disk.remount("ro");
     let output = child.wait_with_output().unwrap();
     let text = support::one_line(&String::from_utf8_lossy(&output.stderr));
     assert!(output.status.code() == Some(6) && text.contains("Read-only file system"), "{text}");
     disk.remount("rw");
-    assert_eq!(outcome(&mut world.run(&["--methods", "lora", "--epochs", "400"])).0, 0);
+    assert_eq!(outcome(&mut world.run(&["--methods", "lora", "--epochs", "150"])).0, 0);
     world.rankbench(&["fsck", "--out", "out"]).assert().success();
 }
 
 #[test]
 fn a_directory_that_vanishes_ends_the_sweep_with_6_and_comes_again() {
     let world = World::new();
-    let command = ["--methods", "lora,sora", "--epochs", "400"];
+    let command = ["--methods", "lora,sora", "--epochs", "150"];
     let mut child = process(&world.run(&command)).spawn().unwrap();
     wait_until("its run", &mut child, || run_dirs(&world, "out").iter().any(|run| run.join("evals.csv").exists()));
     std::fs::rename(world.path("out"), world.path("gone")).unwrap();

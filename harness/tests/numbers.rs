@@ -179,7 +179,7 @@ fn differences_are_paired_by_seed() {
     let rows = paired(&group(&runs));
     assert_eq!(rows.len(), 1, "one task has no row over all tasks");
     let row = &rows[0];
-    assert_eq!((row.method.as_str(), row.reference.as_str(), row.task.as_str(), row.pairs), ("SoRA", "LoRA", "rte", 4));
+    assert_eq!((row.title.as_str(), row.reference.as_str(), row.task.as_str(), row.pairs), ("SoRA", "LoRA", "rte", 4));
     // d = np.array([2, 1, 3, 4]); stats.ttest_1samp(d, 0); stats.t.interval(.95, 3, 2.5, stats.sem(d))
     close(row.difference.unwrap(), 2.5);
     close(row.std.unwrap(), 1.2909944487358056);
@@ -234,7 +234,7 @@ fn a_row_is_compared_with_the_lora_row_of_the_nearest_budget() {
     ];
     let rows = paired(&group(&runs));
     let references: BTreeMap<&str, &str> =
-        rows.iter().map(|row| (row.method.as_str(), row.reference.as_str())).collect();
+        rows.iter().map(|row| (row.title.as_str(), row.reference.as_str())).collect();
     let expected = [
         ("AdaLoRA", "LoRA"),
         ("AdaLoRA (r=1)", "LoRA (r=2)"),
@@ -281,7 +281,7 @@ fn cost_is_the_sum_over_tasks_of_the_median_over_runs() {
     ];
     let (tasks, rows) = cost(&group(&runs)).unwrap();
     assert_eq!(tasks, ["cola", "rte"], "sst2 was not run with both");
-    let of = |method: &str| rows.iter().find(|row| row.method == method).unwrap();
+    let of = |method: &str| rows.iter().find(|row| row.title == method).unwrap();
     // rte: median of the medians 3 and 5; cola 10. SoRA over AdaLoRA: 2 / 4 and 8 / 10.
     assert_eq!((of("AdaLoRA").seconds, of("AdaLoRA").runs), (Some(14.0), 3));
     assert_eq!(of("SoRA").seconds, Some(10.0));

@@ -155,6 +155,7 @@ fn slips_are_usage_errors() {
     world.write("headlines.toml", world.read("headlines.toml").replace("metrics", "metrcs"));
     let (code, text) = unknown(&words(&command));
     assert!(code == 2 && text.contains("unknown key 'metrcs' (did you mean 'metrics'?)"), "{code} {text}");
-    let (code, text) = unknown(&["run", "--micro", "--tasks", "boolq", "--backbone", "tiny", "--device", "cpu"]);
+    let (code, text) =
+        unknown(&["run", "table1", "--micro", "--tasks", "boolq", "--backbone", "tiny", "--device", "cpu"]);
     assert!(code == 2 && text.contains("task boolq has no synthetic rows"), "{code} {text}");
 }

@@ -81,7 +81,7 @@ fn a_label_is_stored_and_changes_no_id() {
     let again = world.run(&only).assert().success();
     assert!(String::from_utf8_lossy(&again.get_output().stderr).contains("1 of 1 runs are finished already"));
     assert_eq!(runs(), before);
-    assert!(world.read("out/report/results.csv").contains(",sst2,lora,,"), "its row in this report has no label");
+    assert!(world.read("out/report/results.csv").contains(",lora,base,LoRA,"), "its row in this report has no label");
     world.rankbench(&["report", "--out", "out"]).assert().success();
     let results = world.read("out/report/results.csv");
     assert!(results.contains(",lora,r=2,") && results.contains(",lora,r=8,"), "{results}");

@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -32,7 +32,19 @@ fn start(world: &World, out: &str, extra: &[&str]) -> Child {
             None => process.env_remove(name),
         };
     }
+    listen_to_signals(&mut process);
     process.spawn().unwrap()
+}
+
+/// Undoes what a starter in the background hands down: ignored SIGINT and SIGHUP.
+fn listen_to_signals(process: &mut Command) {
+    // SAFETY: `signal` may be called between fork and exec.
+    unsafe {
+        process.pre_exec(|| {
+            [libc::SIGINT, libc::SIGHUP].map(|signal| libc::signal(signal, libc::SIG_DFL));
+            Ok(())
+        });
+    }
 }
 
 /// Files of every run that say what it came to, without times: by run and name.
@@ -117,6 +129,7 @@ fn long_run(world: &World, wrap: &[&str]) -> Child {
         None => Command::new(program),
     };
     process.args(command.get_args()).current_dir(world.dir.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    listen_to_signals(&mut process);
     command.get_envs().for_each(|(name, value)| {
         match value {
             Some(value) => process.env(name, value),

@@ -210,6 +210,6 @@ fn verdict(workers: &[AtWork], is_stopped: bool) -> Result<()> {
     }
     let Some(last) = workers.last() else { return Err(Error::Usage("no worker to start".into())) };
     let words = last.ended.map_or_else(String::new, |status| last.ending(status));
-    let code = codes().last().and_then(|code| u8::try_from(code).ok()).unwrap_or(7);
+    let code = codes().next_back().and_then(|code| u8::try_from(code).ok()).unwrap_or(7);
     Err(Error::WorkersFailed { text: format!("every worker failed; {}: {words}", last.name), code })
 }

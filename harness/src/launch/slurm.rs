@@ -79,9 +79,18 @@ COMMAND &
 run=$!
 trap 'kill -USR1 "$run"' USR1
 trap 'kill -TERM "$run"' TERM
-while kill -0 "$run" 2>/dev/null; do wait "$run"; done
-wait "$run"
-code=$?
+while :; do
+    wait "$run"
+    code=$?
+    [ "$code" -gt 128 ] || break
+    # A signal ended the waiting, or the run.
+    kill -0 "$run" 2>/dev/null && continue
+    wait "$run"
+    last=$?
+    [ "$last" -eq 127 ] || code=$last
+    break
+done
+echo "rankbench ended with $code"
 # 75: saved, run me again.
 if [ "$code" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"

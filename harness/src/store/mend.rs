@@ -124,7 +124,7 @@ pub fn mend(finding: &Finding) -> Result<()> {
             return Err(Error::Usage(format!("{}: {holder} makes this run; stop it first", dir.display())));
         }
     };
-    let done = match &finding.mend {
+    match &finding.mend {
         Mend::Rename(own) => {
             // The lease's file would move with the directory.
             drop(lease);
@@ -136,6 +136,5 @@ pub fn mend(finding: &Finding) -> Result<()> {
             removed.or_else(|e| if path.exists() { Err(Error::output(path, e)) } else { Ok(()) })
         }),
         Mend::ByHand => Ok(()),
-    };
-    done
+    }
 }
