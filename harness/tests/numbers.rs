@@ -169,11 +169,7 @@ fn predictions(right: usize) -> Vec<SetPredictions> {
 fn differences_are_paired_by_seed() {
     let mut runs: Vec<RunRecord> = Vec::new();
     for (seed, lora, sora) in [(0, 0.50, 0.52), (1, 0.60, 0.61), (2, 0.70, 0.73), (3, 0.80, 0.84)] {
-        runs.push(rte("lora", seed, lora));
-        let mut ours = rte("sora", seed, sora);
-        ours.predictions = predictions(6);
-        runs.last_mut().unwrap().predictions = predictions(4);
-        runs.push(ours);
+        runs.extend([rte("lora", seed, lora), rte("sora", seed, sora)]);
     }
     runs.push(rte("sora", 9, 0.99));
     let rows = paired(&group(&runs));
@@ -186,12 +182,21 @@ fn differences_are_paired_by_seed() {
     assert!((row.p_t.unwrap() - 0.03046590).abs() < 1e-6, "{:?}", row.p_t);
     assert_eq!((row.p_holm, row.p_sign_flip, row.smallest_p), (row.p_t, Some(0.125), Some(0.125)));
     assert!((row.interval_low.unwrap() - 0.44573951).abs() < 1e-6, "{:?}", row.interval_low);
+    assert_eq!(smallest_p(5), 0.0625);
+}
+
+#[test]
+fn examples_are_compared_where_predictions_are_stored() {
+    let mut runs = [rte("lora", 0, 0.5), rte("sora", 0, 0.75)];
+    runs[0].predictions = predictions(4);
+    runs[1].predictions = predictions(6);
+    let rows = paired(&group(&runs));
+    let row = &rows[0];
     // Two rows that only ours has right: stats.binomtest(0, 2).pvalue
     assert_eq!(row.mcnemar_seed, Some(0));
     close(row.p_mcnemar.unwrap(), 0.5);
     let (low, high) = (row.examples_low.unwrap(), row.examples_high.unwrap());
     assert!(low < 25.0 && 25.0 < high, "{low} to {high} lies around 2 of 8 rows");
-    assert_eq!(smallest_p(5), 0.0625);
 }
 
 #[test]

@@ -41,7 +41,9 @@ fn listen_to_signals(process: &mut Command) {
     // SAFETY: `signal` may be called between fork and exec.
     unsafe {
         process.pre_exec(|| {
-            [libc::SIGINT, libc::SIGHUP].map(|signal| libc::signal(signal, libc::SIG_DFL));
+            for signal in [libc::SIGINT, libc::SIGHUP] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
             Ok(())
         });
     }

@@ -167,6 +167,7 @@ fn restarts(world: &World) -> u64 {
 }
 
 #[test]
+#[ignore = "starts a real Slurm and waits for its queue: cargo test --release --test slurm -- --ignored"]
 fn an_array_job_that_is_disturbed_makes_every_run_once() {
     let world = World::new();
     let Some(slurm) = Slurm::start(world.path("slurmd")) else { return };

@@ -18,6 +18,15 @@ const FILES: &[(&str, &str, &str, &[&str])] = &[
     ("efficiency.csv", "a report", include_str!("../analysis/efficiency.rs"), &["EfficiencyRow"]),
     ("curves.csv", "a report; every run", include_str!("../report/joined.rs"), &["CurveLine"]),
     ("ranks.csv", "a report; every run", include_str!("../report/joined.rs"), &["RankLine"]),
+    ("claims.csv", "a report", include_str!("../analysis/claims.rs"), &["ClaimRow"]),
+    ("table2.csv", "a report", include_str!("../analysis/rank_sweep.rs"), &["RankSweepRow"]),
+    ("schedule.csv", "a report", include_str!("../analysis/schedule.rs"), &["ScheduleRow"]),
+    ("rank_agreement.csv", "a report", include_str!("../analysis/rank_agreement.rs"), &["RankAgreementRow"]),
+    ("ablation.csv", "a report", include_str!("../analysis/ablation.rs"), &["AblationRow"]),
+    ("tuning.csv", "a report", include_str!("../analysis/tuning.rs"), &["TuningRow"]),
+    ("literature.csv", "a report", include_str!("../analysis/literature.rs"), &["LiteratureRow"]),
+    ("reruns.csv", "a report", include_str!("../analysis/literature.rs"), &["RerunRow"]),
+    ("stages.csv", "a run with stages", STORED_ROWS, &["StageRow"]),
     ("timings.csv", "the folder of a sweep", STORED_ROWS, &["TimingRow"]),
     ("epochs.csv", "a run", STORED_ROWS, &["EpochRow"]),
     ("evals.csv", "a run", STORED_ROWS, &["EvalRow"]),
@@ -48,8 +57,9 @@ pub fn of_method(name: &str) -> Result<(Vec<OptionDoc>, String)> {
     let text = TUNERS.iter().find(|text| text.contains(&line)).ok_or_else(missing)?;
     let after = text.split(&line).nth(1).and_then(|rest| rest.split("resolve_with::<").nth(1)).ok_or_else(missing)?;
     let options = after.split('>').next().ok_or_else(missing)?;
-    let fields = fields(text, options).ok_or_else(missing)?;
-    Ok((fields, source_of_defaults(text, options)))
+    // The struct may stand in a file of its own beside the registry line.
+    let fields = TUNERS.iter().find_map(|text| fields(text, options)).ok_or_else(missing)?;
+    Ok((fields, TUNERS.iter().map(|text| source_of_defaults(text, options)).collect()))
 }
 
 /// Keys of `[train]`.

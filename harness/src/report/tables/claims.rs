@@ -20,7 +20,8 @@ impl Table for Claims {
     }
 
     fn build(&self, frame: &ResultsFrame) -> Result<Vec<TableDoc>> {
-        let rows = claims(frame)?;
+        // A claim without any number here says nothing: another method's, or another data set's.
+        let rows: Vec<ClaimRow> = claims(frame)?.into_iter().filter(|row| row.ours.is_some()).collect();
         let of_group = |group: &GroupResults| {
             let own = |row: &&ClaimRow| {
                 (&row.data_source, &row.backbone, &row.split)
