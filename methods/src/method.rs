@@ -36,6 +36,9 @@ impl Context<'_> {
     }
 }
 
+/// Builds a method of this name from its options and adds its parameters.
+type Build = fn(&'static str, &toml::Table, &Context, &mut ParamsBuilder) -> Result<Box<dyn Method>>;
+
 /// One method.
 pub struct MethodEntry {
     /// Name on the command line and in every file.
@@ -51,7 +54,7 @@ pub struct MethodEntry {
     /// Its options parser; see [`MethodEntry::options`].
     pub(crate) resolve: fn(&'static str, &toml::Table) -> Result<toml::Table>,
     /// See [`MethodEntry::build`].
-    pub(crate) build: fn(&'static str, &toml::Table, &Context, &mut ParamsBuilder) -> Result<Box<dyn Method>>,
+    pub(crate) build: Build,
 }
 
 impl MethodEntry {

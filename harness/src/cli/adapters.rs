@@ -132,7 +132,7 @@ fn check_task(adapter: &Path, task: &Task) -> Result<()> {
 
 /// Tells the notes of an adapter that was read.
 fn tell(trained: &dyn TrainedAdapter) {
-    trained.notes().iter().for_each(|note| output::note(note));
+    trained.notes().iter().for_each(output::note);
 }
 
 impl Export {
