@@ -101,7 +101,7 @@ fn splits_are_the_published_ones() {
     }
 }
 
-/// What stands first in the files, so that columns are not mixed up.
+/// First rows of the files, so that columns are not mixed up.
 #[test]
 fn columns_are_the_right_ones() {
     let Some(dir) = directory("GLUE_DIR", WHAT) else { return };

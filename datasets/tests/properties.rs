@@ -1,4 +1,4 @@
-//! What holds for all inputs: rows survive their files, permutations and splits lose nothing, metrics stay in bounds.
+//! Properties of all inputs: rows survive their files, permutations and splits lose nothing, metrics stay in bounds.
 
 mod support;
 

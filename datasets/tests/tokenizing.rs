@@ -123,7 +123,7 @@ fn a_cut_sentencepiece_model_is_an_error() {
 const TEXT: &str = "The café is 東京, ½ of \u{1F600} e\u{301}\u{200b} [MASK] ﬁne  and\tso on";
 
 proptest! {
-    /// Whatever the bytes are, there is a tokenizer that encodes or an error.
+    /// Any bytes give a tokenizer that encodes, or an error.
     #[test]
     fn a_damaged_sentencepiece_model_does_no_harm(places in prop::collection::vec((any::<usize>(), any::<u8>()), 1..8)) {
         let mut bytes = spm();

@@ -73,7 +73,7 @@ impl Error {
         matches!(self, Error::Output { .. } | Error::Interrupted)
     }
 
-    /// What a caught panic says: libtorch's exceptions arrive as panics of tch.
+    /// The error of a caught panic: libtorch's exceptions arrive as panics of tch.
     pub fn from_panic(panic: &(dyn std::any::Any + Send)) -> Self {
         let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         let text = text.unwrap_or("a panic without a message");

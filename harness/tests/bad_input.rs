@@ -1,4 +1,4 @@
-//! Whatever a user can get wrong ends in one clear message and the documented exit code, and loses nothing.
+//! Every mistake of a user ends in one clear message and the documented exit code, and loses nothing.
 
 mod support;
 
@@ -34,7 +34,7 @@ fn no_data_directory_given() {
     assert!(text.contains("sst2/train-00000-of-00001.parquet, sst2/validation"), "{text}");
 }
 
-/// Whoever has no network is told once what to get by hand.
+/// A user without a network is told once which files to get by hand.
 #[test]
 fn neither_data_nor_backbone_without_a_network() {
     let world = World::new();

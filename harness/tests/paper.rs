@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use support::{World, failure};
 
-/// What `--dry-run` prints: the resolved runs, by label.
+/// Output of `--dry-run`: the resolved runs, by label.
 fn planned(world: &World, extra: &[&str]) -> Vec<toml::Table> {
     let output = world.run(&[&["--dry-run"], extra].concat()).assert().success();
     let text = String::from_utf8_lossy(&output.get_output().stdout).into_owned();

@@ -1,4 +1,4 @@
-//! What people meet at the command line: help, lists, and what is said to the usual slips.
+//! The command line as people meet it: help, lists, and what is said to the usual slips.
 
 mod support;
 

@@ -114,7 +114,7 @@ impl Slurm {
         std::fs::write(self.dir.join("cgroup.conf"), cgroup).unwrap();
     }
 
-    /// What a program of Slurm says.
+    /// Output of a program of Slurm.
     fn ask(&self, program: &str, arguments: &[&str]) -> String {
         let output = Command::new(program).args(arguments).env("SLURM_CONF", self.conf()).output().unwrap();
         String::from_utf8_lossy(&output.stdout).trim().to_string()

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 pub const COMMIT: &str = "8ccc9b6f36199bec6961081d44eb72fb3f7353f3";
 
-/// What happens to one request for the content of a file.
+/// Answer to one request for the content of a file.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// An answer with this status.

@@ -363,7 +363,7 @@ pub fn write_other_parquet(path: &Path) {
     writer.close().unwrap();
 }
 
-/// What a user reads, with the directory's name taken out.
+/// Message as a user reads it, with the directory's name taken out.
 pub fn message(error: &Error, dir: &Path) -> String {
     error.to_string().replace(&dir.display().to_string(), "DIR")
 }

@@ -97,7 +97,7 @@ pub enum Relation {
     About,
 }
 
-/// What the runs say to a claim.
+/// Answer of the runs to a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
     /// The whole interval is where the claim puts it.
@@ -186,7 +186,7 @@ pub fn load() -> Result<Vec<Claim>> {
     Ok(file.claim)
 }
 
-/// What the runs of each group say to the claims whose methods they have.
+/// Answers of the runs of each group to the claims whose methods they have.
 ///
 /// # Errors
 /// As [`load`].

@@ -44,7 +44,7 @@ frame_rows! {
         source: String,
         /// Check that the row went through: `read`, `second-hand`, `unverified`.
         status: String,
-        /// What a reader should know.
+        /// Remark for the reader.
         remark: String,
     }
 }
@@ -72,7 +72,7 @@ frame_rows! {
         source: String,
         /// Check that the row went through.
         status: String,
-        /// What a reader should know.
+        /// Remark for the reader.
         remark: String,
     }
 }

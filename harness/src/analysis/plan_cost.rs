@@ -1,4 +1,4 @@
-//! What a plan will take: its runs by task, method and setting.
+//! Cost of a plan: its runs by task, method and setting.
 
 use crate::analysis::frame::typed::frame_rows;
 use crate::plan::spec::RunSpec;

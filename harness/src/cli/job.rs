@@ -1,4 +1,4 @@
-//! What several commands share: flags over a recipe, and the way from a recipe to a plan.
+//! Parts that several commands share: flags over a recipe, and the way from a recipe to a plan.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

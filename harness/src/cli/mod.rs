@@ -140,7 +140,7 @@ impl Cli {
     /// Does what the command says.
     ///
     /// # Errors
-    /// Whatever ends the process; [`crate::error::Error::exit_code`] gives the code.
+    /// The error that ends the process; [`crate::error::Error::exit_code`] gives the code.
     pub fn run(&self) -> Result<()> {
         match &self.command {
             Command::Quickstart(command) => command.run(),

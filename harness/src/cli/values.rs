@@ -87,7 +87,7 @@ pub fn tip(given: &str) -> Option<String> {
     Some(format!("'{given}' stands by itself: values are separated by commas without blanks, as in {flag}"))
 }
 
-/// What `run` says without a recipe.
+/// Message of `run` without a recipe.
 pub fn which_recipe() -> String {
     let known: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
     format!(

@@ -1,4 +1,4 @@
-//! What a person sees while runs go on: bars on a terminal, plain lines otherwise, all of it on stderr; or events for the process
+//! Progress of runs as a person sees it: bars on a terminal, plain lines otherwise, all of it on stderr; or events for the process
 //! that shows several workers at once.
 
 use std::cell::{Cell, RefCell};

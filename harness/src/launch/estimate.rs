@@ -1,4 +1,4 @@
-//! What a run will take, from a few timed steps of it on this device.
+//! Cost of a run, from a few timed steps of it on this device.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -33,7 +33,7 @@ pub struct PlanLine {
     pub memory_mib: Option<f64>,
 }
 
-/// What a line is expected to need.
+/// Work, time and memory that a line is expected to need.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Need {
     /// Optimiser steps.

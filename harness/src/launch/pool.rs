@@ -19,11 +19,11 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Worker {
     /// Its device, as it is shown.
     pub name: String,
-    /// What starts it.
+    /// Command that starts it.
     pub command: Command,
 }
 
-/// What a pool came to. What became of its runs is in the store.
+/// End of a pool. The ends of its runs are in the store.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PoolSummary {
     /// Ids of the plan's runs.

@@ -26,7 +26,7 @@ use crate::train::schedule::lengths;
 /// Bounds of the time between two looks at runs that other processes make.
 const WAIT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
-/// What a sweep came to.
+/// Numbers of runs of a sweep, by their end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SweepSummary {
     /// Runs of the plan.

@@ -1,4 +1,4 @@
-//! What a person sees of downloads from the Hub: a bar on a terminal, plain lines otherwise.
+//! Progress of downloads from the Hub: a bar on a terminal, plain lines otherwise.
 
 use std::cell::RefCell;
 use std::io::IsTerminal;

@@ -15,7 +15,7 @@ use crate::store::record::{RunRecord, Status};
 use crate::store::rows::Outcome;
 use crate::store::sums::sums;
 
-/// What mends a finding.
+/// Repair of a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mend {
     /// The directory takes the name of the run in it.
@@ -33,11 +33,11 @@ pub enum Mend {
 pub struct Finding {
     /// Directory of the run.
     pub dir: PathBuf,
-    /// What is wrong, in words.
+    /// Faults, in words.
     pub reasons: Vec<String>,
     /// Whether the run is in no number for it; leftovers do no harm.
     pub is_damage: bool,
-    /// What mends it.
+    /// Its repair.
     pub mend: Mend,
 }
 
@@ -61,7 +61,7 @@ pub fn inspect(dir: &Path) -> (Option<Status>, Vec<Finding>) {
     }
 }
 
-/// What makes a damaged run a whole one, where nothing but its name or its sums is wrong.
+/// Repair that makes a damaged run a whole one, where nothing but its name or its sums is wrong.
 fn adoption(dir: &Path, record: &RunRecord) -> Option<Mend> {
     let outcome: Outcome = read_json(&dir.join("outcome.json")).ok()?;
     match check(dir, record, &outcome).as_slice() {

@@ -218,7 +218,7 @@ pub struct Parameters {
     pub allocated: i64,
     /// Adapter values left after pruning, exact: sum of rank * (d_in + d_out).
     pub effective: i64,
-    /// What the authors' own counter gives.
+    /// Parameters by the authors' own counter.
     pub as_published: i64,
     /// Trained values of the head; 0 when it is frozen.
     pub head: i64,

@@ -17,7 +17,7 @@ pub struct Checkpoint {
     pub step: usize,
     /// Value of the selection metric.
     pub value: f64,
-    /// What was predicted there, one entry a split.
+    /// Predictions there, one entry a split.
     pub scored: Vec<Scored>,
     /// All flat groups, by name.
     pub state: Vec<(String, Tensor)>,

@@ -1,4 +1,4 @@
-//! What made a report: command, date, programs, machines, settings, states of the runs.
+//! Origin of a report: command, date, programs, machines, settings, states of the runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

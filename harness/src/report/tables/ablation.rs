@@ -1,4 +1,4 @@
-//! What each switch of docs/divergences.md changes when it is flipped alone.
+//! Differences that each switch of docs/divergences.md makes when it is flipped alone.
 
 use crate::analysis::ablation::{AblationRow, ablation};
 use crate::analysis::frame::typed::Frame;
