@@ -2,9 +2,8 @@
 
 mod support;
 
-use std::process::Command as Plain;
-
 use encoders::{Config, ENCODERS};
+use support::process::process_under;
 use support::{World, failure, one_line, random, safetensors_bytes, sst2};
 use tch::{Device, Kind, Tensor};
 
@@ -258,15 +257,8 @@ fn full_disk() {
     let command = world.run(&["--seeds", "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15"]);
     let mount =
         "mount -t tmpfs -o size=1m tmpfs out || exit 99; \"$@\"; code=$?; ls out/runs/*/DONE | wc -l; exit $code";
-    let mut full = Plain::new("unshare");
-    full.args(["--map-root-user", "--mount", "sh", "-c", mount, "sh"]).arg(command.get_program());
-    full.args(command.get_args()).current_dir(world.dir.path());
-    for (key, value) in command.get_envs() {
-        if let Some(value) = value {
-            full.env(key, value);
-        }
-    }
-    let Ok(output) = full.output() else {
+    let full = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh"];
+    let Ok(output) = process_under(&full, &command).output() else {
         eprintln!("skipped: this machine has no unshare, so no small disk can be made");
         return;
     };

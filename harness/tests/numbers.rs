@@ -17,17 +17,7 @@ use harness::analysis::stats::mean;
 use harness::analysis::verdict::Verdict;
 use harness::store::record::{RunRecord, SetPredictions, Status};
 use harness::store::rows::{EpochRow, EvalRow, PeerRound, RankRow, TimingRow};
-use support::runs::{Setting, made_up, scored};
-
-fn close(actual: f64, expected: f64) {
-    assert!((actual - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{actual} is not {expected}");
-}
-
-fn group(runs: &[RunRecord]) -> GroupResults {
-    let mut groups = ResultsFrame::of_records(runs).groups;
-    assert_eq!(groups.len(), 1);
-    groups.remove(0)
-}
+use support::runs::{Setting, close, group, made_up, scored};
 
 fn run(task: &str, method: &str, seed: u64, values: &[(&str, &str, f64)]) -> RunRecord {
     made_up(&Setting::default(), task, method, seed, scored(values, 100 + seed as i64, &[]))

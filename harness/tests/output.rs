@@ -6,7 +6,7 @@ use std::fs::OpenOptions;
 use std::process::{Command, Stdio};
 
 use support::World;
-use support::process::{process, run_dirs};
+use support::process::{process, process_under, run_dirs};
 
 /// A device on which every write fails for want of space.
 fn full() -> Stdio {
@@ -55,10 +55,8 @@ fn a_sweep_whose_reader_left_finishes_its_work() {
 #[test]
 fn streams_that_were_closed_before_the_start_are_no_matter() {
     let world = World::new();
-    let command = process(&world.run(&["--methods", "lora"]));
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"]).arg(command.get_program()).args(command.get_args());
-    shell.current_dir(world.dir.path()).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let closed = ["sh", "-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"];
+    let shell = process_under(&closed, &world.run(&["--methods", "lora"]));
     assert_eq!(code(shell, Stdio::null(), Stdio::null()), 0);
     assert_eq!(done(&world), 1);
 }

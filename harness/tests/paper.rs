@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use support::process::{ended_or_killed, process};
 use support::{World, failure};
 
 /// Output of `--dry-run`: the resolved runs, by label.
@@ -198,27 +199,10 @@ fn a_schedule_that_is_killed_again_and_again_ends_as_an_undisturbed_one() {
     let mut killed = 0;
     loop {
         let command = world.run(&["--out", "torn", "--checkpoint-every", "0"]);
-        let mut process = std::process::Command::new(command.get_program());
-        process.args(command.get_args()).current_dir(world.dir.path());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => process.env(name, value),
-                None => process.env_remove(name),
-            };
-        }
-        let mut child = process.spawn().unwrap();
+        let mut child = process(&command).spawn().unwrap();
         let wait = whole.mul_f64(0.35 + 0.05 * f64::from(killed));
         let until = Instant::now() + if killed < 6 { wait } else { Duration::from_secs(300) };
-        let status = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if Instant::now() > until => {
-                    child.kill().unwrap();
-                    break child.wait().unwrap();
-                }
-                None => std::thread::sleep(Duration::from_millis(2)),
-            }
-        };
+        let status = ended_or_killed(&mut child, until);
         if status.success() {
             break;
         }

@@ -7,22 +7,12 @@ use harness::analysis::claims::claims;
 use harness::analysis::published::{self, TABLE1_TASKS};
 use harness::analysis::rank_agreement::{agreement_rows, task_ranks};
 use harness::analysis::rank_sweep::{rank_sweep, sweep_rows};
-use harness::analysis::results::{GroupResults, ResultsFrame};
+use harness::analysis::results::ResultsFrame;
 use harness::analysis::schedule::{kept_by_row, schedules};
 use harness::analysis::tuning::{searches, tuned_rows};
 use harness::store::record::{RunRecord, Status};
 use harness::store::rows::{EvalRow, RankRow, StageRow};
-use support::runs::{Setting, made_up, scored};
-
-fn close(actual: f64, expected: f64) {
-    assert!((actual - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{actual} is not {expected}");
-}
-
-fn group(runs: &[RunRecord]) -> GroupResults {
-    let mut groups = ResultsFrame::of_records(runs).groups;
-    assert_eq!(groups.len(), 1);
-    groups.remove(0)
-}
+use support::runs::{Setting, close, group, made_up, scored};
 
 fn done(accuracy: f64, effective: i64) -> Status {
     scored(&[("dev", "accuracy", accuracy)], effective, &[])

@@ -3,12 +3,13 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use support::World;
+use support::process::{ended_or_killed, process, process_under};
 
 /// Every method, evaluated within and at the end of epochs.
 fn recipe(world: &World) {
@@ -23,30 +24,7 @@ fn recipe(world: &World) {
 
 fn start(world: &World, out: &str, extra: &[&str]) -> Child {
     let arguments = [&["--out", out, "--checkpoint-every", "0"], extra].concat();
-    let command = world.run(&arguments);
-    let mut process = Command::new(command.get_program());
-    process.args(command.get_args()).current_dir(world.dir.path()).stdout(Stdio::null()).stderr(Stdio::piped());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => process.env(name, value),
-            None => process.env_remove(name),
-        };
-    }
-    listen_to_signals(&mut process);
-    process.spawn().unwrap()
-}
-
-/// Undoes what a starter in the background hands down: ignored SIGINT and SIGHUP.
-fn listen_to_signals(process: &mut Command) {
-    // SAFETY: `signal` may be called between fork and exec.
-    unsafe {
-        process.pre_exec(|| {
-            for signal in [libc::SIGINT, libc::SIGHUP] {
-                libc::signal(signal, libc::SIG_DFL);
-            }
-            Ok(())
-        });
-    }
+    process(&world.run(&arguments)).stdout(Stdio::null()).spawn().unwrap()
 }
 
 /// Files of every run that say what it came to, without times: by run and name.
@@ -91,16 +69,7 @@ fn a_sweep_that_is_killed_again_and_again_ends_as_an_undisturbed_one() {
         let wait =
             whole.mul_f64(0.04 + 0.16 * (draw >> 40) as f64 / (1u64 << 24) as f64).min(Duration::from_millis(800));
         let until = Instant::now() + if killed < kills { wait } else { Duration::from_secs(600) };
-        let status = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if Instant::now() > until => {
-                    child.kill().unwrap();
-                    break child.wait().unwrap();
-                }
-                None => std::thread::sleep(Duration::from_millis(2)),
-            }
-        };
+        let status = ended_or_killed(&mut child, until);
         if status.success() {
             break;
         }
@@ -121,24 +90,7 @@ fn a_sweep_that_is_killed_again_and_again_ends_as_an_undisturbed_one() {
 /// A run that is long enough to be stopped, once it has taken steps.
 fn long_run(world: &World, wrap: &[&str]) -> Child {
     let command = world.run(&["--methods", "sora", "--epochs", "4000"]);
-    let program = command.get_program().to_os_string();
-    let mut process = match wrap.split_first() {
-        Some((shell, rest)) => {
-            let mut process = Command::new(shell);
-            process.args(rest).arg(program);
-            process
-        }
-        None => Command::new(program),
-    };
-    process.args(command.get_args()).current_dir(world.dir.path()).stdout(Stdio::null()).stderr(Stdio::piped());
-    listen_to_signals(&mut process);
-    command.get_envs().for_each(|(name, value)| {
-        match value {
-            Some(value) => process.env(name, value),
-            None => process.env_remove(name),
-        };
-    });
-    let mut child = process.spawn().unwrap();
+    let mut child = process_under(wrap, &command).stdout(Stdio::null()).spawn().unwrap();
     let until = Instant::now() + Duration::from_secs(60);
     while Instant::now() < until {
         let runs = std::fs::read_dir(world.path("out/runs")).into_iter().flatten().flatten();

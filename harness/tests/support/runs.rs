@@ -1,5 +1,6 @@
 //! Run records whose numbers are made up, for reports.
 
+use harness::analysis::results::{GroupResults, ResultsFrame};
 use harness::plan::origin::RunOrigin;
 use harness::plan::spec::{NUMERICS, RunSpec};
 use harness::store::record::{Manifest, RunRecord, Status};
@@ -118,4 +119,16 @@ pub fn scored(values: &[(&str, &str, f64)], effective: i64, collapse: &[&str]) -
     let collapse = collapse.iter().map(ToString::to_string).collect();
     let (steps, wall_seconds, memory) = (96, 12.0, PeakMiB::default());
     Status::Done(Box::new(Outcome { results, parameters, steps, wall_seconds, seconds, memory, collapse }))
+}
+
+/// Fails unless two numbers agree to nine digits.
+pub fn close(actual: f64, expected: f64) {
+    assert!((actual - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{actual} is not {expected}");
+}
+
+/// The only group of some runs.
+pub fn group(runs: &[RunRecord]) -> GroupResults {
+    let mut groups = ResultsFrame::of_records(runs).groups;
+    assert_eq!(groups.len(), 1);
+    groups.remove(0)
 }
