@@ -40,7 +40,7 @@ pub enum Error {
     #[error("task {task} has no synthetic rows: take real ones, or one of {}", known.join(", "))]
     NotSynthetic { task: String, known: Vec<String> },
     /// A name that no registry holds.
-    #[error("unknown {kind} '{name}'{}; known: {}", nearest_suffix(nearest), known.join(", "))]
+    #[error("unknown {kind} '{name}'{}; known: {}", nearest_suffix(nearest.as_deref()), known.join(", "))]
     Unknown { kind: &'static str, name: String, nearest: Option<String>, known: Vec<String> },
 }
 
@@ -64,8 +64,8 @@ fn help_suffix(help: &str) -> String {
     if help.is_empty() { String::new() } else { format!(". {help}") }
 }
 
-fn nearest_suffix(nearest: &Option<String>) -> String {
-    nearest.as_ref().map(|n| format!(" (did you mean '{n}'?)")).unwrap_or_default()
+pub(crate) fn nearest_suffix(nearest: Option<&str>) -> String {
+    nearest.map(|n| format!(" (did you mean '{n}'?)")).unwrap_or_default()
 }
 
 impl Error {

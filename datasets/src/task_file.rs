@@ -5,7 +5,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, nearest, nearest_suffix};
 use crate::metrics::Metric;
 use crate::task::{Column, FileFormat, Labels, SetSpec, SizeClass, Source, Task, TaskFile};
 use crate::tasks;
@@ -241,8 +241,7 @@ struct Keys<'a> {
 impl<'a> Keys<'a> {
     fn known(&self, known: &[&str]) -> Parsed<()> {
         let Some(key) = self.table.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
-        let hint =
-            nearest(key, known.iter().copied()).map_or(String::new(), |near| format!(" (did you mean '{near}'?)"));
+        let hint = nearest_suffix(nearest(key, known.iter().copied()));
         fault(format!("unknown key '{}{key}'{hint}; known: {}", self.within, known.join(", ")), "")
     }
 
@@ -294,7 +293,7 @@ fn one_of<T>(key: &str, name: &str, known: impl IntoIterator<Item = (&'static st
         }
         names.push(known);
     }
-    let hint = nearest(name, names.iter().copied()).map_or(String::new(), |near| format!(" (did you mean '{near}'?)"));
+    let hint = nearest_suffix(nearest(name, names.iter().copied()));
     fault(format!("{key} is '{name}'{hint}, expected one of {}", names.join(", ")), "")
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::dataset::Example;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::task::{Column, Labels, Source};
 
 pub(crate) const GET_AGAIN: &str = "Download the file again";
@@ -79,10 +79,14 @@ pub(crate) fn label(labels: &Labels, text: &str, place: &LinePosition) -> Result
 
 fn class(names: &[&str], text: &str, place: &LinePosition) -> Result<f64> {
     let id = names.iter().position(|name| *name == text).or_else(|| text.parse().ok());
-    id.filter(|&id| id < names.len()).map(|id| id as f64).ok_or_else(|| {
-        let expected = format!("a label ({}, or 0 to {})", names.join(", "), names.len() - 1);
-        place.error(expected, format!("'{text}'"), &label_help(names, text))
-    })
+    id.filter(|&id| id < names.len())
+        .map(|id| id as f64)
+        .ok_or_else(|| place.error(expected_class(names), format!("'{text}'"), &label_help(names, text)))
+}
+
+/// Classes as a message names them.
+pub(crate) fn expected_class(names: &[&str]) -> String {
+    format!("a label ({}, or 0 to {})", names.join(", "), names.len().saturating_sub(1))
 }
 
 fn label_help(names: &[&str], text: &str) -> String {
@@ -93,10 +97,7 @@ fn label_help(names: &[&str], text: &str) -> String {
         return "- says that the annotators did not agree: GLUE leaves such rows out. Take GLUE's own file, or remove them"
             .into();
     }
-    match Error::unknown("label", text, names.iter().copied()) {
-        Error::Unknown { nearest: Some(nearest), .. } => format!("Did you mean '{nearest}'?"),
-        _ => GET_AGAIN.into(),
-    }
+    nearest(text, names.iter().copied()).map_or(GET_AGAIN.into(), |nearest| format!("Did you mean '{nearest}'?"))
 }
 
 /// Damage that getting the file again mends.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::dataset::{Example, ParsedFile};
 use crate::error::{Result, nearest};
-use crate::sources::columns::{CHECK_FILE, GET_AGAIN, LinePosition, corrupt, example, label};
+use crate::sources::columns::{CHECK_FILE, GET_AGAIN, LinePosition, corrupt, example, expected_class, label};
 use crate::sources::compression::decompressed;
 use crate::sources::lines::lines;
 use crate::task::{Column, Labels, Source};
@@ -171,7 +171,7 @@ fn labels_text(labels: &Labels, value: &Value) -> Option<String> {
 
 fn wanted(labels: &Labels) -> String {
     match labels {
-        Labels::Classes(names) => format!("a label ({}, or 0 to {})", names.join(", "), names.len().saturating_sub(1)),
+        Labels::Classes(names) => expected_class(names),
         Labels::Score(low, high) => format!("a number from {low} to {high}"),
     }
 }

@@ -60,11 +60,10 @@ pub struct LoadedSet {
 /// As [`load`].
 pub fn load_set(task: &'static Task, dir: &Path, set: &SetSpec, allow_unlocked: bool) -> Result<LoadedSet> {
     let (source, name) = find(task, dir, set)?;
-    let ParsedFile { examples, sha256 } = match source.format {
+    let rows = match source.format {
         FileFormat::Parquet => pieces::read(task, source, dir, &name)?,
         _ => read(task, source, &dir.join(&name))?,
     };
-    let rows = ParsedFile { examples, sha256 };
     // A user's own task has no published rows to be held against.
     let checked = match task.file {
         Some(_) => Ok(()),

@@ -11,10 +11,7 @@ use crate::task::{Source, Task};
 
 /// Reads a set that may lie in several pieces, of which `first` is the first.
 pub(crate) fn read(task: &Task, source: &Source, dir: &Path, first: &str) -> Result<ParsedFile> {
-    let pieces = pieces(first);
-    if pieces.len() == 1 {
-        return parquet::read(&task.labels, source, &dir.join(first));
-    }
+    let Some(pieces) = pieces(first) else { return parquet::read(&task.labels, source, &dir.join(first)) };
     let (mut examples, mut hash) = (Vec::new(), Sha256::new());
     for piece in pieces {
         let path = dir.join(&piece);
@@ -30,13 +27,11 @@ pub(crate) fn read(task: &Task, source: &Source, dir: &Path, first: &str) -> Res
     Ok(ParsedFile { examples, sha256: hex::encode(hash.finalize()) })
 }
 
-/// The names of all pieces of a set, by that of the first.
-fn pieces(first: &str) -> Vec<String> {
-    let stem = first.strip_suffix(".parquet").and_then(|stem| stem.rsplit_once("-00000-of-"));
-    match stem.and_then(|(stem, count)| Some((stem, count, count.parse::<usize>().ok()?))) {
-        Some((stem, digits, count)) => (0..count).map(|at| format!("{stem}-{at:05}-of-{digits}.parquet")).collect(),
-        None => vec![first.to_string()],
-    }
+/// The names of all pieces of a set, by that of the first; none of a set in one piece. They are made one by one: a name may say any count.
+fn pieces(first: &str) -> Option<impl Iterator<Item = String>> {
+    let (stem, digits) = first.strip_suffix(".parquet")?.rsplit_once("-00000-of-")?;
+    let count = digits.parse::<usize>().ok().filter(|count| *count > 1)?;
+    Some((0..count).map(move |at| format!("{stem}-{at:05}-of-{digits}.parquet")))
 }
 
 /// The first piece below `dir` of a set whose name in one piece is `whole`.
@@ -49,4 +44,21 @@ pub(crate) fn first(dir: &Path, whole: &str) -> Option<String> {
         digits.is_some_and(|digits| digits.len() == 5 && digits.parse::<usize>().is_ok_and(|count| count > 1))
     };
     names.filter(is_first).min().map(|name| format!("{folder}/{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_its_pieces_whatever_their_count() {
+        let mut two = pieces("a/train-00000-of-00002.parquet").unwrap();
+        assert_eq!(two.nth(1).as_deref(), Some("a/train-00001-of-00002.parquet"));
+        assert!(two.next().is_none());
+        let all = format!("train-00000-of-{}.parquet", usize::MAX);
+        assert!(pieces(&all).unwrap().nth(1).unwrap().starts_with("train-00001-of-"));
+        for whole in ["train.parquet", "train-00000-of-00001.parquet", "train-00000-of-00000.parquet"] {
+            assert!(pieces(whole).is_none(), "{whole}");
+        }
+    }
 }
