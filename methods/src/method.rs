@@ -13,6 +13,7 @@ use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::{self, Options};
 use crate::peft::format::{AdapterFormat, TrainedAdapter};
+use crate::peft::low_rank::adapter::LowRankAdapter;
 
 /// Surroundings that a method is built for.
 pub struct Context<'a> {
@@ -138,8 +139,10 @@ pub trait Method {
         self.attach(views)
     }
 
-    /// The trained values with the head, as they are stored, attached and merged.
-    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter>;
+    /// The trained values with the head, as they are stored, attached and merged: plain branches for a method that is made of them.
+    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter> {
+        Box::new(LowRankAdapter::folded(self.target_modules(), &self.adapters(views), head))
+    }
 
     /// Term added to the task loss, `[]`; never part of an evaluation loss.
     fn penalty(&self, _views: &ParamViews) -> Option<Tensor> {
@@ -201,9 +204,8 @@ pub trait Method {
 pub fn ranks(method: &dyn Method, params: &Params) -> Vec<ModuleRank> {
     tch::no_grad(|| {
         let adapters = method.adapters(&params.views());
-        let attached =
-            method.target_modules().iter().zip(&adapters.modules).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
-        attached
+        adapters
+            .attached(method.target_modules())
             .map(|(module, adapter)| ModuleRank {
                 module: module.path.clone(),
                 layer: module.layer,

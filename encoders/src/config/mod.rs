@@ -98,7 +98,7 @@ impl Config {
     /// # Errors
     /// Neither says it.
     pub fn model_type(&self, known: &[(&'static str, &str)]) -> Result<String> {
-        if let Some(value) = self.options.get("model_type").filter(|value| !value.is_null()) {
+        if let Some(value) = self.given("model_type") {
             return value.as_str().map(str::to_string).ok_or_else(|| self.wrong("model_type", "a text".into(), value));
         }
         let classes = self.options.get("architectures").and_then(Value::as_array).into_iter().flatten();

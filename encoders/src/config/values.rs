@@ -36,10 +36,7 @@ impl Config {
     /// # Errors
     /// It is something else.
     pub fn rate_or_none(&self, option: &str) -> Result<Option<f64>> {
-        match self.options.get(option) {
-            None | Some(Value::Null) => Ok(None),
-            Some(_) => self.rate_or(option, 0.0).map(Some),
-        }
+        self.given(option).map(|_| self.rate_or(option, 0.0)).transpose()
     }
 
     /// A whole number above 0.
@@ -47,7 +44,7 @@ impl Config {
     /// # Errors
     /// It is missing or something else.
     pub fn count(&self, option: &str) -> Result<i64> {
-        let value = self.value(option)?;
+        let value = self.require(option)?;
         value.as_i64().filter(|n| *n > 0).ok_or_else(|| self.wrong(option, "a whole number above 0".into(), value))
     }
 
@@ -56,7 +53,7 @@ impl Config {
     /// # Errors
     /// It is missing or something else.
     pub fn number(&self, option: &str) -> Result<f64> {
-        let value = self.value(option)?;
+        let value = self.require(option)?;
         value.as_f64().filter(|n| *n >= 0.0).ok_or_else(|| self.wrong(option, "a number from 0 on".into(), value))
     }
 
@@ -65,10 +62,7 @@ impl Config {
     /// # Errors
     /// It is something else.
     pub fn number_or_none(&self, option: &str) -> Result<Option<f64>> {
-        match self.options.get(option) {
-            None | Some(Value::Null) => Ok(None),
-            Some(_) => self.number(option).map(Some),
-        }
+        self.given(option).map(|_| self.number(option)).transpose()
     }
 
     /// A whole number.
@@ -76,7 +70,7 @@ impl Config {
     /// # Errors
     /// It is missing or something else.
     pub fn integer(&self, option: &str) -> Result<i64> {
-        let value = self.value(option)?;
+        let value = self.require(option)?;
         value.as_i64().ok_or_else(|| self.wrong(option, "a whole number".into(), value))
     }
 
@@ -93,10 +87,7 @@ impl Config {
     /// # Errors
     /// It is something else.
     pub fn integer_or_none(&self, option: &str) -> Result<Option<i64>> {
-        match self.options.get(option) {
-            None | Some(Value::Null) => Ok(None),
-            Some(_) => self.integer(option).map(Some),
-        }
+        self.given(option).map(|_| self.integer(option)).transpose()
     }
 
     /// True or false, or transformers' default where it is absent.
@@ -133,10 +124,6 @@ impl Config {
     /// # Errors
     /// It is missing.
     pub fn require(&self, option: &str) -> Result<&Value> {
-        self.value(option)
-    }
-
-    fn value(&self, option: &str) -> Result<&Value> {
         self.options.get(option).ok_or_else(|| Error::Unreadable {
             path: self.path.clone(),
             reason: format!("it has no {option}, which has no default"),

@@ -87,12 +87,17 @@ impl Linear {
 pub fn dora_linear(x: &Tensor, [weight, bias]: [&Tensor; 2], [a, u]: [&Tensor; 2], magnitude: &Tensor) -> Tensor {
     let norm = tch::no_grad(|| {
         let adapted = weight + u.matmul(a).to_kind(weight.kind());
-        adapted.norm_scalaropt_dim(2, [-1i64].as_slice(), false)
+        row_norms(&adapted)
     });
     let y = lora_linear(x, [weight, &bias.zeros_like()], [a, u]);
     let runs = if magnitude.dim() == 2 { magnitude.size()[0] } else { 1 };
     let factor = (magnitude / norm).view([runs, 1, -1]).to_kind(y.kind());
     (y.view([runs, -1, y.size()[1]]) * factor).flatten(0, 1) + bias
+}
+
+/// Norm of every row of a weight `[.., d_out, d_in]`: `[.., d_out]`.
+pub fn row_norms(weight: &Tensor) -> Tensor {
+    weight.norm_scalaropt_dim(2, [-1i64].as_slice(), false)
 }
 
 /// Normalisation over the last dimension.

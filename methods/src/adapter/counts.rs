@@ -2,15 +2,14 @@
 
 use encoders::TargetModule;
 
-use crate::adapter::lora_layer::{LoraLayer, LoraLayers};
+use crate::adapter::lora_layer::LoraLayers;
 
 /// Parameter counts of the adapters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Every trained value: A, B, and gates or Λ.
     pub allocated: i64,
-    /// Values that are left when zero components are dropped and the gate is folded in: `sum(rank * (d_in + d_out))`, and a
-    /// magnitude's values.
+    /// Values that are left when zero components are dropped and the gate is folded in.
     pub effective: i64,
     /// The number that the authors' own counter prints (spec §1.5, §3.8).
     pub as_published: i64,
@@ -23,11 +22,7 @@ impl Counts {
     }
 }
 
-/// `sum(rank * (d_in + d_out))` over the modules (exact, spec §3.8), and the magnitudes' values.
+/// `sum(rank * (d_in + d_out))` over the modules (exact, spec §3.8).
 pub fn effective(modules: &[TargetModule], adapters: &LoraLayers) -> i64 {
-    let attached = modules.iter().zip(&adapters.modules).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
-    let count = |(module, adapter): (&TargetModule, &LoraLayer)| {
-        adapter.rank() * (module.d_in + module.d_out) + adapter.magnitude.as_ref().map_or(0, |m| m.numel() as i64)
-    };
-    attached.map(count).sum()
+    adapters.attached(modules).map(|(module, adapter)| adapter.rank() * (module.d_in + module.d_out)).sum()
 }

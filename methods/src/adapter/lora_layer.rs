@@ -1,6 +1,7 @@
 //! One adapted linear. LoRA, AdaLoRA and SoRA all add `scale * B diag(gate) A` (spec §1.1, §2.1, §3.1): LoRA has no gate,
 //! AdaLoRA's gate is Λ, SoRA's is g. DoRA has a magnitude besides (spec §7.1). One type serves them all (docs/adr/0004).
 
+use encoders::nn::modules::row_norms;
 use encoders::{Attach, LowRank, TargetModule};
 use tch::{Device, Kind, Tensor};
 
@@ -136,6 +137,14 @@ impl LoraLayers {
     pub fn new(modules: Vec<Option<LoraLayer>>) -> Self {
         LoraLayers { modules, branches: Vec::new(), fused_qkv: Vec::new() }
     }
+
+    /// The modules that have an adapter, each with it; `modules` in the encoder's order.
+    pub fn attached<'a>(
+        &'a self,
+        modules: &'a [TargetModule],
+    ) -> impl Iterator<Item = (&'a TargetModule, &'a LoraLayer)> {
+        modules.iter().zip(&self.modules).filter_map(|(module, adapter)| Some((module, adapter.as_ref()?)))
+    }
 }
 
 impl Attach for LoraLayers {
@@ -151,11 +160,6 @@ impl Attach for LoraLayers {
     fn fused_qkv(&self, modules: &[TargetModule]) -> Option<LowRank<'_>> {
         self.fused_qkv.get(modules.first()?.layer)?.as_ref().map(|[a, up]| LowRank::new(a, up))
     }
-}
-
-/// Norm of every row of a weight `[d_out, d_in]`: `[d_out]`.
-pub(crate) fn row_norms(weight: &Tensor) -> Tensor {
-    weight.norm_scalaropt_dim(2, [-1i64].as_slice(), false)
 }
 
 /// `scale * B diag(gate)` for one module or a group of them: B is `[..., d_out, r]`, the gate `[..., r]`.

@@ -35,11 +35,6 @@ impl PeftConfig {
         let value = self.0.get("peft_type").unwrap_or(&Value::Null);
         value.as_str().map_or_else(|| value.to_string(), str::to_string)
     }
-
-    /// Whether a flag is switched on.
-    pub fn is_on(&self, flag: &str) -> bool {
-        self.0.get(flag) == Some(&Value::Bool(true))
-    }
 }
 
 /// Rank and scaling of a module's branch.

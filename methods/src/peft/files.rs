@@ -127,8 +127,7 @@ impl AdapterDir<'_> {
     /// # Errors
     /// As [`AdapterDir::settings`] and [`AdapterDir::tensors`]; a field or a part of a branch.
     pub(crate) fn plain_tensors(&self) -> Result<PlainTensors> {
-        self.settings(false)?;
-        if self.config.is_on("use_dora") {
+        if self.settings(false)?.use_dora {
             let detail = format!("use_dora is true, which {} has not", self.config.peft_type());
             return Err(damaged(&self.config_path(), detail));
         }

@@ -2,22 +2,18 @@
 //! and B start as LoRA's, m as the norms of W's rows. There is no fused kernel: every linear forms its adapted weight
 //! at every step to take the norms.
 
-use std::collections::BTreeMap;
-
 use encoders::TargetModule;
+use encoders::nn::modules::row_norms;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
 use crate::adapter::counts::Counts;
-use crate::adapter::lora_layer::{LoraLayers, row_norms};
+use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
 use crate::error::Result;
 use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::params::{ParamViews, Params, ParamsBuilder};
 use crate::options::{Bound, Options, resolve_with};
-use crate::peft::format::TrainedAdapter;
-use crate::peft::low_rank::LowRankFormat;
-use crate::peft::low_rank::adapter::LowRankAdapter;
+use crate::peft::low_rank::LORA;
 use crate::tuners::lora::{kaiming_a, zero_b};
 
 /// Options of DoRA.
@@ -43,9 +39,6 @@ impl Options for DoraOptions {
     }
 }
 
-/// Files of DoRA: PEFT's LoRA with `use_dora`.
-pub static DORA: LowRankFormat = LowRankFormat { use_dora: true };
-
 /// DoRA at every module.
 pub struct Dora {
     modules: Vec<TargetModule>,
@@ -57,7 +50,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "dora",
     title: "DoRA",
     is_stackable: true,
-    format: &DORA,
+    format: &LORA,
     examples: &[],
     resolve: resolve_with::<DoraOptions>,
     build: |name, options, context, params| build_with(name, options, context, params, Dora::new),
@@ -90,10 +83,6 @@ impl Method for Dora {
 
     fn adapters(&self, views: &ParamViews) -> LoraLayers {
         self.groups.adapters(views)
-    }
-
-    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter> {
-        Box::new(LowRankAdapter::folded(&self.modules, &self.adapters(views), head))
     }
 
     fn counts(&self, _params: &Params) -> Counts {

@@ -1,8 +1,6 @@
 //! DyLoRA (Valipour et al. 2023; spec §7.5): one training whose adapter can be cut to any rank up to r. Every step
 //! draws a rank b and trains the LoRA of that rank, `y = W x + b + (α/b) B[:, :b] A[:b] x`, the same b at every module.
 
-use std::collections::BTreeMap;
-
 use encoders::{Attach, TargetModule};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -15,9 +13,7 @@ use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::params::{ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::{Bound, Options, resolve_with};
-use crate::peft::format::TrainedAdapter;
 use crate::peft::low_rank::LORA;
-use crate::peft::low_rank::adapter::LowRankAdapter;
 use crate::tuners::lora::{kaiming_a, zero_b};
 
 /// Options of DyLoRA.
@@ -144,10 +140,6 @@ impl Method for DyLora {
 
     fn attach_step(&self, views: &ParamViews, step: &StepCounter) -> Box<dyn Attach> {
         Box::new(self.drawn(views, step))
-    }
-
-    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter> {
-        Box::new(LowRankAdapter::folded(&self.modules, &self.adapters(views), head))
     }
 
     /// Effective and published counts are those of the evaluated rank.

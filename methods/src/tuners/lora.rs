@@ -1,8 +1,6 @@
 //! LoRA (spec §1): `y = W x + b + (α/r) B A x`, A kaiming-uniform, B zero. Its options are rsLoRA (Kalajdzievski 2023;
 //! spec §7.2), PiSSA (Meng et al. 2024; spec §7.3) and LoRA+ (Hayou et al. 2024; spec §7.4).
 
-use std::collections::BTreeMap;
-
 use encoders::TargetModule;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -16,9 +14,7 @@ use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::config::{GroupOptim, OptimConfig};
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::options::{Bound, Options, is_default, resolve_with};
-use crate::peft::format::TrainedAdapter;
 use crate::peft::low_rank::LORA;
-use crate::peft::low_rank::adapter::LowRankAdapter;
 
 /// Options of LoRA.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -193,10 +189,6 @@ impl Method for Lora {
             }
         }
         rule
-    }
-
-    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter> {
-        Box::new(LowRankAdapter::folded(&self.modules, &self.adapters(views), head))
     }
 
     fn counts(&self, _params: &Params) -> Counts {

@@ -28,8 +28,8 @@ pub struct LowRankAdapter {
 impl LowRankAdapter {
     /// The adapters of `modules` folded into plain LoRA factors, with the head.
     pub fn folded(modules: &[TargetModule], adapters: &LoraLayers, head: BTreeMap<String, Tensor>) -> Self {
-        let attached = modules.iter().zip(&adapters.modules).filter_map(|(s, a)| a.as_ref().map(|a| (s, a)));
-        let mut factors: BTreeMap<String, LoraWeights> = attached
+        let mut factors: BTreeMap<String, LoraWeights> = adapters
+            .attached(modules)
             .map(|(module, adapter)| (module.path.clone(), adapter.to_lora()))
             .filter(|(_, factors)| factors.rank() > 0)
             .collect();

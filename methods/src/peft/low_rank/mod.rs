@@ -2,7 +2,6 @@
 //! PEFT can load it; LoRA and AdaLoRA as PEFT saved them are read.
 
 use crate::error::Result;
-use crate::peft::config::PeftConfig;
 use crate::peft::files::AdapterDir;
 use crate::peft::format::{AdapterFormat, TrainedAdapter};
 use crate::peft::low_rank::adapter::TYPE;
@@ -15,24 +14,15 @@ mod rest;
 /// `peft_type` of AdaLoRA as PEFT saves it.
 const ADALORA: &str = "ADALORA";
 
-/// Files of low-rank branches, with or without DoRA's magnitude.
-pub struct LowRankFormat {
-    /// Whether `use_dora` is on.
-    pub use_dora: bool,
-}
+/// Files of low-rank branches, with or without DoRA's magnitude (`use_dora`).
+pub struct LowRankFormat;
 
-/// LoRA, and AdaLoRA as PEFT saves it.
-pub static LORA: LowRankFormat = LowRankFormat { use_dora: false };
+/// LoRA and DoRA, and AdaLoRA as PEFT saves it.
+pub static LORA: LowRankFormat = LowRankFormat;
 
 impl AdapterFormat for LowRankFormat {
     fn peft_types(&self) -> &'static [&'static str] {
-        if self.use_dora { &[TYPE] } else { &[TYPE, ADALORA] }
-    }
-
-    fn accepts(&self, config: &PeftConfig) -> bool {
-        let peft_type = config.peft_type();
-        let is_dora = peft_type == TYPE && config.is_on("use_dora");
-        self.peft_types().contains(&peft_type) && is_dora == self.use_dora
+        &[TYPE, ADALORA]
     }
 
     fn read(&self, files: &AdapterDir) -> Result<Box<dyn TrainedAdapter>> {

@@ -1,8 +1,6 @@
 //! AdaLoRA (spec §2): `y = W x + b + α/(r_init + 1e-5) P (Λ ⊙ (Q x))`, an orthogonality penalty, and a budget that masks the
 //! least important singular values over all modules together.
 
-use std::collections::BTreeMap;
-
 use encoders::TargetModule;
 use tch::{Device, Kind, Tensor};
 
@@ -14,9 +12,7 @@ use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::resolve_with;
-use crate::peft::format::TrainedAdapter;
 use crate::peft::low_rank::LORA;
-use crate::peft::low_rank::adapter::LowRankAdapter;
 use crate::tuners::adalora::budget::{Budget, Phase};
 use crate::tuners::adalora::importance::Importance;
 use crate::tuners::adalora::options::{AdaLoraOptions, FinalPhase};
@@ -224,10 +220,6 @@ impl Method for AdaLora {
             Phase::Decrease => "falling budget",
             Phase::Final => "final budget",
         }
-    }
-
-    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter> {
-        Box::new(LowRankAdapter::folded(&self.modules, &self.adapters(views), head))
     }
 
     /// As published: the running counter of the released code, `sum(rank * (d_in + d_out))`, Λ and head excluded.

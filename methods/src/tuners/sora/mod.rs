@@ -1,8 +1,6 @@
 //! SoRA (spec §3): LoRA with a gate per component, `y = W x + b + (α/r_max) B (g ⊙ (A x))`, whose gates are sparsified by a
 //! threshold after their own Adam step.
 
-use std::collections::BTreeMap;
-
 use encoders::TargetModule;
 use tch::{Device, Kind, Tensor};
 
@@ -15,9 +13,7 @@ use crate::optim::config::{AdamWOptions, DecayOrder, GroupOptim, LinearSchedule,
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::resolve_with;
-use crate::peft::format::TrainedAdapter;
 use crate::peft::low_rank::LORA;
-use crate::peft::low_rank::adapter::LowRankAdapter;
 use crate::tuners::lora::{kaiming_a, zero_b};
 use crate::tuners::sora::options::{SoraOptions, Variant};
 use crate::tuners::sora::xi::xi_list;
@@ -190,10 +186,6 @@ impl Method for Sora {
     /// Goes on to the next ξ; stays at the last one.
     fn stage_end(&mut self) {
         self.stage = (self.stage + 1).min(self.stages.len() - 1);
-    }
-
-    fn trained(&self, views: &ParamViews, head: BTreeMap<String, Tensor>) -> Box<dyn TrainedAdapter> {
-        Box::new(LowRankAdapter::folded(&self.modules, &self.adapters(views), head))
     }
 
     /// As published: all of A and B less `2 * hidden` for every zero gate, whatever the shape of its module (spec §3.8).
