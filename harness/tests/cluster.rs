@@ -46,6 +46,25 @@ fn lines_of_a_plan_make_the_runs_of_the_sweep() {
     assert_eq!(world.read("out/report/table1.csv"), world.read("alone/report/table1.csv"));
 }
 
+/// Seconds and memory of a measured plan are what a scheduler asks for.
+#[test]
+fn a_measured_plan_says_seconds_and_memory() {
+    let world = World::new();
+    stdout(&mut world.run(&[&PLAN[..], &["--measure"]].concat()));
+    for line in world.read("plan.jsonl").lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["seconds"].as_f64().unwrap() > 0.0 && line["memory_mib"].as_f64().unwrap() > 0.0, "{line}");
+        assert!(!line["arguments"].as_array().unwrap().contains(&"--measure".into()), "{line}");
+    }
+    world.rankbench(&["run", "--plan", "plan.jsonl", "--index", "0"]).assert().success();
+    stdout(&mut world.rankbench(&["submit", "slurm", "--plan", "plan.jsonl", "--dry-run"]));
+    // A tiny run takes less than a minute: one, and five more.
+    assert!(world.read("slurm/plan.sh").contains("#SBATCH --time=6\n"), "{}", world.read("slurm/plan.sh"));
+    stdout(&mut world.run(&PLAN));
+    stdout(&mut world.rankbench(&["submit", "slurm", "--plan", "plan.jsonl", "--dry-run"]));
+    assert!(!world.read("slurm/plan.sh").contains("--time="), "nothing was measured");
+}
+
 #[test]
 fn stacks_are_lines_and_later_flags_come_after_the_plans() {
     let world = World::new();

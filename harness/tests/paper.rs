@@ -37,6 +37,21 @@ fn flags_stand_over_grids_grids_over_overrides_and_set_over_all() {
     assert!(runs.iter().all(|run| run["train"]["lr"].as_float() == Some(0.25)));
 }
 
+/// `--rank` is an option of every method with a rank, and stands over a grid as every flag does.
+#[test]
+fn a_rank_stands_over_a_grid_of_ranks() {
+    let world = World::new();
+    world.recipe("[grid]\n\"options.r\" = [1, 2]\n");
+    let runs = planned(&world, &["--methods", "lora,dora,dylora,sora,adalora,bitfit", "--rank", "4"]);
+    let ranks = |run: &toml::Table| {
+        let option = |key: &str| run["options"].get(key).and_then(toml::Value::as_integer);
+        (run["method"].as_str().unwrap().to_string(), option("r").or(option("target_r")))
+    };
+    let of = |method: &str, rank| (method.to_string(), rank);
+    let expected = ["lora", "dora", "dylora", "sora", "adalora"].map(|method| of(method, Some(4)));
+    assert_eq!(runs.iter().map(ranks).collect::<Vec<_>>(), [&expected[..], &[of("bitfit", None)]].concat());
+}
+
 #[test]
 fn lists_multiply_and_reach_the_methods_that_have_the_option() {
     let world = World::new();

@@ -47,6 +47,19 @@ fn workers_make_what_one_process_makes() {
     assert!(String::from_utf8_lossy(&again.get_output().stderr).contains("12 of 12 runs are finished already"));
 }
 
+/// Workers have the flags of their parent, and none may delete what another has made.
+#[test]
+fn finished_runs_are_made_again_once_by_all_workers_together() {
+    let world = World::new();
+    let extra = ["--methods", "lora,sora", "--seeds", "0,1", "--jobs", "2"];
+    world.run(&extra).assert().success();
+    assert!(world.path("out/recipes/tiny.toml").is_file(), "the resolved recipe is stored");
+    let again = world.run(&[&extra[..], &["--force"]].concat()).assert().success();
+    let stderr = String::from_utf8_lossy(&again.get_output().stderr).into_owned();
+    assert_eq!(stderr.matches("deleted, it is made again").count(), 4, "{stderr}");
+    assert!(run_dirs(&world, "out").iter().all(|run| run.join("DONE").is_file()));
+}
+
 #[test]
 fn a_worker_that_is_killed_is_left_out_and_its_run_is_made() {
     let world = World::new();

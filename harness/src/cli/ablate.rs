@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::job::{RecipeFlags, recipe};
-use crate::cli::run::{Way, labels, make_runs, print, verdict};
+use crate::cli::run::{labels, make_runs, print, verdict};
 use crate::cli::stored::ReportFlags;
 use crate::env::output;
 use crate::error::{Error, Result};
+use crate::launch::sweep::Way;
 use crate::plan::flips::{Flip, NOT_FLIPPED, named};
 use crate::plan::spec::RunSpec;
 

@@ -49,7 +49,7 @@ fn findings() -> Vec<(&'static str, String)> {
     let devices = 0..usize::try_from(Cuda::device_count()).unwrap_or(0);
     found.extend(devices.map(|index| ("kernels", kernels(index))));
     found.extend([
-        ("recipes", recipe::EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
+        ("recipes", recipe::embedded_names()),
         ("backbones", backbones(&home.join(paths::BACKBONES))),
         ("GLUE", glue()),
     ]);

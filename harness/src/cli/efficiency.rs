@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::job::{RecipeFlags, recipe, width};
+use crate::cli::job::{RecipeFlags, recipe};
+use crate::cli::run::print;
 use crate::cli::stored::ReportFlags;
-use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::preflight::preflight;
 use crate::launch::timing;
@@ -45,7 +45,6 @@ impl Efficiency {
         timing::measure(&plan, &timing, &job.backbone, &job.data, &self.out, &job.stop)?;
         let frame = self.report.frame(&self.out, &[], false)?;
         let paths = self.report.write(&frame, &self.out)?;
-        output::print(format_args!("{}\nReport: {}", paths.text(&["efficiency"], width())?, paths.html.display()));
-        Ok(())
+        print(&paths, &["efficiency"])
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::env::output;
 use crate::error::{Error, Result};
@@ -29,15 +30,16 @@ impl Fsck {
     pub(super) fn run(&self) -> Result<()> {
         let runs = self.out.join("runs");
         let (mut counts, mut open) = ([0; 3], 0);
-        for dir in run_dirs(&runs)? {
-            let (status, findings) = inspect(&dir);
+        let dirs = run_dirs(&runs)?;
+        let inspected: Vec<_> = dirs.par_iter().map(|dir| inspect(dir)).collect();
+        for (dir, (status, findings)) in dirs.iter().zip(inspected) {
             match status {
                 Some(Status::Done(_)) => counts[0] += 1,
                 Some(Status::Failed(_)) => counts[1] += 1,
                 Some(Status::Unfinished) => counts[2] += 1,
                 Some(Status::Damaged(_)) | None => {}
             }
-            say_holder(&dir)?;
+            say_holder(dir)?;
             for finding in findings {
                 let is_mended = self.treat(&finding)?;
                 open += usize::from(finding.is_damage && !is_mended);
@@ -62,8 +64,10 @@ impl Fsck {
         finding.reasons.iter().for_each(|reason| output::print(format_args!("  {reason}")));
         let (is_wanted, would, done) = match &finding.mend {
             Mend::Rename(own) => {
+                // Another copy may have taken the name meanwhile.
+                let is_free = self.adopt && !own.exists();
                 let own = own.display();
-                (self.adopt, format!("--adopt renames it to {own}"), format!("renamed to {own}"))
+                (is_free, format!("--adopt renames it to {own}"), format!("renamed to {own}"))
             }
             Mend::WriteSums => {
                 (self.adopt, "--adopt writes the sums of its files as they are".into(), "its sums are written".into())
@@ -85,7 +89,7 @@ impl Fsck {
     }
 }
 
-/// Says who makes a run, or that its process is gone.
+/// Says who makes a run.
 fn say_holder(dir: &Path) -> Result<()> {
     if let RunState::Running(running) = state(dir)? {
         output::print(format_args!("{}: {} makes it", dir.display(), running.holder));

@@ -177,8 +177,8 @@ impl RecipeFlags {
             seeds: self.seeds.clone().map(|seeds| seeds.0),
             train: fields.into_iter().filter_map(|(field, value)| Some((field.to_string(), value?))).collect(),
             train_limit: self.train_limit,
+            overrides: self.rank.map(values::ranks).unwrap_or_default(),
         });
-        changed.overrides.extend(self.rank.into_iter().flat_map(values::ranks));
         let variant = self.variant.and_then(|variant| Some(variant.to_possible_value()?.get_name().to_string()));
         variant.map_or(Ok(()), |variant| changed.set(&format!("sora.options.variant={variant}")))?;
         self.set.iter().try_for_each(|text| changed.set(text))?;

@@ -10,7 +10,7 @@ use crate::cli::job::width;
 use crate::cli::option_docs::{self, OptionDoc};
 use crate::env::output;
 use crate::error::{Error, Result};
-use crate::plan::recipe::{EMBEDDED, Recipe, embedded};
+use crate::plan::recipe::{EMBEDDED, Recipe, embedded, embedded_names};
 use crate::report::formats::text::wrap;
 
 /// `rankbench list`.
@@ -83,10 +83,9 @@ impl PrintRecipe {
             output::print(text(&recipes()?, width()).trim_end());
             return Ok(());
         };
-        let known: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
         let name = name.trim().to_lowercase();
         let text = embedded(&name).ok_or_else(|| {
-            Error::Usage(format!("no embedded recipe is called '{name}'; there are {}", known.join(", ")))
+            Error::Usage(format!("no embedded recipe is called '{name}'; there are {}", embedded_names()))
         })?;
         output::print(text.trim_end());
         Ok(())

@@ -9,6 +9,9 @@ const SPEC: &str = include_str!("../plan/spec.rs");
 /// Source text of a recipe's other sections.
 const RECIPE: &str = include_str!("../plan/recipe.rs");
 
+/// Source text of grids.
+const GRID: &str = include_str!("../plan/grid.rs");
+
 /// CSV files with the structs of their lines: file, place, source text, structs.
 const FILES: &[(&str, &str, &str, &[&str])] = &[
     ("results.csv", "a report; a line for each run, development set and metric", RUN_ROWS, &["RunRow", "ScoreRow"]),
@@ -69,8 +72,15 @@ pub fn of_train() -> Vec<OptionDoc> {
 
 /// Keys of the other parts of a recipe: a struct's name in the sources, and the heading of its section.
 pub fn of_recipe() -> Vec<(&'static str, Vec<OptionDoc>)> {
-    let sections = [("Recipe", "the top"), ("Data", "[data]"), ("Override", "[[override]]"), ("Timing", "[timing]")];
-    sections.into_iter().filter_map(|(name, heading)| Some((heading, fields(RECIPE, name)?))).collect()
+    let sections = [
+        (RECIPE, "Recipe", "the top"),
+        (RECIPE, "Data", "[data]"),
+        (SPEC, "Stages", "stages of [train]"),
+        (RECIPE, "Override", "[[override]]"),
+        (GRID, "Grid", "[[grid]]"),
+        (RECIPE, "Timing", "[timing]"),
+    ];
+    sections.into_iter().filter_map(|(text, name, heading)| Some((heading, fields(text, name)?))).collect()
 }
 
 /// Columns of every CSV file: the file, where it lies, and its columns.

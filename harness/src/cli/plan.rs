@@ -68,18 +68,18 @@ pub(super) fn counts(job: &Job) -> Result<String> {
 
 /// The runs of a job by setting; with `measured`, steps of each kind of run are timed once.
 fn rows(job: &Job, measured: bool) -> Result<Vec<PlanRow>> {
-    let mut known: BTreeMap<String, Estimate> = BTreeMap::new();
+    let mut known = Estimates::default();
     let settings = by_setting(&job.plan);
     let mut rows = Vec::new();
     for (spec, runs) in settings {
         let task = job.data.of_run(spec, &job.backbone.tokenizer)?;
         let found = match measured {
-            true => Some(estimate_once(spec, job, &mut known)?),
+            true => Some(known.of(spec, job)?),
             false => None,
         };
         let (steps, _) = lengths(&spec.train, task.train.len());
         let evaluations = evaluations(&spec.train, task.train.len());
-        let run_seconds = found.map(|f| f.step_seconds * steps as f64 + f.evaluation_seconds * evaluations as f64);
+        let run_seconds = found.map(|found| found.seconds(steps, evaluations));
         rows.push(PlanRow {
             task: spec.task.clone(),
             method: spec.method.clone(),
@@ -96,14 +96,24 @@ fn rows(job: &Job, measured: bool) -> Result<Vec<PlanRow>> {
     Ok(rows)
 }
 
-fn estimate_once(spec: &RunSpec, job: &Job, known: &mut BTreeMap<String, Estimate>) -> Result<Estimate> {
-    let key = cost_key(spec);
-    if let Some(found) = known.get(&key) {
-        return Ok(*found);
+/// Costs of runs measured so far, by kind of run.
+#[derive(Default)]
+pub(super) struct Estimates(BTreeMap<String, Estimate>);
+
+impl Estimates {
+    /// The cost of a run: steps of each kind of run are timed once.
+    ///
+    /// # Errors
+    /// As [`estimate`].
+    pub fn of(&mut self, spec: &RunSpec, job: &Job) -> Result<Estimate> {
+        let key = cost_key(spec);
+        if let Some(found) = self.0.get(&key) {
+            return Ok(*found);
+        }
+        output::note(format_args!("timing {} {} {}", spec.task, spec.method, spec.label));
+        let task = job.data.of_run(spec, &job.backbone.tokenizer)?;
+        let found = estimate(spec, &job.backbone, &task)?;
+        self.0.insert(key, found);
+        Ok(found)
     }
-    output::note(format_args!("timing {} {} {}", spec.task, spec.method, spec.label));
-    let task = job.data.of_run(spec, &job.backbone.tokenizer)?;
-    let found = estimate(spec, &job.backbone, &task)?;
-    known.insert(key, found);
-    Ok(found)
 }

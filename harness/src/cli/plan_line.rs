@@ -5,13 +5,14 @@ use std::path::Path;
 use clap::{Args, Command, FromArgMatches};
 
 use crate::cli::job::Job;
+use crate::cli::plan::Estimates;
 use crate::cli::run::{Run, make_line};
 use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::plan_file::{self, Need};
 use crate::launch::stacking::stacks;
 use crate::plan::spec::RunSpec;
-use crate::train::schedule::lengths;
+use crate::train::schedule::{evaluations, lengths};
 
 /// Writes the plan of `rankbench run` with these flags, a line for each stack of runs.
 ///
@@ -20,15 +21,23 @@ use crate::train::schedule::lengths;
 pub fn write(path: &Path, command: &Run) -> Result<()> {
     let job: Job = command.flags.job(&command.recipe()?)?;
     let runs: Vec<&RunSpec> = job.plan.iter().collect();
+    let mut known = command.measure.then(Estimates::default);
     let need = |stack: &[&RunSpec]| {
-        let mut steps = 0;
+        let mut need = Need::default();
         for spec in stack {
             let rows = job.data.of_run(spec, &job.backbone.tokenizer)?.train.len();
-            steps += lengths(&spec.train, rows).0 as u64;
+            let (steps, _) = lengths(&spec.train, rows);
+            need.steps += steps as u64;
+            if let Some(known) = &mut known {
+                let found = known.of(spec, &job)?;
+                let seconds = found.seconds(steps, evaluations(&spec.train, rows));
+                need.seconds = Some(need.seconds.unwrap_or(0.0) + seconds);
+                need.memory_mib = [need.memory_mib, found.peak_mib].into_iter().flatten().reduce(f64::max);
+            }
         }
-        Ok(Need { steps, ..Need::default() })
+        Ok(need)
     };
-    let lines = plan_file::lines(&stacks(&runs, command.stack.get())?, &arguments("--write-plan"), need)?;
+    let lines = plan_file::lines(&stacks(&runs, command.stack.get())?, &plan_arguments(), need)?;
     plan_file::write(path, &lines)?;
     let (count, shown) = (lines.len(), path.display());
     output::print(format_args!(
@@ -51,6 +60,11 @@ pub fn make(path: &Path, index: Option<usize>) -> Result<()> {
     })?;
     let run = Run::from_arg_matches(&matches).map_err(|e| Error::Usage(e.to_string()))?;
     make_line(&run, &line)
+}
+
+/// The flags that every line of a plan has: those of this `rankbench run` without those of the writing.
+fn plan_arguments() -> Vec<String> {
+    arguments("--write-plan").into_iter().filter(|argument| argument != "--measure").collect()
 }
 
 /// The flags of this `rankbench run` but one, with its value.

@@ -13,8 +13,15 @@ use crate::store::survey::{RunState, state};
 /// # Errors
 /// As a run; no worker came to the end of the plan.
 pub fn run(command: &Run) -> Result<()> {
-    let stop = signals::stop_flag()?;
     let workers = workers(command.gpus.as_ref(), command.flags.machine.device, command.jobs.get())?;
+    let stop = match command.force {
+        true => {
+            let job = command.flags.job(&command.recipe()?)?;
+            command.delete_finished(&job)?;
+            job.stop
+        }
+        false => signals::stop_flag()?,
+    };
     let PoolSummary { plan, lost } = pool(workers, &stop)?;
     let runs: Vec<_> = plan.iter().map(|id| (id.clone(), None)).collect();
     command.write_report(&runs)?;
@@ -25,5 +32,5 @@ pub fn run(command: &Run) -> Result<()> {
     for id in &plan {
         failed += usize::from(matches!(state(&command.out.join("runs").join(id))?, RunState::Failed));
     }
-    verdict(SweepSummary { total: plan.len(), known: 0, failed, held: 0 })
+    verdict(SweepSummary { total: plan.len(), failed, held: 0 })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use crate::cli::job::width;
+use crate::cli::run::print;
 use crate::cli::stored::{ReportFlags, sweep_dir};
 use crate::cli::task_files::TaskFiles;
 use crate::env::output;
@@ -44,17 +44,13 @@ impl Report {
             output::print(format_args!("{:#}", json(&paths)));
             return Ok(());
         }
-        output::print(format_args!("{}\nReport: {}", paths.text(&[], width())?, paths.html.display()));
-        Ok(())
+        print(&paths, &[])
     }
 }
 
 /// Every table by its texts.
 fn json(paths: &ReportPaths) -> Value {
     let docs = paths.tables.iter().flat_map(|(name, docs)| docs.iter().map(move |doc| (name, doc)));
-    let table = |(name, doc): (&&'static str, &TableDoc)| {
-        let rows: Vec<&Vec<String>> = doc.rows.iter().map(|row| &row.cells).collect();
-        serde_json::json!({ "name": name, "title": doc.title, "header": doc.header, "rows": rows, "notes": doc.notes })
-    };
+    let table = |(name, doc): (&&'static str, &TableDoc)| serde_json::json!({ "name": name, "title": doc.title, "header": doc.header, "rows": doc.rows, "notes": doc.notes });
     serde_json::json!({ "report": paths.dir, "tables": docs.map(table).collect::<Vec<_>>() })
 }

@@ -16,7 +16,7 @@ use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::plan_file::PlanLine;
 use crate::launch::preflight::preflight;
-use crate::launch::sweep::{SweepOptions, SweepSummary, sweep};
+use crate::launch::sweep::{SweepOptions, SweepSummary, Way, sweep};
 use crate::launch::timing;
 use crate::plan::recipe::Recipe;
 use crate::report::write::{self, ReportPaths};
@@ -55,6 +55,9 @@ pub struct Run {
     /// Write the runs as a plan for jobs of a cluster, one line each, and stop.
     #[arg(long, value_name = "JSONL", conflicts_with_all = ["dry_run", "plan"])]
     pub write_plan: Option<PathBuf>,
+    /// Time a few steps of every kind of run on this device, so that the plan's lines say seconds and memory.
+    #[arg(long, requires = "write_plan")]
+    pub measure: bool,
     /// Make one line of a plan that --write-plan wrote; flags given here come after the plan's.
     #[arg(long, value_name = "JSONL", conflicts_with = "dry_run")]
     pub plan: Option<PathBuf>,
@@ -112,14 +115,30 @@ impl Run {
         if self.dry_run {
             return print_plan(&job);
         }
-        if self.force {
-            delete_finished(&job, &self.out)?;
+        // The parent of a worker has done it: a second worker would delete the runs of the first.
+        if self.force && !self.worker {
+            self.delete_finished(&job)?;
         }
         let swept = self.make(&job)?;
         if !self.worker {
             self.write_report(&labels(&job))?;
         }
         verdict(swept)
+    }
+
+    /// Deletes the finished runs of the plan.
+    ///
+    /// # Errors
+    /// A directory that cannot be deleted.
+    pub fn delete_finished(&self, job: &Job) -> Result<()> {
+        for spec in &job.plan {
+            let path = self.out.join("runs").join(spec.id());
+            if path.join("DONE").exists() {
+                std::fs::remove_dir_all(&path).map_err(|e| Error::output(&path, e))?;
+                output::note(format_args!("{}: deleted, it is made again", spec.id()));
+            }
+        }
+        Ok(())
     }
 
     fn make(&self, job: &Job) -> Result<SweepSummary> {
@@ -165,48 +184,16 @@ impl Quickstart {
     }
 }
 
-/// Way in which a command makes its runs.
-#[derive(Clone, Copy)]
-pub(super) struct Way {
-    /// Runs that share a step, at most.
-    pub stack: usize,
-    /// Whether runs that other processes make are waited for.
-    pub wait: bool,
-    /// Whether this process is a worker of another.
-    pub is_worker: bool,
-}
-
-impl Way {
-    /// The way of a process that works alone or beside others like it.
-    pub fn of(stack: usize) -> Self {
-        Way { stack, wait: true, is_worker: false }
-    }
-}
-
 /// Stores the recipe as it was resolved, and makes its runs.
 pub(super) fn make_runs(job: &Job, out: &Path, way: Way) -> Result<SweepSummary> {
     preflight(&job.plan, &job.backbone, &job.data)?;
     if !way.is_worker {
         output::note(plan::counts(job)?);
-        let recipe = out.join("recipes").join(format!("{}.toml", job.recipe.name));
-        write_atomically(&recipe, job.recipe.to_toml()?.as_bytes())?;
     }
-    let Way { stack, wait, is_worker } = way;
-    let options =
-        SweepOptions { together: stack, wait, is_worker, checkpoint_every: job.checkpoint_every, stop: &job.stop };
+    let recipe = out.join("recipes").join(format!("{}.toml", job.recipe.name));
+    write_atomically(&recipe, job.recipe.to_toml()?.as_bytes())?;
+    let options = SweepOptions { way, checkpoint_every: job.checkpoint_every, stop: &job.stop };
     sweep(&job.plan, &job.backbone, &job.data, &job.origin, &RunStore::open(&out.join("runs")), options)
-}
-
-/// Deletes the finished runs of the plan.
-fn delete_finished(job: &Job, out: &Path) -> Result<()> {
-    for spec in &job.plan {
-        let path = out.join("runs").join(spec.id());
-        if path.join("DONE").exists() {
-            std::fs::remove_dir_all(&path).map_err(|e| Error::output(&path, e))?;
-            output::note(format_args!("{}: deleted, it is made again", spec.id()));
-        }
-    }
-    Ok(())
 }
 
 /// Makes the interleaved timing of a recipe that asks for one, on its first task and seed; once.

@@ -33,7 +33,8 @@ struct Slurm {
     /// The program on the nodes, e.g. the launcher of a bundle. Left out: this one.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// Minutes of each task. Left out: half as much again as the plan expects and five more, or the partition's own limit.
+    /// Minutes of each task. Left out: half as much again as the plan's longest line and five more, where the plan was written
+    /// with --measure; else the partition's own limit.
     #[arg(long, value_name = "MINUTES")]
     time: Option<u64>,
     /// Most tasks at once.

@@ -10,10 +10,10 @@ use datasets::permutation::torch_randperm;
 use crate::analysis::results::ResultsFrame;
 use crate::analysis::tuning::searches;
 use crate::cli::job::{Job, RecipeFlags, recipe};
-use crate::cli::run::{Way, labels, make_runs, print, verdict};
+use crate::cli::run::{labels, make_runs, print, verdict};
 use crate::cli::stored::ReportFlags;
 use crate::error::{Error, Result};
-use crate::launch::sweep::SweepSummary;
+use crate::launch::sweep::{SweepSummary, Way};
 use crate::plan::spec::RunSpec;
 
 /// Seed of the draw of trials from a larger space.
@@ -69,7 +69,6 @@ impl Tune {
         print(&self.report.write(&frame, &self.out)?, &["claims", "tuning"])?;
         verdict(SweepSummary {
             total: trials.total + finals.total,
-            known: trials.known + finals.known,
             failed: trials.failed + finals.failed,
             held: trials.held + finals.held,
         })

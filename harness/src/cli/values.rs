@@ -4,7 +4,8 @@ use datasets::tasks::TASKS;
 use methods::registry::METHODS;
 
 use crate::analysis::published::TABLE1_TASKS;
-use crate::plan::recipe::{EMBEDDED, Override};
+use crate::plan::grid;
+use crate::plan::recipe::{Override, embedded_names};
 
 /// Names of tasks or methods.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,20 +57,23 @@ pub fn seeds(text: &str) -> Result<Seeds, String> {
 /// `--rank` as exceptions behind those of a recipe: AdaLoRA starts with 1.5 times its target (spec §2.8).
 pub fn ranks(rank: u32) -> Vec<Override> {
     let rank = i64::from(rank);
-    let of = |methods: &[&str], options: &[(&str, i64)]| Override {
+    let of = |methods: Vec<&str>, options: &[(&str, i64)]| Override {
         tasks: Vec::new(),
-        methods: methods.iter().map(ToString::to_string).collect(),
+        methods: methods.into_iter().map(String::from).collect(),
         train: toml::Table::new(),
         options: options.iter().map(|(name, value)| (name.to_string(), toml::Value::Integer(*value))).collect(),
     };
-    vec![of(&["lora", "sora"], &[("r", rank)]), of(&["adalora"], &[("target_r", rank), ("init_r", (3 * rank + 1) / 2)])]
+    let has_rank = METHODS.iter().filter(|method| grid::has_option(method, "options.r")).map(|method| method.name);
+    vec![
+        of(has_rank.collect(), &[("r", rank)]),
+        of(vec!["adalora"], &[("target_r", rank), ("init_r", (3 * rank + 1) / 2)]),
+    ]
 }
 
 /// Message for a name that is no recipe: what there is, and the flag that was probably meant.
 pub fn no_recipe(given: &str) -> String {
-    let known: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
     let meant = tip(given).map_or(String::new(), |tip| format!(" {tip}."));
-    format!("there is no recipe '{given}': neither a file nor one of the embedded ones, {}.{meant}", known.join(", "))
+    format!("there is no recipe '{given}': neither a file nor one of the embedded ones, {}.{meant}", embedded_names())
 }
 
 /// `use --tasks a,b` for a name that stands where none belongs.
@@ -89,12 +93,11 @@ pub fn tip(given: &str) -> Option<String> {
 
 /// Message of `run` without a recipe.
 pub fn which_recipe() -> String {
-    let known: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
     format!(
         "which recipe? There are {}, or a file of your own (`rankbench list recipes` says what each is, `rankbench recipe NAME` \
          prints it, docs/recipes.md explains every key). For a first look: `rankbench quickstart`; for your own comparison: \
          `rankbench run table1 --tasks cola --methods lora,adalora,sora --seeds 0-4 --epochs 10`",
-        known.join(", ")
+        embedded_names()
     )
 }
 

@@ -12,10 +12,12 @@ use crate::cli::job::width;
 use crate::cli::stored::sweep_dir;
 use crate::env::console::spoken;
 use crate::env::output;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::spec::RunSpec;
 use crate::store::files::read_rows;
+use crate::store::read::run_dirs;
 use crate::store::rows::{EpochRow, EvalRow};
+use crate::train::schedule::all_epochs;
 
 /// Finished runs that a screen still shows.
 const DONE_SHOWN: usize = 5;
@@ -72,10 +74,8 @@ impl Watch {
 }
 
 fn look(runs: &Path) -> Result<BTreeMap<String, Seen>> {
-    let entries = fs::read_dir(runs).map_err(|e| Error::input(runs, e))?;
-    let paths = entries.flatten().map(|entry| entry.path()).filter(|path| path.join("run.toml").is_file());
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(paths.filter_map(|path| Some((name(&path), read(&path)?))).collect())
+    Ok(run_dirs(runs)?.iter().filter_map(|path| Some((name(path), read(path)?))).collect())
 }
 
 /// Reads a run that may be written meanwhile: what cannot be read yet is not there yet.
@@ -85,7 +85,7 @@ fn read(path: &Path) -> Option<Seen> {
     let evals: Vec<EvalRow> = read_rows(&path.join("evals.csv")).unwrap_or_default();
     let selects = datasets::tasks::find(&spec.task).map(|task| task.selection.name()).ok();
     let validation = evals.iter().rev().find(|row| row.split == "validation" && Some(row.metric.as_str()) == selects);
-    let planned = spec.train.epochs;
+    let planned = all_epochs(&spec.train);
     let state = match (path.join("DONE").exists(), path.join("FAILED").exists()) {
         (true, _) => "done",
         (_, true) => "failed",
@@ -100,7 +100,7 @@ fn read(path: &Path) -> Option<Seen> {
         epochs: (epochs.len(), planned),
         loss: epochs.last().map(|epoch| epoch.task_loss),
         validation: validation.map(|row| (row.metric.clone(), 100.0 * row.value)),
-        left: left.filter(|seconds| seconds.is_finite()).map(Duration::from_secs_f64),
+        left: left.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
     })
 }
 

@@ -10,7 +10,7 @@ use crate::load::backbone::Backbone;
 use crate::load::precision::weight_kind;
 use crate::load::task_data::{TokenizedDevSet, TokenizedTask};
 use crate::plan::spec::{Precision, RunSpec};
-use crate::train::graph_recorder::{Eager, GraphRecorder, StepRunner};
+use crate::train::graph_recorder::runner;
 use crate::train::loader::BatchShape;
 use crate::train::memory::peak_memory;
 use crate::train::run_stack::RunStack;
@@ -32,6 +32,13 @@ pub struct Estimate {
     pub evaluation_seconds: f64,
     /// Peak memory in MiB: of the device, or resident on a CPU.
     pub peak_mib: Option<f64>,
+}
+
+impl Estimate {
+    /// Seconds of so many steps and evaluations.
+    pub fn seconds(&self, steps: usize, evaluations: usize) -> f64 {
+        self.step_seconds * steps as f64 + self.evaluation_seconds * evaluations as f64
+    }
 }
 
 /// Text that runs of about the same cost have in common: seed, rates and thresholds are no part of it.
@@ -67,8 +74,7 @@ pub fn estimate(spec: &RunSpec, backbone: &Backbone, task: &TokenizedTask) -> Re
     backbone.encoder_in(weight_kind(spec.train.precision))?;
     torch_ext::device::reset_peak_memory(backbone.device)?;
     let mut stack = RunStack::new(&[spec], backbone, task)?;
-    let mut runner: Box<dyn StepRunner> =
-        if backbone.graphs { Box::new(GraphRecorder::default()) } else { Box::new(Eager) };
+    let mut runner = runner(backbone.graphs);
     let mut shapes: BTreeMap<BatchShape, (usize, Batch)> = BTreeMap::new();
     let loader = stack.loader();
     for (shape, batch) in loader.shapes().take(loader.steps()) {
@@ -81,7 +87,7 @@ pub fn estimate(spec: &RunSpec, backbone: &Backbone, task: &TokenizedTask) -> Re
         let mut fastest = f64::INFINITY;
         for round in 0..runner.steps_to_warm_up() + TIMED {
             // Every step is one of the run, wherever it is in its schedule.
-            stack.go_to((steps / 2).min(steps.saturating_sub(1)))?;
+            stack.go_to(steps / 2)?;
             torch_ext::device::synchronize(backbone.device)?;
             let started = Instant::now();
             for batch in loader.upload(batch) {

@@ -51,7 +51,7 @@ pub struct Need {
 pub fn lines(
     stacks: &[Vec<&RunSpec>],
     arguments: &[String],
-    need: impl Fn(&[&RunSpec]) -> Result<Need>,
+    mut need: impl FnMut(&[&RunSpec]) -> Result<Need>,
 ) -> Result<Vec<PlanLine>> {
     let line = |(index, stack): (usize, &Vec<&RunSpec>)| {
         let Need { steps, seconds, memory_mib } = need(stack)?;

@@ -35,10 +35,8 @@ fn check(spec: &RunSpec, backbone: &Backbone, task: &TokenizedTask) -> Result<()
     let method = step.method();
     check_stages(spec, method.stages())?;
     let adapters = tch::no_grad(|| method.adapters(&step.params().views()));
-    let attached =
-        method.target_modules().iter().zip(&adapters.modules).filter_map(|(module, a)| Some((module, a.as_ref()?)));
-    for (module, adapter) in attached {
-        let (rank, most) = (adapter.a.size()[0], module.d_in.min(module.d_out));
+    for (module, adapter) in adapters.attached(method.target_modules()) {
+        let (rank, most) = (adapter.max_rank(), module.d_in.min(module.d_out));
         if rank > most {
             return Err(Error::Usage(format!(
                 "rank {rank} is larger than a dimension of {} ({} x {}): expected at most {most}; choose a smaller rank",

@@ -31,23 +31,35 @@ const WAIT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)]
 pub struct SweepSummary {
     /// Runs of the plan.
     pub total: usize,
-    /// Runs that were finished before.
-    pub known: usize,
     /// Runs that failed now.
     pub failed: usize,
     /// Runs that other processes make, and that were not waited for.
     pub held: usize,
 }
 
-/// Way in which a sweep makes its runs.
+/// Way in which a process makes runs beside others.
 #[derive(Clone, Copy)]
-pub struct SweepOptions<'a> {
+pub struct Way {
     /// Runs that share a step: up to so many that differ in their seed only, where the method can.
-    pub together: usize,
+    pub stack: usize,
     /// Whether runs that other processes make are waited for, and made here where they come to no end.
     pub wait: bool,
     /// Whether this process is a worker: it takes the longest runs first and tells its progress to its parent.
     pub is_worker: bool,
+}
+
+impl Way {
+    /// The way of a process that is no worker and waits for others.
+    pub fn of(stack: usize) -> Self {
+        Way { stack, wait: true, is_worker: false }
+    }
+}
+
+/// Way in which a sweep makes its runs, and the means to interrupt it.
+#[derive(Clone, Copy)]
+pub struct SweepOptions<'a> {
+    /// Its place beside other processes.
+    pub way: Way,
     /// Time between two checkpoints of a run.
     pub checkpoint_every: Duration,
     /// Set by a stop signal.
@@ -69,21 +81,21 @@ pub fn sweep(
     plan.iter().try_for_each(|spec| store.add(spec))?;
     let open: Vec<&RunSpec> = plan.iter().filter(|spec| !store.is_done(spec)).collect();
     let known = plan.len() - open.len();
-    if known > 0 && !options.is_worker {
+    if known > 0 && !options.way.is_worker {
         output::note(format_args!("{known} of {} runs are finished already", plan.len()));
     }
     let mut planned = 0;
     for spec in &open {
         planned += steps(spec, backbone, data)?;
     }
-    let SweepOptions { together, wait, is_worker, checkpoint_every, stop } = options;
+    let SweepOptions { way: Way { stack, wait, is_worker }, checkpoint_every, stop } = options;
     let progress = match is_worker {
         true => Progress::of_worker(plan.iter().map(RunSpec::id).collect(), open.len(), planned),
         false => Progress::new(open.len(), planned),
     };
     let context = RunContext { backbone, origin, progress: &progress, stop, checkpoint_every };
     let mut sweep = Sweep { store, data, context, failed: 0, others: Vec::new() };
-    let mut stacks = stacks(&open, together)?;
+    let mut stacks = stacks(&open, stack)?;
     if is_worker {
         longest_first(&mut stacks, backbone, data)?;
     }
@@ -91,7 +103,7 @@ pub fn sweep(
     progress.finish();
     made?;
     let held = sweep.others.iter().map(|(stack, _)| stack.len()).sum();
-    Ok(SweepSummary { total: plan.len(), known, failed: sweep.failed, held })
+    Ok(SweepSummary { total: plan.len(), failed: sweep.failed, held })
 }
 
 /// Orders stacks by their work, the longest first: so that no worker begins a long one when the others are done.

@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use crate::error::{Error, Result};
+use crate::plan::grid;
 use crate::plan::spec::RunSpec;
 
 /// A switch and the two values it is flipped between; a base that has neither gets the first.
@@ -64,8 +65,7 @@ impl Flip {
             return Ok(None);
         }
         let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("flip {}: {e}", self.name));
-        let values = self.values.iter().map(|text| value(text)).collect::<std::result::Result<Vec<_>, _>>();
-        let values = values.map_err(|e| internal(&e))?;
+        let values: Vec<Value> = self.values.iter().map(|text| grid::value(text)).collect();
         let train = Table::try_from(&run.train).map_err(|e| internal(&e))?;
         let (prefix, field) = self.key.split_once('.').ok_or_else(|| internal(&"its key has no point"))?;
         let current = if prefix == "train" { train.get(field) } else { run.options.get(field) };
@@ -80,10 +80,7 @@ impl Flip {
             flipped.options.insert(field.into(), wanted.clone());
             flipped.options = methods::registry::find(&run.method)?.options(&flipped.options)?;
         }
-        let text = match wanted {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
+        let text = grid::text(wanted);
         // A plain L1 subgradient is known by that name, not as a threshold of 0.
         flipped.label = match self.name == field || self.key.ends_with(self.name) {
             true => format!("{} {}={text}", self.id, self.name),
@@ -130,11 +127,6 @@ pub fn named(names: &[String]) -> Result<Vec<&'static Flip>> {
         }
     }
     Ok(found)
-}
-
-fn value(text: &str) -> std::result::Result<Value, toml::de::Error> {
-    let mut table: Table = toml::from_str(&format!("value = {text}"))?;
-    Ok(table.remove("value").unwrap_or(Value::Boolean(false)))
 }
 
 /// Equal values; a whole number is the number.

@@ -198,7 +198,8 @@ fn short(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-fn text(value: &Value) -> String {
+/// A value as labels have it: a text without quotes.
+pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -272,7 +273,7 @@ fn pieces(text: &str) -> Vec<&str> {
 }
 
 /// A value as TOML has it; what TOML does not know is a text.
-fn value(text: &str) -> Value {
+pub fn value(text: &str) -> Value {
     let table: std::result::Result<Table, _> = toml::from_str(&format!("value = {text}"));
     let value = table.ok().filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
     value.unwrap_or_else(|| Value::String(text.to_string()))

@@ -129,6 +129,13 @@ pub struct RecipeChanges {
     pub train: toml::Table,
     /// `--train-limit`.
     pub train_limit: Option<usize>,
+    /// Exceptions behind those of the recipe; their options stand over its grids.
+    pub overrides: Vec<Override>,
+}
+
+/// Names of the embedded recipes, separated by commas.
+pub fn embedded_names() -> String {
+    EMBEDDED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
 /// Keys of `--set` besides `train.…` and `options.…`.
@@ -146,10 +153,15 @@ impl Recipe {
             exception.train.retain(|field, _| !changes.train.contains_key(field));
         }
         for grid in &mut self.grids {
-            let is_changed = |key: &str| key.strip_prefix("train.").is_some_and(|f| changes.train.contains_key(f));
+            let is_changed = |key: &str| match key.split_once('.') {
+                Some(("train", field)) => changes.train.contains_key(field),
+                Some(("options", option)) => changes.overrides.iter().any(|o| o.options.contains_key(option)),
+                _ => false,
+            };
             grid.axes.retain(|key, _| !is_changed(key));
         }
         self.train.extend(changes.train);
+        self.overrides.extend(changes.overrides);
         self
     }
 

@@ -179,6 +179,11 @@ impl RunSpec {
         format!("{}-{}-s{}-{}", self.task, self.method, self.seed, &digest[..10])
     }
 
+    /// Text that runs which differ in their seed only have in common.
+    pub fn setting(&self) -> String {
+        serde_json::to_string(&RunSpec { seed: 0, ..self.clone() }).unwrap_or_default()
+    }
+
     /// Whether another run is this one with another seed, so that both can be trained side by side.
     pub fn differs_in_seed_only(&self, other: &RunSpec) -> bool {
         RunSpec { seed: other.seed, ..self.clone() } == *other

@@ -13,9 +13,6 @@ use crate::store::fsck;
 use crate::store::record::{RunRecord, SetPredictions, Status};
 use crate::store::rows::Outcome;
 
-/// A directory that cannot be read as a run, and why.
-pub type Unreadable = (PathBuf, String);
-
 /// The directories below `runs`, in the order of their names.
 ///
 /// # Errors
@@ -27,24 +24,7 @@ pub fn run_dirs(runs: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads every run directory under `runs`, in the order of their names, and names what is no run. Runs are read on every core;
-/// `of` keeps what is needed of each, so that not all of their rows are in memory at once.
-///
-/// # Errors
-/// The folder itself cannot be read.
-pub fn load_all<T: Send>(runs: &Path, of: impl Fn(RunRecord) -> T + Sync) -> Result<(Vec<T>, Vec<Unreadable>)> {
-    let paths = run_dirs(runs)?;
-    let (mut records, mut others) = (Vec::new(), Vec::new());
-    for (path, read) in paths.iter().zip(load_each(&paths, of)) {
-        match read {
-            Ok(record) => records.push(record),
-            Err(error) => others.push((path.clone(), error.to_string())),
-        }
-    }
-    Ok((records, others))
-}
-
-/// Reads these run directories on every core; `of` keeps what is needed of each.
+/// Reads these run directories on every core; `of` keeps what is needed of each, so that not all of their rows are in memory at once.
 pub fn load_each<T: Send>(paths: &[PathBuf], of: impl Fn(RunRecord) -> T + Sync) -> Vec<Result<T>> {
     paths.par_iter().map(|path| load(path).map(&of)).collect()
 }

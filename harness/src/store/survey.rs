@@ -91,7 +91,7 @@ pub fn state(dir: &Path) -> Result<RunState> {
     let running = lease::look(dir)?.filter(|seen| !seen.is_free()).map(|seen| {
         let unknown = LeaseFile { holder: seen.holder(), since_unix: 0, silence_seconds: 0, is_released: false };
         let content = seen.content.unwrap_or(unknown);
-        let since = UNIX_EPOCH + Duration::from_secs(content.since_unix);
+        let since = UNIX_EPOCH.checked_add(Duration::from_secs(content.since_unix)).unwrap_or(UNIX_EPOCH);
         let ago = |time: SystemTime| time.elapsed().unwrap_or_default();
         let silence = Duration::from_secs(content.silence_seconds);
         Running { holder: content.holder, since: ago(since), silent: ago(seen.beat), silence }

@@ -38,6 +38,11 @@ pub trait StepRunner {
     }
 }
 
+/// Steps as captured graphs, or operation by operation.
+pub fn runner(graphs: bool) -> Box<dyn StepRunner> {
+    if graphs { Box::new(GraphRecorder::default()) } else { Box::new(Eager) }
+}
+
 /// Launches every operation of every step.
 pub struct Eager;
 

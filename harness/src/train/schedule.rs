@@ -10,8 +10,7 @@ use crate::plan::spec::{EvaluateEvery, StageRate, TrainSpec};
 /// The release divides without rounding up (`epochs * rows / batch`, truncated), so with a short last batch the rate
 /// reaches 0 before the last step (spec §3.2).
 pub fn lengths(train: &TrainSpec, rows: usize) -> (usize, usize) {
-    let later = train.stages.map_or(0, |stages| (stages.count - 1) * stages.epochs);
-    let taken = (train.epochs + later) * rows.div_ceil(train.batch_size);
+    let taken = all_epochs(train) * rows.div_ceil(train.batch_size);
     (taken, scheduled(train, train.epochs, rows))
 }
 

@@ -11,7 +11,7 @@ use crate::load::task_data::TokenizedTask;
 use crate::plan::spec::RunSpec;
 use crate::store::rows::EpochRow;
 use crate::train::epoch_losses::{EpochCost, EpochLosses};
-use crate::train::graph_recorder::{Captures, Eager, GraphRecorder, StepRunner};
+use crate::train::graph_recorder::{Captures, StepRunner, runner};
 use crate::train::loader::Loader;
 use crate::train::memory::peak_memory;
 use crate::train::run_stack::RunStack;
@@ -65,8 +65,7 @@ impl<'a> Trainer<'a> {
     pub fn new(specs: &[&'a RunSpec], backbone: &Backbone, data: &'a TokenizedTask) -> Result<Self> {
         let stack = RunStack::new(specs, backbone, data)?;
         let loader = stack.loader();
-        let runner: Box<dyn StepRunner> =
-            if backbone.graphs { Box::new(GraphRecorder::default()) } else { Box::new(Eager) };
+        let runner = runner(backbone.graphs);
         let progress = EpochProgress::new(0, stack.runs(), stack.device());
         Ok(Trainer { stack, loader, runner, progress })
     }
