@@ -3,7 +3,7 @@
 mod support;
 
 use harness::analysis::ablation::ablation;
-use harness::analysis::claims::claims;
+use harness::analysis::claims::Claims;
 use harness::analysis::published::{self, TABLE1_TASKS};
 use harness::analysis::rank_agreement::{agreement_rows, task_ranks};
 use harness::analysis::rank_sweep::{rank_sweep, sweep_rows};
@@ -244,8 +244,10 @@ fn a_claim_is_decided_by_all_eight_tasks_on_the_published_backbone() {
         runs
     };
     let row = |runs: &[RunRecord], claim: &str| {
-        let rows = claims(&ResultsFrame::of_records(runs)).unwrap();
-        rows.into_iter().find(|row| row.claim == claim).unwrap()
+        let frame = ResultsFrame::of_records(runs);
+        let claims = Claims::of(&frame).unwrap();
+        let mut rows = frame.groups.iter().flat_map(|group| claims.of_group(group));
+        rows.find(|row| row.claim == claim).unwrap()
     };
     let all = row(&runs_of("sora", &TABLE1_TASKS), "sora_above_lora");
     assert_eq!((all.word.as_str(), all.n), ("holds", 3));

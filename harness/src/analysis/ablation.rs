@@ -2,10 +2,10 @@
 
 use crate::analysis::frame::rows::RunRow;
 use crate::analysis::frame::typed::frame_rows;
-use crate::analysis::paired::{PairedRow, compare};
+use crate::analysis::paired::{PairedRow, compare_seeds};
 use crate::analysis::results::GroupResults;
 use crate::analysis::stats::{holm, mean};
-use crate::analysis::summary::{MethodRow, TaskCell};
+use crate::analysis::summary::MethodRow;
 use crate::plan::flips;
 
 frame_rows! {
@@ -54,9 +54,10 @@ frame_rows! {
 pub fn ablation(group: &GroupResults) -> Vec<AblationRow> {
     let mut rows: Vec<AblationRow> = Vec::new();
     for row in &group.methods {
+        let Some(flip) = flips::of_label(&row.label) else { continue };
         let base = group.methods.iter().find(|base| base.method == row.method && base.label.is_empty());
-        if let (Some(flip), Some(base)) = (flips::of_label(&row.label), base) {
-            let compared = compare(&group.group, &(row, base), &group.columns);
+        if let Some(base) = base {
+            let compared = compare_seeds(&group.group, &(row, base), &group.columns);
             rows.extend(compared.iter().map(|paired| ablation_row(flip.id, row, base, paired)));
         }
     }
@@ -65,16 +66,13 @@ pub fn ablation(group: &GroupResults) -> Vec<AblationRow> {
 }
 
 fn ablation_row(divergence: &str, row: &MethodRow, base: &MethodRow, paired: &PairedRow) -> AblationRow {
-    let cells = |of: &MethodRow| -> Vec<TaskCell> {
-        let is_meant = |task: &&String| paired.task == "all" || **task == paired.task;
-        of.cells.iter().filter(|(task, _)| is_meant(task)).map(|(_, cell)| cell.clone()).collect()
+    let is_meant = |task: &str| paired.task == "all" || task == paired.task;
+    let average = |of: &MethodRow, value: fn(&RunRow) -> Option<f64>| {
+        let cells = of.cells.iter().filter(|(task, _)| is_meant(task)).map(|(_, cell)| cell);
+        mean(&cells.flat_map(|cell| &cell.scores).filter_map(|score| value(&score.run.row)).collect::<Vec<_>>())
     };
-    let (own, other) = (cells(row), cells(base));
-    let average = |cells: &[TaskCell], of: fn(&RunRow) -> Option<f64>| {
-        mean(&cells.iter().flat_map(|cell| &cell.scores).filter_map(|score| of(&score.run.row)).collect::<Vec<_>>())
-    };
-    let effective = |cells: &[TaskCell]| average(cells, |run| run.effective.map(|n| n as f64));
-    let seconds = |cells: &[TaskCell]| average(cells, |run| run.epoch_seconds);
+    let effective = |of: &MethodRow| average(of, |run| run.effective.map(|n| n as f64));
+    let seconds = |of: &MethodRow| average(of, |run| run.epoch_seconds);
     AblationRow {
         data_source: paired.data_source.clone(),
         backbone: paired.backbone.clone(),
@@ -91,9 +89,9 @@ fn ablation_row(divergence: &str, row: &MethodRow, base: &MethodRow, paired: &Pa
         p_t: paired.p_t,
         p_holm: None,
         p_sign_flip: paired.p_sign_flip,
-        effective_base: effective(&other),
-        effective: effective(&own),
-        time_ratio: seconds(&own).zip(seconds(&other)).map(|(own, base)| own / base),
+        effective_base: effective(base),
+        effective: effective(row),
+        time_ratio: seconds(row).zip(seconds(base)).map(|(own, base)| own / base),
     }
 }
 

@@ -186,32 +186,36 @@ pub fn load() -> Result<Vec<Claim>> {
     Ok(file.claim)
 }
 
-/// Answers of the runs of each group to the claims whose methods they have.
-///
-/// # Errors
-/// As [`load`].
-pub fn claims(frame: &ResultsFrame) -> Result<Vec<ClaimRow>> {
-    let all = load()?;
-    let times = efficiency(&frame.timings, &frame.peers);
-    let of_group = |group: &GroupResults| {
-        let found = all.iter().flat_map(|claim| {
-            evidence(claim, group, &times).into_iter().map(|evidence| row(claim, group, evidence)).collect::<Vec<_>>()
-        });
-        found.collect::<Vec<_>>()
-    };
-    Ok(frame.groups.iter().flat_map(of_group).collect())
+/// Claims, and the times that decide some of them.
+pub struct Claims {
+    claims: Vec<Claim>,
+    times: Vec<EfficiencyRow>,
 }
 
-/// Evidence of the base rows, and of the tuned rows where both sides have one; none where a side was not run.
-fn evidence(claim: &Claim, group: &GroupResults, times: &[EfficiencyRow]) -> Vec<Evidence> {
-    match claim.quantity {
-        Quantity::EpochSeconds => time_evidence(claim, times).into_iter().collect(),
-        Quantity::Kept => kept_evidence(claim, group).into_iter().collect(),
-        _ => {
-            let tuned = tuned_rows(&searches(group));
-            let base = pair_evidence(claim, group, &group.methods, "");
-            base.into_iter().chain(pair_evidence(claim, group, &tuned, TUNED)).collect()
-        }
+impl Claims {
+    /// Every claim, and the times of a frame.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn of(frame: &ResultsFrame) -> Result<Self> {
+        Ok(Claims { claims: load()?, times: efficiency(&frame.timings, &frame.peers) })
+    }
+
+    /// Answers of a group's runs to the claims whose methods it has: of the base rows, and of the tuned rows where both sides have one.
+    pub fn of_group(&self, group: &GroupResults) -> Vec<ClaimRow> {
+        let tuned = tuned_rows(&searches(group));
+        let evidence = |claim: &Claim| -> Vec<Evidence> {
+            match claim.quantity {
+                Quantity::EpochSeconds => time_evidence(claim, &self.times).into_iter().collect(),
+                Quantity::Kept => kept_evidence(claim, group).into_iter().collect(),
+                _ => {
+                    let base = pair_evidence(claim, group, &group.methods, "");
+                    base.into_iter().chain(pair_evidence(claim, group, &tuned, TUNED)).collect()
+                }
+            }
+        };
+        let rows = |claim| evidence(claim).into_iter().map(move |evidence| row(claim, group, evidence));
+        self.claims.iter().flat_map(rows).collect()
     }
 }
 
@@ -289,7 +293,7 @@ fn scope(group: &GroupResults) -> Vec<String> {
 
 /// The ratio of the interleaved timing, whose denominator is AdaLoRA.
 fn time_evidence(claim: &Claim, times: &[EfficiencyRow]) -> Option<Evidence> {
-    let found = times.iter().find(|row| row.implementation == "this program" && row.method == claim.left)?;
+    let found = times.iter().find(|row| row.is_own() && row.method == claim.left)?;
     let (low, high) = (found.ratio_low?, found.ratio_high?);
     Some(Evidence {
         value: found.ratio,

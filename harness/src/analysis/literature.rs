@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use crate::analysis::frame::typed::frame_rows;
-use crate::analysis::published::Status;
-use crate::error::{Error, Result};
+use crate::analysis::published::parse;
+use crate::error::Result;
 
 const LITERATURE: &str = include_str!("../../../results/published/literature.csv");
 const RERUNS: &str = include_str!("../../../results/published/reruns.csv");
@@ -89,7 +89,7 @@ impl LiteratureRow {
 /// # Errors
 /// A bug only: the file is part of the binary and tested.
 pub fn literature() -> Result<Vec<LiteratureRow>> {
-    read("literature.csv", LITERATURE)
+    parse("literature.csv", LITERATURE)
 }
 
 /// Independent re-runs, in the order of the file.
@@ -97,20 +97,7 @@ pub fn literature() -> Result<Vec<LiteratureRow>> {
 /// # Errors
 /// As [`literature`].
 pub fn reruns() -> Result<Vec<RerunRow>> {
-    read("reruns.csv", RERUNS)
-}
-
-fn read<T: for<'de> Deserialize<'de>>(file: &str, text: &str) -> Result<Vec<T>> {
-    let bad = |e: csv::Error| Error::Internal(format!("results/published/{file}: {e}"));
-    csv::Reader::from_reader(text.as_bytes()).deserialize().collect::<std::result::Result<_, _>>().map_err(bad)
-}
-
-/// Mark behind a status.
-pub fn mark(status: &str) -> &'static str {
-    [Status::Read, Status::SecondHand, Status::Unverified]
-        .into_iter()
-        .find(|known| known.name() == status)
-        .map_or("", Status::mark)
+    parse("reruns.csv", RERUNS)
 }
 
 #[cfg(test)]
@@ -118,6 +105,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::analysis::published::Status;
     use crate::analysis::stats::mean;
 
     #[test]
@@ -146,6 +134,6 @@ mod tests {
             assert!(!row.source.is_empty() && known.contains(&row.status.as_str()), "{}", row.who);
             assert!([row.lora, row.adalora, row.sora].iter().flatten().all(|value| *value > 1.0), "{}", row.who);
         }
-        assert_eq!([mark("read"), mark("second-hand"), mark("unverified")], ["", "†", "‡"]);
+        assert_eq!(["read", "second-hand", "unverified"].map(Status::mark_of), ["", "†", "‡"]);
     }
 }

@@ -141,8 +141,22 @@ fn differences(ours: &TaskCell, theirs: &TaskCell) -> BTreeMap<u64, f64> {
     ours.scores.iter().filter_map(of_score).collect()
 }
 
-/// One row against another, task by task, then over all of them.
-pub fn compare(group: &ReportGroup, (row, reference): &Pair, columns: &[TaskColumn]) -> Vec<PairedRow> {
+/// One row against another, task by task, then over all of them, with the tests over examples.
+fn compare(group: &ReportGroup, pair: &Pair, columns: &[TaskColumn]) -> Vec<PairedRow> {
+    let (row, reference) = pair;
+    let of_row = |paired: PairedRow| match columns.iter().find(|column| column.name == paired.task) {
+        Some(column) => {
+            let nothing = TaskCell::default();
+            let [ours, theirs] = [row, reference].map(|row| row.cells.get(&column.name).unwrap_or(&nothing));
+            with_examples(paired, ours, theirs, column)
+        }
+        None => paired,
+    };
+    compare_seeds(group, pair, columns).into_iter().map(of_row).collect()
+}
+
+/// One row against another over seeds, task by task, then over all of them.
+pub fn compare_seeds(group: &ReportGroup, (row, reference): &Pair, columns: &[TaskColumn]) -> Vec<PairedRow> {
     let empty = PairedRow {
         data_source: group.data_source.clone(),
         backbone: group.backbone.clone(),
@@ -174,8 +188,7 @@ pub fn compare(group: &ReportGroup, (row, reference): &Pair, columns: &[TaskColu
         let nothing = TaskCell::default();
         let theirs = reference.cells.get(&column.name).unwrap_or(&nothing);
         let found = differences(ours, theirs);
-        let over_seeds = with_seeds(&empty, &column.name, &found.values().copied().collect::<Vec<_>>(), 1);
-        rows.push(with_examples(over_seeds, ours, theirs, column));
+        rows.push(with_seeds(&empty, &column.name, &found.values().copied().collect::<Vec<_>>(), 1));
         by_task.push(found);
     }
     correct(&mut rows);

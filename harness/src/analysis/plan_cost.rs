@@ -1,5 +1,7 @@
 //! Cost of a plan: its runs by task, method and setting.
 
+use std::collections::BTreeMap;
+
 use crate::analysis::frame::typed::frame_rows;
 use crate::plan::spec::RunSpec;
 
@@ -62,8 +64,10 @@ impl PlanTotal {
 /// Runs of a plan by task, method and setting, in its order: the first of each, and how many there are.
 pub fn by_setting(plan: &[RunSpec]) -> Vec<(&RunSpec, usize)> {
     let mut found: Vec<(&RunSpec, usize)> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for run in plan {
-        match found.iter_mut().find(|(first, _)| first.differs_in_seed_only(run)) {
+        let place = *places.entry(run.setting()).or_insert(found.len());
+        match found.get_mut(place) {
             Some((_, count)) => *count += 1,
             None => found.push((run, 1)),
         }

@@ -41,6 +41,13 @@ impl Status {
         }
     }
 
+    /// Mark behind a number whose status has this name; none behind one without a status.
+    pub fn mark_of(name: &str) -> &'static str {
+        let known =
+            [Status::Read, Status::SecondHand, Status::Unverified].into_iter().find(|known| known.name() == name);
+        known.map_or("", Status::mark)
+    }
+
     /// Name in files.
     pub fn name(self) -> &'static str {
         match self {
@@ -220,7 +227,7 @@ fn has_options(ours: &str, wanted: &str) -> bool {
     wanted.split_whitespace().all(|pair| ours.split_whitespace().any(|own| own == pair))
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(file: &str, text: &str) -> Result<Vec<T>> {
+pub fn parse<T: for<'de> Deserialize<'de>>(file: &str, text: &str) -> Result<Vec<T>> {
     let bad = |e: csv::Error| Error::Internal(format!("results/published/{file}: {e}"));
     csv::Reader::from_reader(text.as_bytes()).deserialize().collect::<std::result::Result<_, _>>().map_err(bad)
 }

@@ -8,7 +8,7 @@ use crate::analysis::summary::method_title;
 use crate::error::Result;
 use crate::report::formats::format::Format;
 use crate::report::formats::text::Text;
-use crate::report::table::{TableDoc, TableRow};
+use crate::report::table::TableDoc;
 use crate::report::tables::cells::{ABSENT, fixed};
 
 /// Aligned text at most `width` wide, with the sums below.
@@ -55,7 +55,7 @@ pub fn counts(total: &PlanTotal) -> String {
     format!("{} runs, {} steps, {} evaluations.", total.runs, total.steps, total.evaluations)
 }
 
-fn table_row(row: &PlanRow) -> TableRow {
+fn table_row(row: &PlanRow) -> Vec<String> {
     let cells = vec![
         row.task.clone(),
         method_title(&row.method),
@@ -68,7 +68,7 @@ fn table_row(row: &PlanRow) -> TableRow {
         duration(row.seconds),
         row.peak_mib.map_or(ABSENT.into(), |mib| format!("{} MiB", fixed(Some(mib), 0))),
     ];
-    TableRow { cells, sub: false }
+    cells
 }
 
 fn notes(total: &PlanTotal) -> Vec<String> {

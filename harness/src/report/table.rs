@@ -25,19 +25,10 @@ pub struct TableDoc {
     pub title: String,
     /// Column heads; the first column is the row's label.
     pub header: Vec<String>,
-    /// Rows, each as long as the header.
-    pub rows: Vec<TableRow>,
+    /// Rows of cells, each as long as the header.
+    pub rows: Vec<Vec<String>>,
     /// Notes below the table.
     pub notes: Vec<String>,
     /// The numbers, one a row, for the CSV file.
     pub data: DataFrame,
-}
-
-/// One row of a table.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TableRow {
-    /// Cells.
-    pub cells: Vec<String>,
-    /// Whether the row belongs to the one above it (published numbers).
-    pub sub: bool,
 }

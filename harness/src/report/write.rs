@@ -105,10 +105,10 @@ fn read_rows<T: DeserializeOwned>(path: &Path, command: &str) -> Result<Vec<T>> 
     rows.map_err(|e| Error::Input(format!("{} is damaged: {e}. Delete it and run `{command}` again", path.display())))
 }
 
-/// Sentences of the table of claims, where there is one.
+/// Sentences of the table of claims, where there is one: its first notes, one a row.
 fn claims(tables: &[(&'static str, Vec<TableDoc>)]) -> Vec<String> {
     let docs = tables.iter().filter(|(name, _)| *name == "claims").flat_map(|(_, docs)| docs);
-    docs.flat_map(|doc| doc.rows.iter().map(|row| row.cells.join(": "))).collect()
+    docs.flat_map(|doc| doc.notes.iter().take(doc.rows.len()).cloned()).collect()
 }
 
 struct Writer<'a> {
@@ -141,9 +141,16 @@ impl Writer<'_> {
                     1 => figure.name().into(),
                     _ => format!("{}-{}", figure.name(), group.group.slug()),
                 };
-                let shown = Drawn::new(figure.title(), &scene, render::svg(&scene)?);
-                let scene = if self.bare { scene.bare() } else { scene };
                 let svg = render::svg(&scene)?;
+                let shown = Drawn::new(figure.title(), &scene, svg.clone());
+                let (scene, svg) = match self.bare {
+                    true => {
+                        let bare = scene.bare();
+                        let svg = render::svg(&bare)?;
+                        (bare, svg)
+                    }
+                    false => (scene, svg),
+                };
                 self.file(&format!("figures/{stem}.svg"), svg.as_bytes())?;
                 self.file(&format!("figures/{stem}.pdf"), &pdf(&scene)?)?;
                 let png = self.out.join(format!("figures/{stem}.png"));

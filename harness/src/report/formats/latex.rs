@@ -43,7 +43,7 @@ fn document(index: usize, table: &TableDoc) -> String {
         line(&table.header)
     );
     for row in &table.rows {
-        text += &line(&row.cells);
+        text += &line(row);
     }
     text += "\\bottomrule\n\\end{tabular}}\n\\par\\smallskip\\footnotesize\\raggedright\n";
     for note in &table.notes {

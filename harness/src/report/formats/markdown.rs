@@ -23,7 +23,7 @@ fn document(table: &TableDoc) -> String {
         (0..table.header.len()).map(|i| if i == 0 { "---".into() } else { "---:".into() }).collect();
     let mut text = format!("## {}\n\n{}{}", table.title, line(&table.header), line(&rule));
     for row in &table.rows {
-        text += &line(&row.cells);
+        text += &line(row);
     }
     text.push('\n');
     for note in &table.notes {

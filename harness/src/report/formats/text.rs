@@ -38,7 +38,7 @@ fn document(table: &TableDoc, width: usize) -> String {
 }
 
 fn column_width(table: &TableDoc, index: usize) -> usize {
-    let cells = table.rows.iter().map(|row| row.cells[index].chars().count());
+    let cells = table.rows.iter().map(|row| row[index].chars().count());
     cells.chain([table.header[index].chars().count()]).max().unwrap_or(0)
 }
 
@@ -51,7 +51,7 @@ fn draw_block(table: &TableDoc, columns: &[usize], widths: &[usize]) -> String {
         format!("{}\n", join(padded, "  ").trim_end())
     };
     let total = columns.iter().map(|&i| widths[i] + 2).sum::<usize>() - 2;
-    let rows = join(table.rows.iter().map(|row| line(&row.cells)), "");
+    let rows = join(table.rows.iter().map(|row| line(row)), "");
     format!("{}{}\n{rows}", line(&table.header), "─".repeat(total))
 }
 

@@ -167,7 +167,7 @@ pub fn page_data(frame: &ResultsFrame, tables: &[(&'static str, Vec<TableDoc>)])
         name: name.into(),
         title: doc.title.clone(),
         header: doc.header.clone(),
-        rows: doc.rows.iter().map(|row| row.cells.clone()).collect(),
+        rows: doc.rows.clone(),
         notes: doc.notes.clone(),
         keys: keys(doc),
     };
@@ -255,8 +255,7 @@ fn row_data(
 }
 
 fn number_data(row: &ComparisonRow, published: Option<&PublishedRow>) -> NumberData {
-    let task = if row.task == "average" { "average" } else { row.task.as_str() };
-    let numbers = published.map_or(Vec::new(), |published| published.task(task));
+    let numbers = published.map_or(Vec::new(), |published| published.task(&row.task));
     let number = numbers.into_iter().find(|number| Some(number.value) == row.published);
     let pair = |low: Option<f64>, high: Option<f64>| Some([low?, high?]);
     NumberData {

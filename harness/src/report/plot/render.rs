@@ -43,7 +43,10 @@ pub fn draw<B: DrawingBackend>(scene: &Scene, area: &DrawingArea<B, Shift>, scal
                 let corners: Vec<(i32, i32)> = outline.iter().map(|p| pixel(*p, scale)).collect();
                 area.draw(&Polygon::new(corners.clone(), fill.filled())).and_then(|()| {
                     let edge = rgb(*color).stroke_width((1.5 * scale).round() as u32);
-                    area.draw(&PathElement::new([corners.clone(), corners[..2].to_vec()].concat(), edge))
+                    // A wide path is filled even-odd, so nothing of it may lie twice: it begins and ends within the first edge.
+                    let [first, second] = [outline[0], outline[1]];
+                    let middle = pixel(((first.0 + second.0) / 2.0, (first.1 + second.1) / 2.0), scale);
+                    area.draw(&PathElement::new([&[middle], &corners[1..], &corners[..1], &[middle]].concat(), edge))
                 })
             }
             Primitive::Text(text) => {

@@ -5,7 +5,7 @@ use crate::analysis::frame::typed::Frame;
 use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::analysis::summary::method_title;
 use crate::error::Result;
-use crate::report::table::{Table, TableDoc, TableRow};
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::{ABSENT, count_or_absent, fixed};
 
 /// Ablation.
@@ -47,7 +47,7 @@ fn document(title: &str, group: &GroupResults) -> Result<Option<TableDoc>> {
     }))
 }
 
-fn table_row(row: &AblationRow, group: &GroupResults) -> TableRow {
+fn table_row(row: &AblationRow, group: &GroupResults) -> Vec<String> {
     let column = group.columns.iter().find(|column| column.name == row.task);
     let std = row.std.map_or(String::new(), |std| format!(" ± {std:.2}"));
     let interval = row.interval_low.zip(row.interval_high).map(|(low, high)| format!("{low:+.2} to {high:+.2}"));
@@ -63,5 +63,5 @@ fn table_row(row: &AblationRow, group: &GroupResults) -> TableRow {
         format!("{} → {}", count_or_absent(row.effective_base), count_or_absent(row.effective)),
         row.time_ratio.map_or(ABSENT.into(), |ratio| format!("×{ratio:.2}")),
     ];
-    TableRow { cells, sub: false }
+    cells
 }

@@ -1,16 +1,17 @@
 //! Claims of the papers, each with a sentence that says what the runs say to it.
 
-use crate::analysis::claims::{ClaimRow, claims};
+use crate::analysis::claims::{ClaimRow, Claims};
 use crate::analysis::frame::typed::Frame;
+use crate::analysis::published::Status;
 use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::error::Result;
-use crate::report::table::{Table, TableDoc, TableRow};
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::ABSENT;
 
 /// Claims of the papers.
-pub struct Claims;
+pub struct ClaimsTable;
 
-impl Table for Claims {
+impl Table for ClaimsTable {
     fn name(&self) -> &'static str {
         "claims"
     }
@@ -20,37 +21,29 @@ impl Table for Claims {
     }
 
     fn build(&self, frame: &ResultsFrame) -> Result<Vec<TableDoc>> {
-        // A claim without any number here says nothing: another method's, or another data set's.
-        let rows: Vec<ClaimRow> = claims(frame)?.into_iter().filter(|row| row.ours.is_some()).collect();
+        let claims = Claims::of(frame)?;
         let of_group = |group: &GroupResults| {
-            let own = |row: &&ClaimRow| {
-                (&row.data_source, &row.backbone, &row.split)
-                    == (&group.group.data_source, &group.group.backbone, &group.group.split)
-            };
-            let rows: Vec<&ClaimRow> = rows.iter().filter(own).collect();
+            // A claim without any number here says nothing: another method's, or another data set's.
+            let rows: Vec<ClaimRow> = claims.of_group(group).into_iter().filter(|row| row.ours.is_some()).collect();
             (!rows.is_empty()).then(|| document(self.title(), &group.group.title(), &rows))
         };
         frame.groups.iter().filter_map(of_group).collect()
     }
 }
 
-fn document(title: &str, group: &str, rows: &[&ClaimRow]) -> Result<TableDoc> {
+fn document(title: &str, group: &str, rows: &[ClaimRow]) -> Result<TableDoc> {
     let names = ["Claim", "Paper", "Published", "Here", "95 % interval", "n", "Word"];
     Ok(TableDoc {
         title: format!("{title}: {group}"),
         header: names.map(str::to_string).to_vec(),
-        rows: rows.iter().map(|row| table_row(row)).collect(),
-        notes: rows.iter().map(|row| sentence(row)).chain([rule()]).collect(),
-        data: Frame::from_rows(rows.iter().copied())?.into_data(),
+        rows: rows.iter().map(table_row).collect(),
+        notes: rows.iter().map(sentence).chain([rule()]).collect(),
+        data: Frame::from_rows(rows)?.into_data(),
     })
 }
 
-fn table_row(row: &ClaimRow) -> TableRow {
-    let mark = match row.published_status.as_str() {
-        "second-hand" => "†",
-        "unverified" => "‡",
-        _ => "",
-    };
+fn table_row(row: &ClaimRow) -> Vec<String> {
+    let mark = Status::mark_of(&row.published_status);
     let interval = row.low.zip(row.high).map(|(low, high)| format!("{low:.2} to {high:.2}"));
     let cells = vec![
         format!("{} ({})", row.text, row.rows),
@@ -61,7 +54,7 @@ fn table_row(row: &ClaimRow) -> TableRow {
         row.n.to_string(),
         row.word.clone(),
     ];
-    TableRow { cells, sub: false }
+    cells
 }
 
 /// The claim's sentence with the numbers that decide it.

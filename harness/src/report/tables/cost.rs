@@ -5,7 +5,7 @@ use crate::analysis::efficiency::efficiency;
 use crate::analysis::frame::typed::Frame;
 use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::error::Result;
-use crate::report::table::{Table, TableDoc, TableRow};
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::{ABSENT, count_or_absent, fixed, peak_memory};
 use crate::report::tables::efficiency::claim_notes;
 
@@ -45,7 +45,7 @@ fn header(tasks: usize) -> Vec<String> {
     first.into_iter().chain([seconds]).chain(rest.map(str::to_string)).collect()
 }
 
-fn table_row(row: &CostRow) -> TableRow {
+fn table_row(row: &CostRow) -> Vec<String> {
     let cells = vec![
         row.title.clone(),
         row.device.clone(),
@@ -59,7 +59,7 @@ fn table_row(row: &CostRow) -> TableRow {
         count_or_absent(row.allocated),
         count_or_absent(row.effective),
     ];
-    TableRow { cells, sub: false }
+    cells
 }
 
 /// Shares of the wall time: `training 75 %, evaluation 17 %`.

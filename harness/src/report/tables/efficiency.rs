@@ -5,7 +5,7 @@ use crate::analysis::frame::typed::Frame;
 use crate::analysis::results::ResultsFrame;
 use crate::analysis::summary::method_title;
 use crate::error::Result;
-use crate::report::table::{Table, TableDoc, TableRow};
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::{ABSENT, count_or_absent, fixed, peak_memory};
 
 /// Efficiency from interleaved timings.
@@ -99,7 +99,7 @@ fn header(is_several: bool) -> Vec<String> {
     first.into_iter().chain(rest).map(str::to_string).collect()
 }
 
-fn table_row(row: &EfficiencyRow, is_several: bool) -> TableRow {
+fn table_row(row: &EfficiencyRow, is_several: bool) -> Vec<String> {
     let both = |low: Option<f64>, high: Option<f64>| match (low, high) {
         (Some(low), Some(high)) => format!("{low:.3} to {high:.3}"),
         _ => ABSENT.to_string(),
@@ -125,7 +125,7 @@ fn table_row(row: &EfficiencyRow, is_several: bool) -> TableRow {
         counted(row.allocated),
         counted(row.effective),
     ]);
-    TableRow { cells, sub: false }
+    cells
 }
 
 fn notes(own: &[&EfficiencyRow]) -> Vec<String> {

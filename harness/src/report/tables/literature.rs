@@ -1,10 +1,11 @@
 //! Published rows of many papers with their provenance, and independent re-runs, beside runs on real GLUE.
 
 use crate::analysis::frame::typed::Frame;
-use crate::analysis::literature::{LiteratureRow, RerunRow, literature, mark, reruns};
+use crate::analysis::literature::{LiteratureRow, RerunRow, literature, reruns};
+use crate::analysis::published::Status;
 use crate::analysis::results::ResultsFrame;
 use crate::error::Result;
-use crate::report::table::{Table, TableDoc, TableRow};
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::fixed;
 
 /// Published rows on DeBERTaV3-base.
@@ -75,18 +76,18 @@ fn has_real_data(frame: &ResultsFrame) -> bool {
     frame.groups.iter().any(|group| group.group.data_source == "glue")
 }
 
-fn literature_row(row: &LiteratureRow) -> TableRow {
-    let mut cells = vec![row.label.clone() + mark(&row.status)];
+fn literature_row(row: &LiteratureRow) -> Vec<String> {
+    let mut cells = vec![row.label.clone() + Status::mark_of(&row.status)];
     cells.push(row.params_millions.map_or(String::new(), |millions| format!("{millions}M")));
     cells.extend(row.cells().map(|value| fixed(value, 2)));
     cells.extend([fixed(row.average, 2), row.provenance.clone(), row.source.clone(), row.remark.clone()]);
-    TableRow { cells, sub: false }
+    cells
 }
 
-fn rerun_row(row: &RerunRow) -> TableRow {
+fn rerun_row(row: &RerunRow) -> Vec<String> {
     let value = |value: Option<f64>| fixed(value, 2);
     let cells = vec![
-        row.who.clone() + mark(&row.status),
+        row.who.clone() + Status::mark_of(&row.status),
         row.setting.clone(),
         row.comparison.clone(),
         value(row.lora),
@@ -94,5 +95,5 @@ fn rerun_row(row: &RerunRow) -> TableRow {
         value(row.sora),
         row.remark.clone(),
     ];
-    TableRow { cells, sub: false }
+    cells
 }

@@ -19,7 +19,7 @@ use crate::report::table::Table;
 
 /// Every table, in the order of the report.
 pub static TABLES: &[&dyn Table] = &[
-    &claims::Claims,
+    &claims::ClaimsTable,
     &table1::Table1,
     &table2::Table2,
     &tuning::Tuning,

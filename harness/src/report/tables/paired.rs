@@ -5,7 +5,7 @@ use crate::analysis::frame::typed::Frame;
 use crate::analysis::paired::{FEWEST, PairedRow, paired, smallest_p};
 use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::error::Result;
-use crate::report::table::{Table, TableDoc, TableRow};
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::{ABSENT, fixed};
 
 /// Paired comparison with LoRA.
@@ -56,7 +56,7 @@ fn header() -> Vec<String> {
     names.map(str::to_string).to_vec()
 }
 
-fn table_row(row: &PairedRow, columns: &[TaskColumn]) -> TableRow {
+fn table_row(row: &PairedRow, columns: &[TaskColumn]) -> Vec<String> {
     let title = columns.iter().find(|c| c.name == row.task).map(|c| c.title.clone());
     let task = title.unwrap_or_else(|| "all tasks".into());
     let std = row.std.map_or(String::new(), |s| format!(" ± {s:.2}"));
@@ -79,7 +79,7 @@ fn table_row(row: &PairedRow, columns: &[TaskColumn]) -> TableRow {
         interval(row.examples_low, row.examples_high),
         row.mcnemar_seed.map_or(ABSENT.into(), |seed| format!("{} (seed {seed})", p(row.p_mcnemar))),
     ];
-    TableRow { cells, sub: false }
+    cells
 }
 
 fn notes(rows: &[PairedRow]) -> Vec<String> {

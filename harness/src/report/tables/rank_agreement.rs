@@ -4,7 +4,7 @@ use crate::analysis::frame::typed::Frame;
 use crate::analysis::rank_agreement::{RankAgreementRow, agreement_rows, task_ranks};
 use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::error::Result;
-use crate::report::table::{Table, TableDoc, TableRow};
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::ABSENT;
 
 /// Agreement of final ranks between seeds.
@@ -44,7 +44,7 @@ fn document(title: &str, group: &GroupResults) -> Result<Option<TableDoc>> {
     }))
 }
 
-fn table_row(row: &RankAgreementRow, group: &GroupResults) -> TableRow {
+fn table_row(row: &RankAgreementRow, group: &GroupResults) -> Vec<String> {
     let column = group.columns.iter().find(|column| column.name == row.task);
     let kind = |name: &str, mean: f64| format!("{} {mean:.1}", name.replace('_', " "));
     let agreement = match (row.agreement, row.agreement_low, row.agreement_high) {
@@ -61,5 +61,5 @@ fn table_row(row: &RankAgreementRow, group: &GroupResults) -> TableRow {
         agreement,
         row.pairs.to_string(),
     ];
-    TableRow { cells, sub: false }
+    cells
 }

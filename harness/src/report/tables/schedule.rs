@@ -7,7 +7,7 @@ use crate::analysis::schedule::{
 };
 use crate::error::Result;
 use crate::report::formats::format::join;
-use crate::report::table::{Table, TableDoc, TableRow};
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::{ABSENT, count};
 
 /// Task of the paper's claim.
@@ -46,7 +46,7 @@ fn document(title: &str, group: &GroupResults) -> Result<Option<TableDoc>> {
     }))
 }
 
-fn row(task: &TaskSchedule, curve: &ScheduleCurve) -> TableRow {
+fn row(task: &TaskSchedule, curve: &ScheduleCurve) -> Vec<String> {
     let left_out = if curve.left_out > 0 { format!(" ({} left out)", curve.left_out) } else { String::new() };
     let first = curve.points.first().map(|p| format!("{} values, test {:.2}", count(p.effective), p.test_points));
     let percents = |point: &StagePoint| {
@@ -72,7 +72,7 @@ fn row(task: &TaskSchedule, curve: &ScheduleCurve) -> TableRow {
         curve.points.last().map_or(ABSENT.into(), percents),
         below.map_or("not reached".into(), |p| format!("test {:.1} % ({} values)", p.test, count(p.effective))),
     ];
-    TableRow { cells, sub: false }
+    cells
 }
 
 fn notes(tasks: &[TaskSchedule]) -> Vec<String> {

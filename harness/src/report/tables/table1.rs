@@ -11,7 +11,7 @@ use crate::analysis::summary::{MethodRow, TaskCell};
 use crate::analysis::verdict::Verdict;
 use crate::error::Result;
 use crate::report::formats::format::join;
-use crate::report::table::{Table, TableDoc, TableRow};
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::{ABSENT, count_or_absent};
 use crate::report::tables::footnotes::Footnotes;
 use crate::report::tables::table1_notes::{notes, reasons, seeds_in_words, verdict_word};
@@ -75,7 +75,7 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    fn ours(&mut self, compared: &MethodComparison) -> TableRow {
+    fn ours(&mut self, compared: &MethodComparison) -> Vec<String> {
         let row = compared.method;
         let mut cells = vec![row.title.clone() + &self.mixture(row)];
         let counts = compared.rows.first().map(|numbers| [numbers.allocated, numbers.effective, numbers.as_published]);
@@ -87,7 +87,7 @@ impl Page<'_> {
         }
         cells.push(average_text(compared));
         cells.push(self.verdict_text(&compared.against));
-        TableRow { cells, sub: false }
+        cells
     }
 
     fn cell<'r>(&mut self, cell: &TaskCell, numbers: impl Iterator<Item = &'r ComparisonRow>) -> String {
@@ -155,7 +155,7 @@ impl Page<'_> {
         text
     }
 
-    fn published(&self, row: &PublishedRow) -> TableRow {
+    fn published(&self, row: &PublishedRow) -> Vec<String> {
         let mut cells = vec![format!("↳ published: {}", row.label()), String::new(), String::new()];
         cells.push(row.params_millions().map_or(String::new(), |m| format!("{m}M")));
         for column in self.columns {
@@ -167,7 +167,7 @@ impl Page<'_> {
         let average = row.task("average").first().map(|n| format!("{:.2}{}", n.value, n.status.mark()));
         cells.push(average.unwrap_or_else(|| ABSENT.into()));
         cells.push(String::new());
-        TableRow { cells, sub: true }
+        cells
     }
 }
 

@@ -1,11 +1,11 @@
 //! Table 2: score and counts of each rank or maximum rank.
 
 use crate::analysis::frame::typed::Frame;
-use crate::analysis::published;
+use crate::analysis::published::{self, Status};
 use crate::analysis::rank_sweep::{RankSweepRow, SweepRow, rank_sweep, sweep_rows};
 use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::error::Result;
-use crate::report::table::{Table, TableDoc, TableRow};
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::{ABSENT, count, count_or_absent, spread};
 
 /// Table 2 of the SoRA paper.
@@ -64,7 +64,7 @@ fn document(title: &str, group: &GroupResults, rows: &[SweepRow], numbers: &[Ran
     })
 }
 
-fn line(row: &SweepRow, own: &[&RankSweepRow], tasks: &[(&str, &str)]) -> TableRow {
+fn line(row: &SweepRow, own: &[&RankSweepRow], tasks: &[(&str, &str)]) -> Vec<String> {
     let average = own.iter().find(|number| number.task == "average");
     let counts = average.map(|number| [number.allocated, number.effective, number.as_published]).unwrap_or_default();
     let cell = |task: &str| match own.iter().find(|number| number.task == task) {
@@ -77,24 +77,19 @@ fn line(row: &SweepRow, own: &[&RankSweepRow], tasks: &[(&str, &str)]) -> TableR
     let mut cells = vec![row.method.title.clone(), row.rank.to_string()];
     cells.extend(counts.map(count_or_absent));
     cells.extend(tasks.iter().map(|(task, _)| cell(task)));
-    TableRow { cells, sub: false }
+    cells
 }
 
-fn published_line(own: &[&RankSweepRow], tasks: &[(&str, &str)]) -> TableRow {
-    let mark = |status: &str| match status {
-        "second-hand" => "†",
-        "unverified" => "‡",
-        _ => "",
-    };
+fn published_line(own: &[&RankSweepRow], tasks: &[(&str, &str)]) -> Vec<String> {
     let cell = |task: &str| {
         let number = own.iter().find(|number| number.task == task);
-        let value =
-            number.and_then(|number| Some(format!("{:.2}{}", number.published?, mark(&number.published_status))));
+        let value = number
+            .and_then(|number| Some(format!("{:.2}{}", number.published?, Status::mark_of(&number.published_status))));
         value.unwrap_or_else(|| ABSENT.into())
     };
     let label = own.first().map_or("", |number| number.published_label.as_str());
     let mut cells = vec![format!("↳ published: {label}")];
     cells.extend(std::iter::repeat_n(String::new(), 4));
     cells.extend(tasks.iter().map(|(task, _)| cell(task)));
-    TableRow { cells, sub: true }
+    cells
 }

@@ -8,7 +8,7 @@ use crate::analysis::stats::{mean, sample_std};
 use crate::analysis::summary::method_title;
 use crate::analysis::tuning::{Search, searches, tuned_rows, tuning_rows};
 use crate::error::Result;
-use crate::report::table::{Table, TableDoc, TableRow};
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::{ABSENT, fixed, spread};
 
 /// Tuning.
@@ -43,7 +43,7 @@ fn document(title: &str, group: &GroupResults) -> Result<Option<TableDoc>> {
     }))
 }
 
-fn table_row(search: &Search, group: &GroupResults) -> TableRow {
+fn table_row(search: &Search, group: &GroupResults) -> Vec<String> {
     let column = group.columns.iter().find(|column| column.name == search.task);
     let best = search.best();
     let scores: Vec<f64> = best.iter().flat_map(|best| &best.scores).map(|score| score.score()).collect();
@@ -57,7 +57,7 @@ fn table_row(search: &Search, group: &GroupResults) -> TableRow {
         scores.len().to_string(),
         format!("{} runs, {:.0} s", search.runs, search.seconds),
     ];
-    TableRow { cells, sub: false }
+    cells
 }
 
 fn notes(searches: &[Search]) -> Vec<String> {
