@@ -15,6 +15,7 @@ use harness::analysis::results::{GroupResults, ResultsFrame};
 use harness::analysis::score_parameters::score_panels;
 use harness::analysis::stats::mean;
 use harness::analysis::verdict::Verdict;
+use harness::report::tables::TABLES;
 use harness::store::record::{RunRecord, SetPredictions, Status};
 use harness::store::rows::{EpochRow, EvalRow, PeerRound, RankRow, TimingRow};
 use support::runs::{Setting, close, group, made_up, scored};
@@ -294,6 +295,7 @@ fn cost_is_the_sum_over_tasks_of_the_median_over_runs() {
 fn timing(method: &str, repeat: usize, seconds: f64, recordings: usize) -> TimingRow {
     TimingRow {
         method: method.into(),
+        variant: String::new(),
         task: "rte".into(),
         repeat,
         epoch: 1,
@@ -359,6 +361,24 @@ fn efficiency_pairs_the_epochs_of_a_round() {
     assert_eq!(claim(0.4, 0.64), Some(TimeClaim::Faster));
     assert_eq!(claim(0.76, 0.9), Some(TimeClaim::Slower));
     assert_eq!(claim(0.6, 0.7), Some(TimeClaim::Undecided));
+}
+
+#[test]
+fn every_variant_timed_is_a_row_of_its_own_beside_one_reference() {
+    let mut timings = Vec::new();
+    for repeat in 1..=3 {
+        timings.push(timing("adalora", repeat, 2.0, 0));
+        for (variant, seconds) in [("r=16", 1.4), ("r=8", 1.0)] {
+            timings.push(TimingRow { variant: variant.into(), ..timing("sora", repeat, seconds, 0) });
+        }
+    }
+    let rows = efficiency(&timings, &[]);
+    let found: Vec<(&str, f64)> = rows.iter().map(|row| (row.title.as_str(), row.ratio.unwrap())).collect();
+    assert_eq!(found, [("AdaLoRA", 1.0), ("SoRA (r=16)", 0.7), ("SoRA (r=8)", 0.5)]);
+    let table = TABLES.iter().find(|table| table.name() == "efficiency").unwrap();
+    let docs = table.build(&ResultsFrame { timings, ..ResultsFrame::of_runs(Vec::new()) }).unwrap();
+    let sentences = docs[0].notes.iter().filter(|note| note.contains("ratio 0.") && note.starts_with("The claim "));
+    assert_eq!(sentences.count(), 1, "the claim is about the first variant");
 }
 
 #[test]

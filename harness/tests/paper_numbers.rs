@@ -4,6 +4,7 @@ mod support;
 
 use harness::analysis::ablation::ablation;
 use harness::analysis::claims::Claims;
+use harness::analysis::paired::paired;
 use harness::analysis::published::{self, TABLE1_TASKS};
 use harness::analysis::rank_agreement::{agreement_rows, task_ranks};
 use harness::analysis::rank_sweep::{rank_sweep, sweep_rows};
@@ -219,6 +220,21 @@ fn validation_alone_chooses_and_only_the_trial_seeds_count() {
     let rows = tuned_rows(&searches);
     close(rows[0].cells["rte"].score().unwrap(), 65.0);
     assert_eq!(rows[0].title, "LoRA (tuned)");
+}
+
+#[test]
+fn chosen_settings_are_compared_with_each_other_and_lone_trials_with_nothing() {
+    let mut runs = vec![trial("lora", 1e-3, 0, 0.70, 0.50), trial("sora", 2e-3, 0, 0.60, 0.90)];
+    for (seed, [lora, sora]) in [[0.60, 0.65], [0.62, 0.66], [0.61, 0.68]].into_iter().enumerate() {
+        runs.push(trial("lora", 2e-3, seed as u64, 0.80, lora));
+        runs.push(trial("sora", 1e-3, seed as u64, 0.80, sora));
+    }
+    let rows = paired(&group(&runs));
+    let of_task = |task: &'static str| rows.iter().filter(move |row| row.task == task);
+    let pairs: Vec<(&str, &str)> = of_task("rte").map(|row| (row.title.as_str(), row.reference.as_str())).collect();
+    let (tuned, made) = ("LoRA (tuned)", ["LoRA (lr=0.002)", "SoRA (lr=0.001)"]);
+    assert_eq!(pairs, [("SoRA (tuned)", tuned), (made[0], tuned), (made[1], tuned)]);
+    close(rows[0].difference.unwrap(), 16.0 / 3.0);
 }
 
 #[test]

@@ -258,6 +258,7 @@ mod tests {
     fn timings(slower: f64) -> Vec<TimingRow> {
         let row = |repeat: usize, method: &str, seconds: f64| TimingRow {
             method: method.into(),
+            variant: String::new(),
             task: "stsb".into(),
             repeat,
             epoch: 1,

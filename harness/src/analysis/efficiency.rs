@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::analysis::frame::typed::frame_rows;
 use crate::analysis::stats::{Interval, bootstrap, median, quantile};
-use crate::analysis::summary::method_order;
+use crate::analysis::summary::{method_order, method_title, row_title};
 use crate::store::rows::{PeerRound, TimingRow};
 
 /// The method the ratios refer to.
 const REFERENCE: &str = "adalora";
 /// The method of the published claim.
-const CLAIMED: &str = "sora";
+pub const CLAIMED: &str = "sora";
 const DRAWS: usize = 10_000;
 /// SoRA's published share of AdaLoRA's time per epoch.
 pub const PUBLISHED_RATIO: f64 = 0.70;
@@ -29,6 +29,10 @@ frame_rows! {
         task: String,
         /// Method.
         method: String,
+        /// Difference from the method's other settings; `base` for its only one.
+        label = "variant": String,
+        /// Name of method and variant in tables.
+        title: String,
         /// Device.
         device: String,
         /// GPU driver.
@@ -86,13 +90,22 @@ pub fn efficiency(timings: &[TimingRow], peers: &[PeerRound]) -> Vec<EfficiencyR
 }
 
 fn own_rows(timings: &[TimingRow]) -> Vec<EfficiencyRow> {
+    // Variants of a method stand in the order in which they were timed.
+    let mut variants: Vec<&str> = Vec::new();
     let mut groups: BTreeMap<_, Vec<&TimingRow>> = BTreeMap::new();
     for row in timings {
-        groups.entry((setting_of(row), method_order(&row.method), row.method.as_str())).or_default().push(row);
+        let variant = variants.iter().position(|known| *known == row.variant).unwrap_or_else(|| {
+            variants.push(&row.variant);
+            variants.len() - 1
+        });
+        let key = (setting_of(row), method_order(&row.method), row.method.as_str(), variant);
+        groups.entry(key).or_default().push(row);
     }
-    let references: BTreeMap<Setting, &[&TimingRow]> =
-        groups.iter().filter(|(key, _)| key.2 == REFERENCE).map(|(key, rows)| (key.0, rows.as_slice())).collect();
-    groups.iter().map(|((setting, _, _), rows)| own_row(rows, references.get(setting).copied())).collect()
+    let mut references: BTreeMap<Setting, &[&TimingRow]> = BTreeMap::new();
+    for (key, rows) in groups.iter().filter(|(key, _)| key.2 == REFERENCE) {
+        references.entry(key.0).or_insert(rows);
+    }
+    groups.iter().map(|(key, rows)| own_row(rows, references.get(&key.0).copied())).collect()
 }
 
 fn own_row(all: &[&TimingRow], reference: Option<&[&TimingRow]>) -> EfficiencyRow {
@@ -108,6 +121,8 @@ fn own_row(all: &[&TimingRow], reference: Option<&[&TimingRow]>) -> EfficiencyRo
         implementation: OWN.into(),
         task: first.task.clone(),
         method: first.method.clone(),
+        label: first.variant.clone(),
+        title: row_title(&first.method, &first.variant),
         device: first.device.clone(),
         driver: first.driver.clone(),
         precision: first.precision.clone(),
@@ -179,6 +194,8 @@ fn peer_rows(peers: &[PeerRound]) -> Vec<EfficiencyRow> {
             ),
             task: String::new(),
             method: method.to_string(),
+            label: String::new(),
+            title: method_title(method),
             device: device.into(),
             driver: String::new(),
             precision: precision.into(),

@@ -13,6 +13,7 @@ use crate::analysis::frame::typed::frame_rows;
 use crate::analysis::results::GroupResults;
 use crate::analysis::stats::{holm, mean, paired_t, sample_std, sign_flip, t_interval};
 use crate::analysis::summary::{MethodRow, Score, TaskCell};
+use crate::analysis::tuning::{searches, tuned_rows};
 
 /// The method the others are compared with.
 const REFERENCE: &str = "lora";
@@ -74,10 +75,16 @@ frame_rows! {
 /// One method row, and the row it is compared with.
 pub type Pair<'a> = (&'a MethodRow, &'a MethodRow);
 
-/// Rows of every comparison in a group; none without a LoRA row, or with that row alone.
+/// Rows of every comparison in a group; none without a LoRA row, or with that row alone. Where settings were searched, the chosen ones are
+/// compared with LoRA's chosen ones, and trials of a single seed with nothing.
 pub fn paired(group: &GroupResults) -> Vec<PairedRow> {
-    let Some(references) = References::of(&group.methods) else { return Vec::new() };
-    let others = group.methods.iter().filter(|row| !std::ptr::eq(*row, references.base));
+    let searches = searches(group);
+    let tuned = tuned_rows(&searches);
+    let is_single = |row: &MethodRow| row.cells.values().any(|cell| cell.scores.len() < 2);
+    let is_left_out = |row: &MethodRow| is_single(row) && searches.iter().any(|search| search.has(row));
+    let rows: Vec<&MethodRow> = tuned.iter().chain(group.methods.iter().filter(|row| !is_left_out(row))).collect();
+    let Some(references) = References::of(&rows) else { return Vec::new() };
+    let others = rows.iter().copied().filter(|row| !std::ptr::eq(*row, references.base));
     let pairs: Vec<Pair> = others.map(|row| (row, references.of_row(row))).collect();
     let rows: Vec<Vec<PairedRow>> = pairs.par_iter().map(|pair| compare(&group.group, pair, &group.columns)).collect();
     rows.into_iter().flatten().collect()
@@ -97,8 +104,8 @@ struct References<'a> {
 }
 
 impl<'a> References<'a> {
-    fn of(methods: &'a [MethodRow]) -> Option<Self> {
-        let rows = || methods.iter().filter(|row| row.method == REFERENCE);
+    fn of(methods: &[&'a MethodRow]) -> Option<Self> {
+        let rows = || methods.iter().copied().filter(|row| row.method == REFERENCE);
         let mut by_allocated = BTreeMap::new();
         for (index, row) in rows().enumerate() {
             if let Some(allocated) = allocated(row) {

@@ -19,8 +19,8 @@ pub struct TaskRanks {
     pub task: String,
     /// Mean ranks over the seeds; its title names row and task.
     pub map: RankMap,
-    /// Heading of the row.
-    pub row: String,
+    /// Position of the method row in its group.
+    pub row: usize,
     /// Spearman's correlation of the ranks of every two seeds whose ranks vary.
     pub agreement: Vec<f64>,
 }
@@ -35,20 +35,21 @@ impl TaskRanks {
 /// Ranks of every row and task where some rank is below the start: a method that prunes nothing has no map to show.
 pub fn task_ranks(group: &GroupResults) -> Vec<TaskRanks> {
     let of_column = |column: &TaskColumn| {
-        group.methods.iter().filter_map(|row| of_row(row, &column.name, &column.title)).collect::<Vec<_>>()
+        let maps = group.methods.iter().enumerate().filter_map(|(index, row)| of_row(index, row, column));
+        maps.collect::<Vec<_>>()
     };
     group.columns.iter().flat_map(of_column).collect()
 }
 
-fn of_row(row: &MethodRow, task: &str, title: &str) -> Option<TaskRanks> {
-    let cell = row.cells.get(task)?;
+fn of_row(index: usize, row: &MethodRow, column: &TaskColumn) -> Option<TaskRanks> {
+    let cell = row.cells.get(&column.name)?;
     let runs: Vec<&RunResult> = cell.runs.iter().map(AsRef::as_ref).filter(|run| !run.ranks.is_empty()).collect();
     let is_pruned = runs.iter().flat_map(|run| &run.ranks).any(|point| point.rank < point.max_rank);
-    let map = rank_map(&format!("{}, {title}", row.title), &runs).filter(|_| is_pruned)?;
+    let map = rank_map(&format!("{}, {}", row.title, column.title), &runs).filter(|_| is_pruned)?;
     let vectors: Vec<Vec<f64>> = runs.iter().map(|run| vector(&run.ranks)).collect();
     let pairs = (0..vectors.len()).flat_map(|a| (a + 1..vectors.len()).map(move |b| (a, b)));
     let agreement = pairs.filter_map(|(a, b)| correlation(&vectors[a], &vectors[b])).collect();
-    Some(TaskRanks { task: task.into(), map, row: row.title.clone(), agreement })
+    Some(TaskRanks { task: column.name.clone(), map, row: index, agreement })
 }
 
 /// Ranks in the order of kinds and layers, so that two runs compare module by module.
@@ -70,16 +71,20 @@ fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
 frame_rows! {
     /// One row on one task.
     pub struct RankAgreementRow {
+        /// Method.
+        method: String,
+        /// Difference from the method's first setting; `base` for that.
+        label = "variant": String,
+        /// Name of method and variant in tables.
+        title: String,
+        /// Task.
+        task: String,
+        /// Split policy.
+        split: String,
         /// Data source.
         data_source: String,
         /// Backbone.
         backbone: String,
-        /// Split policy.
-        split: String,
-        /// Row, with its setting where it is not the base row.
-        method: String,
-        /// Task.
-        task: String,
         /// Finished runs.
         runs: u64,
         /// Mean rank of a module.
@@ -108,6 +113,7 @@ frame_rows! {
 /// Numbers of every map.
 pub fn agreement_rows(group: &GroupResults, maps: &[TaskRanks]) -> Vec<RankAgreementRow> {
     let row = |ranks: &TaskRanks| {
+        let MethodRow { method, label, title, .. } = &group.methods[ranks.row];
         let mut kinds: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for ((kind, _), rank) in &ranks.map.tiles {
             kinds.entry(kind).or_default().push(*rank);
@@ -116,11 +122,13 @@ pub fn agreement_rows(group: &GroupResults, maps: &[TaskRanks]) -> Vec<RankAgree
         let by_mean = |a: &&(&str, f64), b: &&(&str, f64)| a.1.total_cmp(&b.1);
         let (largest, smallest) = (*means.iter().max_by(by_mean)?, *means.iter().min_by(by_mean)?);
         Some(RankAgreementRow {
+            method: method.clone(),
+            label: label.clone(),
+            title: title.clone(),
+            task: ranks.task.clone(),
+            split: group.group.split.clone(),
             data_source: group.group.data_source.clone(),
             backbone: group.group.backbone.clone(),
-            split: group.group.split.clone(),
-            method: ranks.row.clone(),
-            task: ranks.task.clone(),
             runs: ranks.map.runs as u64,
             mean_rank: ranks.map.mean,
             max_rank: i64::from(ranks.map.largest),

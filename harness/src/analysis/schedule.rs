@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::analysis::columns::TaskColumn;
-use crate::analysis::frame::group::ReportGroup;
 use crate::analysis::frame::run::RunResult;
 use crate::analysis::frame::typed::frame_rows;
 use crate::analysis::results::GroupResults;
@@ -122,16 +121,20 @@ fn curve(row: usize, title: &str, staged: &[&RunResult]) -> ScheduleCurve {
 frame_rows! {
     /// One stage of one method row on one task; mean over runs.
     pub struct ScheduleRow {
+        /// Method.
+        method: String,
+        /// Difference from the method's first setting; `base` for that.
+        label = "variant": String,
+        /// Name of method and variant in tables.
+        title: String,
+        /// Task.
+        task: String,
+        /// Split policy.
+        split: String,
         /// Data source.
         data_source: String,
         /// Backbone.
         backbone: String,
-        /// Split policy.
-        split: String,
-        /// Row, with its setting.
-        method: String,
-        /// Task.
-        task: String,
         /// Runs.
         runs: u64,
         /// Runs left out.
@@ -160,17 +163,21 @@ frame_rows! {
 }
 
 /// Rows of every curve.
-pub fn schedule_rows(group: &ReportGroup, tasks: &[TaskSchedule]) -> Vec<ScheduleRow> {
+pub fn schedule_rows(results: &GroupResults, tasks: &[TaskSchedule]) -> Vec<ScheduleRow> {
+    let group = &results.group;
     let mut rows = Vec::new();
     let curves = tasks.iter().flat_map(|task| task.curves.iter().map(move |curve| (task, curve)));
     for (task, curve) in curves {
+        let MethodRow { method, label, title, .. } = &results.methods[curve.row];
         let turning = curve.turning_point().map(|point| point.stage);
         rows.extend(curve.points.iter().map(|point| ScheduleRow {
+            method: method.clone(),
+            label: label.clone(),
+            title: title.clone(),
+            task: task.task.clone(),
+            split: group.split.clone(),
             data_source: group.data_source.clone(),
             backbone: group.backbone.clone(),
-            split: group.split.clone(),
-            method: curve.title.clone(),
-            task: task.task.clone(),
             runs: curve.runs as u64,
             left_out: curve.left_out as u64,
             stage: point.stage as u64,

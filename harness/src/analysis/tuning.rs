@@ -48,6 +48,11 @@ pub struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// Whether a row is one of its trials, on this task or another.
+    pub fn has(&self, row: &MethodRow) -> bool {
+        row.method == self.method && self.trials.iter().any(|trial| trial.label == row.label)
+    }
+
     /// The chosen trial.
     pub fn best(&self) -> Option<&Trial<'_>> {
         self.trials.get(self.chosen?)

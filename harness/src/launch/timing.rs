@@ -99,9 +99,10 @@ fn rounds(
             })?;
             let row = rows.into_iter().flatten().collect::<Result<Vec<_>>>()?.remove(0);
             let counts = trainer.stack().state(0).method().counts(trainer.stack().state(0).params());
-            progress.say(&format!("round {round}: {} {:.2} s", spec.method, row.seconds));
+            progress.say(&format!("round {round}: {} {} {:.2} s", spec.method, spec.label, row.seconds));
             keep(TimingRow {
                 method: spec.method.clone(),
+                variant: spec.label.clone(),
                 task: spec.task.clone(),
                 repeat: round,
                 epoch: 1,

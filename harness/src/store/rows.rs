@@ -231,6 +231,9 @@ pub struct Parameters {
 pub struct TimingRow {
     /// Method name.
     pub method: String,
+    /// Text that tells its setting from others of the method; empty for its only one.
+    #[serde(default)]
+    pub variant: String,
     /// Task name.
     pub task: String,
     /// Round of the interleaving, from 1: A B C A B C; rows of one round and epoch are a pair.

@@ -37,7 +37,7 @@ impl Figure for ScoreByRate {
             group: &group.group,
             legend: methods.iter().map(|method| method_title(method)).enumerate().collect(),
             notes: vec![
-                "Right: logarithm (base 10) of the learning rate. Up: test score in points of 100; a small mark is a seed, the line \
+                "Right: learning rate. Up: test score in points of 100; a small mark is a seed, the line \
                  joins the means. Large and hollow: the trial that validation chose."
                     .into(),
             ],
@@ -60,7 +60,7 @@ fn draw_panel(scene: &mut Scene, (corner, cell): (Point, Point), title: &str, of
     let x = range(trials().map(|trial| trial.lr.log10())).unwrap_or((-4.0, -2.0));
     let y = range(trials().flat_map(|trial| trial.scores.iter().map(|score| score.score()))).unwrap_or((0.0, 1.0));
     let panel = Panel::new(corner, cell, x, y);
-    panel.axes(scene, title, Ticks::Plain);
+    panel.axes(scene, title, Ticks::Log10);
     for search in of_task {
         let index = methods.iter().position(|method| *method == search.method).unwrap_or(0);
         let (color, mark) = series_style(index);

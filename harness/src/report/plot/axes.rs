@@ -31,6 +31,8 @@ pub enum Ticks {
     Whole,
     /// Counts in thousands or millions.
     Counts,
+    /// Logarithms to base 10, written as the numbers they are of: 1, 2 and 5 times a power of ten.
+    Log10,
 }
 
 impl Panel {
@@ -87,6 +89,13 @@ fn widened((low, high): (f64, f64)) -> (f64, f64) {
 
 /// About [`WANTED`] round values inside the range with their labels.
 fn ticks((low, high): (f64, f64), kind: Ticks) -> Vec<(f64, String)> {
+    if kind == Ticks::Log10 {
+        let powers = low.floor() as i32..=high.ceil() as i32;
+        let numbers = powers.flat_map(|power| [1, 2, 5].map(|digit| (digit, power)));
+        let tick =
+            |(digit, power): (u8, i32)| (f64::from(digit).log10() + f64::from(power), format!("{digit}e{power}"));
+        return numbers.map(tick).filter(|(at, _)| (low..=high).contains(at)).collect();
+    }
     let raw = (high - low) / WANTED;
     let magnitude = 10f64.powf(raw.log10().floor());
     let round = [1.0, 2.0, 5.0, 10.0].into_iter().find(|step| step * magnitude >= raw * 0.999).unwrap_or(10.0);
@@ -107,6 +116,7 @@ fn label(value: f64, step: f64, high: f64, kind: Ticks) -> String {
     let shown = value / unit;
     // No "-0".
     let shown = if shown.abs() < step / unit * 1e-6 { 0.0 } else { shown };
+    let suffix = if shown == 0.0 { "" } else { suffix };
     format!("{shown:.decimals$}{suffix}")
 }
 
@@ -123,7 +133,10 @@ mod tests {
         assert_eq!(labels((0.0, 1.0), Ticks::Plain), ["0.0", "0.5", "1.0"]);
         assert_eq!(labels((-0.31, 0.29), Ticks::Plain), ["-0.2", "0.0", "0.2"]);
         assert_eq!(labels((0.5, 3.5), Ticks::Whole), ["1", "2", "3"]);
-        assert_eq!(labels((-1e5, 2.1e6), Ticks::Counts), ["0M", "1M", "2M"]);
+        assert_eq!(labels((-1e5, 2.1e6), Ticks::Counts), ["0", "1M", "2M"]);
+        let rates = labels((-4.2, -2.9), Ticks::Log10);
+        assert_eq!(rates, ["1e-4", "2e-4", "5e-4", "1e-3"]);
+        assert_eq!(ticks((-4.2, -2.9), Ticks::Log10)[1].0, 2e-4f64.log10());
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::report::plot::scene::{Align, Mark, Point, Primitive, Rgb, Scene};
 pub static FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans.ttf");
 /// Name in the SVG: any viewer has one.
 const FAMILY: FontFamily<'static> = FontFamily::SansSerif;
+/// Width of a hollow mark's edge in logical pixels.
+const EDGE: f64 = 2.0;
 /// Pixels of the PNG for each logical pixel.
 const PNG_SCALE: f64 = 2.0;
 
@@ -38,16 +40,13 @@ pub fn draw<B: DrawingBackend>(scene: &Scene, area: &DrawingArea<B, Shift>, scal
                 area.draw(&Rectangle::new(corners, rgb(*color).filled()))
             }
             Primitive::Mark { at, mark, color, radius, hollow } => {
-                let outline = outline(*at, *mark, *radius);
-                let fill = if *hollow { WHITE } else { rgb(*color) };
-                let corners: Vec<(i32, i32)> = outline.iter().map(|p| pixel(*p, scale)).collect();
-                area.draw(&Polygon::new(corners.clone(), fill.filled())).and_then(|()| {
-                    let edge = rgb(*color).stroke_width((1.5 * scale).round() as u32);
-                    // A wide path is filled even-odd, so nothing of it may lie twice: it begins and ends within the first edge.
-                    let [first, second] = [outline[0], outline[1]];
-                    let middle = pixel(((first.0 + second.0) / 2.0, (first.1 + second.1) / 2.0), scale);
-                    area.draw(&PathElement::new([&[middle], &corners[1..], &corners[..1], &[middle]].concat(), edge))
-                })
+                let filled = |radius: f64, color: RGBColor| {
+                    let corners = outline(*at, *mark, radius).iter().map(|p| pixel(*p, scale)).collect::<Vec<_>>();
+                    area.draw(&Polygon::new(corners, color.filled()))
+                };
+                // Two areas instead of a line: a wide closed line has gaps and notches at its corners.
+                let outer = filled(*radius + EDGE / 2.0, rgb(*color));
+                if *hollow { outer.and_then(|()| filled(*radius - EDGE / 2.0, WHITE)) } else { outer }
             }
             Primitive::Text(text) => {
                 let color = rgb(text.color);

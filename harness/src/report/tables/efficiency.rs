@@ -1,9 +1,8 @@
 //! Efficiency (the paper's Table 4): interleaved time per epoch at one batch size, memory of each method alone, and parameters.
 
-use crate::analysis::efficiency::{EfficiencyRow, TimeClaim, efficiency};
+use crate::analysis::efficiency::{CLAIMED, EfficiencyRow, TimeClaim, efficiency};
 use crate::analysis::frame::typed::Frame;
 use crate::analysis::results::ResultsFrame;
-use crate::analysis::summary::method_title;
 use crate::error::Result;
 use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::{ABSENT, count_or_absent, fixed, peak_memory};
@@ -56,7 +55,11 @@ pub fn claim_notes(rows: &[EfficiencyRow]) -> Vec<String> {
          hand); \"about\" is taken as ±5 points."
             .to_string(),
     ];
-    notes.extend(rows.iter().filter_map(claim_sentence));
+    // Further variants of a method have their rows in the table; the claim is about the method's first.
+    let place = |row: &EfficiencyRow| (row.implementation.clone(), setting(row), row.method.clone());
+    let is_first =
+        |(index, row): &(usize, &EfficiencyRow)| rows[..*index].iter().all(|other| place(other) != place(row));
+    notes.extend(rows.iter().enumerate().filter(is_first).filter_map(|(_, row)| claim_sentence(row)));
     if rows.iter().all(EfficiencyRow::is_own) {
         notes.push(
             "The claim, as released and unfused (SoRA in its authors' form, PEFT's AdaLoRA): not measured here; `just compare-peers` does \
@@ -105,7 +108,7 @@ fn table_row(row: &EfficiencyRow, is_several: bool) -> Vec<String> {
         _ => ABSENT.to_string(),
     };
     let counted = |value: Option<i64>| count_or_absent(value.map(|n| n as f64));
-    let mut cells = vec![method_title(&row.method)];
+    let mut cells = vec![row.title.clone()];
     if is_several {
         cells.extend([row.implementation.clone(), setting(row)]);
     }
@@ -143,9 +146,16 @@ fn notes(own: &[&EfficiencyRow]) -> Vec<String> {
     if recorded > 0 {
         notes.push(format!("{recorded} epochs in which a step was recorded are left out."));
     }
+    if own.iter().any(|row| row.method == CLAIMED && !row.label.is_empty()) {
+        notes.push(
+            "SoRA at a smaller r computes what SoRA pruned physically to that rank does: A and B without their zero components, and as many \
+             gates."
+                .into(),
+        );
+    }
     for row in own.iter().filter(|row| !row.by_phase.is_empty()) {
-        let (method, setting) = (method_title(&row.method), setting(row));
-        notes.push(format!("{method}, median s/epoch by phase ({setting}): {}.", row.by_phase));
+        let setting = setting(row);
+        notes.push(format!("{}, median s/epoch by phase ({setting}): {}.", row.title, row.by_phase));
     }
     notes
 }

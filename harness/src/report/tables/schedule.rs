@@ -42,7 +42,7 @@ fn document(title: &str, group: &GroupResults) -> Result<Option<TableDoc>> {
         header: names.map(str::to_string).to_vec(),
         rows: rows.collect(),
         notes: notes(&tasks),
-        data: Frame::from_rows(&schedule_rows(&group.group, &tasks))?.into_data(),
+        data: Frame::from_rows(&schedule_rows(group, &tasks))?.into_data(),
     }))
 }
 
