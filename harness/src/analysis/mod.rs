@@ -1,6 +1,7 @@
 //! Numbers from stored runs, without formatting.
 
 pub mod ablation;
+pub mod audit;
 pub mod baseline;
 pub mod claims;
 pub mod columns;

@@ -82,6 +82,13 @@ pub const REPORT: &str = help!(
     "of another sweep, with a wider margin",
     "rankbench report results/mine --margin 1"
 );
+/// `rankbench audit`.
+pub const AUDIT: &str = help!(
+    "a table that is part of the project",
+    "rankbench audit results/published/sora_table1.csv",
+    "one of your own, three runs on the whole development set",
+    "rankbench audit table.csv --runs 3 --split official"
+);
 /// `rankbench fsck`.
 pub const FSCK: &str =
     help!("check everything in results", "rankbench fsck", "another sweep", "rankbench fsck --out results/mine");

@@ -2,6 +2,7 @@
 
 mod ablate;
 mod adapters;
+mod audit;
 mod completions;
 mod doctor;
 mod efficiency;
@@ -74,6 +75,9 @@ enum Command {
     /// Write the tables and figures of stored runs.
     #[command(after_help = help::REPORT)]
     Report(report::Report),
+    /// Audit a published table: values that no mean can print, averages that do not follow, repeated digits.
+    #[command(after_help = help::AUDIT)]
+    Audit(audit::Audit),
     /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions; mend what can be.
     #[command(after_help = help::FSCK)]
     Fsck(fsck::Fsck),
@@ -153,6 +157,7 @@ impl Cli {
             Command::Fetch(command) => command.run(),
             Command::Watch(command) => command.run(),
             Command::Report(command) => command.run(),
+            Command::Audit(command) => command.run(),
             Command::Fsck(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Submit(command) => command.run(),

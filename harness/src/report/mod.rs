@@ -1,5 +1,6 @@
 //! Documents from numbers.
 
+pub mod audit;
 pub mod baseline;
 pub mod figure;
 pub mod figures;
