@@ -15,6 +15,7 @@ pub mod frame;
 pub mod literature;
 pub mod paired;
 pub mod plan_cost;
+pub mod power;
 pub mod published;
 pub mod rank_agreement;
 pub mod rank_sweep;

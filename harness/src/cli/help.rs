@@ -82,6 +82,13 @@ pub const REPORT: &str = help!(
     "of another sweep, with a wider margin",
     "rankbench report results/mine --margin 1"
 );
+/// `rankbench power`.
+pub const POWER: &str = help!(
+    "what the seeds in results can show",
+    "rankbench power",
+    "seeds that a margin of one point takes",
+    "rankbench power results/reference/minilm_glue --margin 1"
+);
 /// `rankbench audit`.
 pub const AUDIT: &str = help!(
     "a table that is part of the project",

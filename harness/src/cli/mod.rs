@@ -17,6 +17,7 @@ mod option_docs;
 mod plan;
 mod plan_line;
 mod pool;
+mod power;
 mod regression;
 mod report;
 mod run;
@@ -75,6 +76,9 @@ enum Command {
     /// Write the tables and figures of stored runs.
     #[command(after_help = help::REPORT)]
     Report(report::Report),
+    /// Say which differences the seeds of stored runs can show, and how many seeds a margin takes.
+    #[command(after_help = help::POWER)]
+    Power(power::Power),
     /// Audit a published table: values that no mean can print, averages that do not follow, repeated digits.
     #[command(after_help = help::AUDIT)]
     Audit(audit::Audit),
@@ -157,6 +161,7 @@ impl Cli {
             Command::Fetch(command) => command.run(),
             Command::Watch(command) => command.run(),
             Command::Report(command) => command.run(),
+            Command::Power(command) => command.run(),
             Command::Audit(command) => command.run(),
             Command::Fsck(command) => command.run(),
             Command::Status(command) => command.run(),

@@ -10,6 +10,7 @@ pub mod html;
 pub mod joined;
 pub mod plan;
 pub mod plot;
+pub mod power;
 pub mod table;
 pub mod tables;
 pub mod write;
