@@ -26,6 +26,7 @@ pub mod row_comparison;
 pub mod schedule;
 pub mod score_parameters;
 pub mod stats;
+pub mod store_comparison;
 pub mod summary;
 pub mod tuning;
 pub mod verdict;

@@ -82,6 +82,13 @@ pub const REPORT: &str = help!(
     "of another sweep, with a wider margin",
     "rankbench report results/mine --margin 1"
 );
+/// `rankbench compare`.
+pub const COMPARE: &str = help!(
+    "what a change of the code moved",
+    "rankbench compare results/before results/after",
+    "stored runs against committed numbers",
+    "rankbench compare results/reference/minilm_glue results/mine"
+);
 /// `rankbench power`.
 pub const POWER: &str = help!(
     "what the seeds in results can show",

@@ -3,6 +3,7 @@
 mod ablate;
 mod adapters;
 mod audit;
+mod compare;
 mod completions;
 mod doctor;
 mod efficiency;
@@ -76,6 +77,9 @@ enum Command {
     /// Write the tables and figures of stored runs.
     #[command(after_help = help::REPORT)]
     Report(report::Report),
+    /// Compare the runs of two stores or reports: what moved, by how much, and whether it matters.
+    #[command(after_help = help::COMPARE)]
+    Compare(compare::Compare),
     /// Say which differences the seeds of stored runs can show, and how many seeds a margin takes.
     #[command(after_help = help::POWER)]
     Power(power::Power),
@@ -161,6 +165,7 @@ impl Cli {
             Command::Fetch(command) => command.run(),
             Command::Watch(command) => command.run(),
             Command::Report(command) => command.run(),
+            Command::Compare(command) => command.run(),
             Command::Power(command) => command.run(),
             Command::Audit(command) => command.run(),
             Command::Fsck(command) => command.run(),

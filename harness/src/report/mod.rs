@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod baseline;
+pub mod compare;
 pub mod figure;
 pub mod figures;
 pub mod folder;
