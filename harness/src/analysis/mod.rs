@@ -23,6 +23,7 @@ pub mod ranks;
 pub mod resample;
 pub mod results;
 pub mod row_comparison;
+pub mod run_details;
 pub mod schedule;
 pub mod score_parameters;
 pub mod stats;

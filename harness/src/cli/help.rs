@@ -82,6 +82,13 @@ pub const REPORT: &str = help!(
     "of another sweep, with a wider margin",
     "rankbench report results/mine --margin 1"
 );
+/// `rankbench show`.
+pub const SHOW: &str = help!(
+    "a run of results, by the beginning of its id",
+    "rankbench show rte-sora-s0",
+    "for a script",
+    "rankbench show rte-sora-s0-0123456789 --out results/mine --json"
+);
 /// `rankbench compare`.
 pub const COMPARE: &str = help!(
     "what a change of the code moved",

@@ -22,6 +22,7 @@ mod power;
 mod regression;
 mod report;
 mod run;
+mod show;
 mod status;
 mod stored;
 mod submit;
@@ -77,6 +78,9 @@ enum Command {
     /// Write the tables and figures of stored runs.
     #[command(after_help = help::REPORT)]
     Report(report::Report),
+    /// Show everything about one run: setting, scores, checkpoint, counts, ranks, times, origin, files.
+    #[command(after_help = help::SHOW)]
+    Show(show::Show),
     /// Compare the runs of two stores or reports: what moved, by how much, and whether it matters.
     #[command(after_help = help::COMPARE)]
     Compare(compare::Compare),
@@ -165,6 +169,7 @@ impl Cli {
             Command::Fetch(command) => command.run(),
             Command::Watch(command) => command.run(),
             Command::Report(command) => command.run(),
+            Command::Show(command) => command.run(),
             Command::Compare(command) => command.run(),
             Command::Power(command) => command.run(),
             Command::Audit(command) => command.run(),

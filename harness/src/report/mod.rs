@@ -12,6 +12,7 @@ pub mod joined;
 pub mod plan;
 pub mod plot;
 pub mod power;
+pub mod show;
 pub mod table;
 pub mod tables;
 pub mod write;
