@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
 use crate::dataset::Example;
+use crate::error::{Error, Result};
 use crate::permutation::{numpy_permutation, torch_randperm};
-use crate::task::SizeClass;
+use crate::task::{SetSpec, SizeClass, Task};
 
 /// Seed of every split: the SoRA release never passes another one on (spec §4.1).
 const SEED: u64 = 42;
@@ -23,6 +24,47 @@ pub enum Policy {
     Sora,
     /// As AdaLoRA and most papers do: the whole development set selects the checkpoint and scores it.
     Official,
+}
+
+impl Policy {
+    /// Every policy.
+    pub const ALL: [Policy; 2] = [Policy::Sora, Policy::Official];
+
+    /// Name in every file and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Policy::Sora => "sora",
+            Policy::Official => "official",
+        }
+    }
+
+    /// The policy of a name.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the nearest name.
+    pub fn named(name: &str) -> Result<Self> {
+        let found = Policy::ALL.into_iter().find(|policy| policy.name() == name);
+        found.ok_or_else(|| Error::unknown("split", name, Policy::ALL.map(Policy::name)))
+    }
+}
+
+/// Numbers of rows that select the checkpoint and that are scored, for one development set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Rows that select the checkpoint.
+    pub validation: usize,
+    /// Rows that are scored.
+    pub test: usize,
+}
+
+/// Sizes of the parts that [`split`] makes for `set`, a development set of the published task; `None` where a number of rows is not known.
+pub fn sizes(task: &Task, set: &SetSpec, policy: Policy) -> Option<Sizes> {
+    let rows = set.rows?;
+    Some(match (policy, task.split_rule) {
+        (Policy::Official, _) => Sizes { validation: rows, test: rows },
+        (Policy::Sora, SizeClass::Small) => Sizes { validation: half(rows), test: rows - half(rows) },
+        (Policy::Sora, SizeClass::Large) => Sizes { validation: validation_rows(task.train().rows?), test: rows },
+    })
 }
 
 /// A divided data set.
@@ -85,8 +127,13 @@ fn dev_sets(dataset: &Dataset, divide: impl Fn(&[Example]) -> (Vec<Example>, Vec
 
 fn halve(rows: &[Example]) -> (Vec<Example>, Vec<Example>) {
     let order = torch_randperm(rows.len(), SEED);
-    let (validation, test) = order.split_at(rows.len() / 2);
+    let (validation, test) = order.split_at(half(rows.len()));
     (take(rows, validation), take(rows, test))
+}
+
+/// Rows of a development set of a small task that select the checkpoint.
+fn half(rows: usize) -> usize {
+    rows / 2
 }
 
 fn validation_rows(train: usize) -> usize {

@@ -10,7 +10,7 @@ use datasets::dataset::Dataset;
 use datasets::metrics::Metric;
 use datasets::permutation::{numpy_permutation, torch_randperm};
 use datasets::sources::load::load_set;
-use datasets::split::{Policy, split, train_probe};
+use datasets::split::{self, Policy, Sizes, split, train_probe};
 use datasets::task::SizeClass;
 use datasets::tasks;
 use datasets::tokenizer::{Encoding, TokenizedExample};
@@ -157,6 +157,12 @@ fn splits_have_the_published_sizes() {
         let train = rows(task, task.train().rows.unwrap());
         let data = Dataset { task, train, dev, files: Vec::new(), sha256: String::new(), source: "test" };
         let divided = split(&data, Policy::Sora);
+        for policy in Policy::ALL {
+            for (set, part) in task.dev_sets().iter().zip(split(&data, policy).dev_sets) {
+                let expected = Sizes { validation: part.validation.len(), test: part.test.len() };
+                assert_eq!(split::sizes(task, set, policy), Some(expected), "{} {}", task.name, policy.name());
+            }
+        }
         let dev = divided.dev_sets.iter().map(|part| (part.validation.len(), part.test.len()));
         (divided.train.len(), dev.collect::<Vec<_>>())
     };

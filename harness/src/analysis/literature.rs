@@ -6,7 +6,8 @@ use crate::analysis::frame::typed::frame_rows;
 use crate::analysis::published::parse;
 use crate::error::Result;
 
-const LITERATURE: &str = include_str!("../../../results/published/literature.csv");
+/// Text of the published rows.
+pub const LITERATURE: &str = include_str!("../../../results/published/literature.csv");
 const RERUNS: &str = include_str!("../../../results/published/reruns.csv");
 
 frame_rows! {
@@ -44,6 +45,10 @@ frame_rows! {
         source: String,
         /// Check that the row went through: `read`, `second-hand`, `unverified`.
         status: String,
+        /// Runs that each number is the mean of, where it is stated.
+        runs: Option<u64>,
+        /// Split, where it is stated: `official` or `sora`.
+        split: String,
         /// Remark for the reader.
         remark: String,
     }

@@ -1,6 +1,7 @@
 //! Numbers from stored runs, without formatting.
 
 pub mod ablation;
+pub mod audit;
 pub mod baseline;
 pub mod claims;
 pub mod columns;
@@ -14,6 +15,7 @@ pub mod frame;
 pub mod literature;
 pub mod paired;
 pub mod plan_cost;
+pub mod power;
 pub mod published;
 pub mod rank_agreement;
 pub mod rank_sweep;
@@ -21,9 +23,11 @@ pub mod ranks;
 pub mod resample;
 pub mod results;
 pub mod row_comparison;
+pub mod run_details;
 pub mod schedule;
 pub mod score_parameters;
 pub mod stats;
+pub mod store_comparison;
 pub mod summary;
 pub mod tuning;
 pub mod verdict;

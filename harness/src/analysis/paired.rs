@@ -83,11 +83,16 @@ pub fn paired(group: &GroupResults) -> Vec<PairedRow> {
     let is_single = |row: &MethodRow| row.cells.values().any(|cell| cell.scores.len() < 2);
     let is_left_out = |row: &MethodRow| is_single(row) && searches.iter().any(|search| search.has(row));
     let rows: Vec<&MethodRow> = tuned.iter().chain(group.methods.iter().filter(|row| !is_left_out(row))).collect();
-    let Some(references) = References::of(&rows) else { return Vec::new() };
-    let others = rows.iter().copied().filter(|row| !std::ptr::eq(*row, references.base));
-    let pairs: Vec<Pair> = others.map(|row| (row, references.of_row(row))).collect();
+    let pairs = reference_pairs(&rows);
     let rows: Vec<Vec<PairedRow>> = pairs.par_iter().map(|pair| compare(&group.group, pair, &group.columns)).collect();
     rows.into_iter().flatten().collect()
+}
+
+/// Every row with its LoRA row; none without a LoRA row, or with that row alone.
+pub fn reference_pairs<'a>(methods: &[&'a MethodRow]) -> Vec<Pair<'a>> {
+    let Some(references) = References::of(methods) else { return Vec::new() };
+    let others = methods.iter().copied().filter(|row| !std::ptr::eq(*row, references.base));
+    others.map(|row| (row, references.of_row(row))).collect()
 }
 
 /// Smallest two-sided p that a sign flip of `pairs` differences can reach.

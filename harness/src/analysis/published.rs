@@ -9,7 +9,8 @@ use serde::Deserialize;
 use crate::analysis::stats::mean;
 use crate::error::{Error, Result};
 
-const TABLES: [(&str, &str); 2] = [
+/// Texts of the published tables by file.
+pub const TABLES: [(&str, &str); 2] = [
     ("sora_table1.csv", include_str!("../../../results/published/sora_table1.csv")),
     ("adalora_table1.csv", include_str!("../../../results/published/adalora_table1.csv")),
 ];
@@ -181,7 +182,7 @@ pub fn average(task_scores: &[Option<f64>]) -> Option<f64> {
 /// # Errors
 /// A bug only: the files are part of the binary and tested.
 pub fn load() -> Result<Vec<PublishedRow>> {
-    let settings: Vec<Setting> = parse("settings.csv", SETTINGS)?;
+    let settings = settings()?;
     let train_settings: Vec<TrainSetting> = parse("train_settings.csv", TRAIN_SETTINGS)?;
     let mut order: Vec<(String, String)> = Vec::new();
     let mut rows: BTreeMap<(String, String), Vec<Number>> = BTreeMap::new();
@@ -200,6 +201,14 @@ pub fn load() -> Result<Vec<PublishedRow>> {
         PublishedRow { setting, train, numbers: rows.remove(&key).unwrap_or_default() }
     };
     Ok(order.into_iter().map(build).collect())
+}
+
+/// Settings of the published rows, as far as they are known.
+///
+/// # Errors
+/// As [`load`].
+pub fn settings() -> Result<Vec<Setting>> {
+    parse("settings.csv", SETTINGS)
 }
 
 /// Published row of a method row: of the table measured on the same kind of split, the one whose options ours has, else the
@@ -227,6 +236,10 @@ fn has_options(ours: &str, wanted: &str) -> bool {
     wanted.split_whitespace().all(|pair| ours.split_whitespace().any(|own| own == pair))
 }
 
+/// Rows of a published file, which is part of the binary.
+///
+/// # Errors
+/// As [`load`].
 pub fn parse<T: for<'de> Deserialize<'de>>(file: &str, text: &str) -> Result<Vec<T>> {
     let bad = |e: csv::Error| Error::Internal(format!("results/published/{file}: {e}"));
     csv::Reader::from_reader(text.as_bytes()).deserialize().collect::<std::result::Result<_, _>>().map_err(bad)

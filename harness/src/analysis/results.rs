@@ -83,13 +83,18 @@ impl ResultsFrame {
             result.row.title = row_title(&result.row.method, &label);
             result.row.label = label;
         }
+        ResultsFrame { superseded, ..Self::of_results(results) }
+    }
+
+    /// A frame of runs whose labels are set, without timings, with the usual margin.
+    pub fn of_results(results: Vec<RunResult>) -> Self {
         let runs: Vec<Arc<RunResult>> = results.into_iter().map(Arc::new).collect();
         let mut by_group: BTreeMap<ReportGroup, Vec<Arc<RunResult>>> = BTreeMap::new();
         for run in &runs {
             by_group.entry(run.group()).or_default().push(Arc::clone(run));
         }
         let groups = by_group.into_iter().map(|(group, runs)| GroupResults::new(group, &runs)).collect();
-        let (timings, peers) = Default::default();
+        let (timings, peers, superseded) = Default::default();
         ResultsFrame { runs, groups, timings, peers, superseded, margin: verdict::MARGIN }
     }
 

@@ -10,9 +10,9 @@ use crate::analysis::summary::{MethodRow, Score, TaskCell};
 use crate::analysis::verdict::{PublishedMean, Test, Verdict, cell_margin};
 
 /// Published metric that is one of two correlations, not said which.
-const SOME_CORRELATION: &str = "correlation";
+pub const SOME_CORRELATION: &str = "correlation";
 /// Mean of Pearson's and Spearman's correlation, as AdaLoRA prints.
-const MEAN_CORRELATION: &str = "pearson_spearman_mean";
+pub const MEAN_CORRELATION: &str = "pearson_spearman_mean";
 
 /// A number of a cell against the published one.
 #[derive(Debug, Clone)]

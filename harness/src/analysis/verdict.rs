@@ -9,10 +9,10 @@ use crate::analysis::stats::{Interval, mean, sample_std, student_quantile, stude
 pub const ALPHA: f64 = 0.05;
 /// Margin of equivalence of an average, in points; the least margin of a cell.
 pub const MARGIN: f64 = 0.5;
-/// Share of the differences of its size that a test finds, for [`Test::detectable`].
+/// Share of the differences of its size that a test finds, for [`detectable`].
 const POWER: f64 = 0.8;
-/// Most seeds that [`Test::seeds_needed`] looks at.
-const MOST_SEEDS: usize = 1000;
+/// Most seeds that [`fewest_seeds`] looks at.
+pub const MOST_SEEDS: usize = 1000;
 
 /// Outcome of a comparison with a published number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +85,7 @@ impl Test {
         let (centre, s, n) = (mean(ours)?, sample_std(ours)?, ours.len());
         let difference = centre - published.value;
         let standard_error = error_of(s, n, published.runs);
-        let half = student_quantile(0.95, n - 1)? * standard_error;
+        let half = half_width(standard_error, n)?;
         Some(Test {
             seeds: n,
             difference,
@@ -93,8 +93,7 @@ impl Test {
             p: two_sided(difference, standard_error, n - 1)?,
             interval: Interval { low: difference - half, high: difference + half },
             margin,
-            detectable: (student_quantile(1.0 - ALPHA / 2.0, n - 1)? + student_quantile(POWER, n - 1)?)
-                * standard_error,
+            detectable: detectable(standard_error, n)?,
             deviation: s,
             published_runs: published.runs,
         })
@@ -103,17 +102,7 @@ impl Test {
     /// Fewest seeds of this spread whose interval would fit into the margin around an equal mean; none up to 1,000 where the
     /// published mean of few runs is too uncertain alone.
     pub fn seeds_needed(&self) -> Option<usize> {
-        let fits = |n: usize| {
-            let half = student_quantile(0.95, n - 1).map(|t| t * error_of(self.deviation, n, self.published_runs));
-            half.is_some_and(|half| half <= self.margin)
-        };
-        // The half width falls with every seed.
-        let (mut low, mut high) = (2, MOST_SEEDS + 1);
-        while low < high {
-            let middle = (low + high) / 2;
-            if fits(middle) { high = middle } else { low = middle + 1 }
-        }
-        (low <= MOST_SEEDS).then_some(low)
+        fewest_seeds(self.margin, |n| half_width(error_of(self.deviation, n, self.published_runs), n))
     }
 
     /// Whether the interval lies inside ± margin (two one-sided tests).
@@ -129,6 +118,28 @@ impl Test {
             (false, false) => Verdict::Undecided,
         }
     }
+}
+
+/// Least difference that `seeds` seeds show with a power of 80 % in a two-sided t test at 5 %; `None` below two seeds.
+pub fn detectable(standard_error: f64, seeds: usize) -> Option<f64> {
+    let freedom = seeds.checked_sub(1)?;
+    Some((student_quantile(1.0 - ALPHA / 2.0, freedom)? + student_quantile(POWER, freedom)?) * standard_error)
+}
+
+/// Half of the 90 % interval of a difference, the one of two one-sided tests at 5 %; `None` below two seeds.
+pub fn half_width(standard_error: f64, seeds: usize) -> Option<f64> {
+    Some(student_quantile(0.95, seeds.checked_sub(1)?)? * standard_error)
+}
+
+/// Fewest seeds, two or more, at which `width` is within `margin`; `None` where more than [`MOST_SEEDS`] are. `width` falls with every seed.
+pub fn fewest_seeds(margin: f64, width: impl Fn(usize) -> Option<f64>) -> Option<usize> {
+    let fits = |n: usize| width(n).is_some_and(|width| width <= margin);
+    let (mut low, mut high) = (2, MOST_SEEDS + 1);
+    while low < high {
+        let middle = (low + high) / 2;
+        if fits(middle) { high = middle } else { low = middle + 1 }
+    }
+    (low <= MOST_SEEDS).then_some(low)
 }
 
 fn error_of(s: f64, n: usize, m: usize) -> f64 {

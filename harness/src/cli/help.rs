@@ -82,6 +82,34 @@ pub const REPORT: &str = help!(
     "of another sweep, with a wider margin",
     "rankbench report results/mine --margin 1"
 );
+/// `rankbench show`.
+pub const SHOW: &str = help!(
+    "a run of results, by the beginning of its id",
+    "rankbench show rte-sora-s0",
+    "for a script",
+    "rankbench show rte-sora-s0-0123456789 --out results/mine --json"
+);
+/// `rankbench compare`.
+pub const COMPARE: &str = help!(
+    "what a change of the code moved",
+    "rankbench compare results/before results/after",
+    "stored runs against committed numbers",
+    "rankbench compare results/reference/minilm_glue results/mine"
+);
+/// `rankbench power`.
+pub const POWER: &str = help!(
+    "what the seeds in results can show",
+    "rankbench power",
+    "seeds that a margin of one point takes",
+    "rankbench power results/reference/minilm_glue --margin 1"
+);
+/// `rankbench audit`.
+pub const AUDIT: &str = help!(
+    "a table that is part of the project",
+    "rankbench audit results/published/sora_table1.csv",
+    "one of your own, three runs on the whole development set",
+    "rankbench audit table.csv --runs 3 --split official"
+);
 /// `rankbench fsck`.
 pub const FSCK: &str =
     help!("check everything in results", "rankbench fsck", "another sweep", "rankbench fsck --out results/mine");

@@ -2,6 +2,8 @@
 
 mod ablate;
 mod adapters;
+mod audit;
+mod compare;
 mod completions;
 mod doctor;
 mod efficiency;
@@ -16,9 +18,11 @@ mod option_docs;
 mod plan;
 mod plan_line;
 mod pool;
+mod power;
 mod regression;
 mod report;
 mod run;
+mod show;
 mod status;
 mod stored;
 mod submit;
@@ -74,6 +78,18 @@ enum Command {
     /// Write the tables and figures of stored runs.
     #[command(after_help = help::REPORT)]
     Report(report::Report),
+    /// Show everything about one run: setting, scores, checkpoint, counts, ranks, times, origin, files.
+    #[command(after_help = help::SHOW)]
+    Show(show::Show),
+    /// Compare the runs of two stores or reports: what moved, by how much, and whether it matters.
+    #[command(after_help = help::COMPARE)]
+    Compare(compare::Compare),
+    /// Say which differences the seeds of stored runs can show, and how many seeds a margin takes.
+    #[command(after_help = help::POWER)]
+    Power(power::Power),
+    /// Audit a published table: values that no mean can print, averages that do not follow, repeated digits.
+    #[command(after_help = help::AUDIT)]
+    Audit(audit::Audit),
     /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions; mend what can be.
     #[command(after_help = help::FSCK)]
     Fsck(fsck::Fsck),
@@ -153,6 +169,10 @@ impl Cli {
             Command::Fetch(command) => command.run(),
             Command::Watch(command) => command.run(),
             Command::Report(command) => command.run(),
+            Command::Show(command) => command.run(),
+            Command::Compare(command) => command.run(),
+            Command::Power(command) => command.run(),
+            Command::Audit(command) => command.run(),
             Command::Fsck(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Submit(command) => command.run(),

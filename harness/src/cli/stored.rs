@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::analysis::frame::predictions::TestSets;
+use crate::analysis::frame::read::read_results;
 use crate::analysis::results::{ReadRun, ResultsFrame};
 use crate::analysis::verdict;
 use crate::env::output;
@@ -33,7 +34,8 @@ pub struct ReportFlags {
     pub bare: bool,
 }
 
-fn margin(text: &str) -> std::result::Result<f64, String> {
+/// `--margin`: a number of points above 0.
+pub fn margin(text: &str) -> std::result::Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "expected a number of points".to_string())?;
     if value.is_finite() && value > 0.0 { Ok(value) } else { Err("expected a finite number above 0".into()) }
 }
@@ -69,6 +71,18 @@ impl ReportFlags {
         let runs = runs(&out.join("runs"), plan, only_plan)?;
         Ok(ResultsFrame { timings, peers, margin: self.margin, ..ResultsFrame::of_runs(runs) })
     }
+}
+
+/// Runs of a sweep's directory, or of a folder with the `results.csv` of a report.
+///
+/// # Errors
+/// Neither is there; a file of another version.
+pub fn results(given: &Path) -> Result<ResultsFrame> {
+    let csv = given.join("results.csv");
+    if csv.is_file() {
+        return Ok(ResultsFrame::of_results(read_results(&csv)?));
+    }
+    Ok(ResultsFrame::of_runs(runs(&sweep_dir(given)?.join("runs"), &[], false)?))
 }
 
 /// Stored runs: those of a plan, then all others.

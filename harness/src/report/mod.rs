@@ -1,6 +1,8 @@
 //! Documents from numbers.
 
+pub mod audit;
 pub mod baseline;
+pub mod compare;
 pub mod figure;
 pub mod figures;
 pub mod folder;
@@ -9,6 +11,8 @@ pub mod html;
 pub mod joined;
 pub mod plan;
 pub mod plot;
+pub mod power;
+pub mod show;
 pub mod table;
 pub mod tables;
 pub mod write;

@@ -13,6 +13,9 @@ use crate::store::fsck;
 use crate::store::record::{RunRecord, SetPredictions, Status};
 use crate::store::rows::Outcome;
 
+/// Most runs that a message names.
+const MOST_NAMED: usize = 10;
+
 /// The directories below `runs`, in the order of their names.
 ///
 /// # Errors
@@ -22,6 +25,35 @@ pub fn run_dirs(runs: &Path) -> Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     paths.sort();
     Ok(paths)
+}
+
+/// The run below `runs` that `given` names: its id, or the beginning of one id alone.
+///
+/// # Errors
+/// No id or several begin so; the folder cannot be read.
+pub fn find_run(runs: &Path, given: &str) -> Result<PathBuf> {
+    let dirs = run_dirs(runs)?;
+    let name = |dir: &PathBuf| dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if let Some(exact) = dirs.iter().find(|dir| name(dir) == given) {
+        return Ok(exact.clone());
+    }
+    let matching: Vec<&PathBuf> = dirs.iter().filter(|dir| name(dir).starts_with(given)).collect();
+    let several = |of: &[&PathBuf]| {
+        let names: Vec<String> = of.iter().take(MOST_NAMED).map(|dir| name(dir)).collect();
+        let more = of.len().saturating_sub(MOST_NAMED);
+        names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
+    };
+    match matching.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => {
+            let all = several(&dirs.iter().collect::<Vec<_>>());
+            Err(Error::Usage(format!("no run of {} begins with '{given}'; there are {all}", runs.display())))
+        }
+        candidates => {
+            let (count, names) = (candidates.len(), several(candidates));
+            Err(Error::Usage(format!("{count} runs of {} begin with '{given}': {names}", runs.display())))
+        }
+    }
 }
 
 /// Reads these run directories on every core; `of` keeps what is needed of each, so that not all of their rows are in memory at once.

@@ -9,11 +9,8 @@ use crate::error::{Error, Result};
 use crate::store::files::PARTIAL;
 use crate::store::lease::PREFIX;
 
-/// sha256 and name of every file of a run but `DONE` and leases, a line each, as sha256sum prints them.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn sums(dir: &Path) -> Result<String> {
+/// Names of a run's files but `DONE`, leases and files in writing, sorted; those of its adapter with their folder.
+pub fn file_names(dir: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for folder in ["", "adapter"] {
         for entry in fs::read_dir(dir.join(folder)).into_iter().flatten().flatten() {
@@ -25,7 +22,15 @@ pub fn sums(dir: &Path) -> Result<String> {
         }
     }
     names.sort();
-    names.iter().map(|name| Ok(format!("{}  {name}\n", sum(&dir.join(name))?))).collect()
+    names
+}
+
+/// sha256 and name of every file of [`file_names`], a line each, as sha256sum prints them.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn sums(dir: &Path) -> Result<String> {
+    file_names(dir).iter().map(|name| Ok(format!("{}  {name}\n", sum(&dir.join(name))?))).collect()
 }
 
 /// sha256 of a file.

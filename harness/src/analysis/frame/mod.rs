@@ -3,6 +3,7 @@
 pub mod group;
 pub mod label;
 pub mod predictions;
+pub mod read;
 pub mod rows;
 pub mod run;
 pub mod typed;

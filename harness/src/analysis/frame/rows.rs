@@ -3,18 +3,21 @@
 use std::collections::BTreeSet;
 
 use polars::prelude::{Column, DataFrame};
+use serde::Deserialize;
 
 use crate::analysis::frame::typed::{Field, FrameRow, frame_rows, internal};
 use crate::error::Result;
 
 frame_rows! {
     /// One run.
+    #[derive(Deserialize)]
     pub struct RunRow {
         /// Run id.
         run: String,
         /// Method name.
         method: String,
         /// Text that tells its setting from others of the same method, e.g. `r=4`; `base` for the first setting.
+        #[serde(rename = "variant")]
         label = "variant": String,
         /// Name of method and variant in tables.
         title: String,
@@ -25,6 +28,7 @@ frame_rows! {
         /// Master seed.
         seed: u64,
         /// Every option of the method, `key=value` joined by blanks; in files each has a column of its own, `option_<name>`.
+        #[serde(default)]
         options: String,
         /// Backbone, as it is shown.
         backbone: String,
@@ -100,6 +104,8 @@ frame_rows! {
         driver: String,
         /// libtorch version.
         libtorch: String,
+        /// Threads libtorch used on the CPU.
+        threads: Option<i64>,
         /// Runs trained side by side.
         together: Option<u64>,
     }
@@ -107,7 +113,7 @@ frame_rows! {
 
 frame_rows! {
     /// One metric of a run on one development set. A run without a result has one row with an empty metric in `results.csv`.
-    #[derive(Default)]
+    #[derive(Default, Deserialize)]
     pub struct ScoreRow {
         /// Development set.
         dev_set: String,
@@ -128,6 +134,9 @@ frame_rows! {
 const OPTIONS: &str = "options";
 /// The column of a [`RunRow`] before which its scores stand.
 const AFTER_SCORES: &str = "status";
+
+/// Beginning of the columns of options.
+pub const OPTION: &str = "option_";
 
 /// Names of the options that any of these runs has, sorted.
 pub fn option_names<'a>(runs: impl Iterator<Item = &'a RunRow>) -> Vec<String> {
@@ -158,7 +167,7 @@ pub fn results_data<'a>(
     let option = |name: &String| {
         let value =
             |row: &&RunRow| pairs(&row.options).find(|(own, _)| own == name).map(|(_, value)| value.to_string());
-        <Option<String> as Field>::column(&format!("option_{name}"), rows.iter().map(value).collect())
+        <Option<String> as Field>::column(&format!("{OPTION}{name}"), rows.iter().map(value).collect())
     };
     let mut columns: Vec<Column> = Vec::new();
     for column in RunRow::columns(&rows) {

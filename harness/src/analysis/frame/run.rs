@@ -160,6 +160,7 @@ fn row(run: &RunRecord) -> RunRow {
         device: of_manifest(run, |manifest| manifest.device.clone()),
         driver: of_manifest(run, |manifest| manifest.driver.clone()),
         libtorch: of_manifest(run, |manifest| manifest.libtorch.clone()),
+        threads: run.manifest.as_ref().map(|manifest| manifest.threads),
         together: run.manifest.as_ref().map(|manifest| manifest.together as u64),
     };
     if let Status::Done(outcome) = &run.status { with_outcome(row, outcome) } else { row }

@@ -1,0 +1,275 @@
+//! Runs of two stores or reports against each other, by row, task and seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::analysis::columns::{TaskColumn, task_columns};
+use crate::analysis::frame::group::ReportGroup;
+use crate::analysis::frame::rows::RunRow;
+use crate::analysis::frame::run::RunResult;
+use crate::analysis::frame::typed::frame_rows;
+use crate::analysis::paired::{FEWEST, PairedRow, compare_seeds};
+use crate::analysis::results::{GroupResults, ResultsFrame};
+use crate::analysis::stats::mean;
+use crate::analysis::summary::{MethodRow, Score};
+use crate::analysis::verdict::{ALPHA, detectable};
+
+/// Largest difference in points that is none: `results.csv` holds points, a store shares of 1.
+const EQUAL: f64 = 1e-9;
+/// Task of a row over all tasks.
+const ALL: &str = "all";
+
+frame_rows! {
+    /// One method row on one task, or over all tasks, in both; in points of 100.
+    #[derive(Serialize)]
+    pub struct MovedRow {
+        /// Data source.
+        data_source: String,
+        /// Backbone.
+        backbone: String,
+        /// Split policy.
+        split: String,
+        /// Name of method and variant in tables.
+        title: String,
+        /// Task, or `all`: over the tasks with common seeds.
+        task: String,
+        /// Seeds finished in both.
+        pairs: u64,
+        /// Seeds whose scores are equal; null over all tasks.
+        identical: Option<u64>,
+        /// Mean score in A over those seeds; null over all tasks.
+        before: Option<f64>,
+        /// Mean score in B.
+        after: Option<f64>,
+        /// Mean difference, B - A.
+        difference: Option<f64>,
+        /// Its sample standard deviation over seeds.
+        std: Option<f64>,
+        /// Two-sided p of the paired t test over seeds, Holm-corrected over the tasks of a row; null without spread or below three seeds.
+        p: Option<f64>,
+        /// Least difference that these seeds show with a power of 80 %.
+        detectable: Option<f64>,
+        /// Mean effective parameters in A.
+        effective_before: Option<f64>,
+        /// Mean effective parameters in B.
+        effective_after: Option<f64>,
+        /// Median seconds of an epoch, B by A.
+        time_ratio: Option<f64>,
+        /// `identical`, `moved`, `within noise` or `too few seeds`.
+        word: String,
+    }
+}
+
+frame_rows! {
+    /// A setting or an origin in which runs of one row, task and seed differ.
+    #[derive(Serialize)]
+    pub struct DifferingField {
+        /// Name, as in results.csv.
+        field: String,
+        /// Its values in A, joined by `; `.
+        before: String,
+        /// Its values in B.
+        after: String,
+        /// Pairs of runs that differ in it.
+        pairs: u64,
+    }
+}
+
+frame_rows! {
+    /// A run without a partner.
+    #[derive(Serialize)]
+    pub struct AloneRow {
+        /// `A` or `B`.
+        side: String,
+        /// Run id.
+        run: String,
+        /// State of the run: `done`, `failed`, `damaged` or `unfinished`.
+        status: String,
+        /// State of its partner; `none` without one.
+        partner: String,
+    }
+}
+
+/// Two stores or reports side by side.
+#[derive(Debug, Clone, Serialize)]
+pub struct StoreComparison {
+    /// Pairs of finished runs.
+    pub pairs: usize,
+    /// Scores.
+    pub moved: Vec<MovedRow>,
+    /// Settings and origins that differ.
+    pub differing: Vec<DifferingField>,
+    /// Runs that stand in one alone, or are not finished in both.
+    pub alone: Vec<AloneRow>,
+}
+
+/// Row, task and seed of a run: what makes it the same run in another store.
+type Key<'a> = (ReportGroup, &'a str, &'a str, &'a str, u64);
+
+fn key(run: &RunResult) -> Key<'_> {
+    let row = &run.row;
+    (run.group(), &row.method, &row.label, &row.task, row.seed)
+}
+
+/// Values of one field in the runs of a side.
+type FieldOf = fn(&RunRow) -> String;
+
+/// Settings and origins that are compared: what the id is a hash of, then where the run was made.
+const FIELDS: [(&str, FieldOf); 16] = [
+    ("options", |row| row.options.clone()),
+    ("epochs", |row| row.epochs.to_string()),
+    ("batch_size", |row| row.batch_size.to_string()),
+    ("lr", |row| row.lr.to_string()),
+    ("precision", |row| row.precision.clone()),
+    ("train_head", |row| row.train_head.clone()),
+    ("train_limit", |row| optional(row.train_limit)),
+    ("tokenizer", |row| row.tokenizer.clone()),
+    ("recipe", |row| row.recipe.clone()),
+    ("numerics", |row| row.numerics.to_string()),
+    ("commit", |row| row.commit.clone()),
+    ("device", |row| row.device.clone()),
+    ("driver", |row| row.driver.clone()),
+    ("libtorch", |row| row.libtorch.clone()),
+    ("threads", |row| optional(row.threads)),
+    ("together", |row| optional(row.together)),
+];
+
+fn optional<T: ToString>(value: Option<T>) -> String {
+    value.map_or("not stated".into(), |value| value.to_string())
+}
+
+impl StoreComparison {
+    /// Compares `b` with `a`.
+    pub fn of(a: &ResultsFrame, b: &ResultsFrame) -> Self {
+        let [of_a, of_b] = [a, b].map(|frame| by_key(&frame.runs));
+        let both = |key: &&Key| of_a[*key].is_done() && of_b.get(*key).is_some_and(|run| run.is_done());
+        let pairs: Vec<[&RunResult; 2]> = of_a.keys().filter(both).map(|key| [of_a[key], of_b[key]]).collect();
+        let alone = [alone("A", &a.runs, &of_a, &of_b), alone("B", &b.runs, &of_b, &of_a)].concat();
+        StoreComparison { pairs: pairs.len(), moved: moved(a, b), differing: differing(&pairs), alone }
+    }
+}
+
+/// The first run of each key.
+fn by_key(runs: &[Arc<RunResult>]) -> BTreeMap<Key<'_>, &RunResult> {
+    let mut found = BTreeMap::new();
+    for run in runs {
+        found.entry(key(run)).or_insert(run.as_ref());
+    }
+    found
+}
+
+/// Runs of one side that are not compared, in the order given.
+fn alone(
+    side: &str,
+    runs: &[Arc<RunResult>],
+    own: &BTreeMap<Key, &RunResult>,
+    others: &BTreeMap<Key, &RunResult>,
+) -> Vec<AloneRow> {
+    let of_run = |run: &Arc<RunResult>| {
+        let key = key(run);
+        let is_first = own.get(&key).is_some_and(|first| std::ptr::eq(*first, run.as_ref()));
+        let partner = match others.get(&key) {
+            Some(_) if !is_first => "taken by another run of its row, task and seed",
+            Some(partner) => partner.row.status.as_str(),
+            None => "none",
+        };
+        let is_compared = run.is_done() && partner == "done";
+        (!is_compared).then(|| AloneRow {
+            side: side.into(),
+            run: run.row.run.clone(),
+            status: run.row.status.clone(),
+            partner: partner.into(),
+        })
+    };
+    runs.iter().filter_map(of_run).collect()
+}
+
+/// Fields in which the runs of a pair differ.
+fn differing(pairs: &[[&RunResult; 2]]) -> Vec<DifferingField> {
+    let of_field = |(name, of): &(&str, FieldOf)| {
+        let unlike: Vec<[String; 2]> =
+            pairs.iter().map(|pair| pair.map(|run| of(&run.row))).filter(|[before, after]| before != after).collect();
+        let joined = |side: usize| {
+            unlike.iter().map(|pair| pair[side].as_str()).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("; ")
+        };
+        let pairs = unlike.len() as u64;
+        (pairs > 0).then(|| DifferingField { field: (*name).into(), before: joined(0), after: joined(1), pairs })
+    };
+    FIELDS.iter().filter_map(of_field).collect()
+}
+
+/// Scores of every row that both have, task by task.
+fn moved(a: &ResultsFrame, b: &ResultsFrame) -> Vec<MovedRow> {
+    let mut found = Vec::new();
+    for after in &b.groups {
+        let Some(before) = a.groups.iter().find(|group| group.group == after.group) else { continue };
+        let columns = columns(before, after);
+        for row in &after.methods {
+            let is_same = |other: &&MethodRow| other.method == row.method && other.label == row.label;
+            let Some(other) = before.methods.iter().find(is_same) else { continue };
+            let compared = compare_seeds(&after.group, &(row, other), &columns).into_iter().filter(|row| row.pairs > 0);
+            found.extend(compared.map(|paired| moved_row(paired, row, other)));
+        }
+    }
+    found
+}
+
+/// Task columns of both groups together.
+fn columns(before: &GroupResults, after: &GroupResults) -> Vec<TaskColumn> {
+    let runs = |group: &GroupResults| group.methods.iter().flat_map(|row| row.runs.clone()).collect::<Vec<_>>();
+    task_columns(&[runs(before), runs(after)].concat())
+}
+
+/// Scores of the seeds that both finished, [A, B].
+fn common<'a>(task: &str, row: &'a MethodRow, other: &'a MethodRow) -> Vec<[&'a Score; 2]> {
+    let Some((own, theirs)) = row.cells.get(task).zip(other.cells.get(task)) else { return Vec::new() };
+    let partners = theirs.by_seed();
+    own.by_seed().into_iter().filter_map(|(seed, score)| Some([*partners.get(&seed)?, score])).collect()
+}
+
+fn moved_row(paired: PairedRow, row: &MethodRow, other: &MethodRow) -> MovedRow {
+    let common = common(&paired.task, row, other);
+    let is_over_tasks = paired.task == ALL;
+    let over = |side: usize, of: &dyn Fn(&Score) -> Option<f64>| {
+        mean(&common.iter().map(|pair| of(pair[side])).collect::<Option<Vec<_>>>()?)
+    };
+    let sides = |of: &dyn Fn(&Score) -> Option<f64>| [over(0, of), over(1, of)];
+    let [before, after] = sides(&|score| Some(score.score()));
+    let [effective_before, effective_after] = sides(&|score| score.run.row.effective.map(|count| count as f64));
+    let [seconds_before, seconds_after] = sides(&|score| score.run.row.epoch_seconds);
+    let equal = common.iter().filter(|[before, after]| (before.score() - after.score()).abs() <= EQUAL).count();
+    let error = paired.std.map(|std| std / (paired.pairs as f64).sqrt());
+    MovedRow {
+        pairs: paired.pairs,
+        identical: (!is_over_tasks).then_some(equal as u64),
+        before,
+        after,
+        difference: paired.difference,
+        std: paired.std,
+        p: if is_over_tasks { paired.p_t } else { paired.p_holm },
+        detectable: error.filter(|error| *error > EQUAL).and_then(|error| detectable(error, paired.pairs as usize)),
+        effective_before,
+        effective_after,
+        time_ratio: seconds_after.zip(seconds_before).map(|(after, before)| after / before),
+        word: word(&paired).into(),
+        data_source: paired.data_source,
+        backbone: paired.backbone,
+        split: paired.split,
+        title: paired.title,
+        task: paired.task,
+    }
+}
+
+/// Differences that are all the same leave the t test without spread: they are chance only where they are nothing.
+fn word(paired: &PairedRow) -> &'static str {
+    let p = if paired.task == ALL { paired.p_t } else { paired.p_holm };
+    let [difference, std] = [paired.difference, paired.std].map(|value| value.unwrap_or_default().abs());
+    match p {
+        _ if difference <= EQUAL && std <= EQUAL => "identical",
+        _ if paired.pairs < FEWEST as u64 => "too few seeds",
+        Some(p) if p >= ALPHA => "within noise",
+        _ => "moved",
+    }
+}
