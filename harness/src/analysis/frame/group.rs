@@ -1,8 +1,7 @@
 //! The group a run belongs to: runs of one group stand in one table.
 
-use serde::Serialize;
-
-use crate::plan::spec::{DataSpec, RunSpec};
+use crate::plan::spec::DataSpec;
+use crate::store::stored_spec::StoredSpec;
 
 /// Fields that must be equal for runs to stand in one table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,13 +19,19 @@ pub struct ReportGroup {
 
 impl ReportGroup {
     /// Group of a specification.
-    pub fn of_spec(spec: &RunSpec) -> Self {
-        let known = datasets::backbones::find(&spec.backbone.weights_sha256);
+    pub fn of_spec(spec: &StoredSpec) -> Self {
+        let (name, weights_sha256) = spec.backbone();
+        let known = datasets::backbones::find(weights_sha256);
+        let backbone = match known {
+            Some(known) => known.name.clone(),
+            None if name.is_empty() => "backbone not stated".into(),
+            None => name.to_string(),
+        };
         ReportGroup {
-            data_source: data_source(&spec.data),
-            backbone: known.map_or_else(|| spec.backbone.name.clone(), |known| known.name.clone()),
-            weights_sha256: spec.backbone.weights_sha256.clone(),
-            split: serialised(&spec.data.split),
+            data_source: data_source(spec.data()),
+            backbone,
+            weights_sha256: weights_sha256.to_string(),
+            split: spec.data().split.name().into(),
         }
     }
 
@@ -57,15 +62,6 @@ fn data_source(data: &DataSpec) -> String {
     match data.source.as_str() {
         "own" => format!("own data {}", data.sha256.chars().take(10).collect::<String>()),
         other => other.to_string(),
-    }
-}
-
-/// Serialised text of a value; the plain name of a unit variant.
-fn serialised(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(name)) => name,
-        Ok(other) => other.to_string(),
-        Err(error) => format!("unnamed ({error})"),
     }
 }
 
