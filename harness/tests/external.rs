@@ -125,6 +125,9 @@ fn one_of_our_methods_made_elsewhere_is_a_row_of_its_own_and_no_reference() {
     let titles: Vec<&str> =
         table.iter().filter(|line| line["task"] == "sst2").map(|line| line["title"].as_str()).collect();
     assert_eq!(titles, ["LoRA", "LoRA (external)"]);
+    let row = |title: &str| table.iter().find(|line| line["title"] == title && line["task"] == "sst2").unwrap();
+    assert!(row("LoRA (external)")["reasons"].contains("precision is not stated"), "{:?}", row("LoRA (external)"));
+    assert!(!row("LoRA")["reasons"].contains("is not stated"));
     let results = lines(&world.read("out/report/results.csv"));
     let external = results.iter().find(|line| line["origin"] == "external").unwrap();
     assert_eq!((external["lr"].as_str(), external["option_r"].as_str()), ("0.02", "8"));

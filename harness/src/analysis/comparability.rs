@@ -57,6 +57,9 @@ fn backbone(ours: &RunRow, setting: &Setting) -> Option<String> {
     let Some(published) = backbones::named(&setting.backbone) else {
         return Some(format!("the sha256 of {}'s weights is not known", setting.backbone));
     };
+    if ours.weights_sha256.is_empty() {
+        return Some(not_known("backbone"));
+    }
     let same = published.weights.contains(&ours.weights_sha256);
     (!same).then(|| format!("backbone {} instead of {}", ours.backbone, published.name))
 }

@@ -134,8 +134,8 @@ impl Add {
             train_limit: None,
         };
         let mut given = match (&self.predictions, &self.adapter) {
-            (Some(path), _) => self.from_file(path, &split, task)?,
-            (None, Some(dir)) => self.from_adapter(dir, &split, task)?,
+            (Some(path), _) => self.read(path, &split, task)?,
+            (None, Some(dir)) => self.evaluate(dir, &split, task)?,
             (None, None) => return Err(Error::Usage("give --predictions FILE or --adapter DIR".into())),
         };
         given.files.extend(dataset.files.iter().cloned());
@@ -176,13 +176,13 @@ impl Add {
         }
     }
 
-    fn from_file(&self, path: &Path, split: &Split, task: &'static Task) -> Result<Given> {
+    fn read(&self, path: &Path, split: &Split, task: &'static Task) -> Result<Given> {
         let predictions = predictions::fit(&predictions::read(path, task)?, split, task)?;
         let backbone = self.stated.backbone.as_deref().map_or(Ok(StatedBackbone::default()), backbone::stated)?;
         Ok(Given { predictions, backbone, files: vec![(path.display().to_string(), sum(path)?)], adapter: None })
     }
 
-    fn from_adapter(&self, dir: &Path, split: &Split, task: &'static Task) -> Result<Given> {
+    fn evaluate(&self, dir: &Path, split: &Split, task: &'static Task) -> Result<Given> {
         let name = self.stated.backbone.as_deref().unwrap_or_default();
         let adapter = AttachedAdapter::load(dir, name, task, &self.evaluation)?;
         let mut found = Vec::new();

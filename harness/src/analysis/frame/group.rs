@@ -9,7 +9,7 @@ pub struct ReportGroup {
     /// `micro` (synthetic), `glue`, `glue-unlocked`, or `own` and the first digits of the data's sum: tasks of one name that
     /// are not the same never stand in one table.
     pub data_source: String,
-    /// Backbone, as it is shown.
+    /// Backbone, as it is shown; empty where it is not stated.
     pub backbone: String,
     /// sha256 of its weights, by which it is told from others.
     pub weights_sha256: String,
@@ -22,14 +22,9 @@ impl ReportGroup {
     pub fn of_spec(spec: &StoredSpec) -> Self {
         let (name, weights_sha256) = spec.backbone();
         let known = datasets::backbones::find(weights_sha256);
-        let backbone = match known {
-            Some(known) => known.name.clone(),
-            None if name.is_empty() => "backbone not stated".into(),
-            None => name.to_string(),
-        };
         ReportGroup {
             data_source: data_source(spec.data()),
-            backbone,
+            backbone: known.map_or(name, |known| &known.name).into(),
             weights_sha256: weights_sha256.to_string(),
             split: spec.data().split.name().into(),
         }
@@ -43,7 +38,8 @@ impl ReportGroup {
             "glue-unlocked" => "GLUE in files that are not the locked ones",
             other => other,
         };
-        format!("{data}, {}, split {}", self.backbone, self.split)
+        let backbone = if self.backbone.is_empty() { "backbone not stated" } else { &self.backbone };
+        format!("{data}, {backbone}, split {}", self.split)
     }
 
     /// Text for file names: lower-case letters, digits and hyphens; weights of one name differ in their first digits.
