@@ -43,6 +43,16 @@ pub struct Dataset {
     pub source: &'static str,
 }
 
+impl Dataset {
+    /// The file that a set was read from; `None` for the synthetic rows, which are in none.
+    pub fn file_of(&self, set: &str) -> Option<&str> {
+        // A user's own task lists its TOML file first.
+        let sets = self.files.iter().skip(usize::from(self.task.file.is_some()));
+        let found = self.task.sets.iter().zip(sets).find(|(known, _)| known.name == set);
+        found.map(|(_, (file, _))| file.as_str())
+    }
+}
+
 /// SHA-256 over all rows in order, in hexadecimal: one line `set, row, first, second, label` each, tabs between. The
 /// same rows have the same sum in every layout.
 pub fn checksum(train: &[Example], dev: &[(&'static str, Vec<Example>)]) -> String {

@@ -131,6 +131,15 @@ fn deviations(values: &[f64]) -> Option<Vec<f64>> {
     Some(values.iter().map(|value| (value - mean) / largest).collect())
 }
 
+/// Position of the largest value, the first of equals: the class that logits predict; NaN where one is NaN.
+pub fn largest(values: &[f64]) -> f64 {
+    if values.iter().any(|value| value.is_nan()) {
+        return f64::NAN;
+    }
+    let better = |best: usize, (index, value): (usize, &f64)| if *value > values[best] { index } else { best };
+    values.iter().enumerate().fold(0, better) as f64
+}
+
 /// Rank of every value from 1; equal ones share the average of theirs.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -145,4 +154,15 @@ fn ranks(values: &[f64]) -> Vec<f64> {
         before += ties.len();
     }
     ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_the_largest_logits_is_the_class() {
+        assert_eq!(largest(&[0.1, 0.7, 0.7]), 1.0);
+        assert!(largest(&[0.1, f64::NAN, 0.7]).is_nan(), "no class is better than a number that is none");
+    }
 }

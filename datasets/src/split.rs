@@ -8,6 +8,10 @@ use crate::error::{Error, Result};
 use crate::permutation::{numpy_permutation, torch_randperm};
 use crate::task::{SetSpec, SizeClass, Task};
 
+/// Name of the split that selects the checkpoint.
+pub const VALIDATION: &str = "validation";
+/// Name of the split that is reported.
+pub const TEST: &str = "test";
 /// Seed of every split: the SoRA release never passes another one on (spec §4.1).
 const SEED: u64 = 42;
 /// Training rows of a large task that become its validation set.
@@ -30,21 +34,21 @@ impl Policy {
     /// Every policy.
     pub const ALL: [Policy; 2] = [Policy::Sora, Policy::Official];
 
-    /// Name in every file and on the command line.
+    /// Name in files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Policy::Sora => "sora",
             Policy::Official => "official",
         }
     }
+}
 
-    /// The policy of a name.
-    ///
-    /// # Errors
-    /// [`Error::Unknown`] with the nearest name.
-    pub fn named(name: &str) -> Result<Self> {
+impl std::str::FromStr for Policy {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
         let found = Policy::ALL.into_iter().find(|policy| policy.name() == name);
-        found.ok_or_else(|| Error::unknown("split", name, Policy::ALL.map(Policy::name)))
+        found.ok_or_else(|| Error::unknown("split policy", name, Policy::ALL.map(Policy::name)))
     }
 }
 
@@ -81,10 +85,19 @@ pub struct Split {
 pub struct DevSplit {
     /// Name of the development set.
     pub name: &'static str,
+    /// Name of the set that `validation` is taken from: this one, or the training set.
+    pub validation_from: &'static str,
     /// Rows that select the checkpoint.
     pub validation: Vec<Example>,
     /// Rows that are scored.
     pub test: Vec<Example>,
+}
+
+impl DevSplit {
+    /// Whether the same rows select and are scored.
+    pub fn is_one_set(&self) -> bool {
+        self.validation == self.test
+    }
 }
 
 /// Divides `dataset`.
@@ -94,16 +107,21 @@ pub struct DevSplit {
 pub fn split(dataset: &Dataset, policy: Policy) -> Split {
     match (policy, dataset.task.split_rule) {
         (Policy::Official, _) => {
-            Split { train: dataset.train.clone(), dev_sets: dev_sets(dataset, |rows| (rows.to_vec(), rows.to_vec())) }
+            let both = |rows: &[Example]| (rows.to_vec(), rows.to_vec());
+            Split { train: dataset.train.clone(), dev_sets: dev_sets(dataset, None, both) }
         }
-        (Policy::Sora, SizeClass::Small) => Split { train: dataset.train.clone(), dev_sets: dev_sets(dataset, halve) },
+        (Policy::Sora, SizeClass::Small) => {
+            Split { train: dataset.train.clone(), dev_sets: dev_sets(dataset, None, halve) }
+        }
         (Policy::Sora, SizeClass::Large) => {
             let order = torch_randperm(dataset.train.len(), SEED);
             let (validation, train) = order.split_at(validation_rows(order.len()));
             let validation = take(&dataset.train, validation);
             Split {
                 train: take(&dataset.train, train),
-                dev_sets: dev_sets(dataset, |rows| (validation.clone(), rows.to_vec())),
+                dev_sets: dev_sets(dataset, Some(dataset.task.train().name), |rows| {
+                    (validation.clone(), rows.to_vec())
+                }),
             }
         }
     }
@@ -117,10 +135,15 @@ pub fn train_probe(n: usize) -> Vec<usize> {
     order
 }
 
-fn dev_sets(dataset: &Dataset, divide: impl Fn(&[Example]) -> (Vec<Example>, Vec<Example>)) -> Vec<DevSplit> {
+/// Every development set divided; the validation rows are taken from the set `from`, or from the development set itself.
+fn dev_sets(
+    dataset: &Dataset,
+    from: Option<&'static str>,
+    divide: impl Fn(&[Example]) -> (Vec<Example>, Vec<Example>),
+) -> Vec<DevSplit> {
     let divided = dataset.dev.iter().map(|(name, rows)| {
         let (validation, test) = divide(rows);
-        DevSplit { name, validation, test }
+        DevSplit { name, validation_from: from.unwrap_or(name), validation, test }
     });
     divided.collect()
 }

@@ -1,5 +1,6 @@
 //! A task as plain data. One file a task lies in [`crate::tasks`]; the registry is [`crate::tasks::TASKS`].
 
+use crate::error::Result;
 use crate::metrics::Metric;
 
 /// One task: where its rows are, their labels and sizes, how it is scored and how it is split.
@@ -129,6 +130,15 @@ impl Task {
     /// Whether a row has two texts.
     pub fn is_pair(&self) -> bool {
         self.sources.first().is_some_and(|source| source.text.len() == 2)
+    }
+
+    /// Every metric of the task by its name.
+    ///
+    /// # Errors
+    /// As [`Metric::compute`].
+    pub fn scores(&self, labels: &[f64], predictions: &[f64]) -> Result<Vec<(String, f64)>> {
+        let score = |metric: &Metric| Ok((metric.name().to_string(), metric.compute(labels, predictions)?));
+        self.metrics.iter().map(score).collect()
     }
 
     /// The training set.

@@ -29,6 +29,9 @@ pub enum Error {
     /// The baseline check failed.
     #[error("{0}")]
     Regression(String),
+    /// A stored run that does not come out again.
+    #[error("{0}")]
+    NotRepeated(String),
     /// Some runs of a sweep failed; the others are stored.
     #[error("{failed} of {total} runs failed; the report shows each with its reason")]
     RunsFailed { failed: usize, total: usize },
@@ -59,7 +62,7 @@ impl Error {
             Error::Internal(_) => 1,
             Error::Usage(_) => 2,
             Error::Input(_) => 3,
-            Error::Regression(_) => 4,
+            Error::Regression(_) | Error::NotRepeated(_) => 4,
             Error::Diverged(_) | Error::RunsFailed { .. } => 5,
             Error::Output { .. } => 6,
             Error::Environment(_) | Error::LeaseLost { .. } => 7,

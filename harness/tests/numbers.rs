@@ -83,7 +83,7 @@ fn an_average_takes_qqp_and_mnli_as_the_means_of_their_numbers() {
 }
 
 fn group_without(runs: &[RunRecord], task: &str, seed: u64) -> GroupResults {
-    let kept = runs.iter().filter(|run| (run.spec.task.as_str(), run.spec.seed) != (task, seed));
+    let kept = runs.iter().filter(|run| (run.spec.task(), run.spec.seed()) != (task, seed));
     group(&kept.cloned().collect::<Vec<_>>())
 }
 
@@ -216,7 +216,7 @@ fn a_row_is_compared_with_the_lora_row_of_the_nearest_budget() {
         let setting = Setting { options, rule, started, ..Setting::default() };
         let mut run = made_up(&setting, "rte", method, 0, scored(&[("dev", "accuracy", 0.5)], 1, &[]));
         let Status::Done(outcome) = &mut run.status else { panic!() };
-        outcome.parameters.allocated = allocated;
+        outcome.parameters.as_mut().unwrap().allocated = allocated;
         run
     };
     let runs = [

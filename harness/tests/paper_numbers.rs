@@ -23,7 +23,7 @@ fn done(accuracy: f64, effective: i64) -> Status {
 fn labelled(method: &str, label: &str, options: &'static str, seed: u64, status: Status) -> RunRecord {
     let setting = Setting { options, split: "sora", ..Setting::default() };
     let mut run = made_up(&setting, "rte", method, seed, status);
-    run.spec.label = label.into();
+    run.spec.made_mut().unwrap().label = label.into();
     run
 }
 
@@ -47,7 +47,8 @@ fn stage(stage: usize, [memorisation, generalisation, test]: [f64; 3], effective
 fn stages_in_percent_of_the_first_and_the_turning_point() {
     let run = |seed, stages: Vec<StageRow>| {
         let mut run = labelled("sora", "spacing=linear", "r = 8", seed, done(0.8, 90_000));
-        (run.spec.task, run.stages) = ("sst2".into(), stages);
+        run.spec.made_mut().unwrap().task = "sst2".into();
+        run.stages = stages;
         run
     };
     let mut runs = vec![
@@ -187,7 +188,7 @@ fn a_flip_is_paired_with_its_methods_base_row() {
 fn trial(method: &str, lr: f64, seed: u64, validation: f64, test: f64) -> RunRecord {
     let setting = Setting { lr, split: "sora", ..Setting::default() };
     let mut run = made_up(&setting, "rte", method, seed, done(test, 100));
-    run.spec.label = format!("lr={lr}");
+    run.spec.made_mut().unwrap().label = format!("lr={lr}");
     run.evals = vec![EvalRow {
         step: 96,
         epoch: 3.0,

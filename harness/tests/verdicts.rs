@@ -198,8 +198,8 @@ fn the_paired_table_compares_with_the_lora_of_the_same_budget_and_drops_nobody()
     let small = Setting { options: "r = 4", rule: "3333", started: 4, ..Setting::default() };
     runs.extend(cola(&small, "sora", [59.5, 60.4, 61.6, 62.5, 63.4]));
     runs.extend(cola(&Setting { started: 5, ..Setting::default() }, "bitfit", [1.0; 5]).into_iter().map(|mut run| {
-        run.spec.seed += 100;
-        run.id = format!("cola-bitfit-s{}", run.spec.seed);
+        run.spec.made_mut().unwrap().seed += 100;
+        run.id = format!("cola-bitfit-s{}", run.spec.seed());
         run
     }));
     let rows = table(&runs, "paired");
@@ -219,7 +219,7 @@ fn of_two_numeric_versions_the_later_counts_and_the_other_is_named() {
         .iter()
         .map(|run| {
             let mut older = run.clone();
-            older.spec.numerics = NUMERICS + 7;
+            older.spec.made_mut().unwrap().numerics = NUMERICS + 7;
             older.id = older.spec.id();
             older
         })

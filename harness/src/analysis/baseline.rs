@@ -79,14 +79,14 @@ pub fn baseline_rows(runs: &[RunRecord], timings: &[TimingRow]) -> Vec<BaselineR
 }
 
 fn name(run: &RunRecord, label: &str) -> String {
-    if label.is_empty() { run.spec.method.clone() } else { format!("{}[{label}]", run.spec.method) }
+    if label.is_empty() { run.spec.method().to_string() } else { format!("{}[{label}]", run.spec.method()) }
 }
 
 fn run_rows(run: &RunRecord, name: &str, outcome: &Outcome) -> Vec<BaselineRow> {
     let row = |metric: String, value: f64, tolerance: f64| BaselineRow {
-        task: run.spec.task.clone(),
+        task: run.spec.task().to_string(),
         method: name.to_string(),
-        seed: Some(run.spec.seed),
+        seed: Some(run.spec.seed()),
         metric,
         value,
         tolerance,
@@ -101,15 +101,15 @@ fn run_rows(run: &RunRecord, name: &str, outcome: &Outcome) -> Vec<BaselineRow> 
     if let Some(epoch) = run.epochs.last() {
         rows.push(row("task_loss".into(), rounded(epoch.task_loss), LOSS_TOLERANCE));
     }
-    let counts = &outcome.parameters;
-    for (count, value) in [
-        ("allocated", counts.allocated),
-        ("effective", counts.effective),
-        ("as_published", counts.as_published),
-        ("head", counts.head),
-    ] {
-        rows.push(row(format!("parameters/{count}"), value as f64, 0.0));
-    }
+    let counts = outcome.parameters.iter().flat_map(|counts| {
+        [
+            ("allocated", counts.allocated),
+            ("effective", counts.effective),
+            ("as_published", counts.as_published),
+            ("head", counts.head),
+        ]
+    });
+    rows.extend(counts.map(|(count, value)| row(format!("parameters/{count}"), value as f64, 0.0)));
     rows.push(row("collapsed".into(), f64::from(u8::from(!outcome.collapse.is_empty())), 0.0));
     rows
 }

@@ -219,9 +219,9 @@ impl Claims {
     }
 }
 
-/// The row with a label; for the base row also the method's only one, or the one of the published rank in a rank sweep.
+/// The row with a label, of runs made here; for the base row also the method's only one, or the one of the published rank in a rank sweep.
 fn row_of<'a>(rows: &'a [MethodRow], method: &str, label: &str) -> Option<&'a MethodRow> {
-    let of_method: Vec<&MethodRow> = rows.iter().filter(|row| row.method == method).collect();
+    let of_method: Vec<&MethodRow> = rows.iter().filter(|row| row.method == method && !row.is_external()).collect();
     let labelled = |label: &str| of_method.iter().copied().find(|row| row.label == label);
     let only = || of_method.first().copied().filter(|_| of_method.len() == 1);
     labelled(label).or_else(|| if label.is_empty() { only().or_else(|| labelled(PUBLISHED_RANK)) } else { None })

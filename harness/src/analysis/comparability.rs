@@ -37,6 +37,8 @@ pub fn mismatches(ours: &RunRow, published: Option<&PublishedRow>) -> Mismatches
     for (name, own, stated) in fields {
         if stated.is_empty() {
             found.not_stated.push(name);
+        } else if own.is_empty() {
+            found.differing.push(not_known(name));
         } else if own != stated {
             found.differing.push(format!("{name} {own} instead of {stated}"));
         }
@@ -55,6 +57,9 @@ fn backbone(ours: &RunRow, setting: &Setting) -> Option<String> {
     let Some(published) = backbones::named(&setting.backbone) else {
         return Some(format!("the sha256 of {}'s weights is not known", setting.backbone));
     };
+    if ours.weights_sha256.is_empty() {
+        return Some(not_known("backbone"));
+    }
     let same = published.weights.contains(&ours.weights_sha256);
     (!same).then(|| format!("backbone {} instead of {}", ours.backbone, published.name))
 }
@@ -80,20 +85,26 @@ fn data(ours: &RunRow, setting: &Setting) -> Vec<String> {
 
 fn train_settings(ours: &RunRow, train: Option<&TrainSetting>, found: &mut Mismatches) {
     let numbers = [
-        ("epochs", Some(ours.epochs as f64), train.and_then(|train| train.epochs)),
-        ("batch_size", Some(ours.batch_size as f64), train.and_then(|train| train.batch_size)),
-        ("lr", Some(ours.lr), train.and_then(|train| train.lr)),
+        ("epochs", ours.epochs.map(|n| n as f64), train.and_then(|train| train.epochs)),
+        ("batch_size", ours.batch_size.map(|n| n as f64), train.and_then(|train| train.batch_size)),
+        ("lr", ours.lr, train.and_then(|train| train.lr)),
     ];
     for (name, own, stated) in numbers {
         match (own, stated) {
             (Some(own), Some(stated)) if !is_equal(own, stated) => {
                 found.differing.push(format!("{name} {own} instead of {stated}"));
             }
-            (_, Some(_)) => {}
+            (None, Some(_)) => found.differing.push(not_known(name)),
+            (Some(_), Some(_)) => {}
             (_, None) => found.not_stated.push(name),
         }
     }
     found.differing.extend(train.into_iter().flat_map(|train| unlike_options(ours, &train.options)));
+}
+
+/// Reason of a setting that is not known of a run that was made elsewhere.
+fn not_known(name: &str) -> String {
+    format!("{name} is not stated")
 }
 
 /// The published options (`key=value …`) that the run has otherwise.

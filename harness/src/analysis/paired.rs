@@ -100,7 +100,7 @@ pub fn smallest_p(pairs: usize) -> f64 {
     2.0 / 2f64.powi(pairs.min(1000) as i32)
 }
 
-/// The LoRA rows of a group.
+/// The LoRA rows of a group whose runs were made here.
 struct References<'a> {
     base: &'a MethodRow,
     by_label: BTreeMap<&'a str, &'a MethodRow>,
@@ -110,7 +110,7 @@ struct References<'a> {
 
 impl<'a> References<'a> {
     fn of(methods: &[&'a MethodRow]) -> Option<Self> {
-        let rows = || methods.iter().copied().filter(|row| row.method == REFERENCE);
+        let rows = || methods.iter().copied().filter(|row| row.method == REFERENCE && !row.is_external());
         let mut by_allocated = BTreeMap::new();
         for (index, row) in rows().enumerate() {
             if let Some(allocated) = allocated(row) {

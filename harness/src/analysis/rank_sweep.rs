@@ -61,9 +61,9 @@ frame_rows! {
     }
 }
 
-/// Rows of every method that was trained with two ranks or more, by rank.
+/// Rows of every method that was trained here with two ranks or more, by rank.
 pub fn sweep_rows(group: &GroupResults) -> Vec<SweepRow<'_>> {
-    let ranked = group.methods.iter().enumerate();
+    let ranked = group.methods.iter().enumerate().filter(|(_, method)| !method.is_external());
     let ranked = ranked.filter_map(|(index, method)| Some(SweepRow { rank: rank(&method.options)?, index, method }));
     let mut rows: Vec<SweepRow> = ranked.collect();
     let mut ranks: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();

@@ -10,12 +10,13 @@ use crate::analysis::frame::predictions::TestSets;
 use crate::analysis::frame::rows::{option_names, results_data};
 use crate::analysis::frame::run::RunResult;
 use crate::analysis::frame::typed::CsvText;
-use crate::analysis::summary::{MethodRow, method_rows, row_title};
+use crate::analysis::summary::{MethodRow, method_rows, method_title, row_title};
 use crate::analysis::verdict;
 use crate::error::Result;
 use crate::plan::spec::RunSpec;
 use crate::store::record::RunRecord;
 use crate::store::rows::{PeerRound, TimingRow};
+use crate::store::stored_spec::StoredSpec;
 
 /// Runs whose rows are turned into columns at a time.
 const CHUNK: usize = 1_000;
@@ -35,7 +36,10 @@ impl ReadRun {
         ReadRun {
             result: RunResult::of(run, known),
             setting: RunSetting::of(run),
-            identity: RunSpec { numerics: 0, ..run.spec.clone() }.id(),
+            identity: match &run.spec {
+                StoredSpec::Made(spec) => RunSpec { numerics: 0, ..spec.clone() }.id(),
+                StoredSpec::External(spec) => spec.id(),
+            },
         }
     }
 
@@ -80,7 +84,9 @@ impl ResultsFrame {
         let (mut results, settings): (Vec<RunResult>, Vec<RunSetting>) =
             current.into_iter().map(|run| (run.result, run.setting)).unzip();
         for (result, label) in results.iter_mut().zip(labels(&settings)) {
-            result.row.title = row_title(&result.row.method, &label);
+            let own = std::mem::take(&mut result.row.title);
+            let title = if own.is_empty() { method_title(&result.row.method) } else { own };
+            result.row.title = row_title(&title, &label);
             result.row.label = label;
         }
         ResultsFrame { superseded, ..Self::of_results(results) }
@@ -130,7 +136,7 @@ impl GroupResults {
 
 /// The runs of the latest numeric version of each specification, and the names of the others.
 fn current(runs: Vec<ReadRun>) -> (Vec<ReadRun>, Vec<String>) {
-    let mut latest: BTreeMap<String, u64> = BTreeMap::new();
+    let mut latest: BTreeMap<String, Option<u64>> = BTreeMap::new();
     for run in &runs {
         let version = latest.entry(run.identity.clone()).or_default();
         *version = (*version).max(run.result.row.numerics);

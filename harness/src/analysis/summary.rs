@@ -112,9 +112,14 @@ impl MethodRow {
         values.into_iter().collect::<Vec<_>>().join("; ")
     }
 
+    /// Whether its runs were made elsewhere.
+    pub fn is_external(&self) -> bool {
+        self.runs.iter().any(|run| run.is_external())
+    }
+
     /// Numeric versions of the programs that made its runs.
     pub fn numerics(&self) -> BTreeSet<u64> {
-        self.runs.iter().map(|run| run.row.numerics).collect()
+        self.runs.iter().filter_map(|run| run.row.numerics).collect()
     }
 
     /// Mean of a count over the finished runs.
@@ -141,10 +146,14 @@ pub fn method_title(name: &str) -> String {
     entry.map_or_else(|| name.to_string(), |entry| entry.title.to_string())
 }
 
-/// Name of a method's setting in tables.
-pub fn row_title(method: &str, label: &str) -> String {
-    let title = method_title(method);
-    if label.is_empty() { title } else { format!("{title} ({label})") }
+/// Name of a method's setting in tables, from the method's title.
+pub fn row_title(title: &str, label: &str) -> String {
+    if label.is_empty() { title.to_string() } else { format!("{title} ({label})") }
+}
+
+/// Name of a run's method in tables, without its setting.
+pub fn bare_title(run: &RunRow) -> String {
+    run.title.strip_suffix(&format!(" ({})", run.label)).unwrap_or(&run.title).to_string()
 }
 
 /// Position of a method in tables: the registry's order, unknown ones last.
@@ -169,7 +178,7 @@ fn method_row(
         method: method.into(),
         label: label.into(),
         options: runs.first().map(|run| run.row.options.clone()).unwrap_or_default(),
-        title: row_title(method, label),
+        title: runs.first().map(|run| run.row.title.clone()).unwrap_or_default(),
         cells,
         runs: runs.into_iter().cloned().collect(),
     }

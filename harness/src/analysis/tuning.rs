@@ -61,7 +61,8 @@ impl Search<'_> {
 
 /// Searches of a group, by method, then by task: rows whose label names a learning rate, where there are two or more.
 pub fn searches(group: &GroupResults) -> Vec<Search<'_>> {
-    let is_trial = |row: &&MethodRow| row.label.split_whitespace().any(|part| part.starts_with(RATE));
+    let is_trial =
+        |row: &&MethodRow| !row.is_external() && row.label.split_whitespace().any(|part| part.starts_with(RATE));
     let rows: Vec<&MethodRow> = group.methods.iter().filter(is_trial).collect();
     let mut methods: Vec<&str> = rows.iter().map(|row| row.method.as_str()).collect();
     methods.dedup();
@@ -88,7 +89,7 @@ fn search<'a>(method: &'a str, task: &'a str, cells: &[(&'a str, &'a TaskCell)])
         let scores: Vec<&Score> = cell.by_seed().into_values().collect();
         let common = scores.iter().filter(|score| seeds.contains(&score.seed()));
         let validation = mean(&common.filter_map(|score| best_validation(&score.run)).collect::<Vec<_>>());
-        let lr = cell.runs.first().map_or(f64::NAN, |run| run.row.lr);
+        let lr = cell.runs.first().and_then(|run| run.row.lr).unwrap_or(f64::NAN);
         Trial { label, lr, scores, validation }
     };
     let mut trials: Vec<Trial> = cells.iter().map(trial).collect();

@@ -3,32 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use datasets::Task;
-use datasets::batch::Padding;
-use datasets::tokenizer::Behaviour;
-use methods::peft::format::TrainedAdapter;
 use methods::registry::read_adapter;
 use serde::Serialize;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
+use crate::cli::attached_adapter::{AttachedAdapter, CONFIG, EvaluationFlags, WEIGHTS, tell};
 use crate::cli::job::DataFlags;
 use crate::cli::merge;
-use crate::env::device::Choice;
 use crate::env::output;
 use crate::error::{Error, Result};
-use crate::load::backbone::Backbone;
 use crate::load::download;
 use crate::load::paths;
 use crate::load::task_data::TaskCache;
 use crate::plan::recipe::Source;
-use crate::store::adapter_task;
 use crate::store::files::{write_atomically, write_csv};
-use crate::train::classifier::SequenceClassifier;
-use crate::train::evaluate::{predict, scores};
-use crate::train::loader::Collator;
-
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+use crate::train::evaluate::scores;
 
 /// `rankbench export`.
 #[derive(Debug, Args)]
@@ -53,18 +42,11 @@ pub struct Import {
     /// The backbone it was trained on: a directory, the name of one below .cache/backbones, or a repository on the Hub.
     #[arg(long)]
     backbone: String,
-    /// How a sentencepiece vocabulary is read; sentencepiece where it is left out.
-    #[arg(long)]
-    tokenizer: Option<Behaviour>,
     /// Task whose development sets it is evaluated on.
     #[arg(long)]
     task: String,
-    /// Longest input in tokens; the task's own where it is left out.
-    #[arg(long)]
-    max_length: Option<usize>,
-    /// Where to run.
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    evaluation: EvaluationFlags,
     /// A CSV file for the predictions and logits of every row.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -115,26 +97,6 @@ fn check_run(run: &Path) -> Result<()> {
     ))
 }
 
-/// Refuses an adapter whose configuration names another task.
-fn check_task(adapter: &Path, task: &Task) -> Result<()> {
-    // A configuration that cannot be read is said when the adapter is.
-    let config: Option<serde_json::Value> =
-        std::fs::read(adapter.join(CONFIG)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    match config.as_ref().and_then(adapter_task::task) {
-        Some(own) if own != task.name => Err(Error::Usage(format!(
-            "{} was trained on {own}, as its {CONFIG} says, and not on {}: give --task {own}",
-            adapter.display(),
-            task.name
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Tells the notes of an adapter that was read.
-fn tell(trained: &dyn TrainedAdapter) {
-    trained.notes().iter().for_each(output::note);
-}
-
 impl Export {
     pub(super) fn run(&self) -> Result<()> {
         check_run(&self.run)?;
@@ -157,25 +119,11 @@ impl Import {
     pub(super) fn run(&self) -> Result<()> {
         self.data.own.read()?;
         let task = datasets::tasks::find(&self.task.trim().to_lowercase())?;
-        check_task(&self.adapter, task)?;
-        let hub = download::hub();
-        let data = TaskCache::new(self.data.origin(Source::Glue, &[task], &hub)?);
-        let place = paths::backbone(&self.backbone, &hub)?;
-        let backbone = Backbone::load(&place, self.tokenizer.unwrap_or_default(), self.device.device()?, false)?;
-        backbone.check(&[task], self.tokenizer)?;
-        let trained = read_adapter(&self.adapter, backbone.encoder.as_ref())?;
-        tell(trained.as_ref());
-        let attached = trained.attach(backbone.encoder_in(Kind::Float)?.as_ref())?;
-        let outputs = task.labels.outputs() as i64;
-        let head = merge::head(trained.as_ref(), backbone.encoder.as_ref(), outputs, &self.adapter)?;
-        let head: Vec<Tensor> = head.into_iter().map(|(_, tensor)| tensor.to_device(backbone.device)).collect();
-        let max_length = self.max_length.unwrap_or(task.max_length).min(backbone.encoder.info().max_positions);
-        let classifier = SequenceClassifier::new(backbone.encoder_in(Kind::Float)?, task);
-        let collator = Collator::new(&backbone, task, Kind::Float, Padding::Bucket(8), max_length);
+        let adapter = AttachedAdapter::load(&self.adapter, &self.backbone, task, &self.evaluation)?;
+        let data = TaskCache::new(self.data.origin(Source::Glue, &[task], &download::hub())?);
         let mut rows = Vec::new();
         for (name, examples) in data.dev(task)? {
-            let encoded = backbone.tokenizer.encode_all(&examples, max_length)?;
-            let predicted = predict(&classifier, &collator, (&head, attached.as_ref()), &encoded, 1)?;
+            let (encoded, predicted) = adapter.predict(&examples)?;
             for (metric, value) in scores(task, &encoded, &predicted.values)? {
                 let set = if name == "dev" { String::new() } else { format!(" {name}") };
                 output::print(format_args!("{}, development set{set}: {metric} {:.2}", task.title, 100.0 * value));

@@ -40,7 +40,7 @@ pub struct Audit {
 }
 
 fn split(text: &str) -> std::result::Result<Policy, String> {
-    Policy::named(text).map_err(|error| error.to_string())
+    text.parse::<Policy>().map_err(|error| error.to_string())
 }
 
 impl Audit {

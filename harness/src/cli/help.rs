@@ -3,8 +3,8 @@
 macro_rules! exit_codes {
     () => {
         "Exit codes: 0 done · 1 a bug · 2 wrong recipe, flag or name · 3 unreadable data, backbone or run · \
-         4 the baseline check failed · 5 a run failed · 6 something cannot be written · 7 the machine lacks something · \
-         75 stopped by a signal and saved: start the same command again · 130 a second Ctrl-C"
+         4 the baseline check failed, or a run does not repeat · 5 a run failed · 6 something cannot be written · \
+         7 the machine lacks something · 75 stopped by a signal and saved: start the same command again · 130 a second Ctrl-C"
     };
 }
 
@@ -50,6 +50,27 @@ pub const TUNE: &str = help!(
     "rankbench tune --glue DIR",
     "five trials a method, over other rates",
     "rankbench tune --trials 5 --set train.lr=1e-4,2e-4,4e-4,8e-4,1.6e-3,3.2e-3 --glue DIR"
+);
+/// `rankbench split`.
+pub const SPLIT: &str = help!(
+    "rows of RTE as the SoRA release divides them",
+    "rankbench split --task rte --glue DIR --out split.csv",
+    "with texts and labels, ready to train on",
+    "rankbench split --task rte --micro --text --out split.csv"
+);
+/// `rankbench add`.
+pub const ADD: &str = help!(
+    "predictions of a program of your own",
+    "rankbench add --method mine --task rte --seed 0 --predictions predictions.csv --backbone all-MiniLM-L6-v2 --lr 1e-3 --glue DIR",
+    "an adapter that PEFT saved",
+    "rankbench add --method mine --task rte --seed 0 --adapter DIR --backbone all-MiniLM-L6-v2 --glue DIR"
+);
+/// `rankbench verify`.
+pub const VERIFY: &str = help!(
+    "the first epoch of a run",
+    "rankbench verify rte-lora-s0-0123456789 --glue DIR",
+    "more of it, in another store",
+    "rankbench verify rte-lora-s0-0123456789 --out results/mine --steps 500 --glue DIR"
 );
 /// `rankbench status`.
 pub const STATUS: &str = help!(

@@ -208,11 +208,8 @@ impl RecipeFlags {
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
         let started = Instant::now();
-        if let (Device::Cuda(index), Kernels::Fused) = (device, self.machine.kernels) {
-            // Slower without them, and not wrong.
-            torch_ext::nvrtc::load(index).unwrap_or_else(|e| {
-                output::note(format_args!("{e}; going on with --kernels plain, several times slower"))
-            });
+        if self.machine.kernels == Kernels::Fused {
+            load_kernels(device);
         }
         let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
         let backbone = Backbone::load(&place, behaviour, device, self.machine.graphs == Graphs::On)?;
@@ -277,6 +274,14 @@ impl DataFlags {
             None => fetch::fetch(hub, &tasks)?,
         };
         Ok(RowSource::Glue { dirs, allow_unlocked: self.allow_unlocked })
+    }
+}
+
+/// Makes our kernels ready on a GPU. It is slower without them, and not wrong.
+pub fn load_kernels(device: Device) {
+    if let Device::Cuda(index) = device {
+        torch_ext::nvrtc::load(index)
+            .unwrap_or_else(|e| output::note(format_args!("{e}; going on with --kernels plain, several times slower")));
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod ablate;
 mod adapters;
+mod add;
+mod attached_adapter;
 mod audit;
 mod compare;
 mod completions;
@@ -23,6 +25,7 @@ mod regression;
 mod report;
 mod run;
 mod show;
+mod split;
 mod status;
 mod stored;
 mod submit;
@@ -30,6 +33,7 @@ mod task_files;
 mod tokenize;
 mod tune;
 mod values;
+mod verify;
 mod watch;
 
 use clap::error::{ContextKind, ContextValue};
@@ -93,6 +97,15 @@ enum Command {
     /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions; mend what can be.
     #[command(after_help = help::FSCK)]
     Fsck(fsck::Fsck),
+    /// Write the row numbers of every split of a task, so that other programs train and predict on the same.
+    #[command(after_help = help::SPLIT)]
+    Split(split::Split),
+    /// Add a run that another program made, from its predictions or adapter: its metrics are computed here.
+    #[command(after_help = help::ADD)]
+    Add(add::Add),
+    /// Make the beginning of a stored run again, and say whether its losses repeat.
+    #[command(after_help = help::VERIFY)]
+    Verify(verify::Verify),
     /// Say how the runs of a directory stand: done, running and where, left to do.
     #[command(after_help = help::STATUS)]
     Status(status::Status),
@@ -174,6 +187,9 @@ impl Cli {
             Command::Power(command) => command.run(),
             Command::Audit(command) => command.run(),
             Command::Fsck(command) => command.run(),
+            Command::Split(command) => command.run(),
+            Command::Add(command) => command.run(),
+            Command::Verify(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Submit(command) => command.run(),
             Command::Efficiency(command) => command.run(),

@@ -35,6 +35,7 @@ const FILES: &[(&str, &str, &str, &[&str])] = &[
     ("evals.csv", "a run", STORED_ROWS, &["EvalRow"]),
     ("ranks.csv", "a run", STORED_ROWS, &["RankRow"]),
     ("predictions.csv", "a run", STORED_ROWS, &["PredictionRow"]),
+    ("split.csv", "`rankbench split`", include_str!("split.rs"), &["SplitRow"]),
 ];
 const RUN_ROWS: &str = include_str!("../analysis/frame/rows.rs");
 const STORED_ROWS: &str = include_str!("../store/rows.rs");

@@ -100,8 +100,8 @@ fn runs(dir: &Path, plan: &[Labelled], only_plan: bool) -> Result<Vec<ReadRun>> 
     let known = TestSets::default();
     let read = |mut run: RunRecord| {
         // The stored label may be that of another recipe, which made the run.
-        if let Some(label) = labels.get(run.id.as_str()) {
-            run.spec.label = label.to_string();
+        if let Some((label, spec)) = labels.get(run.id.as_str()).zip(run.spec.made_mut()) {
+            spec.label = label.to_string();
         }
         ReadRun::of(&run, &known)
     };

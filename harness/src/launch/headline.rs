@@ -21,13 +21,13 @@ pub fn headline(spec: &RunSpec, outcome: &Outcome) -> String {
     sets.join("; ") + &collapsed
 }
 
-fn of_set(spec: &RunSpec, steps: usize, result: &DevSetResult) -> String {
-    let metrics: Vec<String> =
-        result.test.iter().map(|(name, value)| format!("{} {:.2}", metric_title(name), 100.0 * value)).collect();
-    let epoch = result.selected_step as f64 * spec.train.epochs as f64 / steps.max(1) as f64;
-    let epoch = format!("{epoch:.2}");
+fn of_set(spec: &RunSpec, steps: Option<usize>, result: &DevSetResult) -> String {
+    let metrics = metrics(&result.test);
+    let (Some(step), Some(steps), Some(value)) = (result.selected_step, steps, result.selection_value) else {
+        return format!("test {metrics}");
+    };
+    let epoch = format!("{:.2}", step as f64 * spec.train.epochs as f64 / steps.max(1) as f64);
     let epoch = epoch.trim_end_matches('0').trim_end_matches('.');
-    let metrics = metrics.join(", ");
     // Under the official policy one set of rows does both.
     if spec.data.split == Policy::Official {
         return format!("development set {metrics} (checkpoint: epoch {epoch}, chosen on the same rows)");
@@ -36,7 +36,13 @@ fn of_set(spec: &RunSpec, steps: usize, result: &DevSetResult) -> String {
         1 => String::new(),
         _ => format!("{} ", metric_title(&result.selection_metric)),
     };
-    format!("test {metrics} (checkpoint: epoch {epoch}, validation {selection}{:.2})", 100.0 * result.selection_value)
+    format!("test {metrics} (checkpoint: epoch {epoch}, validation {selection}{:.2})", 100.0 * value)
+}
+
+/// `accuracy 70.00, F1 80.00`, of values in 0..1 or -1..1.
+pub fn metrics(values: &[(String, f64)]) -> String {
+    let texts = values.iter().map(|(name, value)| format!("{} {:.2}", metric_title(name), 100.0 * value));
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// A metric as people write it.
@@ -78,21 +84,20 @@ mod tests {
     fn outcome(test: &[(&str, f64)], selection: (&str, f64)) -> Outcome {
         let result = DevSetResult {
             dev_set: "dev".into(),
-            selected_step: 60,
+            selected_step: Some(60),
             selection_metric: selection.0.into(),
-            selection_value: selection.1,
+            selection_value: Some(selection.1),
             test: test.iter().map(|(name, value)| (name.to_string(), *value)).collect(),
             test_examples: 522,
         };
         let parameters = Parameters { allocated: 0, effective: 0, as_published: 0, head: 0, full: 0 };
-        let (seconds, memory) = (Seconds::default(), PeakMiB::default());
         Outcome {
             results: vec![result],
-            parameters,
-            steps: 100,
-            wall_seconds: 1.0,
-            seconds,
-            memory,
+            parameters: Some(parameters),
+            steps: Some(100),
+            wall_seconds: Some(1.0),
+            seconds: Some(Seconds::default()),
+            memory: PeakMiB::default(),
             collapse: Vec::new(),
         }
     }

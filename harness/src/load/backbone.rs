@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use datasets::Task;
+use datasets::backbones::Backbone as KnownBackbone;
 use datasets::tokenizer::{Behaviour, Embeddings, Tokenizer};
 use encoders::Encoder;
 use sha2::{Digest, Sha256};
@@ -13,7 +14,8 @@ use tch::{Device, Kind};
 
 use crate::env::output;
 use crate::error::{Error, Result};
-use crate::load::paths::BackbonePath;
+use crate::load::paths::{self, BackbonePath};
+use crate::plan::external::StatedBackbone;
 use crate::plan::spec::BackboneSpec;
 
 /// The backbone on its device.
@@ -127,6 +129,24 @@ impl Backbone {
     pub fn take_seconds(&self) -> f64 {
         self.seconds.take()
     }
+}
+
+/// Name and weights of a backbone that a run was made with elsewhere. It is not read: its sum is that of its files where it is here, else
+/// that of a known backbone of this name, else it is not stated.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn stated(name: &str) -> Result<StatedBackbone> {
+    let is_named = |known: &&KnownBackbone| known.name == name || known.repository == name;
+    let (name, weights_sha256) = match paths::local(name) {
+        Some(place) => (place.name, weights_sum(&encoders::checkpoint::checksums::checksums(&place.dir)?)),
+        None => {
+            let known = datasets::backbones::all().iter().find(is_named);
+            (name.to_string(), known.and_then(|known| known.weights.first()).cloned().unwrap_or_default())
+        }
+    };
+    let known = datasets::backbones::find(&weights_sha256);
+    Ok(StatedBackbone { name: known.map_or(name, |known| known.name.clone()), weights_sha256 })
 }
 
 /// sha256 of the weight file, the only one besides the configuration and the tokenizer; of the list of sums where the weights are in

@@ -4,4 +4,5 @@ pub mod backbone;
 pub mod download;
 pub mod paths;
 pub mod precision;
+pub mod predictions;
 pub mod task_data;

@@ -31,6 +31,32 @@ pub struct BackbonePath {
     pub name: String,
 }
 
+/// A backbone that is here: by its directory, by the bare name of one below [`BACKBONES`], or by the repository that the file
+/// NAME.repository beside one names.
+pub fn local(name: &str) -> Option<BackbonePath> {
+    let given = PathBuf::from(name);
+    if given.is_dir() {
+        return Some(BackbonePath { name: last(name), dir: given });
+    }
+    let backbones = dir().join(BACKBONES);
+    if is_plain(name) && backbones.join(name).is_dir() {
+        return Some(BackbonePath { dir: backbones.join(name), name: name.to_string() });
+    }
+    let short = last(name.split('@').next().unwrap_or(name));
+    let origin = std::fs::read_to_string(backbones.join(format!("{short}.repository"))).unwrap_or_default();
+    let cached = backbones.join(&short);
+    if !is_repository(name) || origin.trim() != name || !cached.is_dir() {
+        return None;
+    }
+    output::note(format_args!("{name}: taken from {}; delete it to have it fetched", cached.display()));
+    Some(BackbonePath { dir: cached, name: short })
+}
+
+/// Last part of a path or a repository's name.
+fn last(path: &str) -> String {
+    path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path).to_string()
+}
+
 /// A backbone by its directory, by the bare name of one below [`BACKBONES`], or by its repository on the Hub
 /// (`owner/name` or `owner/name@revision`), from which it is fetched. A directory below [`BACKBONES`] stands for a
 /// repository only where the file NAME.repository beside it names that repository.
@@ -38,30 +64,16 @@ pub struct BackbonePath {
 /// # Errors
 /// Neither is there; the message says how to get one.
 pub fn backbone(name: &str, hub: &Hub) -> Result<BackbonePath> {
-    let given = PathBuf::from(name);
-    let last = |path: &str| path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path).to_string();
-    if given.is_dir() {
-        return Ok(BackbonePath { name: last(name), dir: given });
-    }
-    let backbones = dir().join(BACKBONES);
-    if is_plain(name) && backbones.join(name).is_dir() {
-        return Ok(BackbonePath { dir: backbones.join(name), name: name.to_string() });
+    if let Some(here) = local(name) {
+        return Ok(here);
     }
     if is_repository(name) {
-        let short = last(name.split('@').next().unwrap_or(name));
-        let origin = std::fs::read_to_string(backbones.join(format!("{short}.repository"))).unwrap_or_default();
-        let cached = backbones.join(&short);
-        if origin.trim() == name && cached.is_dir() {
-            output::note(format_args!("{name}: taken from {}; delete it to have it fetched", cached.display()));
-            return Ok(BackbonePath { dir: cached, name: short });
-        }
-        return Ok(BackbonePath { dir: hub.model(name)?, name: short });
+        return Ok(BackbonePath { dir: hub.model(name)?, name: last(name.split('@').next().unwrap_or(name)) });
     }
     Err(Error::Input(format!(
-        "backbone '{name}' is not here: neither {} nor {} is a directory, and it is no repository on the Hub \
+        "backbone '{name}' is not here: neither {name} nor {} is a directory, and it is no repository on the Hub \
          (owner/name). Take all-MiniLM-L6-v2 (which `./justw setup` fetches), microsoft/deberta-v3-base, or a directory with \
          config.json, model.safetensors or pytorch_model.bin, and a tokenizer",
-        given.display(),
-        backbones.join(name).display()
+        dir().join(BACKBONES).join(name).display()
     )))
 }

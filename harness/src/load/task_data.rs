@@ -194,7 +194,7 @@ fn encode(dataset: &Dataset, key: &TokenizedKey, tokenizer: &Tokenizer) -> Resul
             name: set.name,
             validation: encode(&set.validation)?,
             test: encode(&set.test)?,
-            is_one_set: set.validation == set.test,
+            is_one_set: set.is_one_set(),
         })
     };
     Ok(TokenizedTask {

@@ -1,5 +1,6 @@
 //! Recipes, and the runs they resolve to.
 
+pub mod external;
 pub mod flips;
 pub mod grid;
 pub mod origin;

@@ -1,6 +1,7 @@
 //! Runs as directories.
 
 pub mod adapter_task;
+pub mod external;
 pub mod files;
 pub mod fsck;
 pub mod holder;
@@ -11,5 +12,6 @@ pub mod read;
 pub mod record;
 pub mod rows;
 pub mod run_store;
+pub mod stored_spec;
 pub mod sums;
 pub mod survey;

@@ -7,11 +7,11 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::plan::spec::RunSpec;
 use crate::store::files::{read_json, read_rows};
 use crate::store::fsck;
 use crate::store::record::{RunRecord, SetPredictions, Status};
 use crate::store::rows::Outcome;
+use crate::store::stored_spec::StoredSpec;
 
 /// Most runs that a message names.
 const MOST_NAMED: usize = 10;
@@ -68,12 +68,13 @@ pub fn load_each<T: Send>(paths: &[PathBuf], of: impl Fn(RunRecord) -> T + Sync)
 pub fn load(path: &Path) -> Result<RunRecord> {
     let toml_path = path.join("run.toml");
     let text = fs::read_to_string(&toml_path).map_err(|e| Error::input(&toml_path, e))?;
-    let spec: RunSpec = toml::from_str(&text).map_err(|e| Error::damaged(&toml_path, e))?;
+    let spec = StoredSpec::parse(&text).map_err(|e| Error::damaged(&toml_path, e))?;
     let mut findings = Vec::new();
     let mut record = RunRecord {
         id: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         spec,
         manifest: read_json(&path.join("manifest.json")).ok(),
+        addition: read_json(&path.join("added.json")).ok(),
         status: Status::Unfinished,
         epochs: found(read_rows(&path.join("epochs.csv")), &mut findings),
         evals: found(read_rows(&path.join("evals.csv")), &mut findings),

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::origin::RunOrigin;
-use crate::plan::spec::RunSpec;
 use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow, StageRow};
+use crate::store::stored_spec::StoredSpec;
 
 /// Where a run was made: what is not part of its identity but explains its numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,21 @@ fn alone() -> usize {
     1
 }
 
+/// How a run that was made elsewhere came into the store (`added.json`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Addition {
+    /// Version of the program that added it and computed its metrics.
+    pub rankbench: String,
+    /// Commit of the source tree that program was built from.
+    pub git_commit: String,
+    /// Whether the tree had uncommitted changes.
+    pub git_dirty: bool,
+    /// Files read, with their sha256: the predictions or the adapter, and the rows.
+    pub files: Vec<(String, String)>,
+    /// Time, seconds since 1970.
+    pub added_unix: u64,
+}
+
 /// How a run stands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Status {
@@ -78,9 +93,11 @@ pub struct RunRecord {
     /// Name of its directory.
     pub id: String,
     /// Its specification.
-    pub spec: RunSpec,
-    /// Its manifest.
+    pub spec: StoredSpec,
+    /// Its manifest; a run that was made elsewhere has none.
     pub manifest: Option<Manifest>,
+    /// How it came here, of a run that was made elsewhere.
+    pub addition: Option<Addition>,
     /// How it stands.
     pub status: Status,
     /// `epochs.csv`.

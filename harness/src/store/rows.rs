@@ -130,20 +130,23 @@ pub struct StageRow {
     pub as_published: i64,
 }
 
-/// `outcome.json`: what the run came to.
+/// `outcome.json`: what the run came to. Of a run that was made elsewhere, only its scores and their signs of collapse are known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// One entry a development set.
     pub results: Vec<DevSetResult>,
     /// Parameter counts at the selected checkpoint.
-    pub parameters: Parameters,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Parameters>,
     /// Optimiser steps of the whole run.
-    pub steps: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
     /// Wall time of the whole run in seconds, everything included; an equal share for each of runs side by side.
-    pub wall_seconds: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_seconds: Option<f64>,
     /// Parts of `wall_seconds`.
-    #[serde(default)]
-    pub seconds: Seconds,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<Seconds>,
     /// Peak memory of the run, evaluation included.
     #[serde(default)]
     pub memory: PeakMiB,
@@ -200,11 +203,13 @@ pub struct DevSetResult {
     /// `dev`, `matched` or `mismatched`.
     pub dev_set: String,
     /// Step whose checkpoint the selection metric chose on the validation split.
-    pub selected_step: usize,
-    /// Selection metric's name and value on the validation split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected_step: Option<usize>,
+    /// Metric that selects the checkpoint.
     pub selection_metric: String,
-    /// Its value there.
-    pub selection_value: f64,
+    /// Its value on the validation split; none where that has no predictions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection_value: Option<f64>,
     /// Every metric on the test split at the selected checkpoint: (name, value in 0..1 or -1..1).
     pub test: Vec<(String, f64)>,
     /// Examples of the test split.

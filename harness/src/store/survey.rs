@@ -14,6 +14,7 @@ use crate::store::lease::{self, LeaseFile};
 use crate::store::leased_run::CHECKPOINT;
 use crate::store::read::run_dirs;
 use crate::store::rows::Outcome;
+use crate::store::stored_spec::StoredSpec;
 
 /// How a run stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +53,7 @@ pub struct Running {
 pub struct SurveyedRun {
     /// Name of its directory.
     pub id: String,
-    /// Its specification; none where it cannot be read, or is known from elsewhere by its id alone.
+    /// Its specification; none where it cannot be read, was made elsewhere, or is known by its id alone.
     pub spec: Option<RunSpec>,
     /// Task and method.
     pub kind: (String, String),
@@ -70,12 +71,12 @@ pub fn survey(runs: &Path) -> Result<Vec<SurveyedRun>> {
 
 fn surveyed(dir: &Path) -> Result<SurveyedRun> {
     let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let spec = fs::read_to_string(dir.join("run.toml")).ok().and_then(|text| toml::from_str::<RunSpec>(&text).ok());
+    let spec = fs::read_to_string(dir.join("run.toml")).ok().and_then(|text| StoredSpec::parse(&text).ok());
     let Some(spec) = spec else {
         return Ok(SurveyedRun { id, spec: None, kind: Default::default(), state: RunState::Unreadable });
     };
-    let kind = (spec.task.clone(), spec.method.clone());
-    Ok(SurveyedRun { id, spec: Some(spec), kind, state: state(dir)? })
+    let kind = (spec.task().to_string(), spec.method().to_string());
+    Ok(SurveyedRun { id, spec: spec.made().cloned(), kind, state: state(dir)? })
 }
 
 /// How the run in a directory stands.
@@ -85,7 +86,10 @@ fn surveyed(dir: &Path) -> Result<SurveyedRun> {
 pub fn state(dir: &Path) -> Result<RunState> {
     let has = |name: &str| dir.join(name).exists();
     if has("DONE") {
-        let seconds = read_json::<Outcome>(&dir.join("outcome.json")).map_or(0.0, |outcome| outcome.wall_seconds);
+        let seconds = read_json::<Outcome>(&dir.join("outcome.json"))
+            .ok()
+            .and_then(|outcome| outcome.wall_seconds)
+            .unwrap_or(0.0);
         return Ok(RunState::Done(Duration::try_from_secs_f64(seconds).unwrap_or_default()));
     }
     let running = lease::look(dir)?.filter(|seen| !seen.is_free()).map(|seen| {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use datasets::split::{TEST, VALIDATION};
 use datasets::tokenizer::TokenizedExample;
 use methods::method::ranks;
 use tch::Tensor;
@@ -169,11 +170,6 @@ impl<'a> RunCallback<'a> {
         Ok(())
     }
 }
-
-/// Split that selects the checkpoint.
-pub const VALIDATION: &str = "validation";
-/// Split that is reported.
-const TEST: &str = "test";
 
 /// The splits that are evaluated; the official policy has only one.
 fn splits(set: &TokenizedDevSet) -> Vec<(&'static str, &[TokenizedExample])> {

@@ -1,7 +1,7 @@
 //! Predictions of a set of rows, and their scores.
 
 use datasets::Task;
-use datasets::metrics::Metric;
+use datasets::metrics::largest;
 use datasets::tokenizer::TokenizedExample;
 use encoders::Attach;
 use tch::{Kind, Tensor};
@@ -60,35 +60,11 @@ pub fn predict(
     Ok(Predictions { values, logits, loss: loss / rows.len().max(1) as f64 })
 }
 
-/// Position of the largest value, the first of equals; NaN where one is NaN.
-fn largest(values: &[f64]) -> f64 {
-    if values.iter().any(|value| value.is_nan()) {
-        return f64::NAN;
-    }
-    let better = |best: usize, (index, value): (usize, &f64)| if *value > values[best] { index } else { best };
-    values.iter().enumerate().fold(0, better) as f64
-}
-
 /// Every metric of the task by its name.
 ///
 /// # Errors
 /// Predictions that have no score.
 pub fn scores(task: &Task, rows: &[TokenizedExample], predictions: &[f64]) -> Result<Vec<(String, f64)>> {
     let labels: Vec<f64> = rows.iter().map(|row| row.label).collect();
-    let score = |metric: &Metric| {
-        let value = metric.compute(&labels, predictions).map_err(|e| Error::Diverged(e.to_string()))?;
-        Ok((metric.name().to_string(), value))
-    };
-    task.metrics.iter().map(score).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_of_the_largest_logits_is_the_class() {
-        assert_eq!(largest(&[0.1, 0.7, 0.7]), 1.0);
-        assert!(largest(&[0.1, f64::NAN, 0.7]).is_nan(), "no class is better than a number that is none");
-    }
+    task.scores(&labels, predictions).map_err(|e| Error::Diverged(e.to_string()))
 }

@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod memory;
 pub mod outcome;
 pub mod resume;
+pub mod retrace;
 pub mod run;
 pub mod run_stack;
 pub mod schedule;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use datasets::split::VALIDATION;
 use datasets::tokenizer::TokenizedExample;
 use methods::TrainState;
 
@@ -12,7 +13,7 @@ use crate::store::adapter_task;
 use crate::store::leased_run::LeasedRun;
 use crate::store::rows::{DevSetResult, EpochRow, Outcome, Parameters, PeakMiB, PredictionRow, Seconds};
 use crate::train::best::{BestCheckpoint, Checkpoint, Scored};
-use crate::train::callbacks::{RunCallback, VALIDATION};
+use crate::train::callbacks::RunCallback;
 use crate::train::collapse::{collapse_reasons, loss_is_flat};
 use crate::train::run_stack::RunStack;
 
@@ -63,9 +64,9 @@ pub fn conclude(stack: &RunStack, callback: RunCallback, cost: &Cost) -> Result<
         predictions.extend(best.scored.iter().flat_map(|scored| prediction_rows(set, scored)));
         results.push(DevSetResult {
             dev_set: set.name.into(),
-            selected_step: best.step,
+            selected_step: Some(best.step),
             selection_metric: data.task.selection.name().into(),
-            selection_value: best.value,
+            selection_value: Some(best.value),
             test: reported.metrics.clone(),
             test_examples: set.test.len(),
         });
@@ -76,8 +77,15 @@ pub fn conclude(stack: &RunStack, callback: RunCallback, cost: &Cost) -> Result<
     dir.write_rows("predictions.csv", &predictions)?;
     let parameters = count(stack.state(index), context.backbone, data);
     let (wall_seconds, seconds) = cost.of_run(&epochs, started.elapsed().as_secs_f64());
-    let memory = cost.memory;
-    let outcome = Outcome { results, parameters, steps, wall_seconds, seconds, memory, collapse };
+    let outcome = Outcome {
+        results,
+        parameters: Some(parameters),
+        steps: Some(steps),
+        wall_seconds: Some(wall_seconds),
+        seconds: Some(seconds),
+        memory: cost.memory,
+        collapse,
+    };
     dir.finish(&outcome)?;
     Ok(outcome)
 }

@@ -5,6 +5,7 @@ use harness::plan::origin::RunOrigin;
 use harness::plan::spec::{NUMERICS, RunSpec};
 use harness::store::record::{Manifest, RunRecord, Status};
 use harness::store::rows::{DevSetResult, Outcome, Parameters, PeakMiB, Seconds};
+use harness::store::stored_spec::StoredSpec;
 
 /// Weights of DeBERTaV3-base, as published.
 pub const DEBERTA: &str = "691d48a2800b926a19e3051def466fc2cca4f59a15e42ce4a0cf7f1b380b5e33";
@@ -75,7 +76,18 @@ device = "cpu""#
     let spec: RunSpec = toml::from_str(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
     let (epochs, evals, ranks, stages, predictions) = Default::default();
     let id = format!("{task}-{method}-s{seed}-{}", &spec.id()[spec.id().len() - 10..]);
-    RunRecord { id, spec, manifest: Some(manifest(setting)), status, epochs, evals, ranks, stages, predictions }
+    RunRecord {
+        id,
+        spec: StoredSpec::Made(spec),
+        manifest: Some(manifest(setting)),
+        addition: None,
+        status,
+        epochs,
+        evals,
+        ranks,
+        stages,
+        predictions,
+    }
 }
 
 fn manifest(setting: &Setting) -> Manifest {
@@ -105,9 +117,9 @@ pub fn scored(values: &[(&str, &str, f64)], effective: i64, collapse: &[&str]) -
             Some(result) => result.test.push(test),
             None => results.push(DevSetResult {
                 dev_set: dev_set.into(),
-                selected_step: 96,
+                selected_step: Some(96),
                 selection_metric: metric.into(),
-                selection_value: value,
+                selection_value: Some(value),
                 test: vec![test],
                 test_examples: 128,
             }),
@@ -117,7 +129,8 @@ pub fn scored(values: &[(&str, &str, f64)], effective: i64, collapse: &[&str]) -
         Parameters { allocated: 332_064, effective, as_published: 250_000, head: 148_610, full: 22_713_986 };
     let seconds = Seconds { training: 9.0, evaluation: 2.0, ..Seconds::default() }.of_wall(12.0);
     let collapse = collapse.iter().map(ToString::to_string).collect();
-    let (steps, wall_seconds, memory) = (96, 12.0, PeakMiB::default());
+    let (parameters, steps, wall_seconds, seconds) = (Some(parameters), Some(96), Some(12.0), Some(seconds));
+    let memory = PeakMiB::default();
     Status::Done(Box::new(Outcome { results, parameters, steps, wall_seconds, seconds, memory, collapse }))
 }
 

@@ -78,10 +78,10 @@ fn write_run(runs: &Path, task: &Task, method: &str, seed: u64, size: Size, labe
     let Status::Done(mut outcome) = scored(&values, 215_552 + seed as i64, &[]) else { unreachable!() };
     for result in &mut outcome.results {
         result.test_examples = labels.len();
-        result.selected_step = size.epochs;
+        result.selected_step = Some(size.epochs);
         result.selection_metric = task.selection.name().into();
         let selected = result.test.iter().find(|(name, _)| *name == result.selection_metric).unwrap();
-        result.selection_value = selected.1;
+        result.selection_value = Some(selected.1);
     }
     run.status = Status::Done(outcome);
     write(runs, &run, task, size, labels, &predictions);

@@ -83,7 +83,7 @@ impl Settings {
     pub fn assumed(&self, row: &PrintedRow, given: Given) -> Assumed {
         let own = self.0.iter().find(|setting| setting.table == row.table && setting.label == row.label);
         let others = || self.0.iter().filter(|setting| setting.table == row.table);
-        let policy = |setting: &Setting| Policy::named(&setting.split).ok();
+        let policy = |setting: &Setting| setting.split.parse::<Policy>().ok();
         let (runs, runs_from) = first([
             (given.runs, Origin::Given),
             (row.runs, Origin::Column),

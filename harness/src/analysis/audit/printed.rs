@@ -179,7 +179,7 @@ impl Columns {
             method: text("method").into(),
             label: or("label", text("method")),
             backbone: text("backbone").into(),
-            split: stated(text("split")).map(Policy::named).transpose()?,
+            split: stated(text("split")).map(str::parse).transpose()?,
             runs: stated(text("runs")).map(runs).transpose()?,
             cells: Vec::new(),
             average: None,

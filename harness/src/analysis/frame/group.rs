@@ -1,8 +1,7 @@
 //! The group a run belongs to: runs of one group stand in one table.
 
-use serde::Serialize;
-
-use crate::plan::spec::{DataSpec, RunSpec};
+use crate::plan::spec::DataSpec;
+use crate::store::stored_spec::StoredSpec;
 
 /// Fields that must be equal for runs to stand in one table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,7 +9,7 @@ pub struct ReportGroup {
     /// `micro` (synthetic), `glue`, `glue-unlocked`, or `own` and the first digits of the data's sum: tasks of one name that
     /// are not the same never stand in one table.
     pub data_source: String,
-    /// Backbone, as it is shown.
+    /// Backbone, as it is shown; empty where it is not stated.
     pub backbone: String,
     /// sha256 of its weights, by which it is told from others.
     pub weights_sha256: String,
@@ -20,13 +19,14 @@ pub struct ReportGroup {
 
 impl ReportGroup {
     /// Group of a specification.
-    pub fn of_spec(spec: &RunSpec) -> Self {
-        let known = datasets::backbones::find(&spec.backbone.weights_sha256);
+    pub fn of_spec(spec: &StoredSpec) -> Self {
+        let (name, weights_sha256) = spec.backbone();
+        let known = datasets::backbones::find(weights_sha256);
         ReportGroup {
-            data_source: data_source(&spec.data),
-            backbone: known.map_or_else(|| spec.backbone.name.clone(), |known| known.name.clone()),
-            weights_sha256: spec.backbone.weights_sha256.clone(),
-            split: serialised(&spec.data.split),
+            data_source: data_source(spec.data()),
+            backbone: known.map_or(name, |known| &known.name).into(),
+            weights_sha256: weights_sha256.to_string(),
+            split: spec.data().split.name().into(),
         }
     }
 
@@ -38,7 +38,8 @@ impl ReportGroup {
             "glue-unlocked" => "GLUE in files that are not the locked ones",
             other => other,
         };
-        format!("{data}, {}, split {}", self.backbone, self.split)
+        let backbone = if self.backbone.is_empty() { "backbone not stated" } else { &self.backbone };
+        format!("{data}, {backbone}, split {}", self.split)
     }
 
     /// Text for file names: lower-case letters, digits and hyphens; weights of one name differ in their first digits.
@@ -57,15 +58,6 @@ fn data_source(data: &DataSpec) -> String {
     match data.source.as_str() {
         "own" => format!("own data {}", data.sha256.chars().take(10).collect::<String>()),
         other => other.to_string(),
-    }
-}
-
-/// Serialised text of a value; the plain name of a unit variant.
-fn serialised(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(name)) => name,
-        Ok(other) => other.to_string(),
-        Err(error) => format!("unnamed ({error})"),
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::analysis::frame::group::ReportGroup;
+use crate::plan::external::ExternalSpec;
 use crate::plan::origin::RunOrigin;
 use crate::plan::spec::RunSpec;
 use crate::store::record::RunRecord;
+use crate::store::stored_spec::StoredSpec;
 
 /// Flat settings, `key` to `value`.
 pub type Settings = BTreeMap<String, String>;
@@ -27,6 +29,8 @@ pub struct RunSetting {
     pub origin: RunOrigin,
     /// Label that its recipe gave its setting; empty without one.
     pub label: String,
+    /// Whether it was made elsewhere.
+    pub is_external: bool,
     /// Everything in its specification but task, method, seed, numeric version and group.
     pub settings: Settings,
 }
@@ -34,23 +38,31 @@ pub struct RunSetting {
 impl RunSetting {
     /// Setting of a stored run.
     pub fn of(run: &RunRecord) -> Self {
+        let added = run.addition.as_ref().map_or(0, |addition| addition.added_unix);
         RunSetting {
             run: run.id.clone(),
             group: ReportGroup::of_spec(&run.spec),
-            method: run.spec.method.clone(),
-            task: run.spec.task.clone(),
-            started: run.manifest.as_ref().map_or(0, |manifest| manifest.started_unix),
+            method: run.spec.method().into(),
+            task: run.spec.task().into(),
+            started: run.manifest.as_ref().map_or(added, |manifest| manifest.started_unix),
             origin: run.manifest.as_ref().map(|manifest| manifest.origin.clone()).unwrap_or_default(),
-            label: run.spec.label.clone(),
-            settings: settings(&run.spec),
+            label: run.spec.made().map(|spec| spec.label.clone()).unwrap_or_default(),
+            is_external: run.spec.made().is_none(),
+            settings: match &run.spec {
+                StoredSpec::Made(spec) => settings(spec),
+                StoredSpec::External(spec) => stated(spec),
+            },
         }
     }
 }
 
+/// Label of a method's first setting that was made elsewhere; the labels of its others begin with it.
+pub const EXTERNAL: &str = "external";
+
 /// Every option of the method, `key=value` joined by blanks.
-pub fn options(spec: &RunSpec) -> String {
+pub fn options(spec: &StoredSpec) -> String {
     let mut settings = Settings::new();
-    flatten("", &toml::Value::Table(spec.options.clone()), &mut settings);
+    flatten("", &toml::Value::Table(spec.options().clone()), &mut settings);
     join(settings.iter())
 }
 
@@ -59,16 +71,18 @@ pub fn options(spec: &RunSpec) -> String {
 /// A run that its recipe gave a label has that one. Of the others, the base row is the configuration rule (recipe and flags) of the run that was started first, whatever its options are on each task.
 /// Another run is labelled by what differs from the base row's run of the same task, so that a further run never changes a row that
 /// was there. Runs of another rule whose differences are not the same on every task are one row named by the recipe.
+///
+/// Runs that were made elsewhere have a base row of their own, labelled [`EXTERNAL`].
 pub fn labels(runs: &[RunSetting]) -> Vec<String> {
-    let mut rows: BTreeMap<(&ReportGroup, &str), Vec<usize>> = BTreeMap::new();
+    let mut rows: BTreeMap<(&ReportGroup, &str, bool), Vec<usize>> = BTreeMap::new();
     for (index, run) in runs.iter().enumerate().filter(|(_, run)| run.label.is_empty()) {
-        rows.entry((&run.group, run.method.as_str())).or_default().push(index);
+        rows.entry((&run.group, run.method.as_str(), run.is_external)).or_default().push(index);
     }
     let mut labels: Vec<String> = runs.iter().map(|run| run.label.clone()).collect();
-    for (_, mut members) in rows {
+    for ((.., is_external), mut members) in rows {
         members.sort_by_key(|&index| (runs[index].started, runs[index].run.as_str()));
         for (index, label) in labels_of_method(runs, &members) {
-            labels[index] = label;
+            labels[index] = if is_external { format!("{EXTERNAL} {label}").trim_end().into() } else { label };
         }
     }
     labels
@@ -130,6 +144,17 @@ fn settings(spec: &RunSpec) -> Settings {
     settings
 }
 
+/// Everything that is stated of a run that was made elsewhere, but task, method, seed, group and counts, flat.
+fn stated(spec: &ExternalSpec) -> Settings {
+    let mut settings = Settings::new();
+    flatten("", &toml::Value::Table(spec.options.clone()), &mut settings);
+    if let Ok(train) = toml::Value::try_from(&spec.train) {
+        flatten("", &train, &mut settings);
+    }
+    settings.insert("data".into(), spec.data.sha256.chars().take(8).collect());
+    settings
+}
+
 fn flatten(prefix: &str, value: &toml::Value, into: &mut Settings) {
     match value {
         toml::Value::Table(table) => {
@@ -169,6 +194,7 @@ mod tests {
             started,
             origin: RunOrigin { recipe: rule.0.into(), rule: rule.1.into() },
             label: String::new(),
+            is_external: false,
             settings: settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         }
     }
@@ -228,6 +254,13 @@ mod tests {
             run("d", "cola", 4, ("other", "2222"), &[("r", "8")]),
         ];
         assert_eq!(labels(&runs), ["", "r=4", "r=4", "other"]);
+    }
+
+    #[test]
+    fn runs_that_were_made_elsewhere_have_a_base_row_of_their_own() {
+        let external = |name, settings| RunSetting { is_external: true, ..run(name, "rte", 3, ("", ""), settings) };
+        let runs = [run("a", "rte", 1, BASE, &[("r", "8")]), external("b", &[]), external("c", &[("lr", "0.1")])];
+        assert_eq!(labels(&runs), ["", "external", "external lr=0.1"]);
     }
 
     #[test]

@@ -38,14 +38,14 @@ frame_rows! {
         tokenizer: String,
         /// `micro`, `glue` or `glue-unlocked`.
         data_source: String,
-        /// Most training rows used; null: all.
+        /// Most training rows used; null: all, or not stated.
         train_limit: Option<u64>,
-        /// Passes over the training rows.
-        epochs: u64,
+        /// Passes over the training rows; this and the following settings are null where a run that was made elsewhere does not state them.
+        epochs: Option<u64>,
         /// Rows of one step.
-        batch_size: u64,
+        batch_size: Option<u64>,
         /// Peak learning rate.
-        lr: f64,
+        lr: Option<f64>,
         /// Number format.
         precision: String,
         /// Whether the head was trained.
@@ -93,7 +93,9 @@ frame_rows! {
         /// The rest.
         other_seconds: Option<f64>,
         /// Numeric version of the program.
-        numerics: u64,
+        numerics: Option<u64>,
+        /// `here`, or `external`: made elsewhere and added, its metrics computed here.
+        origin: String,
         /// Recipe it was made for.
         recipe: String,
         /// Commit the program was built from; `+` behind it: with changes.

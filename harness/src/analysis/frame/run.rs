@@ -3,14 +3,18 @@
 use std::borrow::Cow;
 
 use datasets::metrics::Metric;
+use datasets::tokenizer::Behaviour;
 
 use crate::analysis::frame::group::ReportGroup;
-use crate::analysis::frame::label::options;
+use crate::analysis::frame::label::{EXTERNAL, options};
 use crate::analysis::frame::predictions::{TestPredictions, TestSets, reported};
 use crate::analysis::frame::rows::{RunRow, ScoreRow};
 use crate::analysis::stats::median;
+use crate::plan::external::ExternalSpec;
+use crate::plan::spec::{Precision, RunSpec};
 use crate::store::record::{Manifest, RunRecord, SetPredictions, Status};
-use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow, StageRow};
+use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow, Seconds, StageRow};
+use crate::store::stored_spec::StoredSpec;
 
 /// One target module of a run at its selected checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +63,7 @@ impl RunResult {
             stages: Vec::new(),
             predictions: None,
         };
-        let task = datasets::tasks::find(&run.spec.task).ok();
+        let task = datasets::tasks::find(run.spec.task()).ok();
         let first_set = task.and_then(|task| task.dev_sets().first()).map_or("dev", |set| set.name);
         if let Status::Done(outcome) = &run.status {
             result.scores = scores(outcome, &run.predictions, task.map_or(&[], |task| task.metrics));
@@ -88,6 +92,11 @@ impl RunResult {
         self.row.status == "done"
     }
 
+    /// Whether it was made elsewhere.
+    pub fn is_external(&self) -> bool {
+        self.row.origin == EXTERNAL
+    }
+
     /// Whether its predictions or losses collapsed.
     pub fn is_collapsed(&self) -> bool {
         !self.row.collapse.is_empty()
@@ -114,23 +123,23 @@ fn row(run: &RunRecord) -> RunRow {
     };
     let row = RunRow {
         run: run.id.clone(),
-        task: spec.task.clone(),
-        method: spec.method.clone(),
+        task: spec.task().into(),
+        method: spec.method().into(),
         label: String::new(),
         title: String::new(),
         options: options(spec),
-        seed: spec.seed,
+        seed: spec.seed(),
         backbone: group.backbone,
         weights_sha256: group.weights_sha256,
-        tokenizer: spec.backbone.tokenizer.name().into(),
+        tokenizer: spec.tokenizer().map(Behaviour::name).unwrap_or_default().into(),
         data_source: group.data_source,
         split: group.split,
-        train_limit: spec.data.train_limit.map(|n| n as u64),
-        epochs: spec.train.epochs as u64,
-        batch_size: spec.train.batch_size as u64,
-        lr: spec.train.lr,
-        precision: spec.train.precision.name().into(),
-        train_head: spec.train.train_head.to_string(),
+        train_limit: spec.data().train_limit.map(|n| n as u64),
+        epochs: None,
+        batch_size: None,
+        lr: None,
+        precision: String::new(),
+        train_head: String::new(),
         steps: None,
         status: status.into(),
         failure,
@@ -152,7 +161,8 @@ fn row(run: &RunRecord) -> RunRow {
         evaluation_seconds: None,
         export_seconds: None,
         other_seconds: None,
-        numerics: u64::from(spec.numerics),
+        numerics: None,
+        origin: String::new(),
         recipe: of_manifest(run, |manifest| manifest.origin.recipe.clone()),
         commit: of_manifest(run, |manifest| {
             format!("{}{}", manifest.git_commit, if manifest.git_dirty { "+" } else { "" })
@@ -163,7 +173,38 @@ fn row(run: &RunRecord) -> RunRow {
         threads: run.manifest.as_ref().map(|manifest| manifest.threads),
         together: run.manifest.as_ref().map(|manifest| manifest.together as u64),
     };
+    let row = match spec {
+        StoredSpec::Made(spec) => with_spec(row, spec),
+        StoredSpec::External(spec) => with_stated(row, spec),
+    };
     if let Status::Done(outcome) = &run.status { with_outcome(row, outcome) } else { row }
+}
+
+fn with_spec(row: RunRow, spec: &RunSpec) -> RunRow {
+    RunRow {
+        epochs: Some(spec.train.epochs as u64),
+        batch_size: Some(spec.train.batch_size as u64),
+        lr: Some(spec.train.lr),
+        precision: spec.train.precision.name().into(),
+        train_head: spec.train.train_head.to_string(),
+        numerics: Some(spec.numerics.into()),
+        origin: "here".into(),
+        ..row
+    }
+}
+
+fn with_stated(row: RunRow, spec: &ExternalSpec) -> RunRow {
+    RunRow {
+        title: spec.title.clone(),
+        epochs: spec.train.epochs.map(|n| n as u64),
+        batch_size: spec.train.batch_size.map(|n| n as u64),
+        lr: spec.train.lr,
+        precision: spec.train.precision.map(Precision::name).unwrap_or_default().into(),
+        allocated: spec.parameters.allocated,
+        effective: spec.parameters.effective,
+        origin: EXTERNAL.into(),
+        ..row
+    }
 }
 
 /// A reason as it can stand in a cell: on one line, without backticks, which would be code.
@@ -180,22 +221,23 @@ fn of_manifest(run: &RunRecord, of: impl Fn(&Manifest) -> String) -> String {
 }
 
 fn with_outcome(row: RunRow, outcome: &Outcome) -> RunRow {
-    let (counts, seconds, memory) = (&outcome.parameters, &outcome.seconds, &outcome.memory);
+    let (counts, memory) = (outcome.parameters.as_ref(), &outcome.memory);
+    let seconds = |of: fn(&Seconds) -> f64| outcome.seconds.as_ref().map(of);
     RunRow {
         collapse: outcome.collapse.join("; "),
-        allocated: Some(counts.allocated),
-        effective: Some(counts.effective),
-        as_published: Some(counts.as_published),
-        head: Some(counts.head),
-        steps: Some(outcome.steps as u64),
-        wall_seconds: Some(outcome.wall_seconds),
-        loading_seconds: Some(seconds.loading),
-        tokenising_seconds: Some(seconds.tokenising),
-        recording_seconds: Some(seconds.recording),
-        training_seconds: Some(seconds.training),
-        evaluation_seconds: Some(seconds.evaluation),
-        export_seconds: Some(seconds.export),
-        other_seconds: Some(seconds.other),
+        allocated: counts.map_or(row.allocated, |counts| Some(counts.allocated)),
+        effective: counts.map_or(row.effective, |counts| Some(counts.effective)),
+        as_published: counts.map(|counts| counts.as_published),
+        head: counts.map(|counts| counts.head),
+        steps: outcome.steps.map(|steps| steps as u64),
+        wall_seconds: outcome.wall_seconds,
+        loading_seconds: seconds(|parts| parts.loading),
+        tokenising_seconds: seconds(|parts| parts.tokenising),
+        recording_seconds: seconds(|parts| parts.recording),
+        training_seconds: seconds(|parts| parts.training),
+        evaluation_seconds: seconds(|parts| parts.evaluation),
+        export_seconds: seconds(|parts| parts.export),
+        other_seconds: seconds(|parts| parts.other),
         peak_allocated_mib: memory.peak_allocated_mib.or(row.peak_allocated_mib),
         peak_reserved_mib: memory.peak_reserved_mib.or(row.peak_reserved_mib),
         peak_resident_mib: memory.peak_resident_mib.or(row.peak_resident_mib),
@@ -223,7 +265,7 @@ fn scores(outcome: &Outcome, sets: &[SetPredictions], metrics: &[Metric]) -> Vec
             metric,
             value: value.filter(|value| value.is_finite()),
             test_examples: Some(result.test_examples as u64),
-            selected_step: Some(result.selected_step as u64),
+            selected_step: result.selected_step.map(|step| step as u64),
             selection_metric: result.selection_metric.clone(),
         }));
     }

@@ -13,7 +13,7 @@ use crate::analysis::frame::run::RunResult;
 use crate::analysis::frame::typed::internal;
 use crate::analysis::published::{self, PublishedRow};
 use crate::analysis::results::{GroupResults, ResultsFrame};
-use crate::analysis::summary::{Score, TaskCell, method_title};
+use crate::analysis::summary::{Score, TaskCell, bare_title, method_title};
 use crate::error::Result;
 use crate::report::html::keys::{Keys, keys};
 use crate::report::html::paired_cells::{PairedCell, PairedCells};
@@ -175,7 +175,7 @@ pub fn page_data(frame: &ResultsFrame, tables: &[(&'static str, Vec<TableDoc>)])
         runs: run_columns(&frame.runs),
         groups: frame.groups.iter().enumerate().map(group).collect(),
         tables: texts.flat_map(|(name, docs)| docs.iter().map(|doc| table(name, doc))).collect(),
-        methods: frame.runs.iter().map(|run| (run.row.method.clone(), method_title(&run.row.method))).collect(),
+        methods: frame.runs.iter().map(|run| (run.row.method.clone(), bare_title(&run.row))).collect(),
     })
 }
 

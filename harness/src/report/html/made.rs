@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::analysis::frame::rows::RunRow;
 use crate::analysis::results::ResultsFrame;
-use crate::analysis::summary::method_title;
+use crate::analysis::summary::{bare_title, method_title};
 
 /// Options that choose between paper and released code (docs/divergences.md).
 const SWITCHES: [&str; 2] = ["variant", "final_phase"];
@@ -25,11 +25,12 @@ pub fn made(frame: &ResultsFrame) -> Vec<(&'static str, String)> {
         ("Commits of the runs", distinct(|run| run.commit.clone())),
         ("Machines", distinct(|run| with(&run.device, &run.driver))),
         ("libtorch", distinct(|run| run.libtorch.clone())),
-        ("Numeric versions", distinct(|run| run.numerics.to_string())),
+        ("Numeric versions", distinct(|run| run.numerics.map(|n| n.to_string()).unwrap_or_default())),
         ("Backbones", distinct(|run| with(&run.backbone, &run.weights_sha256.chars().take(12).collect::<String>()))),
         ("Data", distinct(|run| format!("{}, split {}", run.data_source, run.split))),
         ("Divergences in force", switches(frame)),
         ("Runs", states(frame)),
+        ("Made elsewhere", elsewhere(frame)),
         ("Left out", frame.superseded.join(", ")),
     ];
     facts.into_iter().filter(|(_, text)| !text.is_empty()).collect()
@@ -44,7 +45,9 @@ fn switches(frame: &ResultsFrame) -> String {
     let mut found = BTreeSet::new();
     for run in frame.runs.iter().map(|run| &run.row) {
         found.insert(format!("split {}", run.split));
-        found.insert(format!("train_head {}", run.train_head));
+        if !run.train_head.is_empty() {
+            found.insert(format!("train_head {}", run.train_head));
+        }
         for (key, value) in run.options.split(' ').filter_map(|pair| pair.split_once('=')) {
             if SWITCHES.contains(&key) {
                 found.insert(format!("{} {key} {value}", method_title(&run.method)));
@@ -60,6 +63,12 @@ fn states(frame: &ResultsFrame) -> String {
         *counts.entry(run.row.status.as_str()).or_default() += 1;
     }
     counts.into_iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Methods whose runs were made by other programs.
+fn elsewhere(frame: &ResultsFrame) -> String {
+    let external = frame.runs.iter().filter(|run| run.is_external());
+    external.map(|run| bare_title(&run.row)).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("; ")
 }
 
 /// The command line of this process, as a shell takes it.

@@ -265,7 +265,7 @@ function seedTable(cell) {
 }
 
 function runDetails(index) {
-  const names = ["status", "seed", "epochs", "batch_size", "lr", "options", "precision", "split", "backbone", "effective", "epoch_seconds", "wall_seconds", "device", "commit", "recipe", "failure"];
+  const names = ["status", "origin", "seed", "epochs", "batch_size", "lr", "options", "precision", "split", "backbone", "effective", "epoch_seconds", "wall_seconds", "device", "commit", "recipe", "failure"];
   const list = make("dl");
   for (const name of names) {
     const value = runValue(name, index);

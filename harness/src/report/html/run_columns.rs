@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::analysis::frame::rows::RunRow;
 use crate::analysis::frame::run::RunResult;
-use crate::analysis::summary::method_title;
+use crate::analysis::summary::bare_title;
 
 /// One column of every run.
 #[derive(Serialize)]
@@ -48,14 +48,14 @@ pub fn run_columns(runs: &[Arc<RunResult>]) -> Vec<RunColumn> {
         text("run", "Run", |run| run.run.clone()),
         text("task", "Task", |run| run.task.clone()),
         text("method", "Method", |run| run.method.clone()),
-        text("title", "Title", |run| method_title(&run.method)),
+        text("title", "Title", bare_title),
         text("variant", "Variant", |run| run.label.clone()),
         number("seed", "Seed", |run| Some(run.seed as f64)),
         text("status", "State", state),
         scores(runs),
-        number("epochs", "Epochs", |run| Some(run.epochs as f64)),
-        number("batch_size", "Batch", |run| Some(run.batch_size as f64)),
-        number("lr", "Learning rate", |run| Some(run.lr)),
+        number("epochs", "Epochs", |run| run.epochs.map(|n| n as f64)),
+        number("batch_size", "Batch", |run| run.batch_size.map(|n| n as f64)),
+        number("lr", "Learning rate", |run| run.lr),
         text("options", "Options", |run| run.options.clone()),
         text("precision", "Precision", |run| run.precision.clone()),
         text("split", "Split", |run| run.split.clone()),
@@ -65,6 +65,7 @@ pub fn run_columns(runs: &[Arc<RunResult>]) -> Vec<RunColumn> {
         number("wall_seconds", "Wall s", |run| run.wall_seconds.map(milli)),
         text("device", "Device", |run| run.device.clone()),
         text("commit", "Commit", |run| run.commit.clone()),
+        text("origin", "Made", |run| run.origin.clone()),
         text("recipe", "Recipe", |run| run.recipe.clone()),
         text(
             "failure",

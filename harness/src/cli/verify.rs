@@ -1,0 +1,185 @@
+//! `rankbench verify`: whether a stored run comes out again.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tch::Device;
+
+use crate::cli::job::{DataFlags, load_kernels};
+use crate::env::device::Choice;
+use crate::env::output;
+use crate::error::{Error, Result};
+use crate::load::backbone::Backbone;
+use crate::load::download;
+use crate::load::paths;
+use crate::load::task_data::TaskCache;
+use crate::plan::recipe::Source;
+use crate::plan::spec::{NUMERICS, Precision, RunSpec};
+use crate::store::read::load;
+use crate::store::record::{Manifest, RunRecord, Status};
+use crate::store::stored_spec::StoredSpec;
+use crate::train::manifest;
+use crate::train::retrace::{Retraced, epochs_of, retrace};
+
+/// `rankbench verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A finished run: its name below OUT/runs, or its directory.
+    run: PathBuf,
+    /// The store.
+    #[arg(long, default_value = "results", value_name = "OUT")]
+    out: PathBuf,
+    /// Steps to make again, from the first; rounded up to whole epochs, since the stored losses are means over an epoch.
+    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+    /// Backbone: a directory, the name of one below .cache/backbones, or a repository on the Hub; by the run's own name for it where it
+    /// is left out.
+    #[arg(long)]
+    backbone: Option<String>,
+    #[command(flatten)]
+    data: DataFlags,
+}
+
+impl Verify {
+    pub(super) fn run(&self) -> Result<()> {
+        self.data.own.read()?;
+        let record = self.record()?;
+        let spec = made_here(&record)?;
+        let task = datasets::tasks::find(&spec.task)?;
+        let source = if spec.data.source == "micro" { Source::Micro } else { Source::Glue };
+        // Whether the rows are the run's is told by their sum.
+        let flags = DataFlags { allow_unlocked: true, ..self.data.clone() };
+        let hub = download::hub();
+        let data = TaskCache::new(flags.origin(source, &[task], &hub)?);
+        let device = if spec.train.device == "cpu" { Choice::Cpu } else { Choice::Cuda }.device()?;
+        let place = paths::backbone(self.backbone_name(spec), &hub)?;
+        load_kernels(device);
+        let backbone = Backbone::load(&place, spec.backbone.tokenizer, device, device != Device::Cpu)?;
+        output::print(format_args!("{}: {} on {}, seed {}", record.id, spec.method, spec.task, spec.seed));
+        inputs(spec, &data.dataset(task)?.sha256, &backbone)?;
+        let tokenized = data.of_run(spec, &backbone.tokenizer)?;
+        let differing = provenance(spec, record.manifest.as_ref(), &manifest::manifest(&backbone, &tokenized, 1, None));
+        torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
+        let epochs = epochs_of(spec, tokenized.train.len(), usize::try_from(self.steps).unwrap_or(usize::MAX));
+        let found = retrace((spec, record.epochs.as_slice()), &backbone, &tokenized, epochs, &tell)?;
+        verdict(&record.id, &found, &differing)
+    }
+
+    /// The backbone that was named, else the run's own, which may be here or on the Hub.
+    fn backbone_name<'a>(&'a self, spec: &'a RunSpec) -> &'a str {
+        let known = datasets::backbones::find(&spec.backbone.weights_sha256);
+        match (&self.backbone, known) {
+            (Some(given), _) => given,
+            (None, Some(known)) if paths::local(&spec.backbone.name).is_none() => &known.repository,
+            (None, _) => &spec.backbone.name,
+        }
+    }
+
+    fn record(&self) -> Result<RunRecord> {
+        let named = self.out.join("runs").join(&self.run);
+        let dir = if named.is_dir() { named } else { self.run.clone() };
+        if !dir.join("run.toml").is_file() {
+            let (run, runs) = (self.run.display(), self.out.join("runs"));
+            return Err(Error::Input(format!(
+                "{run} is no run: it is neither a directory in {} nor one itself; give --out STORE and a name in STORE/runs",
+                runs.display()
+            )));
+        }
+        load(&dir)
+    }
+}
+
+/// The specification of a whole run that was made here.
+fn made_here(record: &RunRecord) -> Result<&RunSpec> {
+    let refused = |reason: String| Err(Error::Input(format!("{} cannot be made again: {reason}", record.id)));
+    match (&record.spec, &record.status) {
+        (StoredSpec::External(_), _) => {
+            refused("it was made by another program; `rankbench fsck` checks its predictions and scores".into())
+        }
+        (_, Status::Damaged(findings)) => refused(findings.join("; ")),
+        (_, Status::Failed(reason)) => refused(format!("it failed: {reason}")),
+        (_, Status::Unfinished) => refused("it is not finished; `rankbench run` finishes it".into()),
+        (StoredSpec::Made(spec), Status::Done(_)) => Ok(spec),
+    }
+}
+
+/// Says the sums of data and weights.
+///
+/// # Errors
+/// Any of them is not the run's: then its losses cannot be.
+fn inputs(spec: &RunSpec, rows: &str, backbone: &Backbone) -> Result<()> {
+    let own = &backbone.spec;
+    let sums = [
+        (format!("data ({})", spec.data.source), spec.data.sha256.as_str(), rows),
+        (format!("weights ({})", own.name), spec.backbone.weights_sha256.as_str(), own.weights_sha256.as_str()),
+        ("weights, configuration and tokenizer".into(), spec.backbone.sha256.as_str(), own.sha256.as_str()),
+        ("reading of the vocabulary".into(), spec.backbone.tokenizer.name(), own.tokenizer.name()),
+    ];
+    let differs =
+        |(what, then, now): &(String, &str, &str)| (then != now).then(|| format!("{what}: {then} then, {now} now"));
+    let differing: Vec<String> = sums.iter().filter_map(differs).collect();
+    if !differing.is_empty() {
+        return Err(Error::Input(format!(
+            "the run was made from other inputs. {}. --glue, --task-file and --backbone name others",
+            differing.join("; ")
+        )));
+    }
+    sums.iter().for_each(|(what, sum, _)| output::print(format_args!("  the same {what}: {sum}")));
+    Ok(())
+}
+
+/// Says and gives everything about program and machine that is not as it was when the run was made.
+fn provenance(spec: &RunSpec, then: Option<&Manifest>, now: &Manifest) -> Vec<String> {
+    let Some(then) = then else { return vec!["no manifest.json says how it was made".into()] };
+    let commit = |of: &Manifest| format!("{}{}", of.git_commit, if of.git_dirty { " with changes" } else { "" });
+    let facts = [
+        ("numeric version", spec.numerics.to_string(), NUMERICS.to_string()),
+        ("commit", commit(then), commit(now)),
+        ("Cargo.lock", then.cargo_lock_sha256.clone(), now.cargo_lock_sha256.clone()),
+        ("libtorch", then.libtorch.clone(), now.libtorch.clone()),
+        ("device", then.device.clone(), now.device.clone()),
+        ("driver", then.driver.clone(), now.driver.clone()),
+        ("threads", then.threads.to_string(), now.threads.to_string()),
+        ("runs side by side", then.together.to_string(), now.together.to_string()),
+    ];
+    let differs =
+        |(what, then, now): &(&str, String, String)| (then != now).then(|| format!("{what} {then} then, {now} now"));
+    let differing: Vec<String> = facts.iter().filter_map(differs).collect();
+    differing.iter().for_each(|fact| output::print(format_args!("  not the same: {fact}")));
+    differing
+}
+
+fn tell(epoch: usize, found: &Retraced) {
+    let (first, last) = found.steps;
+    let text = match found.is_equal() {
+        true => format!("equal to the last digit (task loss {}, penalty {})", found.stored.0, found.stored.1),
+        false => {
+            let (task, penalty) = found.difference();
+            format!(
+                "task loss {} stored, {} now (differs by {task:e}); penalty {} stored, {} now (by {penalty:e})",
+                found.stored.0, found.now.0, found.stored.1, found.now.1
+            )
+        }
+    };
+    output::print(format_args!("  epoch {epoch}, mean over steps {first} to {last}: {text}"));
+}
+
+/// The last line: whether the losses repeat.
+fn verdict(run: &str, found: &[Retraced], differing: &[String]) -> Result<()> {
+    let steps = found.last().map_or(0, |last| last.steps.1);
+    let Some(first) = found.iter().find(|epoch| !epoch.is_equal()) else {
+        output::print(format_args!("{run}: the losses of the first {steps} steps repeat to the last digit"));
+        return Ok(());
+    };
+    let why = match differing.is_empty() {
+        true => "nothing that is stored of program and machine is another: this is a bug or a fault of the machine"
+            .to_string(),
+        false => format!("not the same: {}", differing.join("; ")),
+    };
+    Err(Error::NotRepeated(format!(
+        "{run} does not repeat: the mean loss of steps {} to {} differs by {:e}. {why}",
+        first.steps.0,
+        first.steps.1,
+        first.difference().0
+    )))
+}
