@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use datasets::split::Policy;
 use serde::Serialize;
 
+use crate::analysis::frame::label::EXTERNAL;
 use crate::analysis::frame::label::RunSetting;
 use crate::analysis::frame::predictions::TestSets;
 use crate::analysis::frame::rows::ScoreRow;
@@ -111,39 +112,53 @@ impl RunDetails {
     pub fn of(run: &RunRecord) -> Self {
         let result = RunResult::of(run, &TestSets::default());
         let times = match &run.status {
-            Status::Done(outcome) => time_parts(&outcome.seconds.parts(), outcome.wall_seconds),
+            Status::Done(outcome) => {
+                let timed = outcome.seconds.zip(outcome.wall_seconds);
+                timed.map(|(seconds, wall)| time_parts(&seconds.parts(), wall)).unwrap_or_default()
+            }
             _ => Vec::new(),
         };
-        RunDetails { fields: fields(run, &result), metrics: metrics(run, &result), ranks: kind_ranks(&result.ranks), times }
+        RunDetails {
+            fields: fields(run, &result),
+            metrics: metrics(run, &result),
+            ranks: kind_ranks(&result.ranks),
+            times,
+        }
     }
 }
 
 fn fields(run: &RunRecord, result: &RunResult) -> Vec<FieldRow> {
     let (spec, row) = (&run.spec, &result.row);
+    let backbone = match spec.backbone() {
+        (name, "") => name.to_string(),
+        (name, sum) => format!("{name} (weights {})", digits(sum)),
+    };
     let mut fields = vec![
         ("state", row.status.clone()),
         ("reason", row.failure.clone()),
         ("collapse", row.collapse.clone()),
-        ("task", spec.task.clone()),
-        ("method", row_title(&spec.method, &spec.label)),
-        ("seed", spec.seed.to_string()),
-        ("backbone", format!("{} (weights {})", row.backbone, digits(&spec.backbone.weights_sha256))),
+        ("task", spec.task().to_string()),
+        ("method", row_title(spec.method(), spec.made().map_or(EXTERNAL, |spec| &spec.label))),
+        ("seed", spec.seed().to_string()),
+        ("backbone", backbone),
         ("data", format!("{}, split {}", row.data_source, row.split)),
     ];
     let settings = RunSetting::of(run).settings;
     fields.extend(settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
     if let Status::Done(outcome) = &run.status {
-        let counts = &outcome.parameters;
-        fields.extend([
-            ("steps", outcome.steps.to_string()),
-            ("allocated parameters", counts.allocated.to_string()),
-            ("effective parameters", counts.effective.to_string()),
-            ("parameters as published", counts.as_published.to_string()),
-            ("head", counts.head.to_string()),
-            ("full fine-tuning", counts.full.to_string()),
-        ]);
+        fields.extend(outcome.steps.map(|steps| ("steps", steps.to_string())));
+        let counts = outcome.parameters.as_ref();
+        fields.extend(counts.into_iter().flat_map(|counts| {
+            [
+                ("allocated parameters", counts.allocated.to_string()),
+                ("effective parameters", counts.effective.to_string()),
+                ("parameters as published", counts.as_published.to_string()),
+                ("head", counts.head.to_string()),
+                ("full fine-tuning", counts.full.to_string()),
+            ]
+        }));
     }
-    fields.push(("numerics", spec.numerics.to_string()));
+    fields.extend(spec.made().map(|spec| ("numerics", spec.numerics.to_string())));
     fields.extend(origin(run, result));
     let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
     fields.map(|(name, value)| FieldRow { name: name.into(), value }).collect()
@@ -172,7 +187,7 @@ fn digits(sum: &str) -> &str {
 
 fn metrics(run: &RunRecord, result: &RunResult) -> Vec<MetricRow> {
     let Status::Done(outcome) = &run.status else { return Vec::new() };
-    let split = if run.spec.data.split == Policy::Official { "development set" } else { "test" };
+    let split = if run.spec.data().split == Policy::Official { "development set" } else { "test" };
     let row = |score: &ScoreRow| {
         let own = outcome.results.iter().find(|own| own.dev_set == score.dev_set);
         MetricRow {
@@ -183,7 +198,7 @@ fn metrics(run: &RunRecord, result: &RunResult) -> Vec<MetricRow> {
             examples: score.test_examples.unwrap_or(0),
             checkpoint: score.selected_step.unwrap_or(0),
             selection_metric: score.selection_metric.clone(),
-            selection_value: own.map(|own| 100.0 * own.selection_value),
+            selection_value: own.and_then(|own| own.selection_value).map(|value| 100.0 * value),
         }
     };
     result.scores.iter().map(row).collect()
@@ -213,6 +228,7 @@ fn kind_ranks(points: &[RankPoint]) -> Vec<KindRankRow> {
 
 fn time_parts(parts: &[(&'static str, f64)], wall: f64) -> Vec<TimePartRow> {
     let share = |seconds: f64| if wall > 0.0 { seconds / wall } else { 0.0 };
-    let row = |(part, seconds): &(&str, f64)| TimePartRow { part: (*part).into(), seconds: *seconds, share: share(*seconds) };
+    let row =
+        |(part, seconds): &(&str, f64)| TimePartRow { part: (*part).into(), seconds: *seconds, share: share(*seconds) };
     parts.iter().chain(&[("all", wall)]).map(row).collect()
 }

@@ -119,15 +119,15 @@ type FieldOf = fn(&RunRow) -> String;
 /// Settings and origins that are compared: what the id is a hash of, then where the run was made.
 const FIELDS: [(&str, FieldOf); 16] = [
     ("options", |row| row.options.clone()),
-    ("epochs", |row| row.epochs.to_string()),
-    ("batch_size", |row| row.batch_size.to_string()),
-    ("lr", |row| row.lr.to_string()),
+    ("epochs", |row| optional(row.epochs)),
+    ("batch_size", |row| optional(row.batch_size)),
+    ("lr", |row| optional(row.lr)),
     ("precision", |row| row.precision.clone()),
     ("train_head", |row| row.train_head.clone()),
     ("train_limit", |row| optional(row.train_limit)),
     ("tokenizer", |row| row.tokenizer.clone()),
     ("recipe", |row| row.recipe.clone()),
-    ("numerics", |row| row.numerics.to_string()),
+    ("numerics", |row| optional(row.numerics)),
     ("commit", |row| row.commit.clone()),
     ("device", |row| row.device.clone()),
     ("driver", |row| row.driver.clone()),
@@ -192,7 +192,13 @@ fn differing(pairs: &[[&RunResult; 2]]) -> Vec<DifferingField> {
         let unlike: Vec<[String; 2]> =
             pairs.iter().map(|pair| pair.map(|run| of(&run.row))).filter(|[before, after]| before != after).collect();
         let joined = |side: usize| {
-            unlike.iter().map(|pair| pair[side].as_str()).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("; ")
+            unlike
+                .iter()
+                .map(|pair| pair[side].as_str())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join("; ")
         };
         let pairs = unlike.len() as u64;
         (pairs > 0).then(|| DifferingField { field: (*name).into(), before: joined(0), after: joined(1), pairs })

@@ -49,7 +49,9 @@ impl Show {
             return Ok(());
         }
         let result = match &run.status {
-            Status::Done(outcome) => format!(": {}", headline(&run.spec, outcome)),
+            Status::Done(outcome) => {
+                run.spec.made().map(|spec| format!(": {}", headline(spec, outcome))).unwrap_or_default()
+            }
             _ => String::new(),
         };
         let tables = Text { width: width() }.render(&documents(&details, &files)?)?;

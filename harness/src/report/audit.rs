@@ -50,9 +50,13 @@ fn values(name: &str, audit: &Audit) -> Result<TableDoc> {
     };
     let mut notes = vec![count(found.len(), audit.values.len() - not_testable(audit), "testable values are no mean")];
     notes.extend(assumed(audit));
-    notes.extend(audit.scored_rows().iter().filter(|(_, rows)| !rows.is_empty()).map(|(split, rows)| {
-        format!("Scored examples under split {split}: {}.", rows.join(", "))
-    }));
+    notes.extend(
+        audit
+            .scored_rows()
+            .iter()
+            .filter(|(_, rows)| !rows.is_empty())
+            .map(|(split, rows)| format!("Scored examples under split {split}: {}.", rows.join(", "))),
+    );
     notes.extend(untested(audit));
     notes.extend(single_runs(&audit.values));
     Ok(TableDoc {

@@ -49,7 +49,9 @@ fn moved(compared: &StoreComparison, a: &str, b: &str) -> Result<TableDoc> {
 fn moved_row(row: &MovedRow) -> Vec<String> {
     let std = row.std.map_or(String::new(), |std| format!(" ± {std:.2}"));
     let [before, after] = [row.effective_before, row.effective_after];
-    let values = if before == after { count_or_absent(before) } else {
+    let values = if before == after {
+        count_or_absent(before)
+    } else {
         format!("{} → {}", count_or_absent(before), count_or_absent(after))
     };
     vec![
@@ -77,7 +79,8 @@ fn title(task: &str) -> String {
 }
 
 fn differing(compared: &StoreComparison) -> Result<TableDoc> {
-    let row = |row: &DifferingField| vec![row.field.clone(), row.before.clone(), row.after.clone(), row.pairs.to_string()];
+    let row =
+        |row: &DifferingField| vec![row.field.clone(), row.before.clone(), row.after.clone(), row.pairs.to_string()];
     Ok(TableDoc {
         title: "Settings and origins that differ".into(),
         header: heads(&["Field", "A", "B", "Pairs of runs"]),

@@ -21,7 +21,8 @@ fn document(group: &GroupResults, margin: f64) -> Result<Option<TableDoc>> {
     if rows.is_empty() {
         return Ok(None);
     }
-    let names = ["Pair", "Task", "Seeds", "Deviation", "These seeds show", "Margin", "Seeds to show it", "Seeds to exclude it"];
+    let names =
+        ["Pair", "Task", "Seeds", "Deviation", "These seeds show", "Margin", "Seeds to show it", "Seeds to exclude it"];
     Ok(Some(TableDoc {
         title: format!("Differences that seeds can show: {}", group.group.title()),
         header: names.map(str::to_string).to_vec(),

@@ -76,7 +76,8 @@ fn value_row(row: &PrintedRow, cell: &Cell, assumed: &Assumed) -> ValueRow {
         _ if !cell.is_accuracy => ValueRow { reason: format!("{} is no count over examples", cell.metric), ..empty },
         None => ValueRow { reason: "the number of examples is not known".into(), ..empty },
         Some(lattice) if !lattice.is_testable(decimals) => {
-            let reason = format!("{} runs on {} examples print any value of {decimals} decimals", lattice.runs, lattice.rows);
+            let reason =
+                format!("{} runs on {} examples print any value of {decimals} decimals", lattice.runs, lattice.rows);
             ValueRow { reason, ..empty }
         }
         Some(lattice) if lattice.can_print(cell.value) => {
@@ -85,12 +86,7 @@ fn value_row(row: &PrintedRow, cell: &Cell, assumed: &Assumed) -> ValueRow {
         }
         Some(lattice) => {
             let [below, above] = lattice.neighbours(cell.value);
-            ValueRow {
-                word: IMPOSSIBLE.into(),
-                nearest: format!("{below}, {above}"),
-                fits: fits(cell),
-                ..empty
-            }
+            ValueRow { word: IMPOSSIBLE.into(), nearest: format!("{below}, {above}"), fits: fits(cell), ..empty }
         }
     }
 }
@@ -194,7 +190,8 @@ mod tests {
     #[test]
     fn values_of_single_runs_are_counted_against_chance() {
         // 236 / 277 and 232 / 277, and 1178 / 1385.
-        let rows = ["85.20", "83.75", "85.05"].map(|value| values(&format!("label,rte\na,{value}\n"), 5, Policy::Official));
+        let rows =
+            ["85.20", "83.75", "85.05"].map(|value| values(&format!("label,rte\na,{value}\n"), 5, Policy::Official));
         let counted = SingleRuns::of(&rows.concat());
         assert_eq!((counted.possible, counted.single), (3, 2));
         assert!((counted.expected - 0.6).abs() < 1e-12);
