@@ -76,11 +76,16 @@ pub type Pair<'a> = (&'a MethodRow, &'a MethodRow);
 
 /// Rows of every comparison in a group; none without a LoRA row, or with that row alone.
 pub fn paired(group: &GroupResults) -> Vec<PairedRow> {
+    let rows: Vec<Vec<PairedRow>> =
+        pairs(group).par_iter().map(|pair| compare(&group.group, pair, &group.columns)).collect();
+    rows.into_iter().flatten().collect()
+}
+
+/// Every row of a group but the first LoRA row, with the LoRA row that it is compared with.
+pub fn pairs(group: &GroupResults) -> Vec<Pair<'_>> {
     let Some(references) = References::of(&group.methods) else { return Vec::new() };
     let others = group.methods.iter().filter(|row| !std::ptr::eq(*row, references.base));
-    let pairs: Vec<Pair> = others.map(|row| (row, references.of_row(row))).collect();
-    let rows: Vec<Vec<PairedRow>> = pairs.par_iter().map(|pair| compare(&group.group, pair, &group.columns)).collect();
-    rows.into_iter().flatten().collect()
+    others.map(|row| (row, references.of_row(row))).collect()
 }
 
 /// Smallest two-sided p that a sign flip of `pairs` differences can reach.

@@ -9,6 +9,7 @@ use crate::analysis::frame::label::options;
 use crate::analysis::frame::predictions::{TestPredictions, TestSets, reported};
 use crate::analysis::frame::rows::{RunRow, ScoreRow};
 use crate::analysis::stats::median;
+use crate::plan::spec::RunSpec;
 use crate::store::record::{Manifest, RunRecord, SetPredictions, Status};
 use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow, StageRow};
 
@@ -41,6 +42,8 @@ pub struct RunResult {
     pub selection: Vec<(f64, f64)>,
     /// Ranks at the selected checkpoint of a finished run.
     pub ranks: Vec<RankPoint>,
+    /// Step from which the rank budget is final, where the checkpoint was chosen before it.
+    pub budget_after: Option<u64>,
     /// Ends of the stages of a finished run, on its first development set; none without a schedule.
     pub stages: Vec<StageRow>,
     /// Predictions on the test split of the first development set, of a finished run.
@@ -56,6 +59,7 @@ impl RunResult {
             losses: run.epochs.iter().map(|epoch| (epoch.epoch as f64, epoch.task_loss)).collect(),
             selection: Vec::new(),
             ranks: Vec::new(),
+            budget_after: None,
             stages: Vec::new(),
             predictions: None,
         };
@@ -63,6 +67,7 @@ impl RunResult {
         let first_set = task.and_then(|task| task.dev_sets().first()).map_or("dev", |set| set.name);
         if let Status::Done(outcome) = &run.status {
             result.scores = scores(outcome, &run.predictions, task.map_or(&[], |task| task.metrics));
+            result.budget_after = budget_after(&run.spec, outcome);
             result.ranks = selected_ranks(&run.ranks, result.scores.first().and_then(|score| score.selected_step));
             result.stages = run.stages.iter().filter(|stage| stage.dev_set == first_set).cloned().collect();
             result.predictions = TestPredictions::of(&run.predictions, first_set, known);
@@ -163,6 +168,12 @@ fn row(run: &RunRecord) -> RunRow {
         together: run.manifest.as_ref().map(|manifest| manifest.together as u64),
     };
     if let Status::Done(outcome) = &run.status { with_outcome(row, outcome) } else { row }
+}
+
+/// The step of the final budget, where the checkpoint of a development set was chosen before it.
+fn budget_after(spec: &RunSpec, outcome: &Outcome) -> Option<u64> {
+    let from = methods::registry::find(&spec.method).ok()?.final_budget_step?(&spec.options, outcome.steps);
+    outcome.results.iter().any(|result| result.selected_step < from).then_some(from as u64)
 }
 
 /// A reason as it can stand in a cell: on one line, without backticks, which would be code.
