@@ -47,6 +47,10 @@ ablate *args: build
 tune *args: build
     {{rankbench}} tune --recipe recipes/tune.toml {{args}}
 
+# CoLA with the three methods on three seeds, for one small GPU: the comparison a student is asked for
+cola-three *args: build
+    {{rankbench}} run cola_three --out results/cola {{args}}
+
 # The quick forms of the paper's results on the embedded synthetic data, as CI runs them
 paper-micro out="target/paper-micro": build
     {{rankbench}} plan --recipe recipes/micro/table2.toml --methods lora
@@ -93,7 +97,7 @@ compare-peers *args: build
 scaling *flags: build
     "$(scripts/peers-venv.sh)" bench/peers/scaling.py {{flags}}
 
-# A directory that runs on a GPU node without network and cargo: bundle OUT [--backbone DIR]... [--glue DIR] [--dtype bf16]
+# A directory that runs on a GPU node without network and cargo: bundle OUT [--backbone DIR|NAME|OWNER/NAME]... [--recipe R] [--glue DIR] [--dtype bf16] [--with-libtorch]
 bundle *args: build
     @scripts/bundle.sh {{args}}
 
@@ -108,6 +112,14 @@ test-wheel *flags: wheel
 # Open a report's page in a headless Chromium and use it
 test-page report="results/quickstart/report/report.html" *screenshots:
     @python3 tests/page/check.py {{report}} {{screenshots}}
+
+# Compile a report's LaTeX tables with a real TeX
+test-latex report="results/quickstart/report" *pdf:
+    @scripts/test-latex.sh {{report}} {{pdf}}
+
+# The longer checks of CI by their names: latex wheel
+ci-long *names: build
+    @.ci/long {{names}}
 
 # Write docs/recipes.md and docs/data_dictionary.md anew
 references: build

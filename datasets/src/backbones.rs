@@ -51,6 +51,11 @@ pub fn named(name: &str) -> Option<&'static Backbone> {
     all().iter().find(|backbone| backbone.name == name)
 }
 
+/// The known backbone of a repository on the Hub.
+pub fn of_repository(repository: &str) -> Option<&'static Backbone> {
+    all().iter().find(|backbone| backbone.repository == repository)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -127,6 +127,14 @@ pub fn split(dataset: &Dataset, policy: Policy) -> Split {
     }
 }
 
+/// Training rows that [`split`] leaves of so many.
+pub fn train_rows(rule: SizeClass, policy: Policy, rows: usize) -> usize {
+    match (policy, rule) {
+        (Policy::Sora, SizeClass::Large) => rows - validation_rows(rows),
+        _ => rows,
+    }
+}
+
 /// Positions of the training rows that measure memorisation: 1,000 of `n` drawn by NumPy with seed 42 (spec §4.1), all
 /// where there are fewer.
 pub fn train_probe(n: usize) -> Vec<usize> {
@@ -165,4 +173,23 @@ fn validation_rows(train: usize) -> usize {
 
 fn take(rows: &[Example], positions: &[usize]) -> Vec<Example> {
     positions.iter().map(|&position| rows[position].clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::micro;
+    use crate::tasks::TASKS;
+
+    #[test]
+    fn train_rows_are_those_of_the_split() {
+        for task in TASKS {
+            let Ok(dataset) = micro::dataset(task) else { continue };
+            for policy in [Policy::Sora, Policy::Official] {
+                let left = split(&dataset, policy).train.len();
+                assert_eq!(train_rows(task.split_rule, policy, dataset.train.len()), left, "{}", task.name);
+            }
+        }
+        assert_eq!(train_rows(SizeClass::Large, Policy::Sora, 392_702), 391_702, "MNLI as published");
+    }
 }

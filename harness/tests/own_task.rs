@@ -51,7 +51,7 @@ fn words(command: &[String]) -> Vec<&str> {
 
 /// Ids of the runs that a command would make.
 fn planned(world: &World, command: &[String]) -> Vec<String> {
-    let output = world.rankbench(&[&words(command)[..], &["--dry-run"]].concat()).output().unwrap();
+    let output = world.rankbench(&[&words(command)[..], &["--dry-run=toml"]].concat()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().filter_map(|line| line.strip_prefix("# ")).map(str::to_string).collect()

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use support::process::{ended_or_killed, process};
 use support::{World, failure};
 
-/// Output of `--dry-run`: the resolved runs, by label.
+/// Output of `--dry-run=toml`: the resolved runs, by label.
 fn planned(world: &World, extra: &[&str]) -> Vec<toml::Table> {
-    let output = world.run(&[&["--dry-run"], extra].concat()).assert().success();
+    let output = world.run(&[&["--dry-run=toml"], extra].concat()).assert().success();
     let text = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
     text.split("# ").skip(1).map(|run| toml::from_str(run.split_once('\n').unwrap().1).unwrap()).collect()
 }

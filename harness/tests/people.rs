@@ -208,3 +208,96 @@ fn export_and_import_say_what_a_folder_is_instead() {
     let import = ["import", "--adapter", adapter, "--backbone", "tiny", "--glue", "glue", "--task", "RTE"];
     refused(&world, &import, 2, &["was trained on sst2", "not on rte: give --task sst2"]);
 }
+
+/// A dry run of an embedded recipe on a machine that has neither its weights nor its data.
+#[test]
+fn a_dry_run_needs_neither_weights_nor_data() {
+    let world = World::new();
+    let dry = |extra: &[&str]| said(&world, &[&["run", "table1", "--device", "cpu", "--dry-run"], extra].concat());
+    let text = dry(&["--tasks", "cola,mnli", "--methods", "lora,sora", "--seeds", "0-2"]);
+    // 8,551 rows in batches of 8 over 20 epochs, evaluated every 1,000 steps; MNLI keeps 391,702 of its rows.
+    for part in
+        ["cola", "21380", "21", "mnli", "489630", "12 runs: 0 done, 12 left", "numbers of rows are the published ones"]
+    {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+    assert!(!text.contains("Time") && text.contains("--measure"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.trim_start().starts_with("cola")).count(), 6, "a line a run: {text}");
+    let json: serde_json::Value = serde_json::from_str(&dry(&["--tasks", "rte", "--seeds", "0"])).unwrap_or_default();
+    assert!(json.is_null(), "lines are no JSON");
+    let arguments = ["run", "table1", "--tasks", "rte", "--seeds", "0", "--dry-run=json"];
+    let json: serde_json::Value = serde_json::from_str(&said(&world, &arguments)).unwrap();
+    assert_eq!((json["total"]["runs"].as_u64(), json["runs"][0]["state"].as_str()), (Some(6), Some("left")));
+    let toml =
+        said(&world, &["run", "table1", "--tasks", "rte", "--methods", "lora", "--seeds", "0", "--dry-run=toml"]);
+    assert!(toml.contains("[options]") && toml.contains("batch_size = 32"), "{toml}");
+    assert!(!world.path("results").exists(), "nothing was made");
+}
+
+#[test]
+fn a_dry_run_checks_what_a_run_checks() {
+    let world = World::new();
+    let dry = ["run", "table1", "--tasks", "cola", "--methods", "adalora", "--dry-run"];
+    let set = |text: &'static str| [&dry[..], &["--set", text]].concat();
+    refused(&world, &set("adalora.options.tinit=0.7"), 2, &["tinit + tfinal"]);
+    refused(&world, &set("train.lr=-1.0"), 2, &["lr is out of bounds"]);
+    refused(&world, &[&dry[..], &["--glue", "nowhere"]].concat(), 3, &["nowhere"]);
+    refused(&world, &[&dry[..], &["--backbone", "nothing"]].concat(), 3, &["'nothing' is not here"]);
+    // With backbone and data here ranks are held against the backbone, too.
+    let (code, text) = failure(&mut world.run(&["--dry-run", "--methods", "lora", "--rank", "1000"]));
+    assert!(code == 2 && text.contains("rank 1000 is larger than a dimension"), "{code} {text}");
+}
+
+#[test]
+fn a_dry_run_says_what_is_done_and_how_long_the_rest_takes() {
+    let world = World::new();
+    world.run(&["--methods", "lora"]).assert().success();
+    let dry = |extra: &[&str]| {
+        let output = world.run(&[&["--methods", "lora,sora"], extra].concat()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = dry(&["--dry-run"]);
+    assert!(text.contains("2 runs: 1 done, 1 left; 12 steps and 2 evaluations to make"), "{text}");
+    assert!(text.contains("MiB of disk") && !text.contains("Time"), "{text}");
+    let timed = dry(&["--dry-run", "--measure"]);
+    assert!(timed.contains("Time") && timed.contains("one run after the other"), "{timed}");
+    // The state is known without the weights, too: runs are told by their settings.
+    std::fs::rename(world.path("tiny"), world.path("hidden")).unwrap();
+    let recipe = world.read("tiny.toml").replace(&world.path("tiny").display().to_string(), "someone/tiny");
+    world.write("tiny.toml", recipe);
+    let text = dry(&["--dry-run"]);
+    assert!(text.contains("2 runs: 1 done, 1 left"), "{text}");
+}
+
+#[test]
+fn a_threshold_that_cannot_prune_is_noted_before_the_run() {
+    let world = World::new();
+    let noted = |xi: &str| {
+        let set = format!("sora.options.xi={xi}");
+        let output = world.run(&["--methods", "sora", "--epochs", "1", "--set", &set]).output().unwrap();
+        assert!(output.status.success());
+        one_line(&String::from_utf8_lossy(&output.stderr))
+    };
+    assert!(
+        noted("1e-6").contains("sst2 sora: the threshold takes at most 0.00 off a gate in 6 steps"),
+        "{}",
+        noted("1e-6")
+    );
+    assert!(noted("0.0").contains("xi is 0, so no gate becomes exactly zero"));
+    let enough = noted("0.5");
+    assert!(!enough.contains("note:"), "{enough}");
+}
+
+#[test]
+fn doctor_rehearses_a_recipe() {
+    let world = World::new();
+    world.recipe("");
+    let doctor = ["doctor", "--recipe", "tiny.toml", "--glue", "glue", "--allow-unlocked", "--device", "cpu"];
+    let text = said(&world, &doctor);
+    for part in
+        ["step of sst2 lora", "step of sst2 sora", "an evaluation", "MiB free for results", "the largest run takes"]
+    {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+    refused(&world, &[&doctor[..], &["--rank", "1000"]].concat(), 2, &["rank 1000 is larger"]);
+}

@@ -31,7 +31,7 @@ fn is_done(world: &World) -> bool {
 
 /// Ids of the runs of `world.run(extra)`.
 fn ids(world: &World, extra: &[&str]) -> Vec<String> {
-    let output = world.run(&[extra, &["--dry-run"]].concat()).output().unwrap();
+    let output = world.run(&[extra, &["--dry-run=toml"]].concat()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().filter_map(|line| line.strip_prefix("# ")).map(str::to_string).collect()
 }

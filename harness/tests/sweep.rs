@@ -238,7 +238,7 @@ fn a_run_without_the_head_trains_only_adapters() {
 #[test]
 fn a_dry_run_prints_the_plan_and_makes_nothing() {
     let world = World::new();
-    let output = world.run(&["--dry-run", "--seeds", "3"]).output().unwrap();
+    let output = world.run(&["--dry-run=toml", "--seeds", "3"]).output().unwrap();
     let plan = String::from_utf8_lossy(&output.stdout);
     assert!(plan.contains("# sst2-sora-s3-") && plan.contains("[options]") && plan.contains("xi = "), "{plan}");
     assert!(!world.path("out").exists());

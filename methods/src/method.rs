@@ -48,6 +48,8 @@ pub struct MethodEntry {
     pub title: &'static str,
     /// Whether runs can be stacked: the method attaches nothing but low-rank branches, and all runs do the same at a step.
     pub is_stackable: bool,
+    /// Step from which the rank budget is the final one, from resolved options and the run's steps; none for a method without a budget.
+    pub final_budget_step: Option<fn(&toml::Table, usize) -> usize>,
     /// Its adapter files.
     pub format: &'static dyn AdapterFormat,
     /// Options beside the defaults, as TOML, with which the conformance tests try the method, too.
@@ -122,6 +124,11 @@ pub trait Method {
     /// Modules of [`Method::adapters`], in the encoder's order.
     fn target_modules(&self) -> &[TargetModule] {
         &[]
+    }
+
+    /// Settings that leave the method without effect over the run, in words.
+    fn caution(&self) -> Option<String> {
+        None
     }
 
     /// Low-rank adapters by module, for a method that is made of them.

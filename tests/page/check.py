@@ -83,27 +83,48 @@ class Page(unittest.TestCase):
         self.page.js(press)
         self.assertEqual([value(t) for t in self.column("Effective")[1]], sorted(map(value, before), reverse=True))
 
+    def choices(self, name):
+        """Texts of a filter's choices without `all`; none where there is nothing to choose."""
+        return self.page.js(f"[...(document.getElementById('filter-{name}')?.options || [])].slice(1).map(o => o.text)")
+
+    def choose(self, name, index):
+        self.page.js(
+            f"(s => {{ s.selectedIndex = {index}; s.dispatchEvent(new Event('change')); }})(document.getElementById('filter-{name}'))"
+        )
+
+    def run_count(self):
+        """Number of runs that the table of runs shows; its caption says it where they are many or filtered."""
+        caption = self.page.js("document.querySelector('#runs table').caption.innerText")
+        return int(caption.split()[0]) if caption else self.page.js("document.querySelectorAll('#runs tbody tr').length")
+
+    def test_only_tasks_that_were_run_are_columns(self):
+        heads = self.page.js("[...document.querySelectorAll('#first table')[0].tHead.rows[0].cells].slice(3).map(c => c.innerText)")
+        cells = self.page.js(f"{ROWS}.map(row => [...row.cells].slice(3).map(cell => cell.innerText))")
+        for at, head in enumerate(heads):
+            self.assertTrue(any(row[at] not in ("", "–") for row in cells), f"{head} is empty")
+
     def test_filters(self):
-        def choose(name, index):
-            self.page.js(
-                f"(s => {{ s.selectedIndex = {index}; s.dispatchEvent(new Event('change')); }})(document.getElementById('filter-{name}'))"
-            )
-        total = self.page.js("document.querySelector('#runs table').caption.innerText")
-        heads = "document.querySelectorAll('#first table')[0].tHead.rows[0].cells.length"
-        columns = self.page.js(heads)
-        tasks = self.page.js("document.getElementById('filter-task').options.length") - 1
-        choose("task", 1)
-        if tasks > 1:
-            self.assertLess(self.page.js(heads), columns)
-            self.assertIn(" of ", self.page.js("document.querySelector('#runs table').caption.innerText"))
-        choose("method", 1)
-        wanted = self.page.js("document.getElementById('filter-method').selectedOptions[0].text")
-        shown = self.page.js("[...document.querySelectorAll('#runs tbody tr')].map(row => row.cells[2].innerText)")
-        self.assertEqual(set(shown), {wanted})
-        self.assertTrue(all(row.startswith(wanted) for row in self.column("Method")[1]))
-        self.shot("filtered")
-        self.page.js("[...document.querySelectorAll('.filters button')].pop().click()")
-        self.assertEqual(self.page.js("document.querySelector('#runs table').caption.innerText"), total)
+        total = self.run_count()
+        for name in ["task", "method", "variant", "device", "commit"]:
+            choices = self.choices(name)
+            self.assertNotEqual(len(choices), 1, f"{name}: a filter with one choice")
+            if not choices:
+                continue
+            columns = self.page.js("document.querySelectorAll('#first table')[0].tHead.rows[0].cells.length")
+            counts = []
+            for at in range(1, min(len(choices), 4) + 1):
+                self.choose(name, at)
+                counts.append(self.run_count())
+                self.assertTrue(0 < counts[-1] < total, f"{name} {choices[at - 1]}: {counts[-1]} of {total}")
+            if len(choices) <= 4:
+                self.assertEqual(sum(counts), total, name)
+            if name == "task":
+                self.assertLess(self.page.js("document.querySelectorAll('#first table')[0].tHead.rows[0].cells.length"), columns)
+            if name == "method":
+                self.assertTrue(all(row.startswith(choices[at - 1]) for row in self.column("Method")[1]))
+                self.shot("filtered")
+            self.page.js("document.querySelector('.filters button').click()")
+            self.assertEqual(self.run_count(), total, f"{name}: all again")
 
     def test_a_cell_opens_by_keyboard_and_closes(self):
         self.page.js("document.querySelector('#first button.cell').focus()")
@@ -150,7 +171,7 @@ class Page(unittest.TestCase):
         self.assertTrue(pdf.startswith(b"%PDF") and len(pdf) > 10_000)
         self.page.media(media="print")
         self.assertEqual(self.page.js("getComputedStyle(document.body).backgroundColor"), "rgb(255, 255, 255)")
-        self.assertEqual(self.page.js("getComputedStyle(document.querySelector('.filters')).display"), "none")
+        self.assertEqual(self.page.js("(bar => bar ? getComputedStyle(bar).display : 'none')(document.querySelector('.filters'))"), "none")
         if len(ARGUMENTS) > 1:
             pathlib.Path(f"{ARGUMENTS[1]}/print.pdf").write_bytes(pdf)
 
@@ -161,6 +182,27 @@ class Page(unittest.TestCase):
         self.page.js("document.querySelector('#first button.cell').click()")
         self.assertLessEqual(self.page.js("document.querySelector('dialog').getBoundingClientRect().width"), 400)
         self.shot("narrow_cell")
+
+    def test_everything_is_reached_by_keyboard(self):
+        seen = []
+        for _ in range(40):
+            self.page.key("Tab")
+            seen.append(self.page.js("(e => e.closest('.filters') ? 'filter' : e.matches('th button') ? 'head' : e.matches('button.cell') ? 'cell' : '')(document.activeElement)"))
+        for part in ["filter", "head", "cell"]:
+            self.assertIn(part, seen)
+        self.page.js("document.querySelector('#first th button').focus()")
+        self.page.key("Enter")
+        self.assertEqual(self.page.js("document.querySelector('#first th').ariaSort"), "ascending")
+        self.assertTrue(self.page.js("document.activeElement.matches('th button')"), "the focus stays")
+
+    def test_is_quick(self):
+        started = time.time()
+        self.page.open(self.url)
+        opened = time.time()
+        self.page.js("document.querySelector('#runs th button').click()")
+        sorted_at = time.time()
+        times = [opened - started, sorted_at - opened]
+        self.assertTrue(all(seconds < 5 for seconds in times), f"{self.run_count()} runs: opened and sorted in {times} s")
 
     def test_rows_are_made_on_demand(self):
         runs = self.page.js("runCount")

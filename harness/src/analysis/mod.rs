@@ -13,6 +13,7 @@ pub mod efficiency;
 pub mod examples;
 pub mod frame;
 pub mod literature;
+pub mod one_task;
 pub mod paired;
 pub mod plan_cost;
 pub mod power;

@@ -32,6 +32,69 @@ frame_rows! {
     }
 }
 
+frame_rows! {
+    /// One run of a plan, as a dry run shows it.
+    #[derive(serde::Serialize)]
+    pub struct PlannedRun {
+        /// Run id; empty where backbone or rows are not at hand.
+        run: String,
+        /// Task.
+        task: String,
+        /// Method.
+        method: String,
+        /// Setting that its recipe gave it.
+        label = "variant": String,
+        /// Master seed.
+        seed: u64,
+        /// `done`, `running`, `begun`, `failed, made again` or `left`.
+        state: String,
+        /// Optimiser steps.
+        steps: u64,
+        /// Evaluations.
+        evaluations: u64,
+        /// Estimated seconds; measured on this device.
+        seconds: Option<f64>,
+        /// Mebibytes that the finished run takes.
+        disk_mib: Option<f64>,
+    }
+}
+
+/// Sums over a plan's runs.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct PlannedTotal {
+    /// Runs.
+    pub runs: u64,
+    /// Runs that are finished.
+    pub done: u64,
+    /// Runs that another process makes.
+    pub running: u64,
+    /// Optimiser steps of those that are not finished.
+    pub steps: u64,
+    /// Their evaluations.
+    pub evaluations: u64,
+    /// Their estimated seconds, one after the other; none where not all were measured.
+    pub seconds: Option<f64>,
+    /// Mebibytes that they take in the end; none where that is not known of all.
+    pub disk_mib: Option<f64>,
+}
+
+impl PlannedTotal {
+    /// Of these runs.
+    pub fn of(runs: &[PlannedRun]) -> Self {
+        let count = |state: &str| runs.iter().filter(|run| run.state == state).count() as u64;
+        let open = || runs.iter().filter(|run| run.state != "done");
+        PlannedTotal {
+            runs: runs.len() as u64,
+            done: count("done"),
+            running: count("running"),
+            steps: open().map(|run| run.steps).sum(),
+            evaluations: open().map(|run| run.evaluations).sum(),
+            seconds: open().map(|run| run.seconds).sum(),
+            disk_mib: open().map(|run| run.disk_mib).sum(),
+        }
+    }
+}
+
 /// Sums over a plan.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct PlanTotal {

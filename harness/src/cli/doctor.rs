@@ -1,41 +1,135 @@
 //! `rankbench doctor`: versions, devices, where each thing was found, what is missing.
 
-use std::path::Path;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::Args;
 use serde_json::{Map, Value};
 use tch::{Cuda, Device, Kind};
 
+use crate::analysis::plan_cost::by_setting;
+use crate::cli::job::{Job, RecipeFlags, recipe};
+use crate::cli::plan::Estimates;
 use crate::env::device;
 use crate::env::output;
 use crate::error::{Error, Result};
+use crate::launch::preflight::preflight;
 use crate::load::download;
 use crate::load::paths;
-use crate::plan::recipe;
+use crate::plan::recipe::embedded_names;
 use crate::store::sums::sum;
 
-/// Prints the findings, as JSON or as lines; what is missing comes with the way to get it.
+/// Bytes of a mebibyte.
+const MIB: f64 = (1 << 20) as f64;
+
+/// `rankbench doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Also look at what the runs of a recipe need: disk, memory, kernels, and one step of every kind of run.
+    #[arg(long, value_name = "RECIPE")]
+    recipe: Option<String>,
+    /// Directory that the runs would go to; its disk is looked at.
+    #[arg(long, default_value = "results", value_name = "OUT", requires = "recipe")]
+    out: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: RecipeFlags,
+}
+
+/// A name and what was found.
+type Finding = (String, String);
+
+impl Doctor {
+    /// Prints the findings, as JSON or as lines; what is missing comes with the way to get it.
+    ///
+    /// # Errors
+    /// A backbone or recipe that was asked for and does not work here; a bundle that is not as it was made. Any other missing thing is a
+    /// finding.
+    pub(super) fn run(&self) -> Result<()> {
+        let mut found = findings();
+        found.extend(bundle(&paths::dir())?);
+        if let (Some(name), None) = (&self.flags.backbone, &self.recipe) {
+            found.push(("backbone".into(), reading(name)?));
+        }
+        let checked = match &self.recipe {
+            Some(name) => rehearse(&self.flags.job(&recipe(name)?)?, &self.out, &mut found),
+            None => Ok(()),
+        };
+        match self.json {
+            true => {
+                let object: Map<String, Value> =
+                    found.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
+                output::print(format_args!("{:#}", Value::Object(object)));
+            }
+            false => found.iter().for_each(|(name, text)| output::print(format_args!("{name:<13} {text}"))),
+        }
+        checked
+    }
+}
+
+/// Looks at what a recipe's runs need, and makes a few steps and an evaluation of every kind of run.
 ///
 /// # Errors
-/// A backbone that was asked for and cannot be read; a bundle that is not as it was made. Any other missing thing is a finding.
-pub fn doctor(backbone: Option<&str>, json: bool) -> Result<()> {
-    let mut found = findings();
-    found.extend(bundle(&paths::dir())?);
-    if let Some(name) = backbone {
-        found.push(("backbone", reading(name)?));
+/// A kind of run that does not work here; too little disk or memory. What was found before it is kept.
+fn rehearse(job: &Job, out: &Path, found: &mut Vec<Finding>) -> Result<()> {
+    preflight(&job.plan, &job.backbone, &job.data)?;
+    let (mut known, mut peak, mut needed) = (Estimates::default(), 0f64, 0.0);
+    for (spec, runs) in by_setting(&job.plan) {
+        needed += runs as f64 * job.disk_mib(spec)?;
+        let estimate = known.of(spec, job)?;
+        peak = peak.max(estimate.peak_mib.unwrap_or_default());
+        let name = [spec.task.as_str(), &spec.method, &spec.label].join(" ");
+        found.push((
+            format!("step of {}", name.trim_end()),
+            format!(
+                "{:.1} ms, an evaluation {:.1} s, peak memory {:.0} MiB; {runs} runs of it",
+                1e3 * estimate.step_seconds,
+                estimate.evaluation_seconds,
+                estimate.peak_mib.unwrap_or_default()
+            ),
+        ));
     }
-    match json {
-        true => {
-            let object: Map<String, Value> =
-                found.into_iter().map(|(name, text)| (name.to_string(), Value::from(text))).collect();
-            output::print(format_args!("{:#}", Value::Object(object)));
-        }
-        false => found.iter().for_each(|(name, text)| output::print(format_args!("{name:<13} {text}"))),
+    // A run that does not fit into a GPU has failed above.
+    let here = if job.backbone.device.is_cuda() { None } else { free_memory_mib() };
+    let here = here.map_or(String::new(), |mib| format!(", {mib:.0} MiB are free"));
+    found.push(("memory".into(), format!("the largest run takes {peak:.0} MiB{here}")));
+    let free = free_disk_mib(out)?;
+    found.push(("disk".into(), format!("{free:.0} MiB free for {}, about {needed:.0} MiB needed", out.display())));
+    if needed > free {
+        return Err(Error::Environment(format!(
+            "{} has {free:.0} MiB left and the runs need about {needed:.0}: free some, or choose another --out",
+            out.display()
+        )));
     }
     Ok(())
 }
 
-fn findings() -> Vec<(&'static str, String)> {
+/// Mebibytes that are free on the disk of a directory that need not be there yet.
+fn free_disk_mib(dir: &Path) -> Result<f64> {
+    let full = std::path::absolute(dir).map_err(|e| Error::input(dir, e))?;
+    let there = full.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+    let name = CString::new(there.as_os_str().as_bytes()).map_err(|e| Error::input(there, e))?;
+    // SAFETY: zeroes are a valid statvfs, and the call only fills it in.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call.
+    match unsafe { libc::statvfs(name.as_ptr(), &mut stat) } {
+        0 => Ok(stat.f_bavail as f64 * stat.f_frsize as f64 / MIB),
+        _ => Err(Error::input(there, std::io::Error::last_os_error())),
+    }
+}
+
+/// Mebibytes of the host's memory that are available.
+fn free_memory_mib() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
+}
+
+fn findings() -> Vec<Finding> {
     torch_ext::device::load_cuda();
     let home = paths::dir();
     let mut found = vec![
@@ -49,11 +143,11 @@ fn findings() -> Vec<(&'static str, String)> {
     let devices = 0..usize::try_from(Cuda::device_count()).unwrap_or(0);
     found.extend(devices.map(|index| ("kernels", kernels(index))));
     found.extend([
-        ("recipes", recipe::embedded_names()),
+        ("recipes", embedded_names()),
         ("backbones", backbones(&home.join(paths::BACKBONES))),
         ("GLUE", glue()),
     ]);
-    found
+    found.into_iter().map(|(name, text)| (name.to_string(), text)).collect()
 }
 
 /// Reads a backbone's weights and says what it cost.
@@ -74,7 +168,7 @@ fn reading(name: &str) -> Result<String> {
 }
 
 /// Holds the files of a bundle against its list of sums, which only a bundle has.
-fn bundle(home: &Path) -> Result<Option<(&'static str, String)>> {
+fn bundle(home: &Path) -> Result<Option<Finding>> {
     let list = home.join("SHA256SUMS");
     let Ok(text) = std::fs::read_to_string(&list) else { return Ok(None) };
     let is_other = |line: &str| {
@@ -87,7 +181,7 @@ fn bundle(home: &Path) -> Result<Option<(&'static str, String)>> {
     };
     let wrong: Vec<String> = text.lines().filter_map(is_other).collect();
     if wrong.is_empty() {
-        return Ok(Some(("bundle", format!("{} files are as they were made", text.lines().count()))));
+        return Ok(Some(("bundle".into(), format!("{} files are as they were made", text.lines().count()))));
     }
     Err(Error::Input(format!(
         "the bundle in {} is not as it was made: {}; copy it again",

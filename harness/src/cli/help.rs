@@ -180,8 +180,8 @@ pub const TOKENIZE: &str = help!(
 pub const DOCTOR: &str = help!(
     "what is here, what is missing",
     "rankbench doctor",
-    "what a backbone costs to read",
-    "rankbench doctor --backbone all-MiniLM-L6-v2"
+    "whether a recipe works here: disk, memory, kernels, a step of everything",
+    "rankbench doctor --recipe cola_three"
 );
 /// `rankbench completions`.
 pub const COMPLETIONS: &str = help!(

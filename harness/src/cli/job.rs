@@ -28,6 +28,12 @@ use crate::plan::recipe;
 use crate::plan::recipe::{Recipe, RecipeChanges, Source};
 use crate::plan::resolve::{self, PlanContext};
 use crate::plan::spec::{Precision, RunSpec};
+use crate::train::run_stack::RunStack;
+
+/// Bytes of a line of `predictions.csv`.
+const LINE: usize = 24;
+/// Bytes of all small files of a run.
+const SMALL_FILES: usize = 16 << 10;
 
 /// Flags that override a recipe.
 #[derive(Debug, Clone, Args)]
@@ -163,7 +169,10 @@ pub struct Job {
 
 impl RecipeFlags {
     /// The recipe with what the flags change.
-    fn changed(&self, recipe: &Recipe) -> Result<Recipe> {
+    ///
+    /// # Errors
+    /// A value that cannot be set.
+    pub fn changed(&self, recipe: &Recipe) -> Result<Recipe> {
         let count = |value: usize| toml::Value::Integer(value as i64);
         let fields = [
             ("epochs", self.epochs.map(count)),
@@ -191,7 +200,14 @@ impl RecipeFlags {
     /// A wrong name or value, input that cannot be read, a device that is not there.
     pub fn job(&self, recipe: &Recipe) -> Result<Job> {
         self.data.own.read()?;
-        let recipe = &self.changed(recipe)?;
+        self.job_of(&self.changed(recipe)?)
+    }
+
+    /// The same for a recipe with the flags folded in, once the tasks of files are known.
+    ///
+    /// # Errors
+    /// As [`RecipeFlags::job`].
+    pub fn job_of(&self, recipe: &Recipe) -> Result<Job> {
         // Names are checked first: a slip must not cost the loading of a backbone.
         let tasks = resolve::tasks(recipe)?;
         resolve::methods(recipe)?;
@@ -245,6 +261,18 @@ impl Job {
         let plan = resolve::plan(recipe, &context)?;
         plan.iter().try_for_each(|spec| self.data.check_split(spec))?;
         Ok(plan)
+    }
+
+    /// Mebibytes that a finished run takes: its adapter with the head, and its predictions.
+    ///
+    /// # Errors
+    /// Options that do not fit the run.
+    pub fn disk_mib(&self, spec: &RunSpec) -> Result<f64> {
+        let task = self.data.of_run(spec, &self.backbone.tokenizer)?;
+        let stack = RunStack::new(&[spec], &self.backbone, &task)?;
+        let values = stack.state(0).params().numel() as usize;
+        let rows: usize = task.dev_sets.iter().map(|set| set.validation.len() + set.test.len()).sum();
+        Ok((4 * values + LINE * rows + SMALL_FILES) as f64 / f64::from(1 << 20))
     }
 }
 

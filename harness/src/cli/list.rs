@@ -10,7 +10,9 @@ use crate::cli::job::width;
 use crate::cli::option_docs::{self, OptionDoc};
 use crate::env::output;
 use crate::error::{Error, Result};
+use crate::plan::grid::points;
 use crate::plan::recipe::{EMBEDDED, Recipe, embedded, embedded_names};
+use crate::plan::resolve;
 use crate::report::formats::text::wrap;
 
 /// `rankbench list`.
@@ -156,7 +158,10 @@ fn tasks() -> Section {
 fn recipes() -> Result<Section> {
     let row = |(name, text): &(&str, &str)| {
         let recipe = Recipe::parse(text, name)?;
-        let runs = recipe.tasks.len() * recipe.methods.len() * recipe.seeds.len();
+        let (tasks, methods) = (resolve::tasks(&recipe)?, resolve::methods(&recipe)?);
+        let settings =
+            tasks.iter().flat_map(|task| methods.iter().map(|method| points(&recipe.grids, task, method).len()));
+        let runs = settings.sum::<usize>() * recipe.seeds.len();
         let comment: Vec<&str> = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim).collect();
         let first = comment.join(" ");
         let first = first.split_once(". ").map_or(first.as_str(), |(first, _)| first);

@@ -8,6 +8,7 @@ mod audit;
 mod compare;
 mod completions;
 mod doctor;
+mod dry_run;
 mod efficiency;
 mod fetch;
 mod fsck;
@@ -37,7 +38,7 @@ mod verify;
 mod watch;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::env::output;
 use crate::error::Result;
@@ -132,24 +133,13 @@ enum Command {
     Tokenize(tokenize::Tokenize),
     /// Say what this build and machine have, where each thing was found and what is missing.
     #[command(after_help = help::DOCTOR)]
-    Doctor(Doctor),
+    Doctor(doctor::Doctor),
     /// Print completions for a shell.
     #[command(after_help = help::COMPLETIONS)]
     Completions(completions::Completions),
     /// Write a man page of every command.
     #[command(after_help = help::MAN)]
     Man(completions::Man),
-}
-
-/// `rankbench doctor`.
-#[derive(Debug, Args)]
-struct Doctor {
-    /// Also read this backbone, and say how long that takes and how much memory.
-    #[arg(long)]
-    backbone: Option<String>,
-    /// As JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 impl Cli {
@@ -198,7 +188,7 @@ impl Cli {
             Command::Import(command) => command.run(),
             Command::Merge(command) => command.run(),
             Command::Tokenize(command) => command.run(),
-            Command::Doctor(command) => doctor::doctor(command.backbone.as_deref(), command.json),
+            Command::Doctor(command) => command.run(),
             Command::Completions(command) => command.run(),
             Command::Man(command) => command.run(),
         }
@@ -210,9 +200,8 @@ fn run(command: &run::Run) -> Result<()> {
     match command {
         run::Run { plan: Some(plan), index, .. } => plan_line::make(plan, *index),
         run::Run { write_plan: Some(path), .. } => plan_line::write(path, command),
-        run::Run { worker: false, dry_run: false, .. } if command.gpus.is_some() || command.jobs.get() > 1 => {
-            pool::run(command)
-        }
+        run::Run { dry_run: Some(form), .. } => dry_run::dry_run(command, *form),
+        run::Run { worker: false, .. } if command.gpus.is_some() || command.jobs.get() > 1 => pool::run(command),
         _ => command.run(),
     }
 }

@@ -16,6 +16,7 @@ const GRID: &str = include_str!("../plan/grid.rs");
 const FILES: &[(&str, &str, &str, &[&str])] = &[
     ("results.csv", "a report; a line for each run, development set and metric", RUN_ROWS, &["RunRow", "ScoreRow"]),
     ("table1.csv", "a report", include_str!("../analysis/comparison.rs"), &["ComparisonRow"]),
+    ("one_task.csv", "a report", include_str!("../analysis/one_task.rs"), &["OneTaskRow"]),
     ("paired.csv", "a report", include_str!("../analysis/paired.rs"), &["PairedRow"]),
     ("run_times.csv", "a report", include_str!("../analysis/cost.rs"), &["CostRow"]),
     ("efficiency.csv", "a report", include_str!("../analysis/efficiency.rs"), &["EfficiencyRow"]),

@@ -4,8 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
+use crate::cli::dry_run::DryRun;
 use crate::cli::gpus::Gpus;
 use crate::cli::job::{Job, RecipeFlags, recipe, width};
 use crate::cli::plan;
@@ -26,6 +27,7 @@ use crate::store::run_store::RunStore;
 
 /// `rankbench run`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("planning").args(["dry_run", "write_plan"]))]
 pub struct Run {
     /// A recipe file, or the name of an embedded one; `rankbench list recipes` says what there is.
     #[arg(value_name = "RECIPE")]
@@ -53,10 +55,10 @@ pub struct Run {
     #[arg(long, hide = true)]
     pub worker: bool,
     /// Write the runs as a plan for jobs of a cluster, one line each, and stop.
-    #[arg(long, value_name = "JSONL", conflicts_with_all = ["dry_run", "plan"])]
+    #[arg(long, value_name = "JSONL", conflicts_with = "plan")]
     pub write_plan: Option<PathBuf>,
-    /// Time a few steps of every kind of run on this device, so that the plan's lines say seconds and memory.
-    #[arg(long, requires = "write_plan")]
+    /// Time a few steps of every kind of run on this device, so that the plan or the dry run says how long each takes.
+    #[arg(long, requires = "planning")]
     pub measure: bool,
     /// Make one line of a plan that --write-plan wrote; flags given here come after the plan's.
     #[arg(long, value_name = "JSONL", conflicts_with = "dry_run")]
@@ -64,9 +66,10 @@ pub struct Run {
     /// The line, from 0. Left out: SLURM_ARRAY_TASK_ID, HQ_TASK_ID or JOB_COMPLETION_INDEX.
     #[arg(long, value_name = "I", requires = "plan")]
     pub index: Option<usize>,
-    /// Print the resolved runs and stop.
-    #[arg(long)]
-    pub dry_run: bool,
+    /// Check everything that can be checked before the first step, print a line a run and the sums, and stop. Fetches nothing.
+    /// `--dry-run=toml` prints the resolved runs, `--dry-run=json` the lines for a script.
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "lines")]
+    pub dry_run: Option<DryRun>,
     /// Make finished runs again: what is stored of them is deleted first.
     #[arg(long, conflicts_with_all = ["dry_run", "write_plan", "plan"])]
     pub force: bool,
@@ -112,9 +115,6 @@ impl Run {
 
     pub(super) fn run(&self) -> Result<()> {
         let job = self.flags.job(&self.recipe()?)?;
-        if self.dry_run {
-            return print_plan(&job);
-        }
         // The parent of a worker has done it: a second worker would delete the runs of the first.
         if self.force && !self.worker {
             self.delete_finished(&job)?;
@@ -153,7 +153,7 @@ impl Run {
     pub fn write_report(&self, plan: &[Labelled]) -> Result<()> {
         let frame = self.report.frame(&self.out, plan, self.only_plan)?;
         let paths = self.report.write(&frame, &self.out)?;
-        print(&paths, &["claims", "table1", "table2", "schedule", "rank_agreement"])
+        print(&paths, &["claims", "table1", "one_task", "table2", "schedule", "rank_agreement"])
     }
 }
 
@@ -225,12 +225,4 @@ pub fn verdict(swept: SweepSummary) -> Result<()> {
         SweepSummary { failed: 0, held, total, .. } => Err(Error::HeldElsewhere { held, total }),
         SweepSummary { failed, total, .. } => Err(Error::RunsFailed { failed, total }),
     }
-}
-
-fn print_plan(job: &Job) -> Result<()> {
-    for spec in &job.plan {
-        let text = toml::to_string(spec).map_err(|e| Error::Internal(format!("run.toml: {e}")))?;
-        output::print(format_args!("# {}\n{text}", spec.id()));
-    }
-    Ok(())
 }

@@ -27,7 +27,10 @@ fn of_set(spec: &RunSpec, steps: Option<usize>, result: &DevSetResult) -> String
         return format!("test {metrics}");
     };
     let epoch = format!("{:.2}", step as f64 * spec.train.epochs as f64 / steps.max(1) as f64);
-    let epoch = epoch.trim_end_matches('0').trim_end_matches('.');
+    let final_step = methods::registry::find(&spec.method).ok().and_then(|method| method.final_budget_step);
+    let is_early = final_step.is_some_and(|final_step| step < final_step(&spec.options, steps));
+    let early = if is_early { " before the final budget" } else { "" };
+    let epoch = format!("{}{early}", epoch.trim_end_matches('0').trim_end_matches('.'));
     // Under the official policy one set of rows does both.
     if spec.data.split == Policy::Official {
         return format!("development set {metrics} (checkpoint: epoch {epoch}, chosen on the same rows)");
@@ -111,5 +114,17 @@ mod tests {
         assert_eq!(line, "test accuracy 70.00, F1 80.00 (checkpoint: epoch 3, validation F1 81.00)");
         let line = headline(&spec(Policy::Official), &two);
         assert_eq!(line, "development set accuracy 70.00, F1 80.00 (checkpoint: epoch 3, chosen on the same rows)");
+    }
+
+    #[test]
+    fn a_checkpoint_before_the_final_budget_is_marked() {
+        let of = |tfinal: f64| {
+            let options = toml::Table::from_iter([("tfinal".to_string(), toml::Value::Float(tfinal))]);
+            let spec = RunSpec { method: "adalora".into(), options, ..spec(Policy::Sora) };
+            headline(&spec, &outcome(&[("matthews", 0.0662)], ("matthews", 0.0581)))
+        };
+        // Chosen after 60 of 100 steps; the budget is final from step 80, or from step 50.
+        assert!(of(0.2).contains("(checkpoint: epoch 3 before the final budget, validation"), "{}", of(0.2));
+        assert!(of(0.5).contains("(checkpoint: epoch 3, validation"), "{}", of(0.5));
     }
 }

@@ -2,24 +2,55 @@
 
 use std::collections::BTreeSet;
 
+use encoders::ENCODERS;
+use methods::Context;
+use methods::optim::params::ParamsBuilder;
+use tch::{Device, Kind};
+
+use crate::env::output;
 use crate::error::{Error, Result};
 use crate::load::backbone::Backbone;
 use crate::load::task_data::{TaskCache, TokenizedTask};
 use crate::plan::spec::{RunSpec, TrainSpec};
 use crate::train::run_stack::RunStack;
-use crate::train::schedule::lengths;
+use crate::train::schedule::{lengths, optim_config};
 
-/// Builds one stack for every different method and task of the plan.
+/// Builds one stack for every different method and task of the plan; settings that leave a method without effect are noted.
 ///
 /// # Errors
 /// The first run whose options do not fit its length or its target modules.
 pub fn preflight(plan: &[RunSpec], backbone: &Backbone, data: &TaskCache) -> Result<()> {
+    of_each_setting(plan, |spec| check(spec, backbone, &*data.of_run(spec, &backbone.tokenizer)?))
+}
+
+/// The checks that need no weights: schedules and stages against numbers of training rows, on a tiny encoder.
+///
+/// # Errors
+/// As [`preflight`], ranks not looked at.
+pub fn check_without_weights(plan: &[RunSpec], rows: impl Fn(&RunSpec) -> usize) -> Result<()> {
+    let entry = ENCODERS.first().ok_or_else(|| Error::Internal("no architecture is registered".into()))?;
+    let config = encoders::Config::parse(entry.tiny, std::path::Path::new("tiny"))?;
+    let encoder = encoders::random(&config, 0, Device::Cpu, Kind::Float)?;
+    let info = encoder.info();
+    of_each_setting(plan, |spec| {
+        check_schedule(spec, rows(spec))?;
+        let protocol = &optim_config(&spec.train, rows(spec));
+        let (target_modules, backbone, hidden_size) = (&info.target_modules, &info.weights, info.hidden_size);
+        let context = Context { target_modules, backbone, protocol, hidden_size, seed: 0 };
+        let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
+        let method = methods::registry::find(&spec.method)?.build(&spec.options, &context, &mut params)?;
+        note_caution(spec, method.caution());
+        check_stages(spec, method.stages())
+    })
+}
+
+/// Checks the first run of every different method, task and setting.
+fn of_each_setting(plan: &[RunSpec], check: impl Fn(&RunSpec) -> Result<()>) -> Result<()> {
     let mut seen = BTreeSet::new();
     for spec in plan {
         let settings = format!("{} {} {:?} {:?}", spec.task, spec.method, spec.train, spec.options);
         if seen.insert(settings) {
-            let task = data.of_run(spec, &backbone.tokenizer)?;
-            check(spec, backbone, &task).map_err(|e| match e {
+            check(spec).map_err(|e| match e {
                 Error::Usage(text) => Error::Usage(format!("run {}: {text}", spec.id())),
                 other => other,
             })?;
@@ -28,11 +59,19 @@ pub fn preflight(plan: &[RunSpec], backbone: &Backbone, data: &TaskCache) -> Res
     Ok(())
 }
 
+fn note_caution(spec: &RunSpec, caution: Option<String>) {
+    if let Some(text) = caution {
+        let setting = [spec.task.as_str(), &spec.method, &spec.label].join(" ");
+        output::note(format_args!("note: {}: {text}", setting.trim_end()));
+    }
+}
+
 fn check(spec: &RunSpec, backbone: &Backbone, task: &TokenizedTask) -> Result<()> {
     check_schedule(spec, task.train.len())?;
     let stack = RunStack::new(&[spec], backbone, task)?;
     let step = stack.state(0);
     let method = step.method();
+    note_caution(spec, method.caution());
     check_stages(spec, method.stages())?;
     let adapters = tch::no_grad(|| method.adapters(&step.params().views()));
     for (module, adapter) in adapters.attached(method.target_modules()) {

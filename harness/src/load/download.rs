@@ -8,6 +8,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::env::output;
 
+/// What the cache holds of the Hub: nothing is fetched.
+pub fn cached() -> Hub {
+    Hub::new(Settings { is_offline: true, ..Settings::from_env() }, |_| ())
+}
+
 /// The Hub as the environment describes it.
 pub fn hub() -> Hub {
     let shown = RefCell::new(Shown::Nothing);

@@ -185,7 +185,7 @@ pub fn check_reach(grids: &[Grid], methods: &[&'static MethodEntry]) -> std::res
             if !meant.iter().any(|method| has_option(method, key)) {
                 let names = meant.iter().map(|method| method.name).collect::<Vec<_>>().join(", ");
                 return Err(format!(
-                    "no method of {names} has the option of `{key}`; `rankbench run --dry-run` prints all"
+                    "no method of {names} has the option of `{key}`; `rankbench run --dry-run=toml` prints all"
                 ));
             }
         }

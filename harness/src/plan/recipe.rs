@@ -21,6 +21,7 @@ pub const EMBEDDED: &[(&str, &str)] = &[
     ("figure4", include_str!("../../../recipes/figure4.toml")),
     ("ablation", include_str!("../../../recipes/ablation.toml")),
     ("tune", include_str!("../../../recipes/tune.toml")),
+    ("cola_three", include_str!("../../../recipes/cola_three.toml")),
 ];
 
 /// The text of an embedded recipe.

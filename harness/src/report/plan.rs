@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::analysis::frame::typed::{Frame, internal};
-use crate::analysis::plan_cost::{PlanRow, PlanTotal};
+use crate::analysis::plan_cost::{PlanRow, PlanTotal, PlannedRun, PlannedTotal};
 use crate::analysis::summary::method_title;
 use crate::error::Result;
 use crate::report::formats::format::Format;
@@ -48,6 +48,58 @@ pub fn json(recipe: &str, device: &str, rows: &[PlanRow]) -> Result<String> {
         rows: &'a [PlanRow],
     }
     serde_json::to_string_pretty(&Plan { recipe, device, total: PlanTotal::of(rows), rows }).map_err(internal)
+}
+
+/// A line a run, at most `width` wide, with the sums and `notes` below. Times and ids that are not known have no column.
+///
+/// # Errors
+/// A bug only.
+pub fn runs_text(recipe: &str, runs: &[PlannedRun], notes: Vec<String>, width: usize) -> Result<String> {
+    let total = PlannedTotal::of(runs);
+    let is_timed = runs.iter().any(|run| run.seconds.is_some());
+    let mut header = vec!["Task", "Method", "Setting", "Seed", "State", "Steps", "Evaluations"];
+    header.extend(is_timed.then_some("Time"));
+    let row = |run: &PlannedRun| {
+        let PlannedRun { task, label, seed, state, steps, evaluations, .. } = run;
+        let mut cells = vec![task.clone(), method_title(&run.method), label.clone(), seed.to_string(), state.clone()];
+        cells.extend([steps.to_string(), evaluations.to_string()]);
+        cells.extend(is_timed.then(|| duration(run.seconds)));
+        cells
+    };
+    let table = TableDoc {
+        title: format!("Runs of {recipe}"),
+        header: header.into_iter().map(str::to_string).collect(),
+        rows: runs.iter().map(row).collect(),
+        notes: std::iter::once(run_counts(&total)).chain(notes).collect(),
+        data: Frame::from_rows(runs)?.into_data(),
+    };
+    Text { width }.render(&[table])
+}
+
+/// JSON: the runs and their sums.
+///
+/// # Errors
+/// A bug only.
+pub fn runs_json(recipe: &str, runs: &[PlannedRun]) -> Result<String> {
+    let value = serde_json::json!({ "recipe": recipe, "total": PlannedTotal::of(runs), "runs": runs });
+    serde_json::to_string_pretty(&value).map_err(internal)
+}
+
+/// The sums of a dry run in words.
+fn run_counts(total: &PlannedTotal) -> String {
+    let PlannedTotal { runs, done, running, steps, evaluations, seconds, disk_mib } = total;
+    let states = match running {
+        0 => format!("{runs} runs: {done} done, {} left", runs - done),
+        _ => format!("{runs} runs: {done} done, {running} running elsewhere, {} left", runs - done - running),
+    };
+    let mut parts = vec![format!("{states}; {steps} steps and {evaluations} evaluations to make")];
+    parts.extend(
+        seconds
+            .filter(|seconds| *seconds > 0.0)
+            .map(|_| format!("about {} one run after the other", duration(*seconds))),
+    );
+    parts.extend(disk_mib.map(|mib| format!("about {mib:.0} MiB of disk")));
+    parts.join(", ") + "."
 }
 
 /// The sums in words: `5 runs, 500 steps, 25 evaluations.`
@@ -127,6 +179,28 @@ mod tests {
     fn durations_in_words() {
         let words = [0.42, 59.4, 200.0, 7530.0].map(|s| duration(Some(s)));
         assert_eq!(words, ["0.4 s", "59 s", "3 min 20 s", "2 h 05 min"]);
+    }
+
+    #[test]
+    fn a_dry_run_sums_what_is_left() {
+        let run = |seed, state: &str, seconds| PlannedRun {
+            run: format!("rte-lora-s{seed}-0123456789"),
+            task: "rte".into(),
+            method: "lora".into(),
+            label: "r=4".into(),
+            seed,
+            state: state.into(),
+            steps: 100,
+            evaluations: 5,
+            seconds,
+            disk_mib: Some(2.0),
+        };
+        let runs = [run(0, "done", Some(0.0)), run(1, "running", Some(60.0)), run(2, "left", Some(70.0))];
+        insta::assert_snapshot!(runs_text("mine", &runs, vec!["A note.".into()], 120).unwrap());
+        let value: serde_json::Value = serde_json::from_str(&runs_json("mine", &runs[2..]).unwrap()).unwrap();
+        assert_eq!((value["total"]["steps"].as_u64(), value["runs"][0]["state"].as_str()), (Some(100), Some("left")));
+        let untimed = runs_text("mine", &[run(0, "left", None)], Vec::new(), 120).unwrap();
+        assert!(!untimed.contains("Time") && !untimed.contains("one run after the other"), "{untimed}");
     }
 
     #[test]

@@ -2,6 +2,14 @@
 
 use crate::store::rows::EpochRow;
 
+/// Steps after which a run should have learned something (our choice): a shorter one that predicts one class is not called collapsed.
+const SHOULD_HAVE_LEARNED: usize = 50;
+
+/// Whether a run of so many steps should have learned.
+pub fn should_have_learned(steps: usize) -> bool {
+    steps >= SHOULD_HAVE_LEARNED
+}
+
 /// Everything that speaks for a collapse, in words; empty for a healthy run.
 pub fn collapse_reasons(dev_set: &str, predictions: &[f64], metrics: &[(String, f64)]) -> Vec<String> {
     let mut signs = Vec::new();

@@ -14,7 +14,7 @@ use crate::store::leased_run::LeasedRun;
 use crate::store::rows::{DevSetResult, EpochRow, Outcome, Parameters, PeakMiB, PredictionRow, Seconds};
 use crate::train::best::{BestCheckpoint, Checkpoint, Scored};
 use crate::train::callbacks::RunCallback;
-use crate::train::collapse::{collapse_reasons, loss_is_flat};
+use crate::train::collapse::{collapse_reasons, loss_is_flat, should_have_learned};
 use crate::train::run_stack::RunStack;
 
 /// Cost that runs side by side have in common.
@@ -77,6 +77,9 @@ pub fn conclude(stack: &RunStack, callback: RunCallback, cost: &Cost) -> Result<
     dir.write_rows("predictions.csv", &predictions)?;
     let parameters = count(stack.state(index), context.backbone, data);
     let (wall_seconds, seconds) = cost.of_run(&epochs, started.elapsed().as_secs_f64());
+    if !should_have_learned(steps) {
+        collapse.clear();
+    }
     let outcome = Outcome {
         results,
         parameters: Some(parameters),

@@ -27,6 +27,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "bitfit",
     title: "BitFit",
     is_stackable: false,
+    final_budget_step: None,
     format: &FORMAT,
     examples: &[],
     resolve: resolve_with::<BitFitOptions>,

@@ -50,6 +50,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "dora",
     title: "DoRA",
     is_stackable: true,
+    final_budget_step: None,
     format: &LORA,
     examples: &[],
     resolve: resolve_with::<DoraOptions>,

@@ -63,6 +63,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "dylora",
     title: "DyLoRA",
     is_stackable: false,
+    final_budget_step: None,
     format: &LORA,
     examples: &["frozen = false", "r = 2"],
     resolve: resolve_with::<DyLoraOptions>,

@@ -25,6 +25,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "full",
     title: "Fine-tune",
     is_stackable: false,
+    final_budget_step: None,
     format: &FORMAT,
     examples: &[],
     resolve: resolve_with::<FullOptions>,

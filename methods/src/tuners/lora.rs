@@ -105,6 +105,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "lora",
     title: "LoRA",
     is_stackable: true,
+    final_budget_step: None,
     format: &LORA,
     examples: &[
         "use_rslora = true",

@@ -13,7 +13,7 @@ use crate::analysis::stats::median;
 use crate::plan::external::ExternalSpec;
 use crate::plan::spec::{Precision, RunSpec};
 use crate::store::record::{Manifest, RunRecord, SetPredictions, Status};
-use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow, Seconds, StageRow};
+use crate::store::rows::{DevSetResult, EpochRow, EvalRow, Outcome, RankRow, Seconds, StageRow};
 use crate::store::stored_spec::StoredSpec;
 
 /// One target module of a run at its selected checkpoint.
@@ -45,6 +45,8 @@ pub struct RunResult {
     pub selection: Vec<(f64, f64)>,
     /// Ranks at the selected checkpoint of a finished run.
     pub ranks: Vec<RankPoint>,
+    /// Step from which the rank budget is final, where the checkpoint was chosen before it.
+    pub budget_after: Option<u64>,
     /// Ends of the stages of a finished run, on its first development set; none without a schedule.
     pub stages: Vec<StageRow>,
     /// Predictions on the test split of the first development set, of a finished run.
@@ -60,6 +62,7 @@ impl RunResult {
             losses: run.epochs.iter().map(|epoch| (epoch.epoch as f64, epoch.task_loss)).collect(),
             selection: Vec::new(),
             ranks: Vec::new(),
+            budget_after: None,
             stages: Vec::new(),
             predictions: None,
         };
@@ -67,6 +70,7 @@ impl RunResult {
         let first_set = task.and_then(|task| task.dev_sets().first()).map_or("dev", |set| set.name);
         if let Status::Done(outcome) = &run.status {
             result.scores = scores(outcome, &run.predictions, task.map_or(&[], |task| task.metrics));
+            result.budget_after = run.spec.made().and_then(|spec| budget_after(spec, outcome));
             result.ranks = selected_ranks(&run.ranks, result.scores.first().and_then(|score| score.selected_step));
             result.stages = run.stages.iter().filter(|stage| stage.dev_set == first_set).cloned().collect();
             result.predictions = TestPredictions::of(&run.predictions, first_set, known);
@@ -205,6 +209,13 @@ fn with_stated(row: RunRow, spec: &ExternalSpec) -> RunRow {
         origin: EXTERNAL.into(),
         ..row
     }
+}
+
+/// The step of the final budget, where the checkpoint of a development set was chosen before it.
+fn budget_after(spec: &RunSpec, outcome: &Outcome) -> Option<u64> {
+    let from = methods::registry::find(&spec.method).ok()?.final_budget_step?(&spec.options, outcome.steps?);
+    let is_early = |result: &DevSetResult| result.selected_step.is_some_and(|step| step < from);
+    outcome.results.iter().any(is_early).then_some(from as u64)
 }
 
 /// A reason as it can stand in a cell: on one line, without backticks, which would be code.

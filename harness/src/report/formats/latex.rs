@@ -7,7 +7,12 @@ use crate::report::table::TableDoc;
 /// Packages that a document needs for the tables.
 const PACKAGES: &str = "% In the preamble: \\usepackage{booktabs} \\usepackage{graphicx} \\usepackage{amssymb}\n";
 
-/// LaTeX: a `table*` over both columns of a page.
+/// Most columns of a table that stands in one column of the text.
+const NARROW: usize = 7;
+/// Longest text of such a table's cells, in characters.
+const SHORT: usize = 24;
+
+/// LaTeX: a `table` in one column of the text, or where it is wide a `table*` over both. What is still too wide is made smaller.
 pub struct Latex;
 
 impl Format for Latex {
@@ -37,19 +42,23 @@ fn caption(index: usize, title: &str) -> String {
 fn document(index: usize, table: &TableDoc) -> String {
     let line = |cells: &[String]| format!("{} \\\\\n", join(cells.iter().map(|c| latex(c)), " & "));
     let alignment: String = (0..table.header.len()).map(|i| if i == 0 { 'l' } else { 'r' }).collect();
+    let cells = || table.rows.iter().chain([&table.header]).flatten();
+    let is_narrow = table.header.len() <= NARROW && cells().all(|cell| cell.chars().count() <= SHORT);
+    let environment = if is_narrow { "table" } else { "table*" };
     let mut text = format!(
-        "\\begin{{table*}}\n\\centering\n{}\n\\resizebox{{\\textwidth}}{{!}}{{%\n\\begin{{tabular}}{{{alignment}}}\n\\toprule\n{}\\midrule\n",
+        "\\begin{{{environment}}}\n\\centering\n{}\n\\sbox0{{%\n\\begin{{tabular}}{{{alignment}}}\n\\toprule\n{}\\midrule\n",
         caption(index, &table.title),
         line(&table.header)
     );
     for row in &table.rows {
         text += &line(row);
     }
-    text += "\\bottomrule\n\\end{tabular}}\n\\par\\smallskip\\footnotesize\\raggedright\n";
+    text += "\\bottomrule\n\\end{tabular}}%\n\\ifdim\\wd0>\\linewidth \\resizebox{\\linewidth}{!}{\\usebox0}\\else \\usebox0\\fi\n";
+    text += "\\par\\smallskip\\footnotesize\\raggedright\n";
     for note in &table.notes {
         text += &format!("{}\\par\n", latex(note));
     }
-    text + "\\end{table*}\n"
+    text + &format!("\\end{{{environment}}}\n")
 }
 
 fn latex(text: &str) -> String {
@@ -73,6 +82,7 @@ fn latex(text: &str) -> String {
             '†' => out += "$\\dagger$",
             '‡' => out += "$\\ddagger$",
             '⚑' => out += "$\\ast$",
+            '◇' => out += "$\\diamond$",
             '⚠' => out += "$\\triangle$",
             '§' => out += "\\S{}",
             '→' => out += "$\\to$",

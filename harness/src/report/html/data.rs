@@ -105,9 +105,10 @@ struct NumberData {
     collapsed: u64,
 }
 
-/// A finished run of a cell: seed, numbers, and the run's place in the table of runs.
+/// A finished run of a cell: seed, numbers, the run's place in the table of runs, whether it collapsed, and whether its checkpoint was
+/// chosen before the rank budget was reached.
 #[derive(Serialize)]
-struct SeedData(u64, Vec<f64>, usize, bool);
+struct SeedData(u64, Vec<f64>, usize, bool, bool);
 
 /// Time and parameters of each row.
 #[derive(Serialize)]
@@ -120,6 +121,8 @@ struct Picture {
 struct PictureRow {
     title: String,
     method: String,
+    /// None where the methods were timed without a setting of their own.
+    variant: Option<String>,
     device: String,
     seconds: Option<f64>,
     ratio: Option<f64>,
@@ -227,7 +230,8 @@ fn row_data(
         let found = row.cells.get(task).unwrap_or(&empty);
         let place = |run: &Arc<RunResult>| places.get(run.row.run.as_str()).copied();
         let seed = |score: &Score| {
-            Some(SeedData(score.seed(), rounded(&score.parts), place(&score.run)?, score.run.is_collapsed()))
+            let (is_collapsed, is_early) = (score.run.is_collapsed(), score.run.budget_after.is_some());
+            Some(SeedData(score.seed(), rounded(&score.parts), place(&score.run)?, is_collapsed, is_early))
         };
         CellData {
             numbers,
@@ -291,6 +295,7 @@ fn picture(frame: &ResultsFrame, group: &GroupResults) -> Picture {
     let of_cost = |row: &CostRow| PictureRow {
         title: row.title.clone(),
         method: row.method.clone(),
+        variant: Some(row.label.clone()),
         device: row.device.clone(),
         seconds: row.seconds,
         ratio: row.ratio,
@@ -300,6 +305,7 @@ fn picture(frame: &ResultsFrame, group: &GroupResults) -> Picture {
     let of_timed = |row: &crate::analysis::efficiency::EfficiencyRow| PictureRow {
         title: method_title(&row.method),
         method: row.method.clone(),
+        variant: None,
         device: row.device.clone(),
         seconds: row.median_seconds,
         ratio: row.ratio,

@@ -65,6 +65,7 @@ function filterBar() {
     select.addEventListener("change", () => { filter[name] = select.value; redraw(); });
     bar.append(make("label", { for: select.id }, title, select));
   }
+  if (!bar.children.length) return ""; // one run, or runs that agree in all of it
   const reset = () => {
     for (const select of bar.querySelectorAll("select")) { select.value = ""; filter[select.id.slice(7)] = ""; }
     redraw();
@@ -164,7 +165,7 @@ function cellText(cell) {
   const means = numbers.map((number) => fixed(number.mean)).join("/");
   const spread = numbers.every((number) => number.std !== null)
     ? " ± " + numbers.map((number) => fixed(number.std)).join("/") : "";
-  return means + spread + (cell.numbers[0].collapsed ? " ⚑" : "") + (cell.failed.length ? " ✗" : "")
+  return means + spread + (cell.numbers[0].collapsed ? " ⚑" : "") + (cell.seeds.some((seed) => seed[4]) ? " ◇" : "") + (cell.failed.length ? " ✗" : "")
     + (cell.numbers.some((number) => number.reasons.includes("was trained on this task")) ? " §" : "");
 }
 
@@ -187,7 +188,7 @@ function cellButton(group, row, title, cell) {
   return [open, published(cell)].filter((part) => part !== "");
 }
 
-const MARKS = ["Open a cell to see its seeds, intervals and runs. ⚑ a run among them collapsed, ✗ a run failed, § the backbone was trained on this task."];
+const MARKS = ["Open a cell to see its seeds, intervals and runs. ⚑ a run among them collapsed, ◇ a checkpoint was chosen before the rank budget was reached, ✗ a run failed, § the backbone was trained on this task."];
 
 // Several numbers of a cell, as short as the papers name them.
 const SHORT = { accuracy: "Acc", f1: "F1", "matched accuracy": "m", "mismatched accuracy": "mm" };
@@ -257,8 +258,8 @@ function openCell(group, row, title, cell) {
 }
 
 function seedTable(cell) {
-  const line = ([seed, parts, run, collapsed]) => make("tr", {}, make("th", { scope: "row" }, String(seed)),
-    make("td", {}, parts.map((part) => fixed(part)).join("/") + (collapsed ? " ⚑ collapsed" : "")),
+  const line = ([seed, parts, run, collapsed, early]) => make("tr", {}, make("th", { scope: "row" }, String(seed)),
+    make("td", {}, parts.map((part) => fixed(part)).join("/") + (collapsed ? " ⚑ collapsed" : "") + (early ? " ◇ before the final budget" : "")),
     make("td", { class: "text" }, make("code", {}, runValue("run", run))));
   const heads = ["Seed", "Test score", "Run"].map((title) => make("th", { scope: "col" }, title));
   return make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Seeds" }, make("table", {}, make("thead", {}, make("tr", {}, heads)), make("tbody", {}, cell.seeds.map(line))));
@@ -306,7 +307,7 @@ function picture(group) {
   ];
   return [make("h3", {}, "Time and parameters"), ...table({
     label: "Time and parameters: " + group.title, columns, rows,
-    keys: (row) => ({ method: row.method, device: row.device }),
+    keys: (row) => ({ method: row.method, variant: row.variant, device: row.device }),
   }), make("p", { class: "notes" }, group.picture.how)];
 }
 

@@ -7,6 +7,7 @@ mod cost;
 mod efficiency;
 mod footnotes;
 mod literature;
+mod one_task;
 mod paired;
 mod rank_agreement;
 mod schedule;
@@ -21,6 +22,7 @@ use crate::report::table::Table;
 pub static TABLES: &[&dyn Table] = &[
     &claims::ClaimsTable,
     &table1::Table1,
+    &one_task::OneTask,
     &table2::Table2,
     &tuning::Tuning,
     &ablation::Ablation,

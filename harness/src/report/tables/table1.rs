@@ -7,7 +7,7 @@ use crate::analysis::frame::typed::Frame;
 use crate::analysis::published::{self, PublishedRow};
 use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::analysis::row_comparison::RowComparison;
-use crate::analysis::summary::{MethodRow, TaskCell};
+use crate::analysis::summary::{MethodRow, Score, TaskCell};
 use crate::analysis::verdict::Verdict;
 use crate::error::Result;
 use crate::report::formats::format::join;
@@ -109,6 +109,9 @@ impl Page<'_> {
             let note = format!("⚑ collapsed, kept in the mean: {}", join(reasons, "; "));
             text += &format!(" ⚑{}", self.footnotes.mark(note));
         }
+        if let Some(note) = early(cell) {
+            text += &format!(" ◇{}", self.footnotes.mark(note));
+        }
         if !cell.failed.is_empty() {
             let reasons = cell.failed.iter().map(|(run, reason)| format!("{run}: {reason}"));
             let note = format!("✗ failed or damaged: {}", join(reasons, "; "));
@@ -169,6 +172,21 @@ impl Page<'_> {
         cells.push(String::new());
         cells
     }
+}
+
+/// Note on the runs of a cell whose checkpoint was chosen before their rank budget was reached.
+fn early(cell: &TaskCell) -> Option<String> {
+    let of_score = |score: &Score| {
+        let row = &score.run.row;
+        Some(format!("{} (seed {}; final from step {})", row.run, row.seed, score.run.budget_after?))
+    };
+    let runs: Vec<String> = cell.scores.iter().filter_map(of_score).collect();
+    (!runs.is_empty()).then(|| {
+        format!(
+            "◇ checkpoint chosen before the rank budget was reached, so its counts are not those of the budget: {}",
+            runs.join(", ")
+        )
+    })
 }
 
 /// Means of the parts, and their deviations where each has one: `91.99/89.38 ± 0.10/0.12`.

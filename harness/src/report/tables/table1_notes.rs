@@ -131,16 +131,19 @@ pub fn notes(frame: &ResultsFrame, group: &GroupResults, seeds: usize) -> Vec<St
             frame.superseded.join(", ")
         ));
     }
-    if is_official(&group.group.split) {
-        notes.push(
-            "Selection and score share rows: under this split the whole development set selects the checkpoint and scores it, so \
-             the scores are optimistic."
-                .into(),
-        );
-    }
+    notes.extend(shared_rows_note(&group.group.split));
     notes.extend(resolution_note(group));
     notes.push(parameter_note(group));
     notes
+}
+
+/// Note on a split under which one set of rows selects and is scored.
+pub fn shared_rows_note(split: &str) -> Option<String> {
+    is_official(split).then(|| {
+        "Selection and score share rows: under this split the whole development set selects the checkpoint and scores it, so the \
+         scores are optimistic."
+            .into()
+    })
 }
 
 fn resolution_note(group: &GroupResults) -> Option<String> {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
-use crate::options::resolve_with;
+use crate::options::{parse, resolve_with};
 use crate::peft::low_rank::LORA;
 use crate::tuners::adalora::budget::{Budget, Phase};
 use crate::tuners::adalora::importance::Importance;
@@ -41,6 +41,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "adalora",
     title: "AdaLoRA",
     is_stackable: true,
+    final_budget_step: Some(final_budget_step),
     format: &LORA,
     examples: &["final_phase = 'peft'"],
     resolve: resolve_with::<AdaLoraOptions>,
@@ -132,6 +133,12 @@ impl AdaLora {
         };
         (self.budget.scores_at(t), mask)
     }
+}
+
+/// Step at which the budget has fallen to its target, `T - t_f`; 0 for options that cannot be read.
+fn final_budget_step(options: &toml::Table, steps: usize) -> usize {
+    let options: Result<AdaLoraOptions> = parse(ENTRY.name, options);
+    options.map_or(0, |options| steps.saturating_sub(options.tfinal.steps(steps)))
 }
 
 /// Which mask a step applies.

@@ -70,6 +70,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "adapter",
     title: "Adapter",
     is_stackable: false,
+    final_budget_step: None,
     format: &FORMAT,
     examples: &["placement = 'pfeiffer'"],
     resolve: resolve_with::<BottleneckOptions>,

@@ -25,6 +25,10 @@ pub mod xi;
 /// The gates: their own Adam, and the threshold.
 pub const GATES: ParamGroup = ParamGroup { name: "gates", decayed: false };
 
+/// What the thresholds of a run must be able to take off a gate, which starts at about 1: below it they reach fewer than one gate in
+/// twelve. The published setting's sum is 4.3 (spec §3.3).
+const LEAST_REACH: f64 = 0.1;
+
 /// SoRA at every module.
 pub struct Sora {
     modules: Vec<TargetModule>,
@@ -33,6 +37,7 @@ pub struct Sora {
     hidden_size: i64,
     gate_lr: f64,
     gate_schedule: LinearSchedule,
+    steps: usize,
     stages: Vec<f64>,
     stage: usize,
     /// `[stages or steps]`: the thresholds of the run, on the gates' device.
@@ -44,6 +49,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "sora",
     title: "SoRA",
     is_stackable: true,
+    final_budget_step: None,
     format: &LORA,
     examples: &["gate_lr = 1e-3\nxi_schedule = { spacing = 'linear', max = 1e-3, stages = 3 }", "variant = 'paper'"],
     resolve: resolve_with::<SoraOptions>,
@@ -69,6 +75,7 @@ impl Sora {
             hidden_size: context.hidden_size,
             gate_lr: options.gate_lr.unwrap_or(context.protocol.lr),
             gate_schedule: context.protocol.gate_schedule,
+            steps: context.protocol.steps,
             stages,
             stage: 0,
             thresholds: Tensor::new(),
@@ -107,6 +114,14 @@ impl Sora {
         }
     }
 
+    /// Most that the thresholds of the whole run can take off a gate.
+    fn reach(&self) -> f64 {
+        match self.options.variant {
+            Variant::Released => self.stages.iter().copied().fold(0.0, f64::max) * self.steps as f64,
+            Variant::Paper => (0..self.steps).map(|t| self.threshold(t)).sum(),
+        }
+    }
+
     fn is_thresholded(&self) -> bool {
         match self.options.variant {
             Variant::Released => self.stages[self.stage] > 0.0,
@@ -122,6 +137,20 @@ impl Method for Sora {
 
     fn target_modules(&self) -> &[TargetModule] {
         &self.modules
+    }
+
+    fn caution(&self) -> Option<String> {
+        let (reach, steps) = (self.reach(), self.steps);
+        let option = if self.options.variant == Variant::Released { "xi" } else { "prox_weight" };
+        match self.is_thresholded() || self.options.xi_schedule.is_some() {
+            false => Some(format!("{option} is 0, so no gate becomes exactly zero and nothing is pruned")),
+            true => (reach < LEAST_REACH).then(|| {
+                format!(
+                    "the threshold takes at most {reach:.2} off a gate in {steps} steps, and gates start at about 1: next to none is \
+                     pruned. The published setting takes 4.3 off; a larger {option} does here"
+                )
+            }),
+        }
     }
 
     fn adapters(&self, views: &ParamViews) -> LoraLayers {
