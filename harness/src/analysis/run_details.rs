@@ -114,7 +114,12 @@ impl RunDetails {
             Status::Done(outcome) => time_parts(&outcome.seconds.parts(), outcome.wall_seconds),
             _ => Vec::new(),
         };
-        RunDetails { fields: fields(run, &result), metrics: metrics(run, &result), ranks: kind_ranks(&result.ranks), times }
+        RunDetails {
+            fields: fields(run, &result),
+            metrics: metrics(run, &result),
+            ranks: kind_ranks(&result.ranks),
+            times,
+        }
     }
 }
 
@@ -128,7 +133,8 @@ fn fields(run: &RunRecord, result: &RunResult) -> Vec<FieldRow> {
         ("method", row_title(&spec.method, &spec.label)),
         ("seed", spec.seed.to_string()),
         ("backbone", format!("{} (weights {})", row.backbone, digits(&spec.backbone.weights_sha256))),
-        ("data", format!("{}, split {}", row.data_source, row.split)),
+        ("data source", row.data_source.clone()),
+        ("split", row.split.clone()),
     ];
     let settings = RunSetting::of(run).settings;
     fields.extend(settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
@@ -155,7 +161,7 @@ fn origin(run: &RunRecord, result: &RunResult) -> Vec<(&'static str, String)> {
     vec![
         ("recipe", manifest.origin.recipe.clone()),
         ("commit", result.row.commit.clone()),
-        ("device", manifest.device.clone()),
+        ("made on", manifest.device.clone()),
         ("driver", manifest.driver.clone()),
         ("libtorch", manifest.libtorch.clone()),
         ("threads", manifest.threads.to_string()),
@@ -213,6 +219,7 @@ fn kind_ranks(points: &[RankPoint]) -> Vec<KindRankRow> {
 
 fn time_parts(parts: &[(&'static str, f64)], wall: f64) -> Vec<TimePartRow> {
     let share = |seconds: f64| if wall > 0.0 { seconds / wall } else { 0.0 };
-    let row = |(part, seconds): &(&str, f64)| TimePartRow { part: (*part).into(), seconds: *seconds, share: share(*seconds) };
+    let row =
+        |(part, seconds): &(&str, f64)| TimePartRow { part: (*part).into(), seconds: *seconds, share: share(*seconds) };
     parts.iter().chain(&[("all", wall)]).map(row).collect()
 }

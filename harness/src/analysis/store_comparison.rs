@@ -192,7 +192,13 @@ fn differing(pairs: &[[&RunResult; 2]]) -> Vec<DifferingField> {
         let unlike: Vec<[String; 2]> =
             pairs.iter().map(|pair| pair.map(|run| of(&run.row))).filter(|[before, after]| before != after).collect();
         let joined = |side: usize| {
-            unlike.iter().map(|pair| pair[side].as_str()).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("; ")
+            unlike
+                .iter()
+                .map(|pair| pair[side].as_str())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join("; ")
         };
         let pairs = unlike.len() as u64;
         (pairs > 0).then(|| DifferingField { field: (*name).into(), before: joined(0), after: joined(1), pairs })

@@ -39,7 +39,9 @@ impl Power {
         let docs = documents(&frame)?;
         if docs.is_empty() {
             let store = self.store.display();
-            return Err(Error::Input(format!("{store} holds no task and seed that two methods finished: nothing can be compared")));
+            return Err(Error::Input(format!(
+                "{store} holds no task and seed that two methods finished: nothing can be compared"
+            )));
         }
         if self.json {
             let rows: Vec<PowerRow> = frame.groups.iter().flat_map(|group| power(group, self.margin)).collect();

@@ -122,7 +122,10 @@ mod tests {
     #[test]
     fn a_given_setting_goes_before_the_columns_and_those_before_the_default() {
         let plain = assumed("label,rte\nours,87.36\n", Given::default());
-        assert_eq!((plain.runs, plain.runs_from, plain.split, plain.split_from), (5, Origin::Default, SPLIT, Origin::Default));
+        assert_eq!(
+            (plain.runs, plain.runs_from, plain.split, plain.split_from),
+            (5, Origin::Default, SPLIT, Origin::Default)
+        );
         let text = "label,rte,runs,split,backbone\nours,87.36,3,sora,RoBERTa-large\n";
         let stated = assumed(text, Given::default());
         assert_eq!((stated.runs, stated.split, stated.split_from), (3, Policy::Sora, Origin::Column));

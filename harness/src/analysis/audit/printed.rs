@@ -127,7 +127,8 @@ impl Columns {
         let mut columns = Columns { table: stem, named: Vec::new(), tasks: Vec::new() };
         for (index, head) in headers.iter().enumerate() {
             let head = head.trim_start_matches('\u{feff}').to_lowercase();
-            let is_twice = columns.at(&head).is_some() || columns.tasks.iter().any(|(known, _)| is_called(known, &head));
+            let is_twice =
+                columns.at(&head).is_some() || columns.tasks.iter().any(|(known, _)| is_called(known, &head));
             if is_twice {
                 return Err(Error::Input(format!("{name}: there are two columns '{head}'")));
             }
@@ -150,7 +151,9 @@ impl Columns {
         let expected = match (self.is_long(), is_wide) {
             (true, true) => "columns 'task' and 'value', or a column for each task: not both",
             (true, false) if !(has("task") && has("value")) => "both columns 'task' and 'value'",
-            (false, _) if self.tasks.is_empty() => "columns 'task' and 'value' with a line for each number, or a column for each task",
+            (false, _) if self.tasks.is_empty() => {
+                "columns 'task' and 'value' with a line for each number, or a column for each task"
+            }
             _ if !(has("label") || has("method")) => "a column 'label' or 'method' that names the rows",
             _ => return Ok(()),
         };
@@ -173,7 +176,8 @@ impl Columns {
 
     fn row(&self, record: &csv::StringRecord) -> Result<PrintedRow> {
         let text = |column: &str| self.text(record, column);
-        let or = |column: &str, other: &str| if text(column).is_empty() { other.into() } else { text(column).to_string() };
+        let or =
+            |column: &str, other: &str| if text(column).is_empty() { other.into() } else { text(column).to_string() };
         let mut row = PrintedRow {
             table: or("table", &self.table),
             method: text("method").into(),
@@ -243,7 +247,8 @@ fn cell(task: &str, metric: &str, value: &str) -> Result<Option<Cell>> {
     let known = TASKS.iter().find(|known| is_called(known, &lower));
     let task = known.ok_or_else(|| datasets::Error::unknown("task", task, TASKS.iter().map(|task| task.name)))?;
     let own = own_metrics(task);
-    let (first, first_set) = own.first().cloned().ok_or_else(|| Error::Internal(format!("{} has no metric", task.name)))?;
+    let (first, first_set) =
+        own.first().cloned().ok_or_else(|| Error::Internal(format!("{} has no metric", task.name)))?;
     let metric = if metric.is_empty() { first } else { metric.to_lowercase() };
     let set = task.dev_sets().iter().find(|set| set.name == metric).unwrap_or(first_set);
     let others = Metric::ALL.iter().map(|metric| metric.name()).chain([SOME_CORRELATION, MEAN_CORRELATION]);
@@ -312,7 +317,10 @@ mod tests {
         let tasks: Vec<(&str, usize)> = rows[0].tasks().iter().map(|(task, cells)| (*task, cells.len())).collect();
         assert_eq!(tasks, [("mnli", 2), ("sst2", 1), ("qqp", 2)]);
         assert_eq!((rows[0].table.as_str(), rows[0].average), ("mine", Decimal::parse("88.34")));
-        assert_eq!(rows[0].cells.iter().map(|cell| cell.is_accuracy).collect::<Vec<_>>(), [true, true, true, true, false]);
+        assert_eq!(
+            rows[0].cells.iter().map(|cell| cell.is_accuracy).collect::<Vec<_>>(),
+            [true, true, true, true, false]
+        );
     }
 
     #[test]

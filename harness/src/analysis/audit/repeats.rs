@@ -12,7 +12,7 @@ pub const FEWEST: usize = 3;
 /// Word for digits that stand under two settings.
 pub const OTHER_SETTING: &str = "other setting";
 /// Word for digits that stand twice under one setting, as far as it is stated: copied, or cited twice.
-pub const SAME_SETTING: &str = "same setting";
+pub const SAME_SETTING: &str = "same as far as stated";
 
 frame_rows! {
     /// A row that has the digits of another one.
@@ -34,7 +34,7 @@ frame_rows! {
         common: u64,
         /// Settings in which the rows differ, joined by `; `; empty where none is known to.
         differing: String,
-        /// `other setting` or `same setting`.
+        /// `other setting` or `same as far as stated`.
         word: String,
     }
 }
@@ -132,7 +132,8 @@ mod tests {
         let rows = parse("mine.csv", text).unwrap();
         let settings = Settings::load().unwrap();
         let assumed: Vec<Assumed> = rows.iter().map(|row| settings.assumed(row, Given::default())).collect();
-        let own: Vec<SettingRow> = rows.iter().zip(&assumed).map(|(row, assumed)| SettingRow { row, assumed }).collect();
+        let own: Vec<SettingRow> =
+            rows.iter().zip(&assumed).map(|(row, assumed)| SettingRow { row, assumed }).collect();
         repeats(&own, &[])
     }
 
@@ -150,7 +151,8 @@ mod tests {
     #[test]
     fn every_setting_that_both_rows_state_is_compared() {
         let rows = |columns: &str, a: &str, b: &str| {
-            found(&format!("label,rte,mrpc,cola,{columns}\na,85.20,89.95,69.82,{a}\nb,85.20,89.95,69.82,{b}\n")).remove(0)
+            found(&format!("label,rte,mrpc,cola,{columns}\na,85.20,89.95,69.82,{a}\nb,85.20,89.95,69.82,{b}\n"))
+                .remove(0)
         };
         let backbone = rows("backbone", "DeBERTaV3-base", "RoBERTa-large");
         assert_eq!(backbone.differing, "backbone RoBERTa-large instead of DeBERTaV3-base");
