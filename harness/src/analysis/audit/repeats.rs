@@ -126,7 +126,7 @@ fn plain(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::analysis::audit::assumed::{Given, Settings};
-    use crate::analysis::audit::printed::parse;
+    use crate::analysis::audit::read::parse;
 
     fn found(text: &str) -> Vec<RepeatRow> {
         let rows = parse("mine.csv", text).unwrap();

@@ -144,7 +144,7 @@ impl SingleRuns {
 mod tests {
     use super::*;
     use crate::analysis::audit::assumed::{Given, Settings};
-    use crate::analysis::audit::printed::parse;
+    use crate::analysis::audit::read::parse;
 
     fn values(text: &str, runs: usize, split: Policy) -> Vec<ValueRow> {
         let row = &parse("mine.csv", text).unwrap()[0];
