@@ -141,7 +141,8 @@ fn fields(run: &RunRecord, result: &RunResult) -> Vec<FieldRow> {
         ("method", row_title(spec.method(), spec.made().map_or(EXTERNAL, |spec| &spec.label))),
         ("seed", spec.seed().to_string()),
         ("backbone", backbone),
-        ("data", format!("{}, split {}", row.data_source, row.split)),
+        ("data source", row.data_source.clone()),
+        ("split", row.split.clone()),
     ];
     let settings = RunSetting::of(run).settings;
     fields.extend(settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
@@ -170,7 +171,7 @@ fn origin(run: &RunRecord, result: &RunResult) -> Vec<(&'static str, String)> {
     vec![
         ("recipe", manifest.origin.recipe.clone()),
         ("commit", result.row.commit.clone()),
-        ("device", manifest.device.clone()),
+        ("made on", manifest.device.clone()),
         ("driver", manifest.driver.clone()),
         ("libtorch", manifest.libtorch.clone()),
         ("threads", manifest.threads.to_string()),

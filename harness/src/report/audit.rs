@@ -98,11 +98,14 @@ fn assumed(audit: &Audit) -> Vec<String> {
 
 /// What was not tested and why, in one sentence.
 fn untested(audit: &Audit) -> Option<String> {
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for row in audit.values.iter().filter(|row| row.word == NOT_TESTABLE) {
-        *reasons.entry(&row.reason).or_default() += 1;
+        let (names, name) = (reasons.entry(&row.reason).or_default(), format!("{} {}", row.task, row.metric));
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
-    let texts: Vec<String> = reasons.iter().map(|(reason, values)| format!("{reason} ({values})")).collect();
+    let texts: Vec<String> = reasons.iter().map(|(reason, names)| format!("{reason} ({})", names.join(", "))).collect();
     (!texts.is_empty()).then(|| format!("Not testable: {}.", texts.join("; ")))
 }
 
@@ -111,7 +114,7 @@ fn single_runs(values: &[ValueRow]) -> Option<String> {
     let SingleRuns { possible, single, expected } = SingleRuns::of(values);
     (single > 0).then(|| {
         format!(
-            "{single} of {possible} possible values assumed to be means of several runs are also what a single run prints; of means about \
+            "{single} of {possible} possible values that are assumed to be means of several runs are values of a single run too; of such means about \
              {expected:.0} would be."
         )
     })
@@ -163,8 +166,8 @@ fn repeats(name: &str, audit: &Audit) -> Result<TableDoc> {
         header: names.map(str::to_string).to_vec(),
         rows: audit.repeats.iter().map(row).collect(),
         notes: vec![format!(
-            "Rows with the same digits in {FEWEST} tasks or more, in this table or in results/published. Same setting: copied or cited, as far as \
-             both rows state backbone, method and split. Anything else is a row under another setting than its digits'."
+            "Rows with the same digits in {FEWEST} tasks or more, in this table or in results/published. Same as far as stated: copied or cited, \
+             as the rows do not state two backbones, methods or splits. Anything else: digits that stand under two settings."
         )],
         data: Frame::from_rows(&audit.repeats)?.into_data(),
     })

@@ -30,8 +30,8 @@ fn moved(compared: &StoreComparison, a: &str, b: &str) -> Result<TableDoc> {
     let mut notes = vec![
         format!("A: {a}. B: {b}. {} runs finished in both, matched by row of the recipe, task and seed.", compared.pairs),
         "Scores in points of 100; B − A: mean ± sample standard deviation over seeds. Identical: every seed scores the same. Moved: p below \
-         0.05 in a paired t test over seeds, Holm-corrected over the tasks of a row. Within noise: these seeds would show, with a power of \
-         80 %, a difference of the size in the column before, and this one is not shown."
+         0.05 in a paired t test over seeds, Holm-corrected over the tasks of a row. Detectable: the least difference that these \
+         seeds show with a power of 80 %; a smaller one may be there unseen."
             .into(),
     ];
     if compared.differing.is_empty() {
@@ -39,7 +39,7 @@ fn moved(compared: &StoreComparison, a: &str, b: &str) -> Result<TableDoc> {
     }
     Ok(TableDoc {
         title: "What moved from A to B".into(),
-        header: heads(&["Row", "Task", "Seeds", "A", "B", "B − A", "p", "Shown from", "Values left", "Time", "Word"]),
+        header: heads(&["Row", "Task", "Seeds", "A", "B", "B − A", "p", "Detectable", "Values left", "Time", "Word"]),
         rows: rows.iter().map(moved_row).collect(),
         notes,
         data: Frame::from_rows(rows)?.into_data(),

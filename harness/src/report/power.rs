@@ -22,14 +22,14 @@ fn document(group: &GroupResults, margin: f64) -> Result<Option<TableDoc>> {
         return Ok(None);
     }
     let names =
-        ["Pair", "Task", "Seeds", "Deviation", "These seeds show", "Margin", "Seeds to show it", "Seeds to exclude it"];
+        ["Pair", "Task", "Seeds", "Deviation", "Detectable", "Margin", "Seeds to show it", "Seeds to exclude it"];
     Ok(Some(TableDoc {
         title: format!("Differences that seeds can show: {}", group.group.title()),
         header: names.map(str::to_string).to_vec(),
         rows: rows.iter().map(|row| table_row(row, group)).collect(),
         notes: vec![
-            "Points of 100. Deviation: of the difference on one seed, over seeds. These seeds show: the least mean difference that a paired t \
-             test at 5 % finds in 80 of 100 repetitions. Seeds to show it: as many as find a difference of the margin so. Seeds to exclude \
+            "Points of 100. Deviation: of the difference on one seed, over seeds. Detectable: the least mean difference that a paired t test over \
+             these seeds, at 5 %, finds in 80 of 100 repetitions. Seeds to show it: as many as find a difference of the margin so. Seeds to exclude \
              it: as many as bring the 90 % interval into the margin where the methods are equal. A deviation of few seeds is itself \
              uncertain: of three, by a factor of two easily."
                 .into(),

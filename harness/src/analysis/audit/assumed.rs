@@ -113,7 +113,7 @@ fn first<T>(found: [(Option<T>, Origin); 4]) -> Option<(T, Origin)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::audit::printed::parse;
+    use crate::analysis::audit::read::parse;
 
     fn assumed(text: &str, given: Given) -> Assumed {
         Settings::load().unwrap().assumed(&parse("mine.csv", text).unwrap()[0], given)

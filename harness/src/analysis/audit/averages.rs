@@ -93,7 +93,7 @@ pub fn average_row(row: &PrintedRow) -> Option<AverageRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::audit::printed::parse;
+    use crate::analysis::audit::read::parse;
 
     fn of(text: &str) -> Option<AverageRow> {
         average_row(&parse("mine.csv", text).unwrap()[0])

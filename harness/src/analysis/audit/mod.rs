@@ -6,6 +6,7 @@ pub mod averages;
 pub mod decimal;
 pub mod grim;
 pub mod printed;
+pub mod read;
 pub mod repeats;
 pub mod values;
 
@@ -13,7 +14,8 @@ use std::collections::BTreeMap;
 
 use crate::analysis::audit::assumed::{Assumed, Given, Settings};
 use crate::analysis::audit::averages::{AverageRow, average_row};
-use crate::analysis::audit::printed::{PrintedRow, parse};
+use crate::analysis::audit::printed::PrintedRow;
+use crate::analysis::audit::read::parse;
 use crate::analysis::audit::repeats::{RepeatRow, SettingRow, repeats};
 use crate::analysis::audit::values::{ValueRow, value_rows};
 use crate::analysis::literature::LITERATURE;

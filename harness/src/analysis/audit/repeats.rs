@@ -12,7 +12,7 @@ pub const FEWEST: usize = 3;
 /// Word for digits that stand under two settings.
 pub const OTHER_SETTING: &str = "other setting";
 /// Word for digits that stand twice under one setting, as far as it is stated: copied, or cited twice.
-pub const SAME_SETTING: &str = "same setting";
+pub const SAME_SETTING: &str = "same as far as stated";
 
 frame_rows! {
     /// A row that has the digits of another one.
@@ -34,7 +34,7 @@ frame_rows! {
         common: u64,
         /// Settings in which the rows differ, joined by `; `; empty where none is known to.
         differing: String,
-        /// `other setting` or `same setting`.
+        /// `other setting` or `same as far as stated`.
         word: String,
     }
 }
@@ -126,7 +126,7 @@ fn plain(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::analysis::audit::assumed::{Given, Settings};
-    use crate::analysis::audit::printed::parse;
+    use crate::analysis::audit::read::parse;
 
     fn found(text: &str) -> Vec<RepeatRow> {
         let rows = parse("mine.csv", text).unwrap();
