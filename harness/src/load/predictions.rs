@@ -260,8 +260,7 @@ mod tests {
     #[test]
     fn what_is_wrong_on_a_line_is_named() {
         let wrong = [
-            ("row,predicton\n3,0\n", "rte", "line 2: unknown column 'predicton', expected some of task"),
-            ("row,predicton\n3,0\n", "rte", "did you mean 'prediction'?"),
+            ("row,predicton\n3,0\n", "rte", "line 2: unknown column 'predicton' (did you mean 'prediction'?)"),
             ("row,prediction\n3,2\n", "rte", "line 2: '2', expected a class: entailment, not_entailment, or 0 to 1"),
             ("row,prediction\n3,0.5\n", "rte", "'0.5', expected a class"),
             ("row,prediction\n3,nan\n", "stsb", "'nan', expected a score"),

@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn one_digit_is_a_difference() {
-        let losses = (0.693_147_180_559_945_3, 0.25);
+        let losses = (0.687_5, 0.25);
         let retraced = Retraced { steps: (1, 8), stored: losses, now: losses };
         assert!(retraced.is_equal());
         let other = Retraced { now: (losses.0.next_up(), losses.1), ..retraced };
