@@ -117,7 +117,7 @@ test-page report="results/quickstart/report/report.html" *screenshots:
 test-latex report="results/quickstart/report" *pdf:
     @scripts/test-latex.sh {{report}} {{pdf}}
 
-# The longer checks of CI by their names: latex wheel
+# The longer checks of CI by their names: latex page wheel
 ci-long *names: build
     @.ci/long {{names}}
 

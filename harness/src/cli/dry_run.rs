@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use clap::ValueEnum;
 use datasets::Task;
 use datasets::backbones;
 use datasets::dataset::Dataset;
@@ -17,7 +16,7 @@ use datasets::tokenizer::Behaviour;
 use crate::analysis::plan_cost::PlannedRun;
 use crate::cli::job::{Job, RecipeFlags, width};
 use crate::cli::plan::Estimates;
-use crate::cli::run::Run;
+use crate::cli::run::{DryRun, Run};
 use crate::env::{device, output};
 use crate::error::{Error, Result};
 use crate::launch::preflight::{check_without_weights, preflight};
@@ -30,17 +29,6 @@ use crate::plan::spec::{BackboneSpec, RunSpec};
 use crate::report::plan;
 use crate::store::survey::{RunState, survey};
 use crate::train::schedule::{evaluations, lengths};
-
-/// `--dry-run`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DryRun {
-    /// A line a run, and the sums.
-    Lines,
-    /// Every run's `run.toml`.
-    Toml,
-    /// The lines as JSON, with the sums.
-    Json,
-}
 
 /// The runs of a command, and how many rows each task trains on.
 struct Outlook {

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-use crate::cli::dry_run::DryRun;
 use crate::cli::gpus::Gpus;
 use crate::cli::job::{Job, RecipeFlags, recipe, width};
 use crate::cli::plan;
@@ -80,6 +79,17 @@ pub struct Run {
     pub flags: RecipeFlags,
     #[command(flatten)]
     report: ReportFlags,
+}
+
+/// `--dry-run`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DryRun {
+    /// A line a run, and the sums.
+    Lines,
+    /// Every run's `run.toml`.
+    Toml,
+    /// The lines as JSON, with the sums.
+    Json,
 }
 
 /// `--wait`.
