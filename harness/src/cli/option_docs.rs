@@ -34,6 +34,8 @@ const FILES: &[(&str, &str, &str, &[&str])] = &[
     ("epochs.csv", "a run", STORED_ROWS, &["EpochRow"]),
     ("evals.csv", "a run", STORED_ROWS, &["EvalRow"]),
     ("ranks.csv", "a run", STORED_ROWS, &["RankRow"]),
+    ("steps.csv", "a run", STORED_ROWS, &["StepRow"]),
+    ("gates.csv", "a run of a method with gates", STORED_ROWS, &["GateRow"]),
     ("predictions.csv", "a run", STORED_ROWS, &["PredictionRow"]),
 ];
 const RUN_ROWS: &str = include_str!("../analysis/frame/rows.rs");

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::plan::spec::RunSpec;
 use crate::store::files::{read_json, read_rows};
 use crate::store::fsck;
-use crate::store::record::{RunRecord, SetPredictions, Status};
+use crate::store::record::{RunRecord, SetPredictions, Status, StoredTraces};
 use crate::store::rows::Outcome;
 
 /// The directories below `runs`, in the order of their names.
@@ -64,6 +64,14 @@ pub fn load(path: &Path) -> Result<RunRecord> {
         record.status = Status::Failed(reason);
     }
     Ok(record)
+}
+
+/// Reads what a run left of its steps and gates. Their sums are [`load`]'s to check.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn traces(path: &Path) -> Result<StoredTraces> {
+    Ok(StoredTraces { steps: read_rows(&path.join("steps.csv"))?, gates: read_rows(&path.join("gates.csv"))? })
 }
 
 fn found<T>(rows: Result<Vec<T>>, findings: &mut Vec<String>) -> Vec<T> {

@@ -19,4 +19,7 @@ pub mod run_stack;
 pub mod schedule;
 pub mod seeds;
 pub mod stages;
+pub mod step_log;
+pub mod step_values;
+pub mod traces;
 pub mod trainer;

@@ -1,0 +1,143 @@
+//! What a run leaves of its steps and gates: `steps.csv` and `gates.csv`.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use harness::store::rows::{EpochRow, GateRow, RankRow, StepRow};
+use serde::de::DeserializeOwned;
+use support::World;
+
+/// Directories of the runs in `out`, by method and seed: `lora-s0`.
+fn runs(world: &World, out: &str) -> BTreeMap<String, PathBuf> {
+    let entries = std::fs::read_dir(world.path(out).join("runs")).unwrap();
+    let named = |path: PathBuf| {
+        let id = path.file_name().unwrap().to_string_lossy().into_owned();
+        let name = id.split('-').skip(1).take(2).collect::<Vec<_>>().join("-");
+        (name, path)
+    };
+    entries.map(|entry| named(entry.unwrap().path())).collect()
+}
+
+fn rows<T: DeserializeOwned>(path: PathBuf) -> Vec<T> {
+    let mut reader = csv::Reader::from_path(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    reader.deserialize().collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn steps_agree_with_epochs_ranks_and_the_schedule() {
+    let world = World::new();
+    world.run(&["--methods", "lora,adalora,sora"]).assert().success();
+    for (name, run) in runs(&world, "out") {
+        let steps: Vec<StepRow> = rows(run.join("steps.csv"));
+        let epochs: Vec<EpochRow> = rows(run.join("epochs.csv"));
+        let ranks: Vec<RankRow> = rows(run.join("ranks.csv"));
+        assert_eq!(steps.iter().map(|row| row.step).collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>(), "{name}");
+        for epoch in &epochs {
+            let own: Vec<&StepRow> = steps.iter().filter(|row| row.epoch == epoch.epoch).collect();
+            let mean =
+                |of: fn(&StepRow) -> f32| own.iter().map(|row| f64::from(of(row))).sum::<f64>() / own.len() as f64;
+            assert!((mean(|row| row.task_loss) - epoch.task_loss).abs() < 1e-12, "{name}: {epoch:?}");
+            assert!((mean(|row| row.penalty) - epoch.penalty).abs() < 1e-12, "{name}: {epoch:?}");
+            let at_end = own.last().unwrap();
+            let left: i64 = ranks.iter().filter(|row| row.step == at_end.step).map(|row| row.rank).sum();
+            assert_eq!(at_end.nonzero_components, (!name.starts_with("lora")).then_some(left), "{name}");
+        }
+        // 12 steps of which 2 (rounded up from 1.2) warm up to 2e-2, and a fall over the other 10.
+        let rates: Vec<f64> = steps.iter().map(|row| row.lr).collect();
+        let expected: Vec<f64> = [0.0, 0.5].into_iter().chain((0..10).map(|t| 1.0 - f64::from(t) / 10.0)).collect();
+        assert!(rates.iter().zip(&expected).all(|(rate, share)| (rate - 2e-2 * share).abs() < 1e-12), "{rates:?}");
+        assert!(steps.iter().all(|row| row.grad_norm > 0.0 && row.grad_norm.is_finite()), "{name}: {steps:?}");
+    }
+}
+
+#[test]
+fn logging_is_no_part_of_a_run() {
+    let world = World::new();
+    let methods = ["--methods", "lora,sora"];
+    for (out, every) in [("usual", None), ("none", Some("0")), ("fifth", Some("5"))] {
+        let flags = every.map_or(Vec::new(), |every| vec!["--log-steps", every]);
+        world.run(&[&methods[..], &["--out", out], &flags].concat()).assert().success();
+    }
+    let [usual, none, fifth] = ["usual", "none", "fifth"].map(|out| runs(&world, out));
+    for (name, run) in &usual {
+        for other in [&none[name], &fifth[name]] {
+            assert_eq!(run.file_name(), other.file_name(), "the id is the same");
+            for file in ["evals.csv", "ranks.csv", "predictions.csv", "adapter/adapter_model.safetensors"] {
+                let [a, b] = [run, other].map(|run| std::fs::read(run.join(file)).unwrap());
+                assert!(a == b, "{name}: {file} depends on --log-steps");
+            }
+        }
+        assert!(!none[name].join("steps.csv").exists(), "{name}");
+        let every: Vec<StepRow> = rows(run.join("steps.csv"));
+        let fifth: Vec<StepRow> = rows(fifth[name].join("steps.csv"));
+        assert_eq!(fifth, [every[4].clone(), every[9].clone()], "{name}: the same values, fewer of them");
+    }
+    // A store without the file is read as ever.
+    world.rankbench(&["report", "none"]).assert().success();
+    world.rankbench(&["fsck", "--out", "none"]).assert().success();
+}
+
+#[test]
+fn a_long_run_has_some_hundred_rows() {
+    let world = World::new();
+    // 90 epochs of 6 steps: every second of 540.
+    world.run(&["--methods", "lora", "--epochs", "90", "--set", "train.evaluate={epochs=90}"]).assert().success();
+    let steps: Vec<StepRow> = rows(runs(&world, "out")["lora-s0"].join("steps.csv"));
+    assert_eq!((steps.len(), steps[0].step, steps[269].step), (270, 2, 540));
+}
+
+#[test]
+fn gates_are_those_of_the_last_step() {
+    let world = World::new();
+    let prunes = ["--set", "sora.options.xi=5e-2", "--set", "sora.options.r=3"];
+    world.run(&[&["--methods", "lora,adalora,sora"][..], &prunes].concat()).assert().success();
+    let runs = runs(&world, "out");
+    assert!(!runs["lora-s0"].join("gates.csv").exists());
+    for (name, components) in [("adalora-s0", 12), ("sora-s0", 3)] {
+        let gates: Vec<GateRow> = rows(runs[name].join("gates.csv"));
+        let ranks: Vec<RankRow> = rows(runs[name].join("ranks.csv"));
+        let last: Vec<&RankRow> = ranks.iter().filter(|row| row.step == 12).collect();
+        assert_eq!(gates.len(), last.len() * components, "{name}");
+        for rank in last {
+            let own: Vec<&GateRow> = gates.iter().filter(|row| row.module == rank.module).collect();
+            assert!(
+                own.iter().all(|row| row.step == 12 && row.layer == rank.layer && row.kind == rank.kind),
+                "{own:?}"
+            );
+            assert_eq!(own.iter().map(|row| row.component).collect::<Vec<_>>(), (0..components).collect::<Vec<_>>());
+            assert_eq!(own.iter().filter(|row| row.value != 0.0).count() as i64, rank.rank, "{name}: {}", rank.module);
+            let mean = own.iter().map(|row| f64::from(row.value.abs())).sum::<f64>() / components as f64;
+            assert!((mean - rank.mean_abs_gate.unwrap()).abs() < 1e-6, "{name}: {}", rank.module);
+        }
+    }
+}
+
+#[test]
+fn runs_side_by_side_have_a_file_each() {
+    let world = World::new();
+    let seeds = ["--methods", "sora", "--seeds", "0,1"];
+    world.run(&[&seeds[..], &["--out", "alone"]].concat()).assert().success();
+    world.run(&[&seeds[..], &["--out", "stacked", "--stack", "2"]].concat()).assert().success();
+    let [alone, stacked] = ["alone", "stacked"].map(|out| runs(&world, out));
+    for name in ["sora-s0", "sora-s1"] {
+        let [one, other] = [&alone, &stacked].map(|runs| rows::<StepRow>(runs[name].join("steps.csv")));
+        assert_eq!(one.len(), other.len());
+        for (a, b) in one.iter().zip(&other) {
+            let is_near = |a: f32, b: f32| (a - b).abs() <= 1e-3 * a.abs().max(1e-3);
+            assert!(is_near(a.task_loss, b.task_loss) && is_near(a.grad_norm, b.grad_norm), "{name}: {a:?} {b:?}");
+        }
+    }
+    let [first, second] = ["sora-s0", "sora-s1"].map(|name| rows::<StepRow>(stacked[name].join("steps.csv")));
+    assert_ne!(first, second, "seeds differ");
+}
+
+#[test]
+fn a_run_that_fails_leaves_its_steps() {
+    let world = World::new();
+    world.recipe("[[override]]\nmethods = [\"lora\"]\ntrain = { lr = 1e30 }\n");
+    world.run(&["--methods", "lora"]).assert().code(5);
+    let steps: Vec<StepRow> = rows(runs(&world, "out")["lora-s0"].join("steps.csv"));
+    assert!(steps[0].task_loss.is_finite() && steps.iter().any(|row| !row.task_loss.is_finite()), "{steps:?}");
+}
