@@ -1,4 +1,4 @@
-//! What a run leaves of its steps and gates: `steps.csv` and `gates.csv`.
+//! What a run leaves of its steps and gates: `steps.csv`, `gates.csv` and the figures made of them.
 
 mod support;
 
@@ -77,6 +77,8 @@ fn logging_is_no_part_of_a_run() {
     // A store without the file is read as ever.
     world.rankbench(&["report", "none"]).assert().success();
     world.rankbench(&["fsck", "--out", "none"]).assert().success();
+    assert!(!world.path("none/report/figures/loss_by_step.svg").exists());
+    assert!(world.path("none/report/figures/gate_histograms.svg").exists());
 }
 
 #[test]
@@ -140,4 +142,20 @@ fn a_run_that_fails_leaves_its_steps() {
     world.run(&["--methods", "lora"]).assert().code(5);
     let steps: Vec<StepRow> = rows(runs(&world, "out")["lora-s0"].join("steps.csv"));
     assert!(steps[0].task_loss.is_finite() && steps.iter().any(|row| !row.task_loss.is_finite()), "{steps:?}");
+}
+
+#[test]
+fn the_report_draws_steps_and_gates() {
+    let world = World::new();
+    let subgradient = ["--set", "sora.options.xi=5e-2,0.0", "--set", "sora.options.l1_weight=1.0", "--seeds", "0,1"];
+    world.run(&[&["--methods", "lora,sora"][..], &subgradient].concat()).assert().success();
+    let svg = |name: &str| world.read(&format!("out/report/figures/{name}.svg"));
+    assert!(svg("loss_by_step").contains("SST-2: task loss"));
+    assert!(svg("nonzero_components").contains("SST-2: non-zero components"));
+    let gates = svg("gate_histograms");
+    for title in ["SST-2: SoRA (xi=0.05), percent of gates", "SST-2: SoRA (xi=0.0), percent of gates", "0.0 %"] {
+        assert!(gates.contains(title), "{title} is not in {gates}");
+    }
+    let page = world.read("out/report/report.html");
+    assert!(page.contains("Gates at the end of the run") && page.contains("are exactly 0"), "the page has no gates");
 }
