@@ -1,11 +1,11 @@
-//! What a run leaves of its steps and gates: `steps.csv`, `gates.csv` and the figures made of them.
+//! What a run leaves of its steps and gates: `steps.csv`, `gates.csv`, the figures made of them, and TensorBoard's event files.
 
 mod support;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use harness::store::rows::{EpochRow, GateRow, RankRow, StepRow};
+use harness::store::rows::{EpochRow, EvalRow, GateRow, RankRow, StepRow};
 use serde::de::DeserializeOwned;
 use support::World;
 
@@ -158,4 +158,60 @@ fn the_report_draws_steps_and_gates() {
     }
     let page = world.read("out/report/report.html");
     assert!(page.contains("Gates at the end of the run") && page.contains("are exactly 0"), "the page has no gates");
+}
+
+/// `python3`, or what RANKBENCH_TENSORBOARD_PYTHON names, where it has tensorboard.
+fn python_with_tensorboard() -> Option<String> {
+    let given = std::env::var("RANKBENCH_TENSORBOARD_PYTHON").ok();
+    let python = given.clone().unwrap_or("python3".into());
+    let found = std::process::Command::new(&python).args(["-c", "import tensorboard"]).output();
+    let is_there = found.is_ok_and(|output| output.status.success());
+    assert!(is_there || given.is_none(), "{python} has no tensorboard");
+    is_there.then_some(python)
+}
+
+/// Settings of a run, and every tag with its steps and values, as tensorboard's own reader gives them.
+const READER: &str = r#"
+import json, sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+events = EventAccumulator(sys.argv[1], size_guidance={"scalars": 0}).Reload()
+content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+hparams = HParamsPluginData.FromString(content).session_start_info.hparams
+settings = {name: getattr(value, value.WhichOneof("kind")) for name, value in hparams.items()}
+scalars = {tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+print(json.dumps([settings, scalars]))
+"#;
+
+#[test]
+fn tensorboard_reads_the_event_files() {
+    let world = World::new();
+    world.run(&["--methods", "lora,sora"]).assert().success();
+    world.rankbench(&["tensorboard", "out", "--to", "logs"]).assert().success();
+    let runs = runs(&world, "out");
+    let folder = |name: &str| world.path("logs").join(runs[name].file_name().unwrap());
+    assert!(runs.keys().all(|name| folder(name).join("events.out.tfevents.rankbench").is_file()));
+    let Some(python) = python_with_tensorboard() else {
+        println!("skipped: no Python with tensorboard; RANKBENCH_TENSORBOARD_PYTHON names one");
+        return;
+    };
+    let script = world.path("reader.py");
+    std::fs::write(&script, READER).unwrap();
+    let output = std::process::Command::new(python).arg(script).arg(folder("sora-s0")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    type Read = (BTreeMap<String, serde_json::Value>, BTreeMap<String, Vec<(usize, f64)>>);
+    let (settings, read): Read = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((settings["method"].as_str(), settings["lr"].as_f64()), (Some("sora"), Some(2e-2)));
+    assert_eq!((settings["option_xi"].as_f64(), settings["option_variant"].as_str()), (Some(3e-4), Some("released")));
+    let steps: Vec<StepRow> = rows(runs["sora-s0"].join("steps.csv"));
+    let of = |value: fn(&StepRow) -> f64| steps.iter().map(|row| (row.step, value(row))).collect::<Vec<_>>();
+    assert_eq!(read["train/task_loss"], of(|row| f64::from(row.task_loss)));
+    assert_eq!(read["train/penalty"], of(|row| f64::from(row.penalty)));
+    assert_eq!(read["train/lr"], of(|row| f64::from(row.lr as f32)));
+    assert_eq!(read["train/grad_norm"], of(|row| f64::from(row.grad_norm)));
+    assert_eq!(read["train/nonzero_components"], of(|row| row.nonzero_components.unwrap() as f64));
+    let evals: Vec<EvalRow> = rows(runs["sora-s0"].join("evals.csv"));
+    let accuracy = evals.iter().filter(|row| row.split == "validation" && row.metric == "accuracy");
+    let accuracy: Vec<(usize, f64)> = accuracy.map(|row| (row.step, f64::from(row.value as f32))).collect();
+    assert_eq!(read["validation/accuracy"], accuracy);
 }

@@ -82,6 +82,13 @@ pub const REPORT: &str = help!(
     "of another sweep, with a wider margin",
     "rankbench report results/mine --margin 1"
 );
+/// `rankbench tensorboard`.
+pub const TENSORBOARD: &str = help!(
+    "event files of everything in results",
+    "rankbench tensorboard",
+    "of another sweep, beside others",
+    "rankbench tensorboard results/mine --to ~/logs/mine"
+);
 /// `rankbench fsck`.
 pub const FSCK: &str =
     help!("check everything in results", "rankbench fsck", "another sweep", "rankbench fsck --out results/mine");

@@ -23,6 +23,7 @@ mod status;
 mod stored;
 mod submit;
 mod task_files;
+mod tensorboard;
 mod tokenize;
 mod tune;
 mod values;
@@ -74,6 +75,9 @@ enum Command {
     /// Write the tables and figures of stored runs.
     #[command(after_help = help::REPORT)]
     Report(report::Report),
+    /// Write the steps and scores of stored runs as event files for TensorBoard.
+    #[command(name = "tensorboard", after_help = help::TENSORBOARD)]
+    TensorBoard(tensorboard::TensorBoard),
     /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions; mend what can be.
     #[command(after_help = help::FSCK)]
     Fsck(fsck::Fsck),
@@ -153,6 +157,7 @@ impl Cli {
             Command::Fetch(command) => command.run(),
             Command::Watch(command) => command.run(),
             Command::Report(command) => command.run(),
+            Command::TensorBoard(command) => command.run(),
             Command::Fsck(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Submit(command) => command.run(),

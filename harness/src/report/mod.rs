@@ -11,4 +11,5 @@ pub mod plan;
 pub mod plot;
 pub mod table;
 pub mod tables;
+pub mod tensorboard;
 pub mod write;
