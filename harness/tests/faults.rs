@@ -134,7 +134,7 @@ fn every_file_of_a_run_that_was_cut_flipped_or_deleted_is_found() {
     world.run(&["--methods", "lora,sora"]).assert().success();
     let run = run_dirs(&world, "out").remove(0);
     let names = files(&run);
-    assert_eq!(names.len(), 10, "{names:?}");
+    assert_eq!(names.len(), 11, "{names:?}");
     for name in &names {
         let path = run.join(name);
         let whole = std::fs::read(&path).unwrap();

@@ -226,7 +226,9 @@ fn a_schedule_that_is_killed_again_and_again_ends_as_an_undisturbed_one() {
     assert!(killed > 0, "it was never killed");
     assert_eq!(stages(&world, "whole"), stages(&world, "torn"), "after {killed} kills");
     let read = |out: &str, name: &str| std::fs::read(world.path(&run_dir(&world, out)).join(name)).unwrap();
-    for name in ["ranks.csv", "evals.csv", "predictions.csv", "adapter/adapter_model.safetensors"] {
+    for name in
+        ["ranks.csv", "evals.csv", "steps.csv", "gates.csv", "predictions.csv", "adapter/adapter_model.safetensors"]
+    {
         assert!(read("whole", name) == read("torn", name), "{name} differs after {killed} kills");
     }
 }

@@ -36,6 +36,10 @@ fn results(out: &Path) -> BTreeMap<String, String> {
             let bytes = std::fs::read(run.join(name)).unwrap_or_else(|e| panic!("{id}/{name}: {e}"));
             found.insert(format!("{id}/{name}"), format!("{bytes:?}"));
         }
+        for name in ["steps.csv", "gates.csv"] {
+            // A method without gates has no file of them.
+            found.insert(format!("{id}/{name}"), std::fs::read_to_string(run.join(name)).unwrap_or_default());
+        }
         let epochs = std::fs::read_to_string(run.join("epochs.csv")).unwrap();
         // epoch, steps, task loss, penalty, tokens, padded tokens: the third column is seconds.
         let untimed = |line: &str| {

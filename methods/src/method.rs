@@ -6,7 +6,7 @@ use encoders::{Attach, ModuleKind, TargetModule};
 use tch::{Device, Kind, Tensor};
 
 use crate::adapter::counts::Counts;
-use crate::adapter::lora_layer::LoraLayers;
+use crate::adapter::lora_layer::{LoraLayer, LoraLayers};
 use crate::error::{Error, Result};
 use crate::optim::config::{GroupOptim, OptimConfig};
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
@@ -193,6 +193,11 @@ pub trait Method {
     /// After the last step of a stage of a schedule with several stages.
     fn stage_end(&mut self) {}
 
+    /// Gates or singular values as they stand on the device, shape by shape, `[modules, r]` each; none for a method without.
+    fn gates(&self, _params: &Params) -> Vec<Tensor> {
+        Vec::new()
+    }
+
     /// The three parameter counts, head not included.
     fn counts(&self, params: &Params) -> Counts;
 
@@ -205,6 +210,40 @@ pub trait Method {
     fn load(&mut self, name: &str, _value: &Tensor) -> Result<()> {
         Err(Error::State { name: name.into(), expected: "no state".into(), got: "a tensor".into() })
     }
+}
+
+/// Gates or singular values of one module.
+#[derive(Debug, Clone)]
+pub struct ModuleGates {
+    /// Path of the module.
+    pub module: String,
+    /// Layer, from 0.
+    pub layer: usize,
+    /// Kind of linear.
+    pub kind: ModuleKind,
+    /// Value of each component.
+    pub values: Vec<f32>,
+}
+
+/// Gates of every module, read back from the parameters; none for a method without.
+///
+/// # Errors
+/// A failure on the device.
+pub fn module_gates(method: &dyn Method, params: &Params) -> Result<Vec<ModuleGates>> {
+    let adapters = tch::no_grad(|| method.adapters(&params.views()));
+    let of_module = |(module, adapter): (&TargetModule, &LoraLayer)| {
+        let gate = adapter.gate.as_ref()?.detach().to_kind(Kind::Float);
+        let values = Vec::<f32>::try_from(gate).map_err(Error::from);
+        let (path, layer, kind) = (module.path.clone(), module.layer, module.kind);
+        Some(values.map(|values| ModuleGates { module: path, layer, kind, values }))
+    };
+    adapters.attached(method.target_modules()).filter_map(of_module).collect()
+}
+
+/// Non-zero gates over all modules, `[]` in float32, counted on the device; none for a method without.
+pub fn nonzero_gates(method: &dyn Method, params: &Params) -> Option<Tensor> {
+    let counts = method.gates(params).into_iter().map(|gates| gates.ne(0.0).sum(Kind::Float));
+    counts.reduce(|all, count| all + count)
 }
 
 /// Rank of every module, read back from the parameters.

@@ -56,7 +56,8 @@ pub fn curves(group: &GroupResults) -> Vec<TaskCurves> {
     tasks.filter(|task| !(task.scores.is_empty() && task.losses.is_empty())).collect()
 }
 
-fn of_task(
+/// Curves of every method row on a task; `points` gives those of a run, in any order.
+pub fn of_task(
     column: &TaskColumn,
     methods: &[MethodRow],
     points: impl Fn(&RunResult) -> Vec<CurvePoint>,

@@ -9,6 +9,7 @@ use crate::analysis::frame::label::{RunSetting, labels};
 use crate::analysis::frame::predictions::TestSets;
 use crate::analysis::frame::rows::{option_names, results_data};
 use crate::analysis::frame::run::RunResult;
+use crate::analysis::frame::traces::TracesByRun;
 use crate::analysis::frame::typed::CsvText;
 use crate::analysis::summary::{MethodRow, method_rows, method_title, row_title};
 use crate::analysis::verdict;
@@ -75,6 +76,8 @@ pub struct GroupResults {
     pub columns: Vec<TaskColumn>,
     /// Its method rows.
     pub methods: Vec<MethodRow>,
+    /// Steps and gates of those runs whose lines are shown; none before they were read.
+    pub traces: TracesByRun,
 }
 
 impl ResultsFrame {
@@ -130,7 +133,7 @@ impl GroupResults {
     /// Regroups runs of one group.
     pub fn new(group: ReportGroup, runs: &[Arc<RunResult>]) -> Self {
         let columns = task_columns(runs);
-        GroupResults { group, methods: method_rows(runs, &columns), columns }
+        GroupResults { group, methods: method_rows(runs, &columns), columns, traces: TracesByRun::new() }
     }
 }
 

@@ -131,6 +131,13 @@ pub const AUDIT: &str = help!(
     "one of your own, three runs on the whole development set",
     "rankbench audit table.csv --runs 3 --split official"
 );
+/// `rankbench tensorboard`.
+pub const TENSORBOARD: &str = help!(
+    "event files of everything in results",
+    "rankbench tensorboard",
+    "of another sweep, beside others",
+    "rankbench tensorboard results/mine --to ~/logs/mine"
+);
 /// `rankbench fsck`.
 pub const FSCK: &str =
     help!("check everything in results", "rankbench fsck", "another sweep", "rankbench fsck --out results/mine");

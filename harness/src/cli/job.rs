@@ -96,6 +96,9 @@ pub struct MachineFlags {
     /// Seconds between two checkpoints of a run in work; written less often where that would cost more than 1 % of the time.
     #[arg(long, default_value = "60", value_name = "SECONDS")]
     pub checkpoint_every: u64,
+    /// Steps between two lines of a run's steps.csv; 0 for none. Left out: a 200th of the run's steps, at least 1.
+    #[arg(long, value_name = "N")]
+    pub log_steps: Option<usize>,
     /// Whether training steps on a GPU are recorded as CUDA graphs.
     #[arg(long, default_value = "on")]
     pub graphs: Graphs,
@@ -165,6 +168,8 @@ pub struct Job {
     pub stop: Arc<AtomicBool>,
     /// Time between two checkpoints of a run.
     pub checkpoint_every: Duration,
+    /// Steps between two rows of a run's `steps.csv`; none where nobody says, 0 for no rows.
+    pub log_steps: Option<usize>,
 }
 
 impl RecipeFlags {
@@ -240,6 +245,7 @@ impl RecipeFlags {
             origin,
             stop: signals::stop_flag()?,
             checkpoint_every: Duration::from_secs(self.machine.checkpoint_every),
+            log_steps: self.machine.log_steps,
         };
         job.plan = job.plan_of(recipe)?;
         Ok(job)

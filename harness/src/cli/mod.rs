@@ -31,6 +31,7 @@ mod status;
 mod stored;
 mod submit;
 mod task_files;
+mod tensorboard;
 mod tokenize;
 mod tune;
 mod values;
@@ -95,6 +96,9 @@ enum Command {
     /// Audit a published table: values that no mean can print, averages that do not follow, repeated digits.
     #[command(after_help = help::AUDIT)]
     Audit(audit::Audit),
+    /// Write the steps and scores of stored runs as event files for TensorBoard.
+    #[command(name = "tensorboard", after_help = help::TENSORBOARD)]
+    TensorBoard(tensorboard::TensorBoard),
     /// Check that stored runs are as they were written: names, files' sums, metrics computed again from predictions; mend what can be.
     #[command(after_help = help::FSCK)]
     Fsck(fsck::Fsck),
@@ -176,6 +180,7 @@ impl Cli {
             Command::Compare(command) => command.run(),
             Command::Power(command) => command.run(),
             Command::Audit(command) => command.run(),
+            Command::TensorBoard(command) => command.run(),
             Command::Fsck(command) => command.run(),
             Command::Split(command) => command.run(),
             Command::Add(command) => command.run(),

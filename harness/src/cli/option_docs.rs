@@ -35,6 +35,8 @@ const FILES: &[(&str, &str, &str, &[&str])] = &[
     ("epochs.csv", "a run", STORED_ROWS, &["EpochRow"]),
     ("evals.csv", "a run", STORED_ROWS, &["EvalRow"]),
     ("ranks.csv", "a run", STORED_ROWS, &["RankRow"]),
+    ("steps.csv", "a run", STORED_ROWS, &["StepRow"]),
+    ("gates.csv", "a run of a method with gates", STORED_ROWS, &["GateRow"]),
     ("predictions.csv", "a run", STORED_ROWS, &["PredictionRow"]),
     ("split.csv", "`rankbench split`", include_str!("split.rs"), &["SplitRow"]),
 ];

@@ -61,12 +61,12 @@ impl Regression {
 
     /// The recipe's runs and timing, always made anew: stored ones would hide what changed.
     fn fresh_rows(&self, recipe: &Recipe) -> Result<Vec<BaselineRow>> {
-        let Job { plan, backbone, data, origin, stop, checkpoint_every, .. } = self.flags.job(recipe)?;
+        let Job { plan, backbone, data, origin, stop, checkpoint_every, log_steps, .. } = self.flags.job(recipe)?;
         preflight(&plan, &backbone, &data)?;
         let scratch = tempfile::Builder::new().prefix("rankbench-regression-").tempdir();
         let scratch = scratch.map_err(|e| Error::output(&std::env::temp_dir(), e))?;
         let dir = scratch.path();
-        let options = SweepOptions { way: Way::of(1), checkpoint_every, stop: &stop };
+        let options = SweepOptions { way: Way::of(1), checkpoint_every, log_steps, stop: &stop };
         let swept = sweep(&plan, &backbone, &data, &origin, &RunStore::open(dir), options)?;
         let runs = plan.iter().map(|spec| read::load(&dir.join(spec.id()))).collect::<Result<Vec<_>>>()?;
         for run in &runs {

@@ -202,7 +202,8 @@ pub(super) fn make_runs(job: &Job, out: &Path, way: Way) -> Result<SweepSummary>
     }
     let recipe = out.join("recipes").join(format!("{}.toml", job.recipe.name));
     write_atomically(&recipe, job.recipe.to_toml()?.as_bytes())?;
-    let options = SweepOptions { way, checkpoint_every: job.checkpoint_every, stop: &job.stop };
+    let options =
+        SweepOptions { way, checkpoint_every: job.checkpoint_every, log_steps: job.log_steps, stop: &job.stop };
     sweep(&job.plan, &job.backbone, &job.data, &job.origin, &RunStore::open(&out.join("runs")), options)
 }
 

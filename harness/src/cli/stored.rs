@@ -8,6 +8,7 @@ use clap::Args;
 use crate::analysis::frame::predictions::TestSets;
 use crate::analysis::frame::read::read_results;
 use crate::analysis::results::{ReadRun, ResultsFrame};
+use crate::analysis::traces;
 use crate::analysis::verdict;
 use crate::env::output;
 use crate::error::{Error, Result};
@@ -68,8 +69,13 @@ impl ReportFlags {
         let timings = out.join("timings.csv");
         let timings = if timings.exists() { write::read_timings(&timings)? } else { Vec::new() };
         let peers = self.peers(out)?;
-        let runs = runs(&out.join("runs"), plan, only_plan)?;
-        Ok(ResultsFrame { timings, peers, margin: self.margin, ..ResultsFrame::of_runs(runs) })
+        let dir = out.join("runs");
+        let runs = runs(&dir, plan, only_plan)?;
+        let mut frame = ResultsFrame { timings, peers, margin: self.margin, ..ResultsFrame::of_runs(runs) };
+        for (run, error) in traces::read(&mut frame, &dir) {
+            output::note(format_args!("{run} has no line in the figures by step: {error}"));
+        }
+        Ok(frame)
     }
 }
 

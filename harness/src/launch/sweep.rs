@@ -62,6 +62,8 @@ pub struct SweepOptions<'a> {
     pub way: Way,
     /// Time between two checkpoints of a run.
     pub checkpoint_every: Duration,
+    /// Steps between two rows of a run's `steps.csv`; none where nobody says, 0 for no rows.
+    pub log_steps: Option<usize>,
     /// Set by a stop signal.
     pub stop: &'a AtomicBool,
 }
@@ -88,12 +90,12 @@ pub fn sweep(
     for spec in &open {
         planned += steps(spec, backbone, data)?;
     }
-    let SweepOptions { way: Way { stack, wait, is_worker }, checkpoint_every, stop } = options;
+    let SweepOptions { way: Way { stack, wait, is_worker }, checkpoint_every, log_steps, stop } = options;
     let progress = match is_worker {
         true => Progress::of_worker(plan.iter().map(RunSpec::id).collect(), open.len(), planned),
         false => Progress::new(open.len(), planned),
     };
-    let context = RunContext { backbone, origin, progress: &progress, stop, checkpoint_every };
+    let context = RunContext { backbone, origin, progress: &progress, stop, checkpoint_every, log_steps };
     let mut sweep = Sweep { store, data, context, failed: 0, others: Vec::new() };
     let mut stacks = stacks(&open, stack)?;
     if is_worker {

@@ -15,4 +15,5 @@ pub mod power;
 pub mod show;
 pub mod table;
 pub mod tables;
+pub mod tensorboard;
 pub mod write;

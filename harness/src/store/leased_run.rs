@@ -1,5 +1,5 @@
-//! A run that this process makes. Its directory holds `run.toml`, `manifest.json`, `epochs.csv`, `evals.csv`, `ranks.csv`, `predictions.csv`,
-//! `outcome.json`, `adapter/`, and `DONE` written last, or `FAILED` with the reason. Files are written under a temporary name and renamed.
+//! A run that this process makes. Its directory holds `run.toml`, `manifest.json`, `epochs.csv`, `evals.csv`, `ranks.csv`, `steps.csv`,
+//! `gates.csv`, `predictions.csv`, `outcome.json`, `adapter/`, and `DONE` written last, or `FAILED` with the reason. Files are written under a temporary name and renamed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,10 +77,17 @@ impl LeasedRun {
 
     /// Removes the run's checkpoint, where it is not another process's by now.
     pub fn discard_checkpoint(&self) {
-        if self.lease.check().is_err() {
-            return;
-        }
-        let _ = fs::remove_file(self.path.join(CHECKPOINT));
+        let _ = self.discard(CHECKPOINT);
+    }
+
+    /// Removes a file that an earlier start may have left.
+    ///
+    /// # Errors
+    /// The run was taken over.
+    pub fn discard(&self, name: &str) -> Result<()> {
+        self.lease.check()?;
+        let _ = fs::remove_file(self.path.join(name));
+        Ok(())
     }
 
     /// Marks the run as finished: `outcome.json`, then `DONE` with the sha256 of every other file.

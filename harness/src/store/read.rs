@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::store::files::{read_json, read_rows};
 use crate::store::fsck;
-use crate::store::record::{RunRecord, SetPredictions, Status};
+use crate::store::record::{RunRecord, SetPredictions, Status, StoredTraces};
 use crate::store::rows::Outcome;
 use crate::store::stored_spec::StoredSpec;
 
@@ -97,6 +97,14 @@ pub fn load(path: &Path) -> Result<RunRecord> {
         record.status = Status::Failed(reason);
     }
     Ok(record)
+}
+
+/// Reads what a run left of its steps and gates. Their sums are [`load`]'s to check.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn traces(path: &Path) -> Result<StoredTraces> {
+    Ok(StoredTraces { steps: read_rows(&path.join("steps.csv"))?, gates: read_rows(&path.join("gates.csv"))? })
 }
 
 fn found<T>(rows: Result<Vec<T>>, findings: &mut Vec<String>) -> Vec<T> {

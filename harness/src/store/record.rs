@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::origin::RunOrigin;
-use crate::store::rows::{EpochRow, EvalRow, Outcome, RankRow, StageRow};
+use crate::store::rows::{EpochRow, EvalRow, GateRow, Outcome, RankRow, StageRow, StepRow};
 use crate::store::stored_spec::StoredSpec;
 
 /// Where a run was made: what is not part of its identity but explains its numbers.
@@ -85,6 +85,15 @@ pub struct SetPredictions {
     pub labels: Vec<f64>,
     /// Predicted ones.
     pub predictions: Vec<f64>,
+}
+
+/// Steps and gates of a run; read only where a figure shows them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StoredTraces {
+    /// `steps.csv`; empty where there is none.
+    pub steps: Vec<StepRow>,
+    /// `gates.csv`; empty where there is none.
+    pub gates: Vec<GateRow>,
 }
 
 /// A run directory, read back.

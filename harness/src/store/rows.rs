@@ -88,6 +88,42 @@ pub struct RankRow {
     pub mean_abs_gate: Option<f64>,
 }
 
+/// One line of `steps.csv`: one of every few steps of a run (`--log-steps`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRow {
+    /// Optimiser steps done, this one among them.
+    pub step: usize,
+    /// Epoch of the step, from 1.
+    pub epoch: usize,
+    /// Task loss of its batch, before the update.
+    pub task_loss: f32,
+    /// Penalty (orthogonality or L1 term) before the update; 0 for a method without one.
+    pub penalty: f32,
+    /// Learning rate of its update.
+    pub lr: f64,
+    /// Norm of all gradients together, before clipping.
+    pub grad_norm: f32,
+    /// Non-zero gates (SoRA) or singular values (AdaLoRA) over all modules after the update; empty for a method without them.
+    pub nonzero_components: Option<i64>,
+}
+
+/// One line of `gates.csv`: the gate (SoRA) or singular value (AdaLoRA) of one component, at the end of a stage or of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateRow {
+    /// Optimiser steps done.
+    pub step: usize,
+    /// Path of the target module.
+    pub module: String,
+    /// Layer, from 0.
+    pub layer: usize,
+    /// Kind of the module: `query`, `key`, `value`, `attention_output`, `intermediate`, `output`.
+    pub kind: String,
+    /// Component of the module, from 0.
+    pub component: usize,
+    /// Its gate or singular value; 0 for one that is pruned.
+    pub value: f32,
+}
+
 /// One line of `predictions.csv`: one example at the selected checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PredictionRow {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::load::task_data::{TokenizedDevSet, TokenizedTask};
 use crate::plan::spec::{EvaluateEvery, RunSpec};
 use crate::store::leased_run::LeasedRun;
-use crate::store::rows::{EpochRow, EvalRow, RankRow, StageRow};
+use crate::store::rows::{EpochRow, EvalRow, GateRow, RankRow, StageRow, StepRow};
 use crate::train::best::{BestCheckpoint, Checkpoint, Scored};
 use crate::train::checkpoint::{BestProgress, Progress};
 use crate::train::context::{RunContext, StoredRun};
@@ -32,6 +32,8 @@ pub struct RunCallback<'a> {
     pub(super) evals: Vec<EvalRow>,
     pub(super) ranks: Vec<RankRow>,
     pub(super) stages: Vec<StageRow>,
+    pub(super) steps: Vec<StepRow>,
+    pub(super) gates: Vec<GateRow>,
     pub(super) evaluation_seconds: f64,
     /// The error that ended the run before its last step.
     pub(super) failed: Option<Error>,
@@ -41,9 +43,23 @@ impl<'a> RunCallback<'a> {
     /// Nothing seen yet, of run number `index` of its stack.
     pub fn new(index: usize, (spec, dir): StoredRun<'a>, data: &'a TokenizedTask, context: RunContext<'a>) -> Self {
         let best = data.dev_sets.iter().map(|set| BestCheckpoint::new(set.name)).collect();
-        let (epochs, evals, ranks, stages) = Default::default();
-        let (evaluation_seconds, failed) = (0.0, None);
-        RunCallback { index, spec, data, dir, context, best, epochs, evals, ranks, stages, evaluation_seconds, failed }
+        let (epochs, evals, ranks, stages, steps, gates) = Default::default();
+        RunCallback {
+            index,
+            spec,
+            data,
+            dir,
+            context,
+            best,
+            epochs,
+            evals,
+            ranks,
+            stages,
+            steps,
+            gates,
+            evaluation_seconds: 0.0,
+            failed: None,
+        }
     }
 
     /// Goes on with the rest where only this run came to an end.
@@ -54,8 +70,9 @@ impl<'a> RunCallback<'a> {
 
     /// Takes back what a checkpoint holds; `values` are those of the best checkpoint of each development set.
     pub fn restore(&mut self, progress: Progress, values: Vec<Vec<(String, Tensor)>>) {
-        let Progress { epochs, evals, ranks, stages, evaluation_seconds, best, .. } = progress;
+        let Progress { epochs, evals, ranks, stages, steps, gates, evaluation_seconds, best, .. } = progress;
         (self.epochs, self.evals, self.ranks, self.stages) = (epochs, evals, ranks, stages);
+        (self.steps, self.gates) = (steps, gates);
         self.evaluation_seconds = evaluation_seconds;
         for ((set, best), state) in self.best.iter_mut().zip(best).zip(values) {
             set.best = best.map(|BestProgress { step, value, scored }| Checkpoint { step, value, scored, state });

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::store::rows::{EpochRow, EvalRow, RankRow, StageRow};
+use crate::store::rows::{EpochRow, EvalRow, GateRow, RankRow, StageRow, StepRow};
 use crate::train::best::{Checkpoint, Scored};
 use crate::train::epoch_losses::RunSums;
 
@@ -46,6 +46,12 @@ pub struct Progress {
     /// Rows of `stages.csv`.
     #[serde(default)]
     pub stages: Vec<StageRow>,
+    /// Rows of `steps.csv`.
+    #[serde(default)]
+    pub steps: Vec<StepRow>,
+    /// Rows of `gates.csv`.
+    #[serde(default)]
+    pub gates: Vec<GateRow>,
     /// The best checkpoint of each development set, without its tensors.
     pub best: Vec<Option<BestProgress>>,
 }
@@ -181,6 +187,15 @@ mod tests {
             predictions: vec![1.0, 0.0],
             metrics: vec![("accuracy".into(), 1.0 / 3.0)],
         }];
+        let step = StepRow {
+            step: 3,
+            epoch: 1,
+            task_loss: 0.693_147_2,
+            penalty: 1e-38,
+            lr: 0.1 + 0.2,
+            grad_norm: 1.0 / 3.0,
+            nonzero_components: Some(7),
+        };
         let progress = Progress {
             format: FORMAT,
             threads: 1,
@@ -194,6 +209,8 @@ mod tests {
             evals: Vec::new(),
             ranks: Vec::new(),
             stages: Vec::new(),
+            steps: vec![step],
+            gates: Vec::new(),
             best: vec![Some(BestProgress { step: 2, value: 0.7, scored }), None],
         };
         let state = vec![

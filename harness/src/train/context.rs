@@ -22,6 +22,8 @@ pub struct RunContext<'a> {
     pub stop: &'a AtomicBool,
     /// Time between two checkpoints of a run.
     pub checkpoint_every: Duration,
+    /// Steps between two rows of `steps.csv`; none where nobody says, 0 for no rows.
+    pub log_steps: Option<usize>,
 }
 
 /// A run and where it is stored.

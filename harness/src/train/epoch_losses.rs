@@ -1,12 +1,12 @@
 //! Losses of an epoch, summed on the device, and the row they become.
 
-use methods::train_state::StepLoss;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::store::rows::{EpochRow, PeakMiB};
 use crate::train::loader::StepBatch;
+use crate::train::step_values::StepValues;
 
 /// Sums of one run over the steps of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -45,11 +45,11 @@ impl EpochLosses {
     }
 
     /// Adds a step.
-    pub fn add(&mut self, step: &StepBatch, losses: Vec<StepLoss>) {
-        for ([task, penalty], losses) in self.sums.iter_mut().zip(losses) {
-            let _ = task.g_add_(&losses.task);
-            if let Some(term) = losses.penalty {
-                let _ = penalty.g_add_(&term);
+    pub fn add(&mut self, step: &StepBatch, values: &[StepValues]) {
+        for ([task, penalty], StepValues { loss, .. }) in self.sums.iter_mut().zip(values) {
+            let _ = task.g_add_(&loss.task);
+            if let Some(term) = &loss.penalty {
+                let _ = penalty.g_add_(term);
             }
         }
         self.tokens.iter_mut().zip(&step.tokens).for_each(|(sum, tokens)| *sum += tokens);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use methods::train_state::StepLoss;
 use torch_ext::graph::Graph;
 
 use crate::error::Result;
 use crate::train::loader::{BatchShape, DeviceBatch};
 use crate::train::run_stack::RunStack;
+use crate::train::step_values::StepValues;
 
 /// Captures made so far, and the seconds they took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -21,11 +21,11 @@ pub struct Captures {
 
 /// Takes steps of a stack of runs.
 pub trait StepRunner {
-    /// One step of every run, with its losses before the update.
+    /// One step of every run, with its values on the device: to be read or copied before the next step.
     ///
     /// # Errors
     /// As [`RunStack::step`].
-    fn run(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<Vec<StepLoss>>;
+    fn run(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<Vec<StepValues>>;
 
     /// Captures made so far.
     fn captures(&self) -> Captures {
@@ -47,21 +47,21 @@ pub fn runner(graphs: bool) -> Box<dyn StepRunner> {
 pub struct Eager;
 
 impl StepRunner for Eager {
-    fn run(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
-        let losses = stack.step(batch)?;
+    fn run(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<Vec<StepValues>> {
+        let values = stack.step(batch)?;
         stack.advance();
-        Ok(losses)
+        Ok(values)
     }
 }
 
 /// Batches of one shape in one phase of the method: a captured step serves them all.
 type GraphKey = (BatchShape, usize);
 
-/// A training step captured as a CUDA graph: it reads `batch` and writes `losses`.
+/// A training step captured as a CUDA graph: it reads `batch` and writes `values`.
 struct CapturedStep {
     graph: Graph,
     batch: DeviceBatch,
-    losses: Vec<StepLoss>,
+    values: Vec<StepValues>,
 }
 
 /// Captures a step at the first occurrence of its kind, and replays it at every other. The very first step is taken
@@ -74,7 +74,7 @@ pub struct GraphRecorder {
 }
 
 impl StepRunner for GraphRecorder {
-    fn run(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
+    fn run(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<Vec<StepValues>> {
         if !self.is_warm {
             self.is_warm = true;
             return Eager.run(stack, batch);
@@ -86,11 +86,11 @@ impl StepRunner for GraphRecorder {
         };
         captured.batch.overwrite(batch);
         captured.graph.replay()?;
-        let losses = captured.losses.iter().map(StepLoss::shallow_clone).collect();
+        let values = captured.values.iter().map(StepValues::shallow_clone).collect();
         // A step that failed is not kept.
         self.graphs.insert(key, captured);
         stack.advance();
-        Ok(losses)
+        Ok(values)
     }
 
     fn captures(&self) -> Captures {
@@ -112,9 +112,9 @@ impl GraphRecorder {
         tch::no_grad(|| drop(stack.task_losses(batch, &stack.views())));
         torch_ext::device::release_memory(stack.device())?;
         let batch = batch.copy();
-        let (graph, losses) = Graph::capture(|| stack.step(&batch))?;
+        let (graph, values) = Graph::capture(|| stack.step(&batch))?;
         self.captures.count += 1;
         self.captures.seconds += started.elapsed().as_secs_f64();
-        Ok(CapturedStep { graph, batch, losses })
+        Ok(CapturedStep { graph, batch, values })
     }
 }

@@ -20,4 +20,7 @@ pub mod run_stack;
 pub mod schedule;
 pub mod seeds;
 pub mod stages;
+pub mod step_log;
+pub mod step_values;
+pub mod traces;
 pub mod trainer;

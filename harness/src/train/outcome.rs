@@ -46,8 +46,13 @@ impl Cost {
 
 /// Stores the scores at the selected checkpoint of each development set; counts and export are those at the first one's, which
 /// stands for the run where a task has two.
-pub fn conclude(stack: &RunStack, callback: RunCallback, cost: &Cost) -> Result<Outcome> {
+pub fn conclude(stack: &RunStack, mut callback: RunCallback, cost: &Cost) -> Result<Outcome> {
     let started = Instant::now();
+    if callback.failed.is_none() {
+        callback.keep_gates(stack)?;
+    }
+    // Also of a run that failed: they say how it did.
+    callback.write_traces()?;
     let RunCallback { index, data, dir, context, best, epochs, failed, .. } = callback;
     if let Some(error) = failed {
         return Err(error);

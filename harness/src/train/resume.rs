@@ -10,6 +10,7 @@ use crate::train::checkpoint::{BestProgress, FORMAT, Progress, RunCheckpoint};
 use crate::train::context::StoredRun;
 use crate::train::epoch_losses::{EpochLosses, RunSums};
 use crate::train::graph_recorder::Captures;
+use crate::train::traces::STEPS;
 use crate::train::trainer::{EpochProgress, Trainer};
 
 /// Writing takes at most one part in so many of the time.
@@ -59,8 +60,14 @@ impl Checkpointer {
                 evals: callback.evals.clone(),
                 ranks: callback.ranks.clone(),
                 stages: callback.stages.clone(),
+                steps: callback.steps.iter().cloned().chain(trainer.logged(callback.index)?).collect(),
+                gates: callback.gates.clone(),
                 best: callback.best.iter().map(|set| set.best.as_ref().map(BestProgress::of)).collect(),
             };
+            // For whoever looks at a run in work.
+            if !progress.steps.is_empty() {
+                callback.dir.write_rows(STEPS, &progress.steps)?;
+            }
             let values = |groups: &Vec<(String, Tensor)>| {
                 groups.iter().map(|(name, value)| (name.clone(), value.shallow_clone())).collect()
             };

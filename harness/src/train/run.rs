@@ -18,6 +18,7 @@ use crate::train::memory::peak_memory;
 use crate::train::outcome::{Cost, conclude};
 use crate::train::resume::{Checkpointer, checkpoints, resume, stand_together};
 use crate::train::schedule::{all_epochs, stage_of};
+use crate::train::step_log::StepLog;
 use crate::train::trainer::{Next, Trainer};
 
 /// Makes runs that differ in their seed only, side by side, and stores each as it goes on; `DONE` is written last. A run
@@ -66,7 +67,9 @@ fn train_stack(
         dir.write_json("manifest.json", &Manifest { origin: context.origin.of(&spec.method), ..manifest })?;
     }
     let specs: Vec<&RunSpec> = runs.iter().map(|(spec, _)| *spec).collect();
-    let mut trainer = Trainer::new(&specs, context.backbone, data)?;
+    let trainer = Trainer::new(&specs, context.backbone, data)?;
+    let log = StepLog::new(context.log_steps, trainer.stack().train(), data.train.len());
+    let mut trainer = trainer.with_log(log);
     let mut callbacks: Vec<RunCallback> =
         runs.iter().enumerate().map(|(index, &stored)| RunCallback::new(index, stored, data, context)).collect();
     let mut before = loading + tokenising;
@@ -129,6 +132,9 @@ fn train(
                 None => checkpointer.save(trainer, callbacks, wall_seconds())?,
             }
         };
+        for (callback, steps) in callbacks.iter_mut().zip(trainer.take_logged()?) {
+            callback.steps.extend(steps);
+        }
         for (callback, row) in callbacks.iter_mut().zip(rows) {
             callback.after_epoch(trainer.stack(), row)?;
         }

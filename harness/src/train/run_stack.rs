@@ -22,6 +22,7 @@ use crate::train::evaluate::{Predictions, predict};
 use crate::train::loader::{Collator, DeviceBatch, Loader};
 use crate::train::schedule::optim_config;
 use crate::train::seeds::Seeds;
+use crate::train::step_values::StepValues;
 
 /// A tensor of the head.
 struct HeadTensor {
@@ -99,7 +100,7 @@ impl<'a> RunStack<'a> {
     ///
     /// # Errors
     /// A parameter without a gradient, more steps than planned, a failure on the device.
-    pub fn step(&mut self, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
+    pub fn step(&mut self, batch: &DeviceBatch) -> Result<Vec<StepValues>> {
         let views = self.views();
         let task_losses = self.task_losses(batch, &views);
         let of_runs = self.runs.iter().zip(&task_losses).zip(&views);
@@ -107,11 +108,12 @@ impl<'a> RunStack<'a> {
             of_runs.map(|((run, task), views)| run.state.loss(task, views)).unzip();
         // No run's loss depends on another's values, so the gradient of the sum is that of each.
         Tensor::stack(&totals, 0).sum(None::<Kind>).f_backward()?;
-        for run in &mut self.runs {
-            let _norm = run.state.update()?;
+        let mut values = Vec::with_capacity(losses.len());
+        for (run, loss) in self.runs.iter_mut().zip(losses) {
+            values.push(StepValues { loss, grad_norm: run.state.update()? });
         }
         self.rng.advance();
-        Ok(losses)
+        Ok(values)
     }
 
     /// Counts a step that was taken.

@@ -62,6 +62,7 @@ impl RunCallback<'_> {
         });
         self.context.progress.say(&format!("stage {}: {}", stage + 1, said.unwrap_or_default()));
         self.stages.extend(rows);
+        self.keep_gates(stack)?;
         self.dir.write_rows("stages.csv", &self.stages)
     }
 

@@ -9,12 +9,13 @@ use crate::error::Result;
 use crate::load::backbone::Backbone;
 use crate::load::task_data::TokenizedTask;
 use crate::plan::spec::RunSpec;
-use crate::store::rows::EpochRow;
+use crate::store::rows::{EpochRow, StepRow};
 use crate::train::epoch_losses::{EpochCost, EpochLosses};
 use crate::train::graph_recorder::{Captures, StepRunner, runner};
 use crate::train::loader::Loader;
 use crate::train::memory::peak_memory;
 use crate::train::run_stack::RunStack;
+use crate::train::step_log::StepLog;
 
 /// A stack of runs, its batches, and how its steps are taken.
 pub struct Trainer<'a> {
@@ -22,6 +23,7 @@ pub struct Trainer<'a> {
     loader: Loader<'a>,
     runner: Box<dyn StepRunner>,
     progress: EpochProgress,
+    log: Option<StepLog>,
 }
 
 /// Continuation after a step.
@@ -67,7 +69,12 @@ impl<'a> Trainer<'a> {
         let loader = stack.loader();
         let runner = runner(backbone.graphs);
         let progress = EpochProgress::new(0, stack.runs(), stack.device());
-        Ok(Trainer { stack, loader, runner, progress })
+        Ok(Trainer { stack, loader, runner, progress, log: None })
+    }
+
+    /// The trainer with rows for `steps.csv`.
+    pub fn with_log(self, log: StepLog) -> Self {
+        Trainer { log: Some(log), ..self }
     }
 
     /// The runs.
@@ -98,8 +105,11 @@ impl<'a> Trainer<'a> {
         let mut clock = Clock::resume(self.stack.device(), self.progress.seconds)?;
         let mut next = Ok(Next::Continue);
         for step in self.loader.epoch(epoch, self.progress.steps()) {
-            let losses = self.runner.run(&mut self.stack, &step.batch)?;
-            self.progress.losses.add(&step, losses);
+            let values = self.runner.run(&mut self.stack, &step.batch)?;
+            self.progress.losses.add(&step, &values);
+            if let Some(log) = &mut self.log {
+                log.add(&self.stack, &values);
+            }
             next = after_step(&self.stack, &mut clock);
             if !matches!(next, Ok(Next::Continue)) {
                 break;
@@ -133,6 +143,24 @@ impl<'a> Trainer<'a> {
         };
         let row = |run| losses.row(run, *epoch, &cost, self.stack.train().lr);
         Ok((0..self.stack.runs()).map(row).collect())
+    }
+
+    /// Rows of `steps.csv` of a run since [`Trainer::take_logged`].
+    ///
+    /// # Errors
+    /// A failure on the device.
+    pub fn logged(&self, run: usize) -> Result<Vec<StepRow>> {
+        self.log.as_ref().map_or(Ok(Vec::new()), |log| log.rows(run))
+    }
+
+    /// The same of every run, which are then the caller's.
+    ///
+    /// # Errors
+    /// A failure on the device.
+    pub fn take_logged(&mut self) -> Result<Vec<Vec<StepRow>>> {
+        let rows = (0..self.stack.runs()).map(|run| self.logged(run)).collect::<Result<_>>()?;
+        self.log.iter_mut().for_each(StepLog::clear);
+        Ok(rows)
     }
 
     /// Where the trainer stands.

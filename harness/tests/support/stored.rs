@@ -6,7 +6,7 @@ use datasets::Task;
 use datasets::tasks::TASKS;
 use harness::analysis::stats::SplitMix;
 use harness::store::record::{RunRecord, Status};
-use harness::store::rows::{EpochRow, EvalRow, Outcome, PredictionRow, RankRow};
+use harness::store::rows::{EpochRow, EvalRow, GateRow, Outcome, PredictionRow, RankRow, StepRow};
 use harness::store::sums;
 use serde::Serialize;
 
@@ -17,6 +17,8 @@ use super::runs::{Setting, made_up, scored};
 pub struct Size {
     /// Epochs, each with one evaluation.
     pub epochs: usize,
+    /// Rows of `steps.csv`.
+    pub steps: usize,
     /// Layers with six target modules each.
     pub layers: usize,
     /// Test rows of one development set; none: as many as the task has.
@@ -24,9 +26,9 @@ pub struct Size {
 }
 
 /// A run of a few steps.
-pub const SMALL: Size = Size { epochs: 3, layers: 2, rows: Some(64) };
+pub const SMALL: Size = Size { epochs: 3, steps: 60, layers: 2, rows: Some(64) };
 /// A run as long as a real one.
-pub const REAL: Size = Size { epochs: 50, layers: 12, rows: None };
+pub const REAL: Size = Size { epochs: 50, steps: 300, layers: 12, rows: None };
 
 const METHODS: [&str; 3] = ["lora", "adalora", "sora"];
 const KINDS: [&str; 6] = ["query", "key", "value", "attention_output", "intermediate", "output"];
@@ -97,6 +99,11 @@ fn write(runs: &Path, run: &RunRecord, task: &Task, size: Size, labels: &[f64], 
     file("epochs.csv", csv((1..=size.epochs).map(epoch)));
     file("evals.csv", csv((1..=size.epochs).flat_map(|step| evals(task, step, outcome))));
     file("ranks.csv", csv((1..=size.epochs).flat_map(|step| ranks(size.layers, step))));
+    let has_gates = run.spec.method() != "lora";
+    file("steps.csv", csv((1..=size.steps).map(|step| logged(step, has_gates))));
+    if has_gates {
+        file("gates.csv", csv(gates(size.layers, size.steps)));
+    }
     file("predictions.csv", csv(rows(task, labels, predictions)));
     file("outcome.json", serde_json::to_string_pretty(outcome).unwrap());
     file("adapter/adapter_config.json", "{}\n".into());
@@ -157,6 +164,32 @@ fn ranks(layers: usize, step: usize) -> impl Iterator<Item = RankRow> {
         mean_abs_gate: Some(0.25),
     };
     (0..layers).flat_map(|layer| KINDS.map(|kind| (layer, kind))).map(row)
+}
+
+fn logged(step: usize, has_gates: bool) -> StepRow {
+    StepRow {
+        step,
+        epoch: 1,
+        task_loss: 1.0 / step as f32,
+        penalty: 0.0,
+        lr: 1e-3,
+        grad_norm: 0.5,
+        nonzero_components: has_gates.then_some(1_000 - step as i64),
+    }
+}
+
+fn gates(layers: usize, step: usize) -> impl Iterator<Item = GateRow> {
+    let component = move |rank: RankRow| {
+        (0..8).map(move |component| GateRow {
+            step,
+            module: rank.module.clone(),
+            layer: rank.layer,
+            kind: rank.kind.clone(),
+            component,
+            value: 0.125 * component as f32,
+        })
+    };
+    ranks(layers, step).flat_map(component)
 }
 
 fn rows(task: &Task, labels: &[f64], predictions: &[f64]) -> impl Iterator<Item = PredictionRow> {

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use crate::adapter::lora_layer::{LoraLayer, LoraLayers, folded};
 use crate::adapter::qkv::QkvGroup;
-use crate::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
+use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
 
 /// Start values of one module's adapter.
 pub struct ModuleInit {
@@ -220,6 +220,11 @@ impl ModuleGroups {
             group.attach(factors(views.get(group.a), views.get(group.b)), scale, views, &mut adapters);
         }
         adapters
+    }
+
+    /// The gates as they stand, shape by shape, `[k, r]` each.
+    pub fn gates(&self, params: &Params) -> Vec<Tensor> {
+        self.by_shape.iter().filter_map(|group| params.value(group.gate?)).collect()
     }
 
     /// Values of A and B at all modules: `r * sum(d_in + d_out)`.

@@ -174,6 +174,13 @@ impl Params {
         self.entries.iter().map(|entry| (entry.name.as_str(), entry.group, entry.offset..entry.offset + entry.len))
     }
 
+    /// A parameter's values as they stand, in its shape: a view of its group, outside the graph.
+    pub fn value(&self, slot: ParamId) -> Option<Tensor> {
+        let entry = &self.entries[slot.0];
+        let flat = self.group(entry.group)?.flat.detach();
+        Some(flat.narrow(0, entry.offset, entry.len).view(entry.shape.as_slice()))
+    }
+
     /// Shape of a parameter.
     pub fn shape(&self, slot: ParamId) -> &[i64] {
         &self.entries[slot.0].shape

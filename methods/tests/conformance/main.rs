@@ -6,6 +6,7 @@ mod model;
 mod state;
 
 use encoders::{Frozen, TargetModule};
+use methods::method::{module_gates, nonzero_gates};
 use methods::optim::params::Group;
 use methods::{Counts, LoraLayer, LoraLayers};
 use model::{STEPS, each_module, error, everywhere, task_loss};
@@ -137,6 +138,26 @@ fn counts_equal_the_closed_formulas() {
         let left = |(s, a): (&TargetModule, &LoraLayer)| a.rank() * (s.d_in + s.d_out) + values(&a.magnitude);
         let left: i64 = each_module(&model, &adapters).map(left).sum();
         assert_eq!(model.step.method().counts(model.step.params()).effective, left, "{}", model.title);
+    });
+}
+
+#[test]
+fn published_gates_are_those_of_the_adapters() {
+    everywhere(|mut model| {
+        model.train(STEPS);
+        let (method, params) = (model.step.method(), model.step.params());
+        let adapters = model.adapters(&params.views());
+        let gated = || each_module(&model, &adapters).filter_map(|(module, a)| Some((module, a, a.gate.as_ref()?)));
+        let published: usize = method.gates(params).iter().map(Tensor::numel).sum();
+        assert_eq!(published, gated().map(|(_, _, gate)| gate.numel()).sum::<usize>(), "{}", model.title);
+        let left = nonzero_gates(method, params).map(|count| count.int64_value(&[]));
+        let ranks = gated().map(|(_, adapter, _)| adapter.rank()).reduce(|all, rank| all + rank);
+        assert_eq!(left, ranks, "{}", model.title);
+        let read: Vec<(String, Vec<f32>)> =
+            module_gates(method, params).unwrap().into_iter().map(|gates| (gates.module, gates.values)).collect();
+        let values = |gate: &Tensor| Vec::<f32>::try_from(gate.detach().to_kind(Kind::Float)).unwrap();
+        let expected: Vec<_> = gated().map(|(module, _, gate)| (module.path.clone(), values(gate))).collect();
+        assert_eq!(read, expected, "{}", model.title);
     });
 }
 

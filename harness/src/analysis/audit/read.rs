@@ -2,7 +2,6 @@
 //! each task (as results/published/literature.csv).
 
 use datasets::Task;
-use datasets::split::Policy;
 use datasets::tasks::TASKS;
 
 use crate::analysis::audit::printed::{PrintedRow, cell, cells, is_called, number};

@@ -1,10 +1,14 @@
 //! Figures. To add one: one file here that implements [`Figure`], and one line in [`FIGURES`].
 
 mod curves;
+mod gate_histograms;
+mod loss_by_step;
+mod nonzero_components;
 mod rank_sweep;
 mod ranks;
 mod schedule;
 mod score_parameters;
+mod step_lines;
 mod task_ranks;
 mod tuning;
 
@@ -17,6 +21,9 @@ pub static FIGURES: &[&dyn Figure] = &[
     &schedule::Schedule,
     &tuning::ScoreByRate,
     &curves::Curves,
+    &loss_by_step::LossByStep,
+    &nonzero_components::NonzeroComponents,
+    &gate_histograms::GateHistograms,
     &ranks::Ranks,
     &task_ranks::TaskRanksFigure,
 ];

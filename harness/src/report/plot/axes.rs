@@ -48,6 +48,11 @@ impl Panel {
         }
     }
 
+    /// As [`Panel::new`], for bars: from 0 at the axis to `most` and room for a text.
+    pub fn above_zero(at: Point, cell: Point, x: (f64, f64), most: f64) -> Self {
+        Panel { x, y: (0.0, 1.12 * most), ..Panel::new(at, cell, x, (0.0, most)) }
+    }
+
     /// Data to figure coordinates.
     pub fn map(&self, x: f64, y: f64) -> Point {
         let share = |value: f64, range: (f64, f64)| (value - range.0) / (range.1 - range.0);
@@ -56,6 +61,11 @@ impl Panel {
 
     /// Draws title, grid, axes and tick labels.
     pub fn axes(&self, scene: &mut Scene, title: &str, x_ticks: Ticks) {
+        self.axes_at(scene, title, ticks(self.x, x_ticks));
+    }
+
+    /// As [`Panel::axes`], with these ticks below.
+    pub fn axes_at(&self, scene: &mut Scene, title: &str, x_ticks: Vec<(f64, String)>) {
         let (left, top) = self.at;
         let (right, bottom) = (left + self.size.0, top + self.size.1);
         scene.text((left, top - 14.0), Align::Left, TITLE, INK, fit(title, TITLE, self.size.0 + ROOM.3));
@@ -64,7 +74,7 @@ impl Panel {
             scene.path(vec![(left, y), (right, y)], FAINT, 1.0, 1.0);
             scene.text((left - 7.0, y), Align::Right, TICK, GREY, label);
         }
-        for (value, label) in ticks(self.x, x_ticks) {
+        for (value, label) in x_ticks {
             let x = self.map(value, self.y.0).0;
             scene.path(vec![(x, bottom), (x, bottom + 4.0)], GREY, 1.0, 1.0);
             scene.text((x, bottom + 14.0), Align::Center, TICK, GREY, label);

@@ -229,6 +229,10 @@ impl Method for AdaLora {
         }
     }
 
+    fn gates(&self, params: &Params) -> Vec<Tensor> {
+        self.groups.gates(params)
+    }
+
     /// As published: the running counter of the released code, `sum(rank * (d_in + d_out))`, Λ and head excluded.
     fn counts(&self, params: &Params) -> Counts {
         let adapters = tch::no_grad(|| self.adapters(&params.views()));

@@ -217,6 +217,10 @@ impl Method for Sora {
         self.stage = (self.stage + 1).min(self.stages.len() - 1);
     }
 
+    fn gates(&self, params: &Params) -> Vec<Tensor> {
+        self.groups.gates(params)
+    }
+
     /// As published: all of A and B less `2 * hidden` for every zero gate, whatever the shape of its module (spec §3.8).
     fn counts(&self, params: &Params) -> Counts {
         let adapters = tch::no_grad(|| self.adapters(&params.views()));

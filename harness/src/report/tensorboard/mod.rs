@@ -1,0 +1,5 @@
+//! Runs as event files of TensorBoard.
+
+pub mod event;
+pub mod record;
+pub mod run;
