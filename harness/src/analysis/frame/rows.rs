@@ -102,6 +102,8 @@ frame_rows! {
         libtorch: String,
         /// Runs trained side by side.
         together: Option<u64>,
+        /// Most rows that a training step took at a time, where that was not the whole batch.
+        micro_batch: Option<u64>,
     }
 }
 

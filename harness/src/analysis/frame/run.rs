@@ -161,6 +161,7 @@ fn row(run: &RunRecord) -> RunRow {
         driver: of_manifest(run, |manifest| manifest.driver.clone()),
         libtorch: of_manifest(run, |manifest| manifest.libtorch.clone()),
         together: run.manifest.as_ref().map(|manifest| manifest.together as u64),
+        micro_batch: run.manifest.as_ref().and_then(|manifest| Some(manifest.micro_batch? as u64)),
     };
     if let Status::Done(outcome) = &run.status { with_outcome(row, outcome) } else { row }
 }
