@@ -7,9 +7,9 @@
 #include <cmath>
 
 namespace {
-// Dropout at one place of the network. Which values it keeps is a function of each run's seed and step (with the number
-// of its first row `state`, [runs, 3], int64), of the stream, which is the place's number, and of a value's row, token and
-// column (ADR 0016).
+// Dropout at one place of the network. Which values it keeps is a function of each run's seed and step, of the stream,
+// which is the place's number, and of a value's row, token and column (ADR 0016). `state` has seed, step and the number of
+// the batch's first row among those of the step, [runs, 3], int64.
 struct DropoutSpec {
   at::Tensor state;
   int64_t stream;

@@ -13,8 +13,8 @@ extern "C" __global__ void dropout(
   long group = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (group * 8 >= count) return;
   Eight values = reinterpret_cast<const Eight*>(x)[group];
-  uint4 bits = bits_of_hidden(params, group * 8 / width, static_cast<int>(group * 8 % width), rows, tokens, first, pitch,
-                              per_row);
+  int column = static_cast<int>(group * 8 % width);
+  uint4 bits = bits_of_hidden(params, group * 8 / width, column, rows, tokens, first, pitch, per_row);
   for (int e = 0; e < 8; ++e) {
     values.at[e] = is_kept(bits, e, params.threshold) ? narrowed(widened(values.at[e]) * params.scale) : narrowed(0.0f);
   }
