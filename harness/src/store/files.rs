@@ -77,6 +77,8 @@ pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
         return Ok(Vec::new());
     }
     let mut reader = csv::Reader::from_path(path).map_err(|e| csv_error(path, e))?;
+    // The rows' iterator drops an error of the header, and a file that cannot be read would be an empty one.
+    reader.headers().map_err(|e| csv_error(path, e))?;
     reader.deserialize().collect::<std::result::Result<_, _>>().map_err(|e| csv_error(path, e))
 }
 
