@@ -85,6 +85,11 @@ impl Error {
         tch::TchError::Torch(message.split("\\n").next().unwrap_or(message).to_string()).into()
     }
 
+    /// Whether memory ran out, on the device or in the machine.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Error::Environment(text) if is_out_of_memory(text))
+    }
+
     /// A file that could not be written.
     pub fn output(path: &Path, source: std::io::Error) -> Self {
         Error::Output { path: path.to_path_buf(), reason: source.to_string() }
@@ -142,7 +147,9 @@ impl From<torch_ext::Error> for Error {
 
 /// Adds advice to a text that speaks of memory.
 fn with_advice(text: String) -> String {
-    if is_out_of_memory(&text) { text + "; a smaller --batch-size needs less" } else { text }
+    let advice =
+        "; --micro-batch auto takes the same steps in smaller parts, and a smaller --batch-size needs less, too";
+    if is_out_of_memory(&text) { text + advice } else { text }
 }
 
 fn is_out_of_memory(text: &str) -> bool {

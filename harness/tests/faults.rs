@@ -24,6 +24,15 @@ impl SmallDisk {
         Some(SmallDisk(path))
     }
 
+    /// Leaves so much room, whatever lies on it.
+    fn leave(&self, kib: usize) {
+        let filler = self.0.join("filler");
+        let _ = std::fs::remove_file(&filler);
+        let free = Command::new("df").args(["-k", "--output=avail"]).arg(&self.0).output().unwrap();
+        let free = String::from_utf8(free.stdout).unwrap().lines().last().unwrap().trim().parse::<usize>().unwrap();
+        std::fs::write(filler, vec![1; (free - kib) << 10]).unwrap();
+    }
+
     fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
         assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
@@ -83,6 +92,29 @@ fn a_disk_that_is_full_at_any_moment_tears_no_run() {
         world.rankbench(&["fsck", "--out", "out"]).assert().success();
         assert!(kib < 4096, "a disk of {kib} KiB is too small");
     }
+}
+
+#[test]
+fn a_report_without_room_says_so_and_leaves_the_one_before() {
+    let world = World::new();
+    let Some(disk) = SmallDisk::new(&world, 16_384) else { return };
+    world.run(&LORA).assert().success();
+    let before = world.read("out/report/results.csv");
+    let mut refused = 0;
+    for kib in (0..).step_by(48) {
+        disk.leave(kib);
+        let (code, text) = outcome(&mut world.rankbench(&["report", "--out", "out"]));
+        assert_eq!(world.read("out/report/results.csv"), before);
+        if code == 0 {
+            break;
+        }
+        let is_said =
+            text.contains("free the disk") && text.contains("No space left") && !text.contains("internal error");
+        assert!(code == 6 && is_said, "{kib} KiB: {code}: {text}");
+        refused += 1;
+        assert!(kib < 8192, "a report of more than {kib} KiB");
+    }
+    assert!(refused > 3, "tables and figures, {refused}");
 }
 
 #[test]

@@ -115,7 +115,8 @@ fn send(child: &Child, signal: i32) {
 #[test]
 fn stop_signals_save_the_run_within_a_second_and_end_with_75() {
     let world = World::new();
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGXCPU] {
+    let [int, term, hangup] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+    for signal in [int, term, hangup, libc::SIGUSR1, libc::SIGUSR2, libc::SIGXCPU, libc::SIGALRM] {
         let _ = std::fs::remove_dir_all(world.path("out"));
         let mut child = long_run(&world, &[]);
         send(&child, signal);
@@ -138,6 +139,34 @@ fn a_signal_that_the_starter_ignores_stays_ignored() {
     assert!(child.try_wait().unwrap().is_none(), "it ended, as if nohup had not been there");
     send(&child, libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(75));
+}
+
+#[test]
+fn a_signal_in_the_first_moments_loses_nothing() {
+    let world = World::new();
+    for milliseconds in [0, 10, 30, 60, 100, 200, 500] {
+        let mut child = start(&world, "out", &["--methods", "lora", "--epochs", "4000"]);
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        send(&child, libc::SIGTERM);
+        let status = child.wait().unwrap();
+        // Before it listens there is nothing to save.
+        let is_expected = status.code() == Some(75) || status.signal() == Some(libc::SIGTERM);
+        assert!(is_expected, "after {milliseconds} ms: {status}");
+    }
+    world.run(&["--methods", "lora"]).assert().success();
+    world.rankbench(&["fsck", "--out", "out"]).assert().success();
+}
+
+#[test]
+fn a_resume_on_another_number_of_threads_says_so() {
+    let world = World::new();
+    let mut child = long_run(&world, &[]);
+    send(&child, libc::SIGTERM);
+    child.wait().unwrap();
+    let mut command = world.run(&["--methods", "sora", "--epochs", "4000"]);
+    command.env("OMP_NUM_THREADS", "2").timeout(Duration::from_secs(12));
+    let text = support::one_line(&String::from_utf8_lossy(&command.output().unwrap().stderr));
+    assert!(text.contains("resumed with 2 threads, begun with 1: rounding differs"), "{text}");
 }
 
 #[test]

@@ -107,6 +107,41 @@ fn runs_of_a_killed_process_are_taken_over_at_once() {
 }
 
 #[test]
+fn a_second_process_that_is_killed_leaves_the_run_whole() {
+    let world = World::new();
+    let extra = ["--methods", "sora", "--epochs", "150"];
+    let mut first = start(&world, &extra);
+    wait_until("its run", &mut first, || run_dirs(&world, "out").iter().any(|run| run.join("evals.csv").exists()));
+    for milliseconds in [100, 300, 600] {
+        let mut second = start(&world, &extra);
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        send(&second, libc::SIGKILL);
+        second.wait().unwrap();
+    }
+    finish(first);
+    let run = run_dirs(&world, "out").remove(0);
+    assert_eq!(manifest(&run)["restarts"], 0);
+    let lines = std::fs::read_to_string(run.join("epochs.csv")).unwrap().lines().count();
+    assert_eq!(lines, 151, "a header and every epoch");
+    world.rankbench(&["fsck", "--out", "out"]).assert().success();
+}
+
+#[test]
+fn reports_at_once_do_not_disturb_each_other() {
+    let world = World::new();
+    world.run(&["--methods", "lora"]).assert().success();
+    let expected = world.read("out/report/results.csv");
+    for _ in 0..3 {
+        let report = || process(&world.rankbench(&["report", "--out", "out"])).spawn().unwrap();
+        [(); 3].map(|()| report()).into_iter().for_each(|child| drop(finish(child)));
+        assert_eq!(world.read("out/report/results.csv"), expected);
+    }
+    let left = std::fs::read_dir(world.path("out")).unwrap().flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with('.')).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn a_stopped_process_that_lives_keeps_its_run() {
     let world = World::new();
     let extra = ["--methods", "sora", "--epochs", "150"];

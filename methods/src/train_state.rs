@@ -17,7 +17,26 @@ pub struct StepLoss {
     pub penalty: Option<Tensor>,
 }
 
+/// A part of a step's rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Part {
+    /// Its share of the step's rows.
+    pub share: f64,
+    /// Whether it is the first: the method's term counts once a step, with it.
+    pub is_first: bool,
+}
+
+impl Part {
+    /// All rows.
+    pub const WHOLE: Part = Part { share: 1.0, is_first: true };
+}
+
 impl StepLoss {
+    /// This and another part of the step.
+    pub fn plus(self, other: Self) -> Self {
+        StepLoss { task: self.task + other.task, penalty: self.penalty.or(other.penalty) }
+    }
+
     /// The same tensors.
     pub fn shallow_clone(&self) -> Self {
         StepLoss { task: self.task.shallow_clone(), penalty: self.penalty.as_ref().map(Tensor::shallow_clone) }
@@ -94,9 +113,16 @@ impl TrainState {
 
     /// The differentiated loss, `[]`: the task loss and the method's term; and each of the two alone.
     pub fn loss(&self, task: &Tensor, views: &ParamViews) -> (Tensor, StepLoss) {
-        let penalty = self.method.penalty(views);
+        self.loss_of(Part::WHOLE, task, views)
+    }
+
+    /// [`TrainState::loss`] of a part of the step's rows, whose mean task loss is `task`. The sums over all parts are those of the whole:
+    /// gradients add up until [`TrainState::update`].
+    pub fn loss_of(&self, part: Part, task: &Tensor, views: &ParamViews) -> (Tensor, StepLoss) {
+        let task = if part.share == 1.0 { task.shallow_clone() } else { task * part.share };
+        let penalty = part.is_first.then(|| self.method.penalty(views)).flatten();
         let total = match &penalty {
-            Some(penalty) => task + penalty,
+            Some(penalty) => &task + penalty,
             None => task.shallow_clone(),
         };
         (total, StepLoss { task: task.detach(), penalty: penalty.map(|p| p.detach()) })
@@ -120,11 +146,14 @@ impl TrainState {
             optimizer.step(&group.flat, &group.flat.grad(), &factor, &self.step)?;
         }
         self.method.after_step(&self.params, &self.step)?;
-        for group in self.params.groups() {
-            group.flat.shallow_clone().zero_grad();
-        }
+        self.clear_gradients();
         self.step.advance_on_device();
         Ok(norm)
+    }
+
+    /// Sets all gradients to 0.
+    pub fn clear_gradients(&self) {
+        self.params.groups().iter().for_each(|group| group.flat.shallow_clone().zero_grad());
     }
 
     /// Counts a step that was taken.

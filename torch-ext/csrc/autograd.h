@@ -7,8 +7,9 @@
 #include <cmath>
 
 namespace {
-// Dropout at one place of the network. Which values it keeps is a function of each run's seed and step (`state`, [runs,
-// 2], int64), of the stream, which is the place's number, and of a value's row, token and column (ADR 0016).
+// Dropout at one place of the network. Which values it keeps is a function of each run's seed and step, of the stream,
+// which is the place's number, and of a value's row, token and column (ADR 0016). `state` has seed, step and the number of
+// the batch's first row among those of the step, [runs, 3], int64.
 struct DropoutSpec {
   at::Tensor state;
   int64_t stream;
@@ -31,16 +32,16 @@ struct DropoutSpec {
 };
 
 // Counters of values [runs * rows * tokens, width]: token t of a row has those from (first + t) * pitch on, each for
-// eight values.
+// eight values. A row of the batch has `per_row` rows of values; 0 where all rows of a step share them.
 struct CounterLayout {
-  int64_t tokens, first, pitch;
+  int64_t tokens, first, pitch, per_row;
 
   void save(torch::autograd::AutogradContext* context) const {
-    context->saved_data["tokens"] = std::vector<int64_t>{tokens, first, pitch};
+    context->saved_data["tokens"] = std::vector<int64_t>{tokens, first, pitch, per_row};
   }
   static CounterLayout saved(torch::autograd::AutogradContext* context) {
     auto values = context->saved_data["tokens"].toIntVector();
-    return {values[0], values[1], values[2]};
+    return {values[0], values[1], values[2], values[3]};
   }
 };
 
@@ -50,9 +51,9 @@ template <at::Tensor (*dropped)(const at::Tensor&, const DropoutSpec&, const Cou
 struct DropoutBy : torch::autograd::Function<DropoutBy<dropped>> {
   static at::Tensor forward(
       torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& state, int64_t stream, double p,
-      int64_t tokens, int64_t first, int64_t pitch) {
+      int64_t tokens, int64_t first, int64_t pitch, int64_t per_row) {
     DropoutSpec drop{state, stream, p};
-    CounterLayout layout{tokens, first, pitch};
+    CounterLayout layout{tokens, first, pitch, per_row};
     drop.save(context);
     layout.save(context);
     return dropped(x, drop, layout);
@@ -60,7 +61,7 @@ struct DropoutBy : torch::autograd::Function<DropoutBy<dropped>> {
 
   static torch::autograd::variable_list backward(
       torch::autograd::AutogradContext* context, torch::autograd::variable_list grads) {
-    torch::autograd::variable_list result(7);
+    torch::autograd::variable_list result(8);
     result[0] = dropped(grads[0], DropoutSpec::saved(context), CounterLayout::saved(context));
     return result;
   }

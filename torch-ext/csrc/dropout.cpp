@@ -107,7 +107,9 @@ at::Tensor dropped_as(const at::Tensor& given, const DropoutSpec& drop, const Co
         T* to = reinterpret_cast<T*>(data[0] + outer * strides[1] + inner * strides[0]);
         int64_t index = (to - base) / width, row = index / layout.tokens;
         auto block = static_cast<uint32_t>((index % layout.tokens + layout.first) * layout.pitch);
-        drop_token(from + index * width, to, width, block, row % rows, drop, runs + row / rows * 2);
+        const int64_t* run = runs + row / rows * 3;
+        auto place = static_cast<uint32_t>(row % rows + run[2] * layout.per_row);
+        drop_token(from + index * width, to, width, block, place, drop, run);
       }
     }
   };
@@ -131,7 +133,7 @@ extern "C" {
 
 int rb_dropout(
     const at::Tensor* x, const at::Tensor* state, long long stream, double p, long long tokens, long long first,
-    long long pitch, at::Tensor** out) {
-  return guarded([=] { *out = new at::Tensor(Dropout::apply(*x, *state, stream, p, tokens, first, pitch)); });
+    long long pitch, long long per_row, at::Tensor** out) {
+  return guarded([=] { *out = new at::Tensor(Dropout::apply(*x, *state, stream, p, tokens, first, pitch, per_row)); });
 }
 }

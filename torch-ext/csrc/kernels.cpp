@@ -47,11 +47,12 @@ struct PositionBias : torch::autograd::Function<PositionBias> {
 at::Tensor dropped(const at::Tensor& given, const DropoutSpec& drop, const CounterLayout& layout) {
   auto x = given.contiguous(), out = at::empty_like(x);
   long count = x.numel();
-  int width = x.size(-1), tokens = layout.tokens, first = layout.first, pitch = layout.pitch;
+  int width = x.size(-1), tokens = layout.tokens, first = layout.first, pitch = layout.pitch, per_row = layout.per_row;
   int rows = count / (static_cast<int64_t>(width) * tokens * drop.runs());
   TORCH_CHECK(width % 8 == 0, "dropout: a width of ", width);
   Launch how{{ceil_div(count, 8 * 256)}, {256}};
-  launch("dropout", variant(x), how, pointer(x), pointer(out), params(drop), count, rows, tokens, first, pitch, width);
+  launch("dropout", variant(x), how, pointer(x), pointer(out), params(drop), count, rows, tokens, first, pitch, per_row,
+         width);
   return out;
 }
 
@@ -68,8 +69,8 @@ int rb_position_bias(const at::Tensor* c, const at::Tensor* p, const at::Tensor*
 
 int rb_cuda_dropout(
     const at::Tensor* x, const at::Tensor* state, long long stream, double p, long long tokens, long long first,
-    long long pitch, at::Tensor** out) {
-  return guarded([=] { *out = new at::Tensor(Dropout::apply(*x, *state, stream, p, tokens, first, pitch)); });
+    long long pitch, long long per_row, at::Tensor** out) {
+  return guarded([=] { *out = new at::Tensor(Dropout::apply(*x, *state, stream, p, tokens, first, pitch, per_row)); });
 }
 
 // In float32 (ADR 0019).

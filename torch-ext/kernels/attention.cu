@@ -195,7 +195,7 @@ __device__ void keep_square(T* square, const float (&values)[4], int n) {
 // lanes of a row draw a group of eight each and share the bits.
 __device__ void kept_bits(unsigned (&kept)[2], const DropoutParams& dropout, const Shape& shape, int i0, int j0) {
   int lane = threadIdx.x % 32, mine = lane % 4, run = blockIdx.z / shape.rows;
-  unsigned row = blockIdx.z % shape.rows * shape.heads + blockIdx.y;
+  unsigned row = (blockIdx.z % shape.rows + first_row(dropout, run)) * shape.heads + blockIdx.y;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     kept[half] = 0;

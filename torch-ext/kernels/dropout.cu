@@ -8,12 +8,13 @@
 
 // A thread a group of eight values; the gradient's pass is the same function of the gradient.
 extern "C" __global__ void dropout(
-    const T* x, T* out, DropoutParams params, long count, int rows, int tokens, int first, int pitch, int width) {
+    const T* x, T* out, DropoutParams params, long count, int rows, int tokens, int first, int pitch, int per_row,
+    int width) {
   long group = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (group * 8 >= count) return;
   Eight values = reinterpret_cast<const Eight*>(x)[group];
-  uint4 bits =
-      bits_of_hidden(params, group * 8 / width, static_cast<int>(group * 8 % width), rows, tokens, first, pitch);
+  int column = static_cast<int>(group * 8 % width);
+  uint4 bits = bits_of_hidden(params, group * 8 / width, column, rows, tokens, first, pitch, per_row);
   for (int e = 0; e < 8; ++e) {
     values.at[e] = is_kept(bits, e, params.threshold) ? narrowed(widened(values.at[e]) * params.scale) : narrowed(0.0f);
   }

@@ -2,7 +2,7 @@
 #pragma once
 
 struct DropoutParams {
-  const long long* state;  // seed and step of each run, [runs, 2]
+  const long long* state;  // seed, step and first row of each run, [runs, 3]
   unsigned stream;         // place in the network
   unsigned threshold;      // of 65,536 equally likely numbers, those below it drop a value
   float scale;             // 1 / (1 - p)

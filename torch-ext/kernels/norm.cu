@@ -31,7 +31,7 @@ extern "C" __global__ void norm_forward(const T* x, const T* residual, const T* 
     if (column >= width) break;
     Eight a = *reinterpret_cast<const Eight*>(x + token * width + column);
     Eight b = *reinterpret_cast<const Eight*>(residual + token * residual_pitch + column), kept;
-    uint4 bits = bits_of_hidden(dropout, padded, column, rows, length, 0, width / 8);
+    uint4 bits = bits_of_hidden(dropout, padded, column, rows, length, 0, width / 8, 1);
     for (int e = 0; e < 8; ++e) {
       float dropped = is_kept(bits, e, dropout.threshold) ? widened(a.at[e]) * dropout.scale : 0.0f;
       kept.at[e] = narrowed(dropped + widened(b.at[e]));
@@ -89,7 +89,7 @@ extern "C" __global__ void norm_backward(
   for (int c = 0; c < GROUPS; ++c) {
     int column = (c * 32 + lane) * 8;
     if (column >= width) break;
-    uint4 bits = bits_of_hidden(dropout, padded, column, rows, length, 0, width / 8);
+    uint4 bits = bits_of_hidden(dropout, padded, column, rows, length, 0, width / 8, 1);
     Eight a, b;
     for (int e = 0; e < 8; ++e) {
       float d = reciprocal * (scaled[c][e] - first - normal[c][e] * second);

@@ -20,18 +20,24 @@ __device__ uint4 philox(uint4 counter, uint2 key) {
 
 // The 128 bits of a group of eight values.
 __device__ uint4 bits_of_group(const DropoutParams& dropout, int run, unsigned row, unsigned counter) {
-  unsigned long long seed = dropout.state[2 * run];
+  unsigned long long seed = dropout.state[3 * run];
   uint2 key = make_uint2(static_cast<unsigned>(seed), static_cast<unsigned>(seed >> 32));
-  return philox(make_uint4(counter, row, dropout.stream, static_cast<unsigned>(dropout.state[2 * run + 1])), key);
+  return philox(make_uint4(counter, row, dropout.stream, static_cast<unsigned>(dropout.state[3 * run + 1])), key);
+}
+
+// Number of a run's first row in this batch among the rows of its step.
+__device__ unsigned first_row(const DropoutParams& dropout, int run) {
+  return static_cast<unsigned>(dropout.state[3 * run + 2]);
 }
 
 // The bits of the group at `column` of token `index` of [runs * rows * tokens, width]. A row's first token is at
-// position `first`, and a token has `pitch` counters.
+// position `first`, a token has `pitch` counters, and a row of the batch has `per_row` such rows.
 __device__ uint4 bits_of_hidden(
-    const DropoutParams& dropout, long index, int column, int rows, int tokens, int first, int pitch) {
+    const DropoutParams& dropout, long index, int column, int rows, int tokens, int first, int pitch, int per_row) {
   unsigned position = static_cast<unsigned>(index % tokens) + first;
   long row = index / tokens;
-  return bits_of_group(dropout, static_cast<int>(row / rows), static_cast<unsigned>(row % rows),
+  int run = static_cast<int>(row / rows);
+  return bits_of_group(dropout, run, static_cast<unsigned>(row % rows) + first_row(dropout, run) * per_row,
                        position * pitch + column / 8);
 }
 

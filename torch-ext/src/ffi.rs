@@ -15,7 +15,8 @@ type Call = unsafe extern "C" fn(*mut c_void) -> c_int;
 type Handle = *const c_void;
 type Out = *mut *mut c_void;
 /// x, state: stream, p, tokens of a row, position of its first, counters of a token.
-type Dropout = unsafe extern "C" fn(Handle, Handle, c_longlong, f64, c_longlong, c_longlong, c_longlong, Out) -> c_int;
+type Dropout =
+    unsafe extern "C" fn(Handle, Handle, c_longlong, f64, c_longlong, c_longlong, c_longlong, c_longlong, Out) -> c_int;
 /// x, residual, weight, bias, state: stream, p, epsilon, length.
 type DropAddNorm =
     unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, c_longlong, f64, f64, c_longlong, Out) -> c_int;

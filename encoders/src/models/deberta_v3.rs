@@ -165,7 +165,7 @@ impl DebertaV3 {
         let dropout = pass.dropout(streams::of_layer(layer, InLayer::Distances), self.encoder.dims.dropout);
         let ((first, count), runs) = (distances.rows, dropout.runs());
         let relative =
-            dropout.hidden(&relative.expand([runs, -1, -1], false).reshape([runs * count, -1]), count, first);
+            dropout.shared(&relative.expand([runs, -1, -1], false).reshape([runs * count, -1]), count, first);
         match &distances.buckets {
             Some(buckets) => relative.view([runs, count, -1]).index_select(1, buckets).flatten(0, 1),
             None => relative,

@@ -16,6 +16,7 @@ use tch::Device;
 use crate::cli::task_files::TaskFiles;
 use crate::cli::values::{self, Names, Seeds};
 use crate::env::device::{self, Choice};
+use crate::env::micro_batch::MicroBatch;
 use crate::env::output;
 use crate::env::signals;
 use crate::error::{Error, Result};
@@ -102,6 +103,10 @@ pub struct MachineFlags {
     /// Whether training steps on a GPU are recorded as CUDA graphs.
     #[arg(long, default_value = "on")]
     pub graphs: Graphs,
+    /// Take a training step in parts of at most so many rows, for less memory: `auto` halves them whenever memory runs out.
+    /// The steps are those of the whole batch within rounding. Left out: the whole batch.
+    #[arg(long, value_name = "auto|ROWS")]
+    pub micro_batch: Option<MicroBatch>,
     /// Which kernels a GPU uses.
     #[arg(long, default_value = "fused")]
     pub kernels: Kernels,
@@ -228,12 +233,15 @@ impl RecipeFlags {
             }
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
+        // From here on a signal stops at a step: a batch job may be told to save itself while its backbone is read.
+        let stop = signals::stop_flag()?;
         let started = Instant::now();
         if self.machine.kernels == Kernels::Fused {
             load_kernels(device);
         }
         let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
-        let backbone = Backbone::load(&place, behaviour, device, self.machine.graphs == Graphs::On)?;
+        let mut backbone = Backbone::load(&place, behaviour, device, self.machine.graphs == Graphs::On)?;
+        backbone.micro_batch = self.machine.micro_batch;
         backbone.check(&tasks, self.tokenizer)?;
         output::note(format_args!("backbone {} read in {:.1} s", backbone.spec.name, started.elapsed().as_secs_f64()));
         let origin = resolve::origin(recipe)?;
@@ -243,7 +251,7 @@ impl RecipeFlags {
             backbone,
             data,
             origin,
-            stop: signals::stop_flag()?,
+            stop,
             checkpoint_every: Duration::from_secs(self.machine.checkpoint_every),
             log_steps: self.machine.log_steps,
         };

@@ -59,6 +59,6 @@ mod tests {
         let text = "called `Result::unwrap()` on an `Err` value: Torch(\"CUDA out of memory. Tried to allocate 2 GiB\\nstack\")";
         let error = guarded(|| -> Result<()> { panic!("{text}") }).unwrap_err();
         assert!(matches!(error, Error::Environment(_)), "{error}");
-        assert!(error.to_string().contains("a smaller --batch-size needs less"), "{error}");
+        assert!(error.is_out_of_memory() && error.to_string().contains("--micro-batch auto"), "{error}");
     }
 }

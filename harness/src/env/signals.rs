@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::iterator::Signals;
 
 use crate::env::output;
 use crate::error::{Error, Result};
 
 /// Signals of a terminal, a job system and its time limit.
-const STOPPING: [(i32, &str); 6] = [
+const STOPPING: [(i32, &str); 7] = [
     (SIGINT, "Ctrl-C"),
     (SIGTERM, "SIGTERM"),
     (SIGHUP, "SIGHUP"),
     (SIGUSR1, "SIGUSR1"),
     (SIGUSR2, "SIGUSR2"),
     (SIGXCPU, "SIGXCPU"),
+    (SIGALRM, "SIGALRM"),
 ];
 
 /// A flag that the first of these signals sets. A second Ctrl-C ends the process at once. A signal that the process was started

@@ -71,14 +71,16 @@ impl ArrayJob {
     }
 }
 
-/// Slurm signals the batch shell alone (`B:`), which passes it on and waits until the run has saved itself. Rounding depends on the number
-/// of threads, so it is that of the allocation and not that of the node.
+/// Slurm signals the batch shell alone (`B:`), which passes it on and waits until the run has saved itself. SIGTERM is Slurm's way of
+/// ending a task: it knows itself whether the task comes again, and a cancelled one must not. Rounding depends on the number of threads, so
+/// it is that of the allocation and not that of the node.
 const BODY: &str = r#"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
 COMMAND &
 run=$!
+ended=no
 trap 'kill -USR1 "$run"' USR1
-trap 'kill -TERM "$run"' TERM
+trap 'ended=yes; kill -TERM "$run"' TERM
 while :; do
     wait "$run"
     code=$?
@@ -91,8 +93,8 @@ while :; do
     break
 done
 echo "rankbench ended with $code"
-# 75: saved, run me again.
-if [ "$code" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+# 75: saved, run me again; a task that Slurm ends (scancel, requeue) is put back by Slurm or by nobody.
+if [ "$code" -eq 75 ] && [ "$ended" = no ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"
 "#;
 

@@ -131,7 +131,7 @@ fn rounds(
 /// A trainer that has taken a step of every kind its rounds will have.
 fn warm<'a>((spec, task): &'a (RunSpec, TokenizedTask), backbone: &'a Backbone) -> Result<Trainer<'a>> {
     torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
-    let mut trainer = Trainer::new(&[spec], backbone, task)?;
+    let mut trainer = Trainer::new(&[spec], backbone, task, None)?;
     trainer.warm_up()?;
     Ok(trainer)
 }

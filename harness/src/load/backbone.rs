@@ -12,6 +12,7 @@ use encoders::Encoder;
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind};
 
+use crate::env::micro_batch::MicroBatch;
 use crate::env::output;
 use crate::error::{Error, Result};
 use crate::load::paths::{self, BackbonePath};
@@ -29,6 +30,8 @@ pub struct Backbone {
     dir: PathBuf,
     /// Whether training steps on a GPU are recorded as CUDA graphs.
     pub graphs: bool,
+    /// Most rows that a training step takes at a time; none: all of a batch.
+    pub micro_batch: Option<MicroBatch>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
     /// Where it lies.
@@ -89,7 +92,8 @@ impl Backbone {
         let (sha256, tokenizer_behaviour) = (hex::encode(digest), tokenizer.behaviour());
         let spec = BackboneSpec { name, weights_sha256, sha256, tokenizer: tokenizer_behaviour };
         let (on_device, dir, seconds) = (RefCell::default(), dir.clone(), started.elapsed().as_secs_f64().into());
-        Ok(Backbone { encoder, on_device, seconds, dir, graphs, tokenizer, device, spec, files })
+        let micro_batch = None;
+        Ok(Backbone { encoder, on_device, seconds, dir, graphs, micro_batch, tokenizer, device, spec, files })
     }
 
     /// Holds a task and the reading that was asked for by name against the tokenizer.

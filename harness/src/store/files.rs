@@ -76,12 +76,38 @@ pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let mut reader = csv::Reader::from_path(path).map_err(|e| Error::damaged(path, e))?;
-    reader.deserialize().collect::<std::result::Result<_, _>>().map_err(|e| Error::damaged(path, e))
+    let mut reader = csv::Reader::from_path(path).map_err(|e| csv_error(path, e))?;
+    // The rows' iterator drops an error of the header, and a file that cannot be read would be an empty one.
+    reader.headers().map_err(|e| csv_error(path, e))?;
+    reader.deserialize().collect::<std::result::Result<_, _>>().map_err(|e| csv_error(path, e))
+}
+
+/// A CSV file that holds something else, or that cannot be read: only the first is damage.
+pub fn csv_error(path: &Path, error: csv::Error) -> Error {
+    if error.is_io_error() { Error::input(path, error) } else { Error::damaged(path, error) }
 }
 
 /// Reads a JSON file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
     serde_json::from_str(&text).map_err(|e| Error::damaged(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::rows::EpochRow;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_called_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let advice = "Delete its run directory";
+        // A directory can be opened, and not be read.
+        let unreadable = read_rows::<EpochRow>(dir.path()).unwrap_err().to_string();
+        assert!(!unreadable.contains(advice), "{unreadable}");
+        let damaged = dir.path().join("epochs.csv");
+        fs::write(&damaged, "epoch,steps\n1,x\n").unwrap();
+        let damaged = read_rows::<EpochRow>(&damaged).unwrap_err().to_string();
+        assert!(damaged.contains(advice), "{damaged}");
+    }
 }

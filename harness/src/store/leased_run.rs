@@ -103,8 +103,8 @@ impl LeasedRun {
         self.write("FAILED", reason.as_bytes())
     }
 
-    /// The manifest an earlier, cut-off start left behind.
-    pub fn previous_manifest(&self) -> Option<Manifest> {
+    /// The manifest: this start's, or before it what an earlier, cut-off start left behind.
+    pub fn manifest(&self) -> Option<Manifest> {
         read_json(&self.path.join("manifest.json")).ok()
     }
 }

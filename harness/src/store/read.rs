@@ -7,7 +7,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::store::files::{read_json, read_rows};
+use crate::store::files::{csv_error, read_json, read_rows};
 use crate::store::fsck;
 use crate::store::record::{RunRecord, SetPredictions, Status, StoredTraces};
 use crate::store::rows::Outcome;
@@ -130,12 +130,12 @@ fn read_predictions(path: &Path) -> Result<Vec<SetPredictions>> {
     if !path.exists() {
         return Ok(sets);
     }
-    let damaged = |e: csv::Error| Error::damaged(path, e);
-    let mut reader = csv::Reader::from_path(path).map_err(damaged)?;
-    let headers = reader.headers().map_err(damaged)?.clone();
+    let failed = |e: csv::Error| csv_error(path, e);
+    let mut reader = csv::Reader::from_path(path).map_err(failed)?;
+    let headers = reader.headers().map_err(failed)?.clone();
     let mut line = csv::StringRecord::new();
-    while reader.read_record(&mut line).map_err(damaged)? {
-        let row: PredictionLine = line.deserialize(Some(&headers)).map_err(damaged)?;
+    while reader.read_record(&mut line).map_err(failed)? {
+        let row: PredictionLine = line.deserialize(Some(&headers)).map_err(failed)?;
         let known = sets.iter().position(|set| set.split == row.split && set.dev_set == row.dev_set);
         let index = known.unwrap_or_else(|| {
             let (split, dev_set) = (row.split.to_string(), row.dev_set.to_string());

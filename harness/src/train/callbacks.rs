@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::load::task_data::{TokenizedDevSet, TokenizedTask};
 use crate::plan::spec::{EvaluateEvery, RunSpec};
 use crate::store::leased_run::LeasedRun;
+use crate::store::record::Manifest;
 use crate::store::rows::{EpochRow, EvalRow, GateRow, RankRow, StageRow, StepRow};
 use crate::train::best::{BestCheckpoint, Checkpoint, Scored};
 use crate::train::checkpoint::{BestProgress, Progress};
@@ -35,15 +36,24 @@ pub struct RunCallback<'a> {
     pub(super) steps: Vec<StepRow>,
     pub(super) gates: Vec<GateRow>,
     pub(super) evaluation_seconds: f64,
+    /// Most rows of a part of a step, as the manifest has it.
+    micro_batch: Option<usize>,
     /// The error that ended the run before its last step.
     pub(super) failed: Option<Error>,
 }
 
 impl<'a> RunCallback<'a> {
-    /// Nothing seen yet, of run number `index` of its stack.
-    pub fn new(index: usize, (spec, dir): StoredRun<'a>, data: &'a TokenizedTask, context: RunContext<'a>) -> Self {
+    /// Nothing seen yet, of run number `index` of its stack, whose manifest has `micro_batch`.
+    pub fn new(
+        index: usize,
+        (spec, dir): StoredRun<'a>,
+        micro_batch: Option<usize>,
+        data: &'a TokenizedTask,
+        context: RunContext<'a>,
+    ) -> Self {
         let best = data.dev_sets.iter().map(|set| BestCheckpoint::new(set.name)).collect();
         let (epochs, evals, ranks, stages, steps, gates) = Default::default();
+        let (evaluation_seconds, failed) = (0.0, None);
         RunCallback {
             index,
             spec,
@@ -57,8 +67,9 @@ impl<'a> RunCallback<'a> {
             stages,
             steps,
             gates,
-            evaluation_seconds: 0.0,
-            failed: None,
+            evaluation_seconds,
+            micro_batch,
+            failed,
         }
     }
 
@@ -105,9 +116,26 @@ impl<'a> RunCallback<'a> {
     /// As [`RunCallback::after_epoch`].
     pub fn after_step(&mut self, stack: &RunStack, clock: &mut Clock) -> Result<()> {
         self.context.progress.step();
+        if stack.parts().rows() != self.micro_batch {
+            self.record_parts(stack.parts().rows())?;
+        }
         match self.is_due_at(stack.state(self.index).done()) {
             true => clock.pause(|| self.evaluate_if_due(stack)),
             false => Ok(()),
+        }
+    }
+
+    /// Records that steps are taken in parts of so many rows from now on.
+    fn record_parts(&mut self, rows: Option<usize>) -> Result<()> {
+        self.micro_batch = rows;
+        if let (0, Some(rows)) = (self.index, rows) {
+            self.context
+                .progress
+                .say(&format!("out of memory: steps are taken in parts of at most {rows} rows from now on"));
+        }
+        match self.dir.manifest() {
+            Some(manifest) => self.dir.write_json("manifest.json", &Manifest { micro_batch: rows, ..manifest }),
+            None => Ok(()),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use torch_ext::graph::Graph;
 
 use crate::error::Result;
+use crate::train::fitting::in_fitting_parts;
 use crate::train::loader::{BatchShape, DeviceBatch};
 use crate::train::run_stack::RunStack;
 use crate::train::step_values::StepValues;
@@ -48,14 +49,15 @@ pub struct Eager;
 
 impl StepRunner for Eager {
     fn run(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<Vec<StepValues>> {
-        let values = stack.step(batch)?;
+        let losses = in_fitting_parts(stack, batch, |stack| stack.differentiate(batch))?;
+        let values = StepValues::of(losses, stack.update()?);
         stack.advance();
         Ok(values)
     }
 }
 
-/// Batches of one shape in one phase of the method: a captured step serves them all.
-type GraphKey = (BatchShape, usize);
+/// Batches of one shape in one phase of the method, and most rows of a part: a captured step serves them all.
+type GraphKey = (BatchShape, usize, Option<usize>);
 
 /// A training step captured as a CUDA graph: it reads `batch` and writes `values`.
 struct CapturedStep {
@@ -79,16 +81,16 @@ impl StepRunner for GraphRecorder {
             self.is_warm = true;
             return Eager.run(stack, batch);
         }
-        let key = (batch.shape(), stack.phase());
-        let captured = match self.graphs.remove(&key) {
+        let key = |stack: &RunStack| (batch.shape(), stack.phase(), stack.parts().rows());
+        let captured = match self.graphs.remove(&key(stack)) {
             Some(captured) => captured,
-            None => self.capture(stack, batch)?,
+            None => in_fitting_parts(stack, batch, |stack| self.capture(stack, batch))?,
         };
         captured.batch.overwrite(batch);
         captured.graph.replay()?;
         let values = captured.values.iter().map(StepValues::shallow_clone).collect();
         // A step that failed is not kept.
-        self.graphs.insert(key, captured);
+        self.graphs.insert(key(stack), captured);
         stack.advance();
         Ok(values)
     }
@@ -106,10 +108,12 @@ impl GraphRecorder {
     /// The step for batches of this shape in the stack's phase.
     fn capture(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<CapturedStep> {
         torch_ext::device::synchronize(stack.device())?;
+        // Steps in parts that turned out too large are not taken again.
+        self.graphs.retain(|(_, _, rows), _| *rows == stack.parts().rows());
         let started = Instant::now();
         // The forward pass fills the caches kept per shape, which cannot be built during a capture. Its memory is freed, or it
         // would stay allocated beside the graph's pool.
-        tch::no_grad(|| drop(stack.task_losses(batch, &stack.views())));
+        stack.fill_caches(batch);
         torch_ext::device::release_memory(stack.device())?;
         let batch = batch.copy();
         let (graph, values) = Graph::capture(|| stack.step(&batch))?;

@@ -1,6 +1,7 @@
 //! Training batches: the order of the rows, batches of them, and their way onto the device.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use datasets::Task;
 use datasets::batch::{Batch, Padding, batches, stack_batches};
@@ -38,13 +39,37 @@ impl DeviceBatch {
         (self.tokens.input_ids.size(), self.tokens.token_capacity)
     }
 
+    /// Rows of all runs.
+    pub fn rows(&self) -> usize {
+        self.labels.numel()
+    }
+
+    /// Some rows of each of `runs` runs. Padding is left out where the tokens of the whole batch would be fewer: those of a part are not
+    /// known to a captured step.
+    pub fn part(&self, runs: usize, rows: &Range<usize>) -> Self {
+        let (first, count) = (rows.start as i64, rows.len() as i64);
+        let mut part = self.map(|x| x.unflatten(0, [runs as i64, -1]).narrow(1, first, count).flatten(0, 1));
+        let padded = part.tokens.input_ids.numel() as i64;
+        part.tokens.token_capacity = part.tokens.token_capacity.filter(|capacity| *capacity < padded);
+        part
+    }
+
     fn tensors(&self) -> [&Tensor; 4] {
         [&self.tokens.input_ids, &self.tokens.attention_mask, &self.tokens.token_type_ids, &self.labels]
     }
 
+    /// The same tensors.
+    pub fn shallow_clone(&self) -> Self {
+        self.map(Tensor::shallow_clone)
+    }
+
     /// A copy in memory of its own.
     pub fn copy(&self) -> Self {
-        let [input_ids, attention_mask, token_type_ids, labels] = self.tensors().map(Tensor::copy);
+        self.map(Tensor::copy)
+    }
+
+    fn map(&self, of: impl Fn(&Tensor) -> Tensor) -> Self {
+        let [input_ids, attention_mask, token_type_ids, labels] = self.tensors().map(of);
         let token_capacity = self.tokens.token_capacity;
         DeviceBatch { tokens: TokenBatch { input_ids, attention_mask, token_type_ids, token_capacity }, labels }
     }

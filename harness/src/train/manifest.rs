@@ -9,11 +9,13 @@ use crate::load::backbone::Backbone;
 use crate::load::task_data::TokenizedTask;
 use crate::plan::origin::RunOrigin;
 use crate::store::record::Manifest;
+use crate::train::parts::Parts;
 
 const CARGO_LOCK: &[u8] = include_bytes!("../../../Cargo.lock");
 
 /// The manifest of a run that starts now, one of `together` side by side, `previous` being what a cut-off start left behind.
 pub fn manifest(backbone: &Backbone, data: &TokenizedTask, together: usize, previous: Option<Manifest>) -> Manifest {
+    let known = previous.as_ref().and_then(|manifest| manifest.micro_batch);
     Manifest {
         rankbench: env!("CARGO_PKG_VERSION").into(),
         git_commit: version::COMMIT.into(),
@@ -24,6 +26,7 @@ pub fn manifest(backbone: &Backbone, data: &TokenizedTask, together: usize, prev
         driver: device::driver_of(backbone.device),
         threads: i64::from(tch::get_num_threads()),
         together,
+        micro_batch: Parts::new(backbone.micro_batch, known).rows(),
         origin: RunOrigin::default(),
         files: backbone.files.iter().chain(&data.files).cloned().collect(),
         started_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),

@@ -46,7 +46,7 @@ pub fn retrace(
     epochs: usize,
     tell: &dyn Fn(usize, &Retraced),
 ) -> Result<Vec<Retraced>> {
-    let mut trainer = Trainer::new(&[spec], backbone, data)?;
+    let mut trainer = Trainer::new(&[spec], backbone, data, None)?;
     let (mut found, mut done) = (Vec::new(), 0);
     for epoch in 1..=epochs {
         let before = stored.iter().find(|row| row.epoch == epoch);

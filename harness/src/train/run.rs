@@ -62,16 +62,23 @@ fn train_stack(
         context.backbone.encoder_in(weight_kind(spec.train.precision))?;
     }
     torch_ext::device::reset_peak_memory(context.backbone.device)?;
-    for (spec, dir) in runs {
-        let manifest = manifest(context.backbone, data, runs.len(), dir.previous_manifest());
+    let mut in_parts = Vec::new();
+    for ((spec, dir), found) in runs.iter().zip(&found) {
+        let previous = dir.manifest();
+        let begun_in_parts = previous.as_ref().and_then(|manifest| manifest.micro_batch);
+        let manifest = manifest(context.backbone, data, runs.len(), previous);
+        if found.is_some() && begun_in_parts != manifest.micro_batch {
+            context.progress.say(&other_parts(begun_in_parts, manifest.micro_batch));
+        }
+        in_parts.push(manifest.micro_batch);
         dir.write_json("manifest.json", &Manifest { origin: context.origin.of(&spec.method), ..manifest })?;
     }
     let specs: Vec<&RunSpec> = runs.iter().map(|(spec, _)| *spec).collect();
-    let trainer = Trainer::new(&specs, context.backbone, data)?;
+    let trainer = Trainer::new(&specs, context.backbone, data, in_parts.iter().copied().flatten().min())?;
     let log = StepLog::new(context.log_steps, trainer.stack().train(), data.train.len());
     let mut trainer = trainer.with_log(log);
-    let mut callbacks: Vec<RunCallback> =
-        runs.iter().enumerate().map(|(index, &stored)| RunCallback::new(index, stored, data, context)).collect();
+    let callback = |(index, (&stored, rows))| RunCallback::new(index, stored, rows, data, context);
+    let mut callbacks: Vec<RunCallback> = runs.iter().zip(in_parts).enumerate().map(callback).collect();
     let mut before = loading + tokenising;
     if let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() {
         before += resume(&mut trainer, &mut callbacks, found)?;
@@ -106,6 +113,13 @@ fn train_stack(
     let failed = runs.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err());
     failed.for_each(|((_, dir), _)| dir.discard_checkpoint());
     Ok(outcomes)
+}
+
+/// Word on a run that goes on in parts of another size.
+fn other_parts(begun: Option<usize>, now: Option<usize>) -> String {
+    let [begun, now] =
+        [begun, now].map(|rows| rows.map_or("the whole batch".into(), |rows| format!("parts of at most {rows} rows")));
+    format!("resumed with steps of {now}, begun with {begun}: rounding differs")
 }
 
 /// Trains all epochs from where the trainer stands, and writes checkpoints on the way.

@@ -7,7 +7,7 @@ use datasets::tokenizer::TokenizedExample;
 use encoders::Attach;
 use methods::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
 use methods::peft::format::TrainedAdapter;
-use methods::train_state::StepLoss;
+use methods::train_state::{Part, StepLoss};
 use methods::{Context, TrainState};
 use tch::{Device, Kind, Tensor};
 use torch_ext::ops::dropout::DropoutRng;
@@ -20,6 +20,7 @@ use crate::plan::spec::{RunSpec, TrainSpec};
 use crate::train::classifier::SequenceClassifier;
 use crate::train::evaluate::{Predictions, predict};
 use crate::train::loader::{Collator, DeviceBatch, Loader};
+use crate::train::parts::Parts;
 use crate::train::schedule::optim_config;
 use crate::train::seeds::Seeds;
 use crate::train::step_values::StepValues;
@@ -51,6 +52,7 @@ pub struct RunStack<'a> {
     train: &'a TrainSpec,
     runs: Vec<StackedRun>,
     rng: DropoutRng,
+    parts: Parts,
 }
 
 impl<'a> RunStack<'a> {
@@ -72,6 +74,7 @@ impl<'a> RunStack<'a> {
             train: &spec.train,
             runs,
             rng: DropoutRng::new(&seeds, backbone.device),
+            parts: Parts::new(backbone.micro_batch, None),
         })
     }
 
@@ -96,24 +99,83 @@ impl<'a> RunStack<'a> {
         self.collator.device()
     }
 
-    /// One step of every run, all of it on the device: losses, gradients, updates. [`RunStack::advance`] follows on the host.
+    /// Parts that steps are taken in.
+    pub fn parts(&self) -> Parts {
+        self.parts
+    }
+
+    /// Parts that steps are taken in, to be changed.
+    pub fn parts_mut(&mut self) -> &mut Parts {
+        &mut self.parts
+    }
+
+    /// One step of every run, all of it on the device: [`RunStack::differentiate`], then [`RunStack::update`]. [`RunStack::advance`]
+    /// follows on the host.
+    ///
+    /// # Errors
+    /// Those of the two.
+    pub fn step(&mut self, batch: &DeviceBatch) -> Result<Vec<StepValues>> {
+        let losses = self.differentiate(batch)?;
+        Ok(StepValues::of(losses, self.update()?))
+    }
+
+    /// Losses of a step and their gradients, part by part. Changes nothing else.
+    ///
+    /// # Errors
+    /// A failure on the device.
+    pub fn differentiate(&self, batch: &DeviceBatch) -> Result<Vec<StepLoss>> {
+        let mut losses: Vec<StepLoss> = Vec::new();
+        for (part, batch) in self.parts_of(batch) {
+            let views = self.views();
+            let task_losses = self.task_losses(&batch, &views);
+            let of_runs = self.runs.iter().zip(&task_losses).zip(&views);
+            let (totals, of_part): (Vec<Tensor>, Vec<StepLoss>) =
+                of_runs.map(|((run, task), views)| run.state.loss_of(part, task, views)).unzip();
+            // No run's loss depends on another's values, so the gradient of the sum is that of each.
+            Tensor::stack(&totals, 0).sum(None::<Kind>).f_backward()?;
+            losses = match losses.is_empty() {
+                true => of_part,
+                false => losses.into_iter().zip(of_part).map(|(sum, part)| sum.plus(part)).collect(),
+            };
+        }
+        Ok(losses)
+    }
+
+    /// Updates every run by its gradients, and gives the norm of each run's before clipping, `[]`.
     ///
     /// # Errors
     /// A parameter without a gradient, more steps than planned, a failure on the device.
-    pub fn step(&mut self, batch: &DeviceBatch) -> Result<Vec<StepValues>> {
-        let views = self.views();
-        let task_losses = self.task_losses(batch, &views);
-        let of_runs = self.runs.iter().zip(&task_losses).zip(&views);
-        let (totals, losses): (Vec<Tensor>, Vec<StepLoss>) =
-            of_runs.map(|((run, task), views)| run.state.loss(task, views)).unzip();
-        // No run's loss depends on another's values, so the gradient of the sum is that of each.
-        Tensor::stack(&totals, 0).sum(None::<Kind>).f_backward()?;
-        let mut values = Vec::with_capacity(losses.len());
-        for (run, loss) in self.runs.iter_mut().zip(losses) {
-            values.push(StepValues { loss, grad_norm: run.state.update()? });
-        }
+    pub fn update(&mut self) -> Result<Vec<Tensor>> {
+        let norms = self.runs.iter_mut().map(|run| Ok(run.state.update()?)).collect::<Result<_>>()?;
         self.rng.advance();
-        Ok(values)
+        Ok(norms)
+    }
+
+    /// Parts of a batch, one after the other; dropout then draws for the rows of the part.
+    fn parts_of(&self, batch: &DeviceBatch) -> impl Iterator<Item = (Part, DeviceBatch)> {
+        let rows = batch.rows() / self.runs.len();
+        let ranges = self.parts.ranges(rows);
+        let is_whole = ranges.len() == 1;
+        ranges.into_iter().map(move |range| {
+            if self.parts.rows().is_some() {
+                self.rng.begin_at(range.start as i64);
+            }
+            if is_whole {
+                return (Part::WHOLE, batch.shallow_clone());
+            }
+            let part = Part { share: range.len() as f64 / rows as f64, is_first: range.start == 0 };
+            (part, batch.part(self.runs.len(), &range))
+        })
+    }
+
+    /// The forward pass of every part of a batch, for what it leaves behind: caches kept per shape.
+    pub fn fill_caches(&self, batch: &DeviceBatch) {
+        tch::no_grad(|| self.parts_of(batch).for_each(|(_, batch)| drop(self.task_losses(&batch, &self.views()))));
+    }
+
+    /// Lets the gradients go of a step that broke off.
+    pub fn clear_gradients(&self) {
+        self.runs.iter().for_each(|run| run.state.clear_gradients());
     }
 
     /// Counts a step that was taken.
@@ -131,8 +193,8 @@ impl<'a> RunStack<'a> {
         self.runs.iter().map(|run| run.state.params().views()).collect()
     }
 
-    /// Task loss `[]` of every run.
-    pub fn task_losses(&self, batch: &DeviceBatch, views: &[ParamViews]) -> Vec<Tensor> {
+    /// Mean task loss `[]` of every run.
+    fn task_losses(&self, batch: &DeviceBatch, views: &[ParamViews]) -> Vec<Tensor> {
         let heads = self.runs.iter().zip(views).map(|(run, views)| run.head_values(views));
         let head = stack_heads(heads.collect());
         let state = &self.runs[0].state;
@@ -212,8 +274,8 @@ impl<'a> RunStack<'a> {
         for (run, state) in self.runs.iter_mut().zip(states) {
             run.state.load(state)?;
         }
-        let rng: Vec<i64> = self.runs.iter().flat_map(|run| [run.seeds.dropout, run.state.done() as i64]).collect();
-        self.rng.load(&Tensor::from_slice(&rng).view([-1, 2]));
+        let rng: Vec<i64> = self.runs.iter().flat_map(|run| [run.seeds.dropout, run.state.done() as i64, 0]).collect();
+        self.rng.load(&Tensor::from_slice(&rng).view([-1, 3]));
         Ok(())
     }
 }

@@ -12,6 +12,11 @@ pub struct StepValues {
 }
 
 impl StepValues {
+    /// The values of several runs: their losses, and the norms of their gradients.
+    pub fn of(losses: Vec<StepLoss>, grad_norms: Vec<Tensor>) -> Vec<Self> {
+        losses.into_iter().zip(grad_norms).map(|(loss, grad_norm)| StepValues { loss, grad_norm }).collect()
+    }
+
     /// The same tensors.
     pub fn shallow_clone(&self) -> Self {
         StepValues { loss: self.loss.shallow_clone(), grad_norm: self.grad_norm.shallow_clone() }

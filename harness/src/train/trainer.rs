@@ -14,6 +14,7 @@ use crate::train::epoch_losses::{EpochCost, EpochLosses};
 use crate::train::graph_recorder::{Captures, StepRunner, runner};
 use crate::train::loader::Loader;
 use crate::train::memory::peak_memory;
+use crate::train::parts::Parts;
 use crate::train::run_stack::RunStack;
 use crate::train::step_log::StepLog;
 
@@ -60,12 +61,19 @@ impl EpochProgress {
 }
 
 impl<'a> Trainer<'a> {
-    /// Runs that differ in their seed only, at their start values.
+    /// Runs that differ in their seed only, at their start values. `micro_batch` is the size of parts at which an earlier start had
+    /// arrived.
     ///
     /// # Errors
     /// As [`RunStack::new`].
-    pub fn new(specs: &[&'a RunSpec], backbone: &Backbone, data: &'a TokenizedTask) -> Result<Self> {
-        let stack = RunStack::new(specs, backbone, data)?;
+    pub fn new(
+        specs: &[&'a RunSpec],
+        backbone: &Backbone,
+        data: &'a TokenizedTask,
+        micro_batch: Option<usize>,
+    ) -> Result<Self> {
+        let mut stack = RunStack::new(specs, backbone, data)?;
+        *stack.parts_mut() = Parts::new(backbone.micro_batch, micro_batch);
         let loader = stack.loader();
         let runner = runner(backbone.graphs);
         let progress = EpochProgress::new(0, stack.runs(), stack.device());

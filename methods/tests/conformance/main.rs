@@ -3,6 +3,7 @@
 
 mod files;
 mod model;
+mod parts;
 mod state;
 
 use encoders::{Frozen, TargetModule};

@@ -13,7 +13,8 @@ use methods::registry::METHODS;
 use methods::{Context, Error, LoraLayer, LoraLayers, OptimConfig, TrainState};
 use tch::{Device, Kind, Reduction, Tensor};
 
-const ROWS: i64 = 6;
+/// Rows of the batch.
+pub const ROWS: i64 = 6;
 const LENGTH: i64 = 10;
 /// Steps of a run.
 pub const STEPS: usize = 12;
@@ -39,10 +40,10 @@ fn protocol() -> OptimConfig {
 }
 
 /// `None` where the method has nothing to train in this encoder, and says so.
-fn model(architecture: &EncoderEntry, method: &MethodEntry, options: &str, seed: i64) -> Option<Model> {
+fn model(architecture: &EncoderEntry, method: &MethodEntry, options: &str, seed: i64, kind: Kind) -> Option<Model> {
     let config = Config::parse(architecture.tiny, Path::new("tiny config")).unwrap();
-    let encoder = encoders::random(&config, 7, Device::Cpu, Kind::Float).unwrap();
-    let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
+    let encoder = encoders::random(&config, 7, Device::Cpu, kind).unwrap();
+    let mut params = ParamsBuilder::new(Device::Cpu, kind);
     let protocol = protocol();
     let (modules, backbone) = (&encoder.info().target_modules, &encoder.info().weights);
     let context = Context {
@@ -73,12 +74,17 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Calls `check` for every method on every encoder, with the defaults and with the method's examples of options. The second
 /// model differs from the first in its seed.
 pub fn everywhere_twice(check: impl Fn(Model, Model)) {
+    everywhere_in(Kind::Float, check);
+}
+
+/// The same with everything in a kind.
+pub fn everywhere_in(kind: Kind, check: impl Fn(Model, Model)) {
     let _alone = alone();
     for method in METHODS {
         let mut checked = 0;
         for encoder in ENCODERS {
             for options in [""].iter().chain(method.examples) {
-                let [first, second] = [11, 12].map(|seed| model(encoder, method, options, seed));
+                let [first, second] = [11, 12].map(|seed| model(encoder, method, options, seed, kind));
                 if let (Some(first), Some(second)) = (first, second) {
                     check(first, second);
                     checked += 1;
@@ -145,7 +151,12 @@ impl Model {
 }
 
 pub fn task_loss(logits: &Tensor) -> Tensor {
-    let labels = Tensor::from_slice(&[0i64, 1, 0, 1, 1, 0]);
+    task_loss_of(logits, 0)
+}
+
+/// The loss of rows from `first` on.
+pub fn task_loss_of(logits: &Tensor, first: i64) -> Tensor {
+    let labels = Tensor::from_slice(&[0i64, 1, 0, 1, 1, 0]).narrow(0, first, logits.size()[0]);
     logits.cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0)
 }
 

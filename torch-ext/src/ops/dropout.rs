@@ -18,22 +18,23 @@ unsafe extern "C" {
         tokens: c_longlong,
         first: c_longlong,
         pitch: c_longlong,
+        per_row: c_longlong,
         out: *mut *mut c_void,
     ) -> c_int;
     fn rb_attention_dropout_pitch() -> c_int;
 }
 
-/// Seed and step of every stacked run.
+/// Seed and step of every stacked run, and the number of the batch's first row among the rows of the step.
 pub struct DropoutRng {
-    /// `[runs, 2]`, int64.
+    /// `[runs, 3]`, int64.
     pub(crate) state: Tensor,
 }
 
 impl DropoutRng {
     /// Step 0 of one run for each seed.
     pub fn new(seeds: &[i64], device: Device) -> Self {
-        let state: Vec<i64> = seeds.iter().flat_map(|&seed| [seed, 0]).collect();
-        DropoutRng { state: Tensor::from_slice(&state).view([-1, 2]).to_device(device) }
+        let state: Vec<i64> = seeds.iter().flat_map(|&seed| [seed, 0, 0]).collect();
+        DropoutRng { state: Tensor::from_slice(&state).view([-1, 3]).to_device(device) }
     }
 
     /// Stacked runs.
@@ -49,6 +50,11 @@ impl DropoutRng {
     /// Restores a state of [`DropoutRng::state`].
     pub fn load(&self, state: &Tensor) {
         self.state.shallow_clone().copy_(state);
+    }
+
+    /// The next batch holds rows of the step from this one on, from 0. Can be captured.
+    pub fn begin_at(&self, row: i64) {
+        let _ = self.state.select(1, 2).fill_(row);
     }
 
     /// Advances to the next step. Can be captured.
@@ -69,7 +75,7 @@ pub struct Dropout<'a> {
 }
 
 /// Counters of values `[runs * rows * tokens, width]`: token t of a row has those from `(first + t) * pitch` on, each for eight
-/// values.
+/// values. A row of the batch has `per_row` rows of values; 0 where all rows of a step share them.
 #[derive(Clone, Copy)]
 struct CounterLayout {
     tokens: i64,
@@ -77,6 +83,7 @@ struct CounterLayout {
     first: i64,
     /// Counters of a token.
     pitch: i64,
+    per_row: i64,
 }
 
 impl Dropout<'_> {
@@ -87,16 +94,20 @@ impl Dropout<'_> {
 
     /// Drops hidden states `[runs * rows * length, width]`; `first` is the position of a row's first token.
     pub fn hidden(&self, x: &Tensor, length: i64, first: i64) -> Tensor {
-        let pitch = x.size().last().map_or(0, |width| (width + 7) / 8);
-        self.over(x, CounterLayout { tokens: length, first, pitch })
+        self.over(x, CounterLayout { tokens: length, first, pitch: pitch(x), per_row: 1 })
+    }
+
+    /// Drops values `[runs * count, width]` that all rows of a step share; `first` is the position of the first of them.
+    pub fn shared(&self, x: &Tensor, count: i64, first: i64) -> Tensor {
+        self.over(x, CounterLayout { tokens: count, first, pitch: pitch(x), per_row: 0 })
     }
 
     /// Drops attention weights `[runs * rows, heads, length, length]`.
     pub fn weights(&self, x: &Tensor) -> Tensor {
-        let length = x.size().last().copied().unwrap_or(0);
+        let [.., heads, _, length] = x.size()[..] else { return x.shallow_clone() };
         // SAFETY: a plain integer crosses.
         let pitch = unsafe { rb_attention_dropout_pitch() }.into();
-        self.over(x, CounterLayout { tokens: length, first: 0, pitch })
+        self.over(x, CounterLayout { tokens: length, first: 0, pitch, per_row: heads })
     }
 
     fn over(&self, x: &Tensor, layout: CounterLayout) -> Tensor {
@@ -110,17 +121,21 @@ impl Dropout<'_> {
     }
 
     fn over_by(&self, kernels: &Kernels, rng: &DropoutRng, x: &Tensor, layout: CounterLayout) -> Tensor {
-        let CounterLayout { tokens, first, pitch } = layout;
+        let CounterLayout { tokens, first, pitch, per_row } = layout;
         let (x, state, call) = (as_ptr(x), as_ptr(&rng.state), kernels.dropout);
         // SAFETY: the tensors outlive the call.
-        out_tensor(|out| kernels.check(unsafe { call(x, state, self.stream, self.p, tokens, first, pitch, out) }))
+        out_tensor(|out| {
+            kernels.check(unsafe { call(x, state, self.stream, self.p, tokens, first, pitch, per_row, out) })
+        })
     }
 
     fn over_on_cpu(&self, rng: &DropoutRng, x: &Tensor, layout: CounterLayout) -> Tensor {
-        let CounterLayout { tokens, first, pitch } = layout;
+        let CounterLayout { tokens, first, pitch, per_row } = layout;
         let (x, state) = (as_ptr(x), as_ptr(&rng.state));
         // SAFETY: the tensors outlive the call.
-        out_tensor(|out| check(unsafe { rb_dropout(x, state, self.stream, self.p, tokens, first, pitch, out) }))
+        out_tensor(|out| {
+            check(unsafe { rb_dropout(x, state, self.stream, self.p, tokens, first, pitch, per_row, out) })
+        })
     }
 
     /// 0 where a value is dropped, elsewhere 1 / (1 - p): the reference implementation of kernels and CPU.
@@ -132,7 +147,7 @@ impl Dropout<'_> {
         let blocks = (range(layout.tokens) + layout.first).unsqueeze(1) * layout.pitch + range((width + 7) / 8);
         let counter = [
             blocks.unsqueeze(0).unsqueeze(0),
-            range(rows).view([1, rows, 1, 1]),
+            range(rows).view([1, rows, 1, 1]) + rng.state.select(1, 2).view([runs, 1, 1, 1]) * layout.per_row,
             Tensor::full([1, 1, 1, 1], self.stream, (Kind::Int64, x.device())),
             rng.state.select(1, 1).view([runs, 1, 1, 1]),
         ];
@@ -142,6 +157,11 @@ impl Dropout<'_> {
         let kind = if x.kind() == Kind::Double { Kind::Double } else { Kind::Float };
         numbers.ge(threshold).to_kind(kind) * (65536.0 / (65536 - threshold) as f64)
     }
+}
+
+/// Counters of a token's values.
+fn pitch(x: &Tensor) -> i64 {
+    x.size().last().map_or(0, |width| (width + 7) / 8)
 }
 
 /// Philox 4x32-10 (Salmon et al. 2011) in int64: eight 16-bit numbers for each counter, `[.., 8 * counters]`.
@@ -201,8 +221,9 @@ mod tests {
         {
             let rng = DropoutRng::new(&[5, -9, i64::MAX][..runs as usize], Device::Cpu);
             rng.advance();
+            rng.begin_at(5);
             let x = Tensor::randn([runs * rows * length, width], (kind, Device::Cpu)).set_requires_grad(true);
-            let layout = CounterLayout { tokens: length, first: 2, pitch: (width + 7) / 8 };
+            let layout = CounterLayout { tokens: length, first: 2, pitch: pitch(&x), per_row: 1 };
             let factors = at(&rng, 0.3).factors(&rng, &x, layout);
             let out = at(&rng, 0.3).hidden(&x, length, 2);
             out.sum(None::<Kind>).backward();
@@ -230,6 +251,30 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_batch_keep_what_the_whole_keeps() {
+        let rng = DropoutRng::new(&[3, 4], Device::Cpu);
+        let ones = |rows: i64, shape: &[i64]| Tensor::ones([&[2 * rows], shape].concat(), (Kind::Float, Device::Cpu));
+        type Drop = fn(&Dropout, &Tensor) -> Tensor;
+        let hidden: Drop = |dropout, x| dropout.hidden(&x.flatten(0, 1), 5, 0).view_as(x);
+        let weights: Drop = |dropout, x| dropout.weights(x);
+        for (drop, shape) in [(hidden, &[5, 8][..]), (weights, &[2, 9, 9])] {
+            rng.begin_at(0);
+            let whole = drop(&at(&rng, 0.5), &ones(7, shape)).unflatten(0, [2, 7]);
+            let part = |first: i64, rows: i64| {
+                rng.begin_at(first);
+                drop(&at(&rng, 0.5), &ones(rows, shape)).unflatten(0, [2, rows])
+            };
+            assert_eq!(Tensor::cat(&[part(0, 3), part(3, 3), part(6, 1)], 1), whole);
+            assert_ne!(part(0, 3), part(3, 3));
+        }
+        let of_all = |first: i64| {
+            rng.begin_at(first);
+            at(&rng, 0.5).shared(&ones(6, &[8]), 6, 0)
+        };
+        assert_eq!(of_all(0), of_all(4));
+    }
+
+    #[test]
     fn the_share_that_is_dropped_is_p() {
         let rng = DropoutRng::new(&[1], Device::Cpu);
         let kept = at(&rng, 0.1).hidden(&Tensor::ones([4096, 256], (Kind::Float, Device::Cpu)), 128, 0);
@@ -245,7 +290,7 @@ mod tests {
                 for (runs, rows, tokens, width) in [(1, 2, 9, 16), (3, 4, 5, 384)] {
                     let rng = dropout_rng(runs);
                     let dropout = at(&rng, 0.1);
-                    let layout = CounterLayout { tokens, first: 7, pitch: width / 8 };
+                    let layout = CounterLayout { tokens, first: 7, pitch: width / 8, per_row: 3 };
                     let x = [random(&[runs * rows * tokens, width])];
                     let by_kernel = |x: &[Tensor]| dropout.over_by(kernels, &rng, &x[0], layout);
                     compare("dropout", (kind, bound), &x, by_kernel, |x| &x[0] * dropout.factors(&rng, &x[0], layout));

@@ -89,7 +89,7 @@ impl FusedLayer<'_> {
         // Where nothing is dropped, the kernels draw numbers for p = 0.
         let state = match rng {
             Some(rng) => rng.state.shallow_clone(),
-            None => Tensor::zeros([runs, 2], (Kind::Int64, self.x.device())),
+            None => Tensor::zeros([runs, 3], (Kind::Int64, self.x.device())),
         };
         let TokenLayout { cu_seqlens, mask, rows, length, .. } = self.layout;
         let optional = |tensor: Option<&Tensor>| tensor.map_or(std::ptr::null(), as_ptr);

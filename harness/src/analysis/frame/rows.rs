@@ -110,6 +110,8 @@ frame_rows! {
         threads: Option<i64>,
         /// Runs trained side by side.
         together: Option<u64>,
+        /// Most rows that a training step took at a time, where that was not the whole batch.
+        micro_batch: Option<u64>,
     }
 }
 

@@ -176,6 +176,7 @@ fn row(run: &RunRecord) -> RunRow {
         libtorch: of_manifest(run, |manifest| manifest.libtorch.clone()),
         threads: run.manifest.as_ref().map(|manifest| manifest.threads),
         together: run.manifest.as_ref().map(|manifest| manifest.together as u64),
+        micro_batch: run.manifest.as_ref().and_then(|manifest| Some(manifest.micro_batch? as u64)),
     };
     let row = match spec {
         StoredSpec::Made(spec) => with_spec(row, spec),

@@ -87,13 +87,16 @@ pub fn png(scene: &Scene, path: &Path) -> Result<()> {
         let area = BitMapBackend::new(&partial, size).into_drawing_area();
         draw(scene, &area, PNG_SCALE)
     };
-    let failed = |reason: String| Error::Output { path: path.to_path_buf(), reason };
-    drawn
-        .map_err(|e| failed(e.to_string()))
-        .and_then(|()| fs::rename(&partial, path).map_err(|e| Error::output(path, e)))
-        .inspect_err(|_| {
+    // The backend's only way to fail is its file.
+    let failed = |error: Error| match error {
+        Error::Internal(reason) => Error::Output { path: path.to_path_buf(), reason },
+        other => other,
+    };
+    drawn.map_err(failed).and_then(|()| fs::rename(&partial, path).map_err(|e| Error::output(path, e))).inspect_err(
+        |_| {
             let _ = fs::remove_file(&partial);
-        })
+        },
+    )
 }
 
 /// Width of a text in logical pixels.
