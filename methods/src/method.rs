@@ -17,7 +17,7 @@ use crate::peft::low_rank::adapter::LowRankAdapter;
 
 /// Surroundings that a method is built for.
 pub struct Context<'a> {
-    /// Linears that it may adapt.
+    /// Linears that it may adapt: those that its `target_modules` choose.
     pub target_modules: &'a [TargetModule],
     /// Every tensor of the backbone by its Hugging Face name, as [`encoders::EncoderInfo::weights`] gives them.
     pub backbone: &'a [(String, Tensor)],
@@ -81,7 +81,7 @@ impl MethodEntry {
     }
 }
 
-/// Builds a method from its options, drawing its start values from the context's seed.
+/// Builds a method from its options at the linears that they choose, drawing its start values from the context's seed.
 pub(crate) fn build_with<O: Options, M: Method + 'static>(
     method: &'static str,
     options: &toml::Table,
@@ -89,8 +89,10 @@ pub(crate) fn build_with<O: Options, M: Method + 'static>(
     params: &mut ParamsBuilder,
     new: fn(O, &Context, &mut ParamsBuilder) -> Result<M>,
 ) -> Result<Box<dyn Method>> {
-    let options = options::parse(method, options)?;
+    let options: O = options::parse(method, options)?;
     options::check(method, &options)?;
+    let chosen = options.target_modules().select(method, context.target_modules)?;
+    let context = &Context { target_modules: &chosen, ..*context };
     tch::manual_seed(context.seed);
     Ok(Box::new(new(options, context, params)?))
 }

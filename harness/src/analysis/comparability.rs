@@ -29,6 +29,7 @@ pub fn mismatches(ours: &RunRow, published: Option<&PublishedRow>) -> Mismatches
     found.differing.extend(backbone(ours, setting));
     found.differing.extend(data(ours, setting));
     found.differing.extend(unlike_options(ours, &setting.options));
+    found.differing.extend(unstated_options(ours, &setting.options));
     let fields = [
         ("precision", ours.precision.as_str(), setting.precision.as_str()),
         ("train_head", ours.train_head.as_str(), setting.train_head.as_str()),
@@ -105,6 +106,18 @@ fn unlike_options(ours: &RunRow, stated: &str) -> Vec<String> {
         (!same).then(|| format!("{key} {} instead of {stated}", own.unwrap_or("not set")))
     };
     stated.split_whitespace().filter_map(unlike).collect()
+}
+
+/// Options that a run leaves out unless they are given, and their values in the published rows: LoRA's 1.33M is every linear.
+const LEFT_OUT: [(&str, &str); 1] = [("target_modules", "all-linear")];
+
+/// Options that the run has and the publication does not state.
+fn unstated_options(ours: &RunRow, stated: &str) -> Vec<String> {
+    let unlike = |(key, published): &(&str, &str)| {
+        let own = option(&ours.options, key).filter(|_| option(stated, key).is_none())?;
+        Some(format!("{key} {own} instead of {published}"))
+    };
+    LEFT_OUT.iter().filter_map(unlike).collect()
 }
 
 /// Value of an option in `key=value …`.

@@ -124,7 +124,7 @@ impl LoraWeights {
 
 /// The adapters of one step.
 pub struct LoraLayers {
-    /// By module; `None` where a method attaches nothing.
+    /// By position in the encoder's list of modules; `None`, or nothing at the end, where a method attaches nothing.
     pub modules: Vec<Option<LoraLayer>>,
     /// The same as branches, where they are laid out otherwise; by module.
     pub(crate) branches: Vec<Option<[Tensor; 2]>>,
@@ -138,12 +138,12 @@ impl LoraLayers {
         LoraLayers { modules, branches: Vec::new(), fused_qkv: Vec::new() }
     }
 
-    /// The modules that have an adapter, each with it; `modules` in the encoder's order.
+    /// Those of `modules` that have an adapter, each with it.
     pub fn attached<'a>(
         &'a self,
         modules: &'a [TargetModule],
     ) -> impl Iterator<Item = (&'a TargetModule, &'a LoraLayer)> {
-        modules.iter().zip(&self.modules).filter_map(|(module, adapter)| Some((module, adapter.as_ref()?)))
+        modules.iter().filter_map(|module| Some((module, self.modules.get(module.index)?.as_ref()?)))
     }
 }
 

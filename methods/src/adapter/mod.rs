@@ -6,3 +6,4 @@ pub mod module_groups;
 pub mod pissa;
 pub(crate) mod qkv;
 pub mod replaced;
+pub mod target_modules;

@@ -49,7 +49,7 @@ impl Layout {
 
 /// Modules of one shape `(d_in, d_out)`.
 pub struct ModuleGroup {
-    /// Positions in the list of modules, ascending.
+    /// Positions in the encoder's list of modules, ascending.
     pub modules: Vec<usize>,
     /// `[k, r, d_in]`.
     pub a: ParamId,
@@ -71,20 +71,17 @@ pub struct ModuleGroup {
 impl ModuleGroup {
     fn build(
         params: &mut ParamsBuilder,
-        modules: Vec<usize>,
-        all: &[TargetModule],
+        (d_in, d_out): (i64, i64),
+        members: &[(&TargetModule, ModuleInit)],
         layout: &Layout,
-        inits: &[ModuleInit],
     ) -> Self {
-        let members: Vec<&TargetModule> = modules.iter().map(|&i| &all[i]).collect();
-        let (d_in, d_out) = (members[0].d_in, members[0].d_out);
+        let inits = || members.iter().map(|(_, init)| init);
         let stack = |part: &dyn Fn(&ModuleInit) -> Option<&Tensor>| {
-            let parts: Option<Vec<&Tensor>> = modules.iter().map(|&i| part(&inits[i])).collect();
+            let parts: Option<Vec<&Tensor>> = inits().map(part).collect();
             parts.map(|parts| Tensor::stack(&parts, 0))
         };
-        let required = |part: &dyn Fn(&ModuleInit) -> &Tensor| {
-            Tensor::stack(&modules.iter().map(|&i| part(&inits[i])).collect::<Vec<_>>(), 0)
-        };
+        let required =
+            |part: &dyn Fn(&ModuleInit) -> &Tensor| Tensor::stack(&inits().map(part).collect::<Vec<_>>(), 0);
         let (kind, device) = params.options();
         let mut add = |group: ParamGroup, part: &str, init: &Tensor| {
             params.add(group, format!("{d_in}x{d_out}.lora_{part}"), init)
@@ -98,7 +95,9 @@ impl ModuleGroup {
         let fixed_a = stack(&|init| init.fixed.as_ref().map(|[a, _]| a)).map(here);
         let fixed_b = stack(&|init| init.fixed.as_ref().map(|[_, b]| b)).map(here);
         let fixed = fixed_a.zip(fixed_b).map(|(a, b)| [a, b]);
-        let fused_qkv = QkvGroup::of(&members);
+        let modules: Vec<&TargetModule> = members.iter().map(|(module, _)| *module).collect();
+        let fused_qkv = QkvGroup::of(&modules);
+        let modules = modules.into_iter().map(|module| module.index).collect();
         ModuleGroup { modules, a, b, gate, magnitude, d_in, d_out, fixed, fused_qkv }
     }
 
@@ -185,20 +184,18 @@ impl ModuleGroups {
         params: &mut ParamsBuilder,
         modules: &[TargetModule],
         layout: &Layout,
-        init: impl FnMut(&TargetModule) -> ModuleInit,
+        mut init: impl FnMut(&TargetModule) -> ModuleInit,
     ) -> Self {
-        let inits: Vec<ModuleInit> = modules.iter().map(init).collect();
-        let mut shapes: Vec<(i64, i64)> = Vec::new();
+        let mut shapes: Vec<((i64, i64), Vec<(&TargetModule, ModuleInit)>)> = Vec::new();
         for module in modules {
-            if !shapes.contains(&(module.d_in, module.d_out)) {
-                shapes.push((module.d_in, module.d_out));
+            let (shape, member) = ((module.d_in, module.d_out), (module, init(module)));
+            match shapes.iter_mut().find(|(known, _)| *known == shape) {
+                Some((_, members)) => members.push(member),
+                None => shapes.push((shape, vec![member])),
             }
         }
-        let of_shape = |shape: (i64, i64)| {
-            let members = (0..modules.len()).filter(|&i| (modules[i].d_in, modules[i].d_out) == shape).collect();
-            ModuleGroup::build(params, members, modules, layout, &inits)
-        };
-        let by_shape = shapes.into_iter().map(of_shape).collect();
+        let of_shape = |(shape, members): &(_, Vec<_>)| ModuleGroup::build(params, *shape, members, layout);
+        let by_shape = shapes.iter().map(of_shape).collect();
         ModuleGroups { by_shape, r: layout.r, scale: layout.scale, module_count: modules.len() }
     }
 
@@ -215,7 +212,8 @@ impl ModuleGroups {
         scale: f64,
         factors: impl Fn(&Tensor, &Tensor) -> [Tensor; 2],
     ) -> LoraLayers {
-        let mut adapters = LoraLayers::new((0..self.module_count).map(|_| None).collect());
+        let last = self.by_shape.iter().flat_map(|group| &group.modules).max();
+        let mut adapters = LoraLayers::new((0..last.map_or(0, |last| last + 1)).map(|_| None).collect());
         for group in &self.by_shape {
             group.attach(factors(views.get(group.a), views.get(group.b)), scale, views, &mut adapters);
         }

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
+use crate::adapter::target_modules::TargetModules;
 use crate::error::Result;
 use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::params::{ParamViews, Params, ParamsBuilder};
-use crate::options::{Bound, Options, resolve_with};
+use crate::options::{Bound, Options, is_default, resolve_with};
 use crate::peft::low_rank::LORA;
 use crate::tuners::lora::{kaiming_a, zero_b};
 
@@ -24,18 +25,26 @@ pub struct DoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch is scaled by α/r.
     pub alpha: f64,
+    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
+    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub target_modules: TargetModules,
 }
 
 impl Default for DoraOptions {
     /// LoRA's.
     fn default() -> Self {
-        DoraOptions { r: 8, alpha: 16.0 }
+        DoraOptions { r: 8, alpha: 16.0, target_modules: TargetModules::AllLinear }
     }
 }
 
 impl Options for DoraOptions {
     fn bounds(&self) -> Vec<Bound> {
         vec![Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha)]
+    }
+
+    fn target_modules(&self) -> &TargetModules {
+        &self.target_modules
     }
 }
 
@@ -51,7 +60,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     title: "DoRA",
     is_stackable: true,
     format: &LORA,
-    examples: &[],
+    examples: &["target_modules = ['query', 'value']"],
     resolve: resolve_with::<DoraOptions>,
     build: |name, options, context, params| build_with(name, options, context, params, Dora::new),
 };
@@ -62,7 +71,7 @@ impl Dora {
     /// # Errors
     /// None; the registry's builders may have some.
     pub fn new(options: DoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
-        let DoraOptions { r, alpha } = options;
+        let DoraOptions { r, alpha, .. } = options;
         let layout = Layout::new(r, alpha / r as f64);
         let groups = ModuleGroups::build(params, context.target_modules, &layout, |module| {
             let factors = ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r));

@@ -8,11 +8,12 @@ use tch::{Device, Kind, Tensor};
 use crate::adapter::counts::{self, Counts};
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
+use crate::adapter::target_modules::TargetModules;
 use crate::error::{Error, Result};
 use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::params::{ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
-use crate::options::{Bound, Options, resolve_with};
+use crate::options::{Bound, Options, is_default, resolve_with};
 use crate::peft::low_rank::LORA;
 use crate::tuners::lora::{kaiming_a, zero_b};
 
@@ -24,6 +25,10 @@ pub struct DyLoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch of rank b is scaled by α/b.
     pub alpha: f64,
+    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
+    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub target_modules: TargetModules,
     /// Whether a step updates component b alone instead of all up to b.
     pub frozen: bool,
     /// Rank that is evaluated and exported; r where it is left out.
@@ -34,7 +39,7 @@ pub struct DyLoraOptions {
 impl Default for DyLoraOptions {
     /// LoRA's rank and α; frozen, as the authors' script for GLUE trains.
     fn default() -> Self {
-        DyLoraOptions { r: 8, alpha: 16.0, frozen: true, eval_r: None }
+        DyLoraOptions { r: 8, alpha: 16.0, target_modules: TargetModules::AllLinear, frozen: true, eval_r: None }
     }
 }
 
@@ -42,6 +47,10 @@ impl Options for DyLoraOptions {
     fn bounds(&self) -> Vec<Bound> {
         let eval_r = self.eval_r.map(|eval_r| Bound::whole("eval_r", eval_r, 1..=self.r, "1 to r"));
         [Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha)].into_iter().chain(eval_r).collect()
+    }
+
+    fn target_modules(&self) -> &TargetModules {
+        &self.target_modules
     }
 }
 
@@ -64,7 +73,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     title: "DyLoRA",
     is_stackable: false,
     format: &LORA,
-    examples: &["frozen = false", "r = 2"],
+    examples: &["frozen = false", "r = 2", "target_modules = ['query', 'value']"],
     resolve: resolve_with::<DyLoraOptions>,
     build: |name, options, context, params| build_with(name, options, context, params, DyLora::new),
 };

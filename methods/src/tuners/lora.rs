@@ -9,6 +9,7 @@ use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
 use crate::adapter::pissa::principal_components;
+use crate::adapter::target_modules::TargetModules;
 use crate::error::{Error, Result};
 use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::config::{GroupOptim, OptimConfig};
@@ -24,6 +25,10 @@ pub struct LoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch is scaled by α/r.
     pub alpha: f64,
+    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
+    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub target_modules: TargetModules,
     /// rsLoRA: the branch is scaled by α/√r instead.
     #[serde(skip_serializing_if = "is_default")]
     pub use_rslora: bool,
@@ -55,6 +60,7 @@ impl Default for LoraOptions {
         LoraOptions {
             r: 8,
             alpha: 16.0,
+            target_modules: TargetModules::AllLinear,
             use_rslora: false,
             init_lora_weights: InitLoraWeights::Kaiming,
             loraplus_lr_ratio: None,
@@ -75,6 +81,10 @@ impl Options for LoraOptions {
         });
         let numbers = [Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha)];
         numbers.into_iter().chain(ratio).chain(decay).collect()
+    }
+
+    fn target_modules(&self) -> &TargetModules {
+        &self.target_modules
     }
 }
 
@@ -108,6 +118,9 @@ pub static ENTRY: MethodEntry = MethodEntry {
     format: &LORA,
     examples: &[
         "use_rslora = true",
+        "target_modules = ['query', 'value']",
+        "target_modules = ['query', 'key', 'value']",
+        "target_modules = ['attention_output', 'output']",
         "init_lora_weights = 'pissa'\nr = 4",
         "loraplus_lr_ratio = 4.0\nloraplus_weight_decay = 0.05",
     ],

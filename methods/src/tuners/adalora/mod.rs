@@ -42,7 +42,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     title: "AdaLoRA",
     is_stackable: true,
     format: &LORA,
-    examples: &["final_phase = 'peft'"],
+    examples: &["final_phase = 'peft'", "target_modules = ['query', 'value']"],
     resolve: resolve_with::<AdaLoraOptions>,
     build: |name, options, context, params| build_with(name, options, context, params, AdaLora::new),
 };

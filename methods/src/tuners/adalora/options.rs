@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::options::{Bound, Options};
+use crate::adapter::target_modules::TargetModules;
+use crate::options::{Bound, Options, is_default};
 
 /// A number of steps: absolute, or a share of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,10 @@ pub struct AdaLoraOptions {
     pub target_r: i64,
     /// Scaling numerator: the branch is scaled by α/(init_r + 1e-5) all through.
     pub alpha: f64,
+    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
+    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub target_modules: TargetModules,
     /// γ, weight of the orthogonality penalty.
     pub gamma: f64,
     /// t_i: steps (integer) or share of the run (fraction) with the full budget.
@@ -67,6 +72,7 @@ impl Default for AdaLoraOptions {
             init_r: 12,
             target_r: 8,
             alpha: 16.0,
+            target_modules: TargetModules::AllLinear,
             gamma: 0.1,
             tinit: Span::Share(0.15),
             tfinal: Span::Share(0.46),
@@ -97,5 +103,9 @@ impl Options for AdaLoraOptions {
             Bound::share("beta2", self.beta2),
         ];
         numbers.into_iter().chain(spans).collect()
+    }
+
+    fn target_modules(&self) -> &TargetModules {
+        &self.target_modules
     }
 }

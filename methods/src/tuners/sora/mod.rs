@@ -45,7 +45,11 @@ pub static ENTRY: MethodEntry = MethodEntry {
     title: "SoRA",
     is_stackable: true,
     format: &LORA,
-    examples: &["gate_lr = 1e-3\nxi_schedule = { spacing = 'linear', max = 1e-3, stages = 3 }", "variant = 'paper'"],
+    examples: &[
+        "gate_lr = 1e-3\nxi_schedule = { spacing = 'linear', max = 1e-3, stages = 3 }",
+        "variant = 'paper'",
+        "target_modules = ['query', 'value']",
+    ],
     resolve: resolve_with::<SoraOptions>,
     build: |name, options, context, params| build_with(name, options, context, params, Sora::new),
 };

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::options::{Bound, Options};
+use crate::adapter::target_modules::TargetModules;
+use crate::options::{Bound, Options, is_default};
 
 /// Which SoRA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,10 @@ pub struct SoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch is scaled by α/r_max, also after pruning.
     pub alpha: f64,
+    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
+    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub target_modules: TargetModules,
     /// Released or paper form.
     pub variant: Variant,
     /// λ of the released form (`sparse_lambda`): weight of the mean |g| in the loss. Not used by the paper form.
@@ -70,6 +75,7 @@ impl Default for SoraOptions {
         SoraOptions {
             r: 8,
             alpha: 16.0,
+            target_modules: TargetModules::AllLinear,
             variant: Variant::Released,
             l1_weight: 10.0,
             prox_weight: 10.0,
@@ -94,5 +100,9 @@ impl Options for SoraOptions {
         ];
         let gate_lr = self.gate_lr.map(|lr| Bound::above_zero("gate_lr", lr));
         numbers.into_iter().chain(gate_lr).chain(schedule.into_iter().flatten()).collect()
+    }
+
+    fn target_modules(&self) -> &TargetModules {
+        &self.target_modules
     }
 }
