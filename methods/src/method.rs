@@ -46,8 +46,8 @@ pub struct MethodEntry {
     pub name: &'static str,
     /// Name in tables.
     pub title: &'static str,
-    /// Whether runs can be stacked: the method attaches nothing but low-rank branches, and all runs do the same at a step.
-    pub is_stackable: bool,
+    /// Whether runs without trained biases can be stacked; see [`MethodEntry::is_stackable`].
+    pub(crate) is_stackable: bool,
     /// Its adapter files.
     pub format: &'static dyn AdapterFormat,
     /// Options beside the defaults, as TOML, with which the conformance tests try the method, too.
@@ -65,6 +65,12 @@ impl MethodEntry {
     /// An unknown key, a value of the wrong type or out of its bounds.
     pub fn options(&self, given: &toml::Table) -> Result<toml::Table> {
         (self.resolve)(self.name, given)
+    }
+
+    /// Whether runs with these options, resolved, can be stacked: the method attaches nothing but low-rank branches, and all runs do
+    /// the same at a step.
+    pub fn is_stackable(&self, options: &toml::Table) -> bool {
+        self.is_stackable && !options.contains_key("bias")
     }
 
     /// Builds the method and adds its parameters.
@@ -92,6 +98,7 @@ pub(crate) fn build_with<O: Options, M: Method + 'static>(
     let options: O = options::parse(method, options)?;
     options::check(method, &options)?;
     let chosen = options.target_modules().select(method, context.target_modules)?;
+    options.bias().check(method, context.backbone, &chosen)?;
     let context = &Context { target_modules: &chosen, ..*context };
     tch::manual_seed(context.seed);
     Ok(Box::new(new(options, context, params)?))

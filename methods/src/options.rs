@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::adapter::bias::Bias;
 use crate::adapter::target_modules::TargetModules;
 use crate::error::{Error, Result};
 
@@ -19,6 +20,11 @@ pub(crate) trait Options: Serialize + DeserializeOwned {
     /// Linears that get a branch; every one for a method that leaves no choice.
     fn target_modules(&self) -> &TargetModules {
         &TargetModules::AllLinear
+    }
+
+    /// Biases of the backbone that are trained besides.
+    fn bias(&self) -> Bias {
+        Bias::None
     }
 }
 

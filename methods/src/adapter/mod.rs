@@ -1,5 +1,6 @@
 //! Attachments: a low-rank branch, the groups of equal shape, their counts; replaced weights.
 
+pub mod bias;
 pub mod counts;
 pub mod lora_layer;
 pub mod module_groups;

@@ -3,6 +3,7 @@
 use encoders::TargetModule;
 use tch::{Kind, Tensor};
 
+use crate::adapter::bias::Bias;
 use crate::adapter::lora_layer::{LoraLayer, LoraLayers, folded};
 use crate::adapter::qkv::QkvGroup;
 use crate::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
@@ -38,12 +39,17 @@ pub struct Layout {
     pub b_group: ParamGroup,
     /// Group of the gate.
     pub gate_group: ParamGroup,
+    /// Probability that a value of a branch's input is dropped in training.
+    pub dropout: f64,
+    /// Which biases of the backbone are trained besides, in [`ParamGroup::UNDECAYED`].
+    pub bias: Bias,
 }
 
 impl Layout {
-    /// Everything in [`ParamGroup::DECAYED`].
+    /// Everything in [`ParamGroup::DECAYED`], without dropout and biases.
     pub fn new(r: i64, scale: f64) -> Self {
-        Layout { r, scale, b_group: ParamGroup::DECAYED, gate_group: ParamGroup::DECAYED }
+        let group = ParamGroup::DECAYED;
+        Layout { r, scale, b_group: group, gate_group: group, dropout: 0.0, bias: Bias::None }
     }
 }
 
@@ -80,8 +86,7 @@ impl ModuleGroup {
             let parts: Option<Vec<&Tensor>> = inits().map(part).collect();
             parts.map(|parts| Tensor::stack(&parts, 0))
         };
-        let required =
-            |part: &dyn Fn(&ModuleInit) -> &Tensor| Tensor::stack(&inits().map(part).collect::<Vec<_>>(), 0);
+        let required = |part: &dyn Fn(&ModuleInit) -> &Tensor| Tensor::stack(&inits().map(part).collect::<Vec<_>>(), 0);
         let (kind, device) = params.options();
         let mut add = |group: ParamGroup, part: &str, init: &Tensor| {
             params.add(group, format!("{d_in}x{d_out}.lora_{part}"), init)
@@ -174,15 +179,22 @@ pub struct ModuleGroups {
     /// Rank at the start, the same at every module.
     pub r: i64,
     scale: f64,
+    dropout: f64,
+    bias: Bias,
+    /// Trained biases: position in the backbone, name and parameter.
+    biases: Vec<(usize, String, ParamId)>,
+    /// Values of the trained biases.
+    pub bias_count: i64,
     module_count: usize,
 }
 
 impl ModuleGroups {
     /// Draws the start values module by module (the order of the random numbers is the order of the modules, spec §6), then
-    /// lays them out by shape.
+    /// lays them out by shape. Trained biases of the backbone are behind them.
     pub fn build(
         params: &mut ParamsBuilder,
         modules: &[TargetModule],
+        backbone: &[(String, Tensor)],
         layout: &Layout,
         mut init: impl FnMut(&TargetModule) -> ModuleInit,
     ) -> Self {
@@ -196,7 +208,13 @@ impl ModuleGroups {
         }
         let of_shape = |(shape, members): &(_, Vec<_>)| ModuleGroup::build(params, *shape, members, layout);
         let by_shape = shapes.iter().map(of_shape).collect();
-        ModuleGroups { by_shape, r: layout.r, scale: layout.scale, module_count: modules.len() }
+        let Layout { r, scale, dropout, bias, .. } = *layout;
+        let add = |(index, (name, value)): (usize, &(String, Tensor))| {
+            (index, name.clone(), params.add(ParamGroup::UNDECAYED, name.as_str(), value))
+        };
+        let biases = bias.of(backbone, modules).map(add).collect();
+        let bias_count = bias.of(backbone, modules).map(|(_, (_, value))| value.numel() as i64).sum();
+        ModuleGroups { by_shape, r, scale, dropout, bias, biases, bias_count, module_count: modules.len() }
     }
 
     /// The adapters of one step; for [`ParamViews::stack`], those of every run.
@@ -214,6 +232,11 @@ impl ModuleGroups {
     ) -> LoraLayers {
         let last = self.by_shape.iter().flat_map(|group| &group.modules).max();
         let mut adapters = LoraLayers::new((0..last.map_or(0, |last| last + 1)).map(|_| None).collect());
+        adapters.dropout = self.dropout;
+        adapters.bias = self.bias;
+        let trained =
+            |(index, name, id): &(usize, String, ParamId)| (*index, (name.clone(), views.get(*id).shallow_clone()));
+        adapters.weights = self.biases.iter().map(trained).collect();
         for group in &self.by_shape {
             group.attach(factors(views.get(group.a), views.get(group.b)), scale, views, &mut adapters);
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::bias::Bias;
 use crate::adapter::target_modules::TargetModules;
 use crate::options::{Bound, Options, is_default};
 
@@ -48,6 +49,12 @@ pub struct AdaLoraOptions {
     /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
     #[serde(skip_serializing_if = "is_default")]
     pub target_modules: TargetModules,
+    /// Probability that a value of a branch's input is dropped in training. Above 0 no layer is one fused function.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lora_dropout: f64,
+    /// Biases of the backbone that are trained besides, undecayed: those of every module, or of the linears with a branch.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bias: Bias,
     /// γ, weight of the orthogonality penalty.
     pub gamma: f64,
     /// t_i: steps (integer) or share of the run (fraction) with the full budget.
@@ -73,6 +80,8 @@ impl Default for AdaLoraOptions {
             target_r: 8,
             alpha: 16.0,
             target_modules: TargetModules::AllLinear,
+            lora_dropout: 0.0,
+            bias: Bias::None,
             gamma: 0.1,
             tinit: Span::Share(0.15),
             tfinal: Span::Share(0.46),
@@ -97,6 +106,7 @@ impl Options for AdaLoraOptions {
             Bound::rank("init_r", self.init_r),
             Bound::rank("target_r", self.target_r),
             Bound::above_zero("alpha", self.alpha),
+            Bound::share("lora_dropout", self.lora_dropout),
             Bound::zero_or_more("gamma", self.gamma),
             Bound::count("delta_t", self.delta_t),
             Bound::share("beta1", self.beta1),
@@ -107,5 +117,9 @@ impl Options for AdaLoraOptions {
 
     fn target_modules(&self) -> &TargetModules {
         &self.target_modules
+    }
+
+    fn bias(&self) -> Bias {
+        self.bias
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::bias::Bias;
 use crate::adapter::target_modules::TargetModules;
 use crate::options::{Bound, Options, is_default};
 
@@ -52,6 +53,12 @@ pub struct SoraOptions {
     /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
     #[serde(skip_serializing_if = "is_default")]
     pub target_modules: TargetModules,
+    /// Probability that a value of a branch's input is dropped in training. Above 0 no layer is one fused function.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lora_dropout: f64,
+    /// Biases of the backbone that are trained besides, undecayed: those of every module, or of the linears with a branch.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bias: Bias,
     /// Released or paper form.
     pub variant: Variant,
     /// λ of the released form (`sparse_lambda`): weight of the mean |g| in the loss. Not used by the paper form.
@@ -76,6 +83,8 @@ impl Default for SoraOptions {
             r: 8,
             alpha: 16.0,
             target_modules: TargetModules::AllLinear,
+            lora_dropout: 0.0,
+            bias: Bias::None,
             variant: Variant::Released,
             l1_weight: 10.0,
             prox_weight: 10.0,
@@ -94,6 +103,7 @@ impl Options for SoraOptions {
         let numbers = [
             Bound::rank("r", self.r),
             Bound::above_zero("alpha", self.alpha),
+            Bound::share("lora_dropout", self.lora_dropout),
             Bound::zero_or_more("l1_weight", self.l1_weight),
             Bound::zero_or_more("prox_weight", self.prox_weight),
             Bound::zero_or_more("xi", self.xi),
@@ -104,5 +114,9 @@ impl Options for SoraOptions {
 
     fn target_modules(&self) -> &TargetModules {
         &self.target_modules
+    }
+
+    fn bias(&self) -> Bias {
+        self.bias
     }
 }
