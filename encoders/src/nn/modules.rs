@@ -110,8 +110,8 @@ fn products(x: &Tensor, [a, u]: [&Tensor; 2]) -> Tensor {
     x.matmul(&a.transpose(-1, -2)).matmul(&u.transpose(-1, -2)).flatten(0, 1)
 }
 
-/// `m / ||W + U A|| (x W^T + (x A^T) U^T) + b`, `[tokens, d_out]`: DoRA (Liu et al. 2024, eq. 11). The
-/// norm of every row of `W + U A` is taken in the weight's kind and gets no gradient, as in PEFT.
+/// `m / ||W + U A|| (x W^T + (x A^T) U^T) + b`, `[tokens, d_out]`: DoRA (Liu et al. 2024, eq. 11). The norm of
+/// every row of `W + U A` is taken in the weight's kind and gets no gradient, as in PEFT.
 pub fn dora_linear(x: &Tensor, [weight, bias]: [&Tensor; 2], [a, u]: [&Tensor; 2], magnitude: &Tensor) -> Tensor {
     let norm = tch::no_grad(|| {
         let adapted = weight + u.matmul(a).to_kind(weight.kind());

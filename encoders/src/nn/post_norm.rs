@@ -37,7 +37,8 @@ impl PostNormEncoder {
         PostNormEncoder { dims, info, layers }
     }
 
-    /// The last layer's output, `[rows, length, hidden]`. `distances` gives a layer's relative embeddings, `scale` is the factor of the scores.
+    /// The last layer's output, `[rows, length, hidden]`. `distances` gives a layer's relative embeddings, `scale` is the
+    /// factor of the scores.
     ///
     /// Inside, rows and length are one dimension, so that every linear is a plain product. Fused layers may leave
     /// padding out of it; they are used where nothing observes the layers.

@@ -56,7 +56,7 @@ pub struct SoraOptions {
     /// Probability that a value of a branch's input is dropped in training. Above 0 no layer is one fused function.
     #[serde(skip_serializing_if = "is_default")]
     pub lora_dropout: f64,
-    /// Biases of the backbone that are trained besides, undecayed: those of every module, or of the linears with a branch.
+    /// Biases of the backbone that are trained besides, undecayed: none, all, or lora_only, those of the linears with a branch.
     #[serde(skip_serializing_if = "is_default")]
     pub bias: Bias,
     /// Released or paper form.
