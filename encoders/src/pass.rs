@@ -3,7 +3,7 @@
 use tch::Tensor;
 use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
-use crate::target::Attach;
+use crate::target::{Attach, LowRank};
 
 /// One padded batch on the encoder's device.
 pub struct TokenBatch {
@@ -40,24 +40,38 @@ impl<'a> Pass<'a> {
     pub(crate) fn dropout(self, stream: i64, p: f64) -> Dropout<'a> {
         Dropout { rng: self.dropout, stream, p }
     }
+
+    /// Whether a branch's input is dropped in this pass.
+    pub(crate) fn drops(self, branch: &LowRank) -> bool {
+        self.dropout.is_some() && branch.dropout > 0.0
+    }
 }
 
-/// Dropout streams: those outside the layers, then four of every layer.
-pub(crate) mod streams {
-    pub const EMBEDDINGS: i64 = 0;
-    pub const POOLER: i64 = 1;
-    pub const CLASSIFIER: i64 = 2;
+/// Dropout streams: those outside the layers, then four of every layer; and two of every branch.
+pub mod streams {
+    pub(crate) const EMBEDDINGS: i64 = 0;
+    pub(crate) const POOLER: i64 = 1;
+    pub(crate) const CLASSIFIER: i64 = 2;
+    /// Above those of any number of layers.
+    const BRANCHES: i64 = 1 << 20;
+    /// From a branch's stream for tokens to its stream for distances.
+    pub(crate) const DISTANCES: i64 = 1;
 
     /// Streams of a layer.
     #[derive(Clone, Copy)]
-    pub enum InLayer {
+    pub(crate) enum InLayer {
         Distances,
         AttentionWeights,
         AttentionOutput,
         Output,
     }
 
-    pub fn of_layer(layer: usize, stream: InLayer) -> i64 {
+    pub(crate) fn of_layer(layer: usize, stream: InLayer) -> i64 {
         8 + 4 * layer as i64 + stream as i64
+    }
+
+    /// Stream of the tokens that a branch takes, by its module's position in the encoder's list.
+    pub fn of_branch(module: usize) -> i64 {
+        BRANCHES + 2 * module as i64
     }
 }

@@ -69,12 +69,14 @@ pub struct LowRank<'a> {
     pub scaled_b: &'a Tensor,
     /// m, `[d_out]`.
     pub magnitude: Option<&'a Tensor>,
+    /// Probability that a value of the branch's own input is dropped in training (PEFT's `lora_dropout`).
+    pub dropout: f64,
 }
 
 impl<'a> LowRank<'a> {
-    /// A branch without magnitude.
+    /// A branch without magnitude and dropout.
     pub fn new(lora_a: &'a Tensor, scaled_b: &'a Tensor) -> Self {
-        LowRank { lora_a, scaled_b, magnitude: None }
+        LowRank { lora_a, scaled_b, magnitude: None, dropout: 0.0 }
     }
 
     /// A and U.
@@ -91,7 +93,7 @@ pub trait Attach {
     }
 
     /// The branches of `modules`, k linears with one input, as one branch: `[k r, d_in]` and `[k d_out, k r]`, no
-    /// magnitude.
+    /// magnitude. Where their inputs are dropped, which each does by itself, it is not used.
     fn fused_qkv(&self, _modules: &[TargetModule]) -> Option<LowRank<'_>> {
         None
     }

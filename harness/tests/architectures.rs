@@ -146,6 +146,22 @@ fn every_architecture_trains_exports_merges_and_loads() {
     ENCODERS.iter().copied().for_each(goes_all_the_way);
 }
 
+/// Each run drops its own inputs, those of DeBERTa's distances among them, whatever else is in the batch.
+#[test]
+fn dropout_of_the_branches_is_the_same_alone_and_stacked() {
+    for entry in ENCODERS {
+        let (world, title) = (world(entry), entry.model_type);
+        let lora = ["--methods", "lora", "--seeds", "0,1", "--set", "lora.lora_dropout=0.3"];
+        world.run(&lora).assert().success();
+        world.run(&[&lora[..], &["--stack", "2", "--out", "both"]].concat()).assert().success();
+        let losses = |out: &str| {
+            names(&world).iter().map(|n| task_loss(&world, &format!("{out}/runs/{n}/epochs.csv"))).collect()
+        };
+        let [alone, stacked]: [Vec<f64>; 2] = ["out", "both"].map(losses);
+        assert!(alone.iter().zip(&stacked).all(|(a, b)| (a - b).abs() < ROUNDING), "{title}: {alone:?}, {stacked:?}");
+    }
+}
+
 /// PEFT has targets of its own for LoRA on ELECTRA, and none for ModernBERT.
 #[test]
 fn targets_that_are_left_out_are_those_of_peft_or_refused() {

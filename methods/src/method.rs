@@ -17,7 +17,7 @@ use crate::peft::low_rank::adapter::LowRankAdapter;
 
 /// Surroundings that a method is built for.
 pub struct Context<'a> {
-    /// Linears that it may adapt.
+    /// Linears that it may adapt: those that its `target_modules` choose.
     pub target_modules: &'a [TargetModule],
     /// Every tensor of the backbone by its Hugging Face name, as [`encoders::EncoderInfo::weights`] gives them.
     pub backbone: &'a [(String, Tensor)],
@@ -46,8 +46,8 @@ pub struct MethodEntry {
     pub name: &'static str,
     /// Name in tables.
     pub title: &'static str,
-    /// Whether runs can be stacked: the method attaches nothing but low-rank branches, and all runs do the same at a step.
-    pub is_stackable: bool,
+    /// Whether runs without trained biases can be stacked; see [`MethodEntry::is_stackable`].
+    pub(crate) is_stackable: bool,
     /// Step from which the rank budget is the final one, from resolved options and the run's steps; none for a method without a budget.
     pub final_budget_step: Option<fn(&toml::Table, usize) -> usize>,
     /// Its adapter files.
@@ -69,6 +69,12 @@ impl MethodEntry {
         (self.resolve)(self.name, given)
     }
 
+    /// Whether runs with these options, resolved, can be stacked: the method attaches nothing but low-rank branches, and all runs do
+    /// the same at a step.
+    pub fn is_stackable(&self, options: &toml::Table) -> bool {
+        self.is_stackable && !options.contains_key("bias")
+    }
+
     /// Builds the method and adds its parameters.
     ///
     /// # Errors
@@ -83,7 +89,7 @@ impl MethodEntry {
     }
 }
 
-/// Builds a method from its options, drawing its start values from the context's seed.
+/// Builds a method from its options at the linears that they choose, drawing its start values from the context's seed.
 pub(crate) fn build_with<O: Options, M: Method + 'static>(
     method: &'static str,
     options: &toml::Table,
@@ -91,8 +97,11 @@ pub(crate) fn build_with<O: Options, M: Method + 'static>(
     params: &mut ParamsBuilder,
     new: fn(O, &Context, &mut ParamsBuilder) -> Result<M>,
 ) -> Result<Box<dyn Method>> {
-    let options = options::parse(method, options)?;
+    let options: O = options::parse(method, options)?;
     options::check(method, &options)?;
+    let chosen = options.target_modules().select(method, context.target_modules)?;
+    options.bias().check(method, context.backbone, &chosen)?;
+    let context = &Context { target_modules: &chosen, ..*context };
     tch::manual_seed(context.seed);
     Ok(Box::new(new(options, context, params)?))
 }

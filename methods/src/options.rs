@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::adapter::bias::Bias;
+use crate::adapter::target_modules::TargetModules;
 use crate::error::{Error, Result};
 
 /// Largest rank or width: far above what a checkpoint of the paper's size holds, and below what would exhaust memory.
@@ -14,6 +16,16 @@ const MAX_RANK: i64 = 1024;
 pub(crate) trait Options: Serialize + DeserializeOwned {
     /// Every number among the options with its bound; none for options without numbers.
     fn bounds(&self) -> Vec<Bound>;
+
+    /// Linears that get a branch; every one for a method that leaves no choice.
+    fn target_modules(&self) -> &TargetModules {
+        &TargetModules::AllLinear
+    }
+
+    /// Biases of the backbone that are trained besides.
+    fn bias(&self) -> Bias {
+        Bias::None
+    }
 }
 
 /// A number and where it must lie.

@@ -11,16 +11,17 @@ use tch::{Device, Kind, Tensor};
 
 fn target_modules() -> Vec<TargetModule> {
     let kinds = [
-        (ModuleKind::Query, 768, 768),
-        (ModuleKind::Key, 768, 768),
-        (ModuleKind::Value, 768, 768),
-        (ModuleKind::AttentionOutput, 768, 768),
-        (ModuleKind::Intermediate, 768, 3072),
-        (ModuleKind::Output, 3072, 768),
+        (ModuleKind::Query, "attention.self.query_proj", 768, 768),
+        (ModuleKind::Key, "attention.self.key_proj", 768, 768),
+        (ModuleKind::Value, "attention.self.value_proj", 768, 768),
+        (ModuleKind::AttentionOutput, "attention.output.dense", 768, 768),
+        (ModuleKind::Intermediate, "intermediate.dense", 768, 3072),
+        (ModuleKind::Output, "output.dense", 3072, 768),
     ];
     let module = |index: usize| {
-        let (layer, (kind, d_in, d_out)) = (index / kinds.len(), kinds[index % kinds.len()]);
-        TargetModule { index, path: format!("layer.{layer}.{}", kind.name()), kind, layer, d_in, d_out, weight: index }
+        let (layer, (kind, name, d_in, d_out)) = (index / kinds.len(), kinds[index % kinds.len()]);
+        let path = format!("deberta.encoder.layer.{layer}.{name}");
+        TargetModule { index, path, kind, layer, d_in, d_out, weight: index }
     };
     (0..12 * kinds.len()).map(module).collect()
 }
@@ -57,6 +58,34 @@ fn lora_is_165_888_a_rank() {
     for (r, count) in [(1, 165_888), (2, 331_776), (4, 663_552), (8, 1_327_104), (16, 2_654_208)] {
         assert_eq!(counts(&step("lora", &format!("r = {r}"))), Counts::dense(count));
     }
+}
+
+/// The released baseline, OpenDelta's default: 294,912 at r = 8, 589,824 at r = 16 (spec §1.2, D2).
+#[test]
+fn lora_on_query_and_value_is_36_864_a_rank() {
+    for names in ["['query', 'value']", "['query_proj', 'value_proj']"] {
+        for (r, count) in [(1, 36_864), (8, 294_912), (16, 589_824)] {
+            let step = step("lora", &format!("r = {r}\ntarget_modules = {names}"));
+            assert_eq!((counts(&step), step.params().numel()), (Counts::dense(count), count));
+        }
+    }
+}
+
+/// Every counter follows the chosen modules: 24 of 768 x 768.
+#[test]
+fn chosen_modules_are_counted_in_every_method() {
+    let chosen = "target_modules = ['query', 'value']";
+    let of = |method: &str, options: &str| {
+        let step = step(method, &format!("{options}\n{chosen}"));
+        let counts = counts(&step);
+        assert_eq!(counts.allocated, step.params().numel(), "{method}");
+        counts
+    };
+    assert_eq!(of("dora", "").effective, 294_912 + 24 * 768);
+    assert_eq!(of("dylora", "eval_r = 4").as_published, 294_912 / 2);
+    let sora = of("sora", "");
+    assert_eq!((sora.allocated, sora.as_published), (294_912 + 24 * 8, 294_912));
+    assert_eq!(of("adalora", "tinit = 10\ntfinal = 30").allocated, 24 * 12 * (2 * 768 + 1));
 }
 
 #[test]

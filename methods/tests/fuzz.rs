@@ -84,7 +84,7 @@ fn write_seeds() {
         write(name, &files.config, &files.weights);
     };
     let factors = encoder.info().target_modules.iter().take(3).map(of_site).collect();
-    write_own("lora", &LowRankAdapter { factors, tensors: head(), notes: Vec::new() });
+    write_own("lora", &LowRankAdapter { factors, tensors: head(), ..LowRankAdapter::default() });
     write_own("full", &BaseWeightsAdapter { peft_type: "FULL", tensors: own().collect() });
     let biases = own().filter(|(name, _)| name.ends_with(".bias")).collect();
     write_own("bitfit", &BaseWeightsAdapter { peft_type: "BITFIT", tensors: biases });

@@ -56,7 +56,7 @@ fn configurations_and_weights_do_no_harm() {
     let factors = encoder.info().target_modules.iter().take(3).map(of_site).collect();
     let head =
         encoder.new_head(2, 0).params.into_iter().map(|param| (param.name, param.init)).collect::<BTreeMap<_, _>>();
-    let files = LowRankAdapter { factors, tensors: head, notes: Vec::new() }.write("tiny").unwrap();
+    let files = LowRankAdapter { factors, tensors: head, ..LowRankAdapter::default() }.write("tiny").unwrap();
     let (config, weights) = (files.config, files.weights);
     let mut names: Vec<String> = config.as_object().unwrap().keys().cloned().collect();
     names.extend(["layers_to_transform", "layers_pattern", "exclude_modules", "lora_bias", "init_r"].map(String::from));

@@ -26,6 +26,7 @@ fn options(case: &Case) -> AdaLoraOptions {
         beta1: case.number("beta1"),
         beta2: case.number("beta2"),
         final_phase: if peft { FinalPhase::Peft } else { FinalPhase::Released },
+        ..AdaLoraOptions::default()
     }
 }
 

@@ -16,7 +16,7 @@ fn dylora_follows_the_released_layer() {
             r: case.count("r") as i64,
             alpha: case.number("alpha"),
             frozen: case.config("frozen").as_bool().unwrap(),
-            eval_r: None,
+            ..DyLoraOptions::default()
         };
         let ranks: Vec<i64> = floats(case.config("ranks")).into_iter().map(|rank| rank as i64).collect();
         for (kind, tolerance) in KINDS {

@@ -1,8 +1,8 @@
-//! Adapters that PEFT saved: the same change of every weight and the same logits (cases d2 to d6 and g1 to g4).
+//! Adapters that PEFT saved: the same change of every weight and the same logits (cases d2 to d6 and g1 to g5).
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use encoders::{Attach, Encoder, Frozen, Pass, TokenBatch};
 use methods::registry::read_adapter;
@@ -76,9 +76,34 @@ fn replace_weights(encoder: &dyn Encoder, by: &BTreeMap<String, Tensor>) {
     }
 }
 
+/// What an adapter that PEFT saved was trained with stands in the file again when it is written, its biases under PEFT's names.
+#[test]
+fn trained_biases_and_dropout_are_written_as_pefts() {
+    for case in cases("g5") {
+        let base = cases("a4").into_iter().find(|base| base.name() == case.json["base_case"]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        write_checkpoint(&base, dir.path());
+        let encoder = encoders::load(dir.path(), Device::Cpu, Kind::Float).unwrap();
+        let files = read_adapter(&case.dir, encoder.as_ref()).unwrap().write("base").unwrap();
+        let peft: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(case.dir.join("adapter_config.json")).unwrap()).unwrap();
+        for key in ["bias", "lora_dropout"] {
+            assert_eq!(files.config[key], peft[key], "{}", case.name());
+        }
+        let own = safetensors::SafeTensors::deserialize(&files.weights).unwrap();
+        // PEFT writes the head's biases twice.
+        let is_backbone = |name: &&str| name.contains(".encoder.") || name.contains(".embeddings.");
+        let names: BTreeSet<&str> = own.names().into_iter().filter(is_backbone).collect();
+        let keys = case.json["adapter_keys"].as_object().unwrap().keys();
+        let wanted: BTreeSet<&str> = keys.map(String::as_str).filter(is_backbone).collect();
+        assert!(wanted.iter().any(|name| name.ends_with("base_layer.bias")));
+        assert_eq!(names, wanted, "{}", case.name());
+    }
+}
+
 #[test]
 fn adapters_saved_by_peft_give_the_same_logits() {
-    for class in ["d2", "d3", "d4", "d5", "d6", "g1", "g2", "g3", "g4"] {
+    for class in ["d2", "d3", "d4", "d5", "d6", "g1", "g2", "g3", "g4", "g5"] {
         for case in cases(class) {
             follow(&case);
         }

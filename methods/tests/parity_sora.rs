@@ -49,6 +49,7 @@ fn options(case: &Case) -> SoraOptions {
         xi: case.number("sparse_lambda_2"),
         gate_lr: Some(case.number("sparse_lr")),
         xi_schedule,
+        ..SoraOptions::default()
     }
 }
 

@@ -54,7 +54,7 @@ fn follow<M: Method + 'static>(case: &Case, new: impl Fn(&Context, &mut ParamsBu
 #[test]
 fn dora_follows_peft() {
     for case in cases("f1") {
-        let options = DoraOptions { r: rank(&case), alpha: case.number("alpha") };
+        let options = DoraOptions { r: rank(&case), alpha: case.number("alpha"), ..DoraOptions::default() };
         follow(&case, |context, params| Dora::new(options.clone(), context, params));
     }
 }

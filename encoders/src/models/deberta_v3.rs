@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::encoder::{Encoder, EncoderEntry, EncoderInfo};
 use crate::error::Result;
 use crate::nn::dims::{Defaults, Dims};
+use crate::nn::distances::{Distances, Reach};
 use crate::nn::head::{Head, first_token, linear};
 use crate::nn::layer::ModuleNames;
 use crate::nn::modules::{Embedding, LayerNorm};
@@ -64,7 +65,7 @@ pub struct DebertaV3 {
     relative: Embedding,
     relative_norm: LayerNorm,
     pooler: Option<[Tensor; 2]>,
-    distances: RefCell<BTreeMap<i64, Rc<Distances>>>,
+    reaches: RefCell<BTreeMap<i64, Rc<Reach>>>,
 }
 
 /// How a distance becomes a row of the relative embeddings.
@@ -73,15 +74,6 @@ struct Buckets {
     span: i64,
     /// Longest distance that has a bucket of its own.
     max_position: i64,
-}
-
-/// The relative embeddings that a length can reach.
-struct Distances {
-    /// First row and number of rows.
-    rows: (i64, i64),
-    /// Row, counted from the first, for the distances `1 - length` to `length - 1`, and once more the last, so that the
-    /// products have an aligned width: `[2 length]`. `None` where every distance has a row of its own, in this order.
-    buckets: Option<Tensor>,
 }
 
 impl Buckets {
@@ -109,15 +101,15 @@ impl Buckets {
         distance.where_self(&far.le(half), &log)
     }
 
-    fn distances(&self, length: i64, device: Device) -> Distances {
+    fn reach(&self, length: i64, device: Device) -> Reach {
         // Up to half the span a distance is its own bucket, and there is a row for the one that no pair has.
         if length <= self.span / 2 {
-            return Distances { rows: (self.span - length + 1, 2 * length), buckets: None };
+            return Reach { first: self.span - length + 1, count: 2 * length, buckets: None };
         }
         let rows = (self.of_distances(length - 1) + self.span).clamp(0, 2 * self.span - 1);
         let (first, last) = (rows.min().int64_value(&[]), rows.max().int64_value(&[]));
         let rows = Tensor::cat(&[&rows, &rows.narrow(0, -1, 1)], 0) - first;
-        Distances { rows: (first, last - first + 1), buckets: Some(rows.to_device(device)) }
+        Reach { first, count: last - first + 1, buckets: Some(rows.to_device(device)) }
     }
 }
 
@@ -144,14 +136,14 @@ impl DebertaV3 {
             relative_norm: norm("encoder.LayerNorm"),
             encoder: PostNormEncoder::read(reader, dims, PREFIX, &MODULES, positions),
             buckets,
-            distances: RefCell::default(),
+            reaches: RefCell::default(),
         })
     }
 
     /// Made once a length.
-    fn distances(&self, length: i64, device: Device) -> Rc<Distances> {
-        let mut known = self.distances.borrow_mut();
-        Rc::clone(known.entry(length).or_insert_with(|| Rc::new(self.buckets.distances(length, device))))
+    fn reach(&self, length: i64, device: Device) -> Rc<Reach> {
+        let mut known = self.reaches.borrow_mut();
+        Rc::clone(known.entry(length).or_insert_with(|| Rc::new(self.buckets.reach(length, device))))
     }
 
     /// sqrt of three terms times the head's width; the reference rounds it to float32 in every precision.
@@ -159,17 +151,12 @@ impl DebertaV3 {
         f64::from((3.0 * (self.encoder.dims.hidden / self.encoder.dims.heads) as f32).sqrt())
     }
 
-    /// The relative embedding of every distance for every run, `[runs * 2 length, hidden]`, each run with its own
-    /// dropout, of those within reach, `[rows, hidden]`.
-    fn drop_distances(&self, relative: &Tensor, distances: &Distances, layer: usize, pass: Pass) -> Tensor {
+    /// The relative embeddings within reach, `[rows, hidden]`, for every run with its own dropout.
+    fn drop_distances(&self, relative: &Tensor, reach: &Rc<Reach>, layer: usize, pass: Pass) -> Distances {
         let dropout = pass.dropout(streams::of_layer(layer, InLayer::Distances), self.encoder.dims.dropout);
-        let ((first, count), runs) = (distances.rows, dropout.runs());
-        let relative =
-            dropout.shared(&relative.expand([runs, -1, -1], false).reshape([runs * count, -1]), count, first);
-        match &distances.buckets {
-            Some(buckets) => relative.view([runs, count, -1]).index_select(1, buckets).flatten(0, 1),
-            None => relative,
-        }
+        let (runs, count) = (dropout.runs(), reach.count);
+        let relative = relative.expand([runs, -1, -1], false).reshape([runs * count, -1]);
+        Distances { rows: dropout.shared(&relative, count, reach.first), reach: Rc::clone(reach) }
     }
 }
 
@@ -233,10 +220,10 @@ impl Encoder for DebertaV3 {
     }
 
     fn encode(&self, embedded: &Tensor, batch: &TokenBatch, pass: Pass, observe: LayerObserver) -> Tensor {
-        let distances = self.distances(batch.input_ids.size()[1], embedded.device());
-        let (first, count) = distances.rows;
-        let relative = self.relative_norm.forward(&self.relative.0.of(pass).narrow(0, first, count), pass);
-        let of_layer = |layer: usize| Some(self.drop_distances(&relative, &distances, layer, pass));
+        let reach = self.reach(batch.input_ids.size()[1], embedded.device());
+        let within = self.relative.0.of(pass).narrow(0, reach.first, reach.count);
+        let relative = self.relative_norm.forward(&within, pass);
+        let of_layer = |layer: usize| Some(self.drop_distances(&relative, &reach, layer, pass));
         self.encoder.encode(embedded, batch, self.score_scale().recip(), pass, of_layer, observe)
     }
 
@@ -289,7 +276,8 @@ mod tests {
         for (length, first, count) in
             [(1, 256, 2), (10, 247, 20), (128, 129, 256), (129, 128, 257), (320, 44, 425), (512, 1, 511)]
         {
-            assert_eq!(buckets.distances(length, Device::Cpu).rows, (first, count), "length {length}");
+            let reach = buckets.reach(length, Device::Cpu);
+            assert_eq!((reach.first, reach.count), (first, count), "length {length}");
         }
     }
 }

@@ -12,6 +12,7 @@ use torch_ext::token_layout::TokenLayout;
 
 use crate::checkpoint::reader::Reader;
 use crate::nn::dims::Dims;
+use crate::nn::distances::Distances;
 use crate::nn::fused_linear::FusedLinear;
 use crate::nn::modules::{LayerNorm, Linear};
 use crate::pass::Pass;
@@ -64,8 +65,8 @@ pub(crate) struct PostNormLayer {
 
 /// Arguments of a layer beside its hidden states.
 pub(crate) struct LayerInput<'a> {
-    /// Relative embeddings of the distances ([`torch_ext::ops::attention::Attention`]), where the layer has any.
-    pub distances: Option<Tensor>,
+    /// Relative embeddings of the distances, where the layer has any.
+    pub distances: Option<Distances>,
     /// Factor of the scores.
     pub scale: f64,
     /// The pass.
@@ -108,8 +109,8 @@ impl PostNormLayer {
         &self.modules
     }
 
-    /// Branches for [`PostNormLayer::forward_fused`]: `None` unless every linear has one and the method changes nothing
-    /// else.
+    /// Branches for [`PostNormLayer::forward_fused`]: `None` unless every linear has one that takes the linear's own
+    /// input, and the method changes nothing else.
     pub fn branches<'a>(&self, pass: Pass<'a>) -> Option<Branches<'a>> {
         let of_linears = self.linears.iter().flat_map(|linear| [&linear.weight, &linear.bias]);
         let norms = [&self.attention_norm, &self.output_norm];
@@ -119,7 +120,7 @@ impl PostNormLayer {
         }
         let branch = |module: usize| pass.attach.low_rank(&self.modules[module]);
         let branches = [pass.attach.fused_qkv(&self.modules[..QKV])?, branch(3)?, branch(4)?, branch(5)?];
-        branches.iter().all(|branch| branch.magnitude.is_none()).then_some(branches)
+        branches.iter().all(|branch| branch.magnitude.is_none() && !pass.drops(branch)).then_some(branches)
     }
 
     /// Dropout of the attention weights, of attention's output, and of the layer's output.
@@ -135,9 +136,10 @@ impl PostNormLayer {
     /// The layer as one function of `x` `[tokens, hidden]`. Requires [`torch_ext::ops::encoder_layer::supports`].
     pub fn forward_fused(&self, x: &Tensor, input: &LayerInput, branches: &Branches, layout: &TokenLayout) -> Tensor {
         let norms = [&self.attention_norm, &self.output_norm];
+        let distances = input.distances.as_ref().map(Distances::embeddings);
         let layer = FusedLayer {
             x,
-            distances: input.distances.as_ref(),
+            distances: distances.as_ref(),
             layout,
             linears: std::array::from_fn(|i| self.fused[i].augmented(branches[i])),
             norms: norms.map(|norm| [&norm.weight.tensor, &norm.bias.tensor]),
@@ -155,9 +157,11 @@ impl PostNormLayer {
         let pass = input.pass;
         let [of_weights, of_attention, of_output] = self.dropouts(pass);
         let length = mask.size()[3];
-        let adapted = |i: usize, x: &Tensor| self.linears[i].adapted(&self.modules[i], x, pass);
+        let adapted = |i: usize, x: &Tensor| {
+            self.linears[i].adapted(&self.modules[i], x, pass, |dropout| dropout.hidden(x, length, 0))
+        };
         let attention = Attention {
-            projected: &self.projected(x, input),
+            projected: &self.projected(x, input, length),
             has_positions: input.distances.is_some(),
             mask,
             heads: self.heads,
@@ -170,20 +174,25 @@ impl PostNormLayer {
     }
 
     /// Query, key and value of `x`, and of each run's distances behind its tokens, side by side: `[.., 3 hidden]`.
-    fn projected(&self, x: &Tensor, input: &LayerInput) -> Tensor {
+    fn projected(&self, x: &Tensor, input: &LayerInput, length: i64) -> Tensor {
         let pass = input.pass;
-        let x = match &input.distances {
-            None => x.shallow_clone(),
-            Some(distances) => {
-                let of_runs = |x: &Tensor| x.view([pass.runs(), -1, x.size()[1]]);
-                Tensor::cat(&[of_runs(x), of_runs(distances)], 1).flatten(0, 1)
-            }
+        let behind = |x: Tensor, distances: Option<Tensor>| {
+            let Some(distances) = distances else { return x };
+            let of_runs = |x: &Tensor| x.view([pass.runs(), -1, x.size()[1]]);
+            Tensor::cat(&[of_runs(&x), of_runs(&distances)], 1).flatten(0, 1)
         };
+        let distances = input.distances.as_ref();
+        let all = behind(x.shallow_clone(), distances.map(Distances::embeddings));
         let modules = &self.modules[..QKV];
-        if let Some(branch) = pass.attach.fused_qkv(modules) {
-            return self.fused[0].adapted(&x, branch);
+        if let Some(branch) = pass.attach.fused_qkv(modules).filter(|branch| !pass.drops(branch)) {
+            return self.fused[0].adapted(&all, branch);
         }
-        let parts = self.linears.iter().zip(modules).map(|(linear, module)| linear.adapted(module, &x, pass));
+        let dropped = |dropout: Dropout| {
+            let of_distances = Dropout { stream: dropout.stream + streams::DISTANCES, ..dropout };
+            behind(dropout.hidden(x, length, 0), distances.map(|distances| distances.dropped(of_distances)))
+        };
+        let parts = self.linears.iter().zip(modules);
+        let parts = parts.map(|(linear, module)| linear.adapted(module, &all, pass, dropped));
         Tensor::cat(&parts.collect::<Vec<_>>(), -1)
     }
 }

@@ -1,6 +1,7 @@
 //! Parts of networks that architectures share.
 
 pub(crate) mod dims;
+pub(crate) mod distances;
 pub(crate) mod embeddings;
 pub(crate) mod fused_linear;
 pub mod head;

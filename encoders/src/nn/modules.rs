@@ -6,7 +6,7 @@ use torch_ext::ops::lora_linear::lora_linear;
 use torch_ext::ops::norm::drop_add_norm;
 
 use crate::checkpoint::reader::Reader;
-use crate::pass::Pass;
+use crate::pass::{Pass, streams};
 use crate::target::{LowRank, TargetModule};
 
 /// One tensor of the backbone, or its trained replacement.
@@ -64,16 +64,20 @@ impl Linear {
         }
     }
 
-    /// The linear of `x` `[tokens, d_in]` with the method's contribution at `module`.
-    pub fn adapted(&self, module: &TargetModule, x: &Tensor, pass: Pass) -> Tensor {
-        let (weight, bias) = (self.weight.of(pass), self.bias.of(pass));
-        match pass.attach.low_rank(module) {
-            Some(LowRank { lora_a, scaled_b, magnitude: Some(magnitude) }) => {
-                dora_linear(x, [weight, bias], [lora_a, scaled_b], magnitude)
-            }
-            Some(branch) => lora_linear(x, [weight, bias], branch.factors()),
-            None => pass.attach.output(module, x, self.forward(x, pass)),
-        }
+    /// The linear of `x` `[tokens, d_in]` with the method's contribution at `module`. `dropped` gives what a dropout
+    /// leaves of `x`.
+    pub fn adapted(
+        &self,
+        module: &TargetModule,
+        x: &Tensor,
+        pass: Pass,
+        dropped: impl Fn(Dropout) -> Tensor,
+    ) -> Tensor {
+        let Some(branch) = pass.attach.low_rank(module) else {
+            return pass.attach.output(module, x, self.forward(x, pass));
+        };
+        let dropout = pass.drops(&branch).then(|| pass.dropout(streams::of_branch(module.index), branch.dropout));
+        low_rank_linear(x, [self.weight.of(pass), self.bias.of(pass)], branch, dropout.map(dropped).as_ref())
     }
 
     /// The linear alone.
@@ -82,8 +86,32 @@ impl Linear {
     }
 }
 
-/// `m / ||W + U A|| (x W^T + (x A^T) U^T) + b`, `[tokens, d_out]`: DoRA without dropout (Liu et al. 2024, eq. 11). The
-/// norm of every row of `W + U A` is taken in the weight's kind and gets no gradient, as in PEFT.
+/// A linear of `x` `[tokens, d_in]` with a branch. `dropped` is what dropout leaves of the branch's input, where it
+/// drops something: no product can then serve both, and none of the fused kernels does.
+///
+/// With a magnitude W, too, acts on it in the part that is scaled, as in PEFT: `x W^T + b + (m / ||W + U A|| - 1) d W^T
+/// + m / ||W + U A|| (d A^T) U^T`.
+pub fn low_rank_linear(x: &Tensor, [weight, bias]: [&Tensor; 2], branch: LowRank, dropped: Option<&Tensor>) -> Tensor {
+    match (branch.magnitude, dropped) {
+        (None, None) => lora_linear(x, [weight, bias], branch.factors()),
+        (None, Some(dropped)) => x.linear(weight, Some(bias)) + products(dropped, branch.factors()),
+        (Some(magnitude), None) => dora_linear(x, [weight, bias], branch.factors(), magnitude),
+        (Some(magnitude), Some(dropped)) => {
+            dora_linear(dropped, [weight, bias], branch.factors(), magnitude)
+                + (x - dropped).linear(weight, None::<Tensor>)
+        }
+    }
+}
+
+/// `(x A^T) U^T`, `[tokens, d_out]`, run by run.
+fn products(x: &Tensor, [a, u]: [&Tensor; 2]) -> Tensor {
+    let runs = if a.dim() == 3 { a.size()[0] } else { 1 };
+    let x = x.view([runs, -1, x.size()[1]]);
+    x.matmul(&a.transpose(-1, -2)).matmul(&u.transpose(-1, -2)).flatten(0, 1)
+}
+
+/// `m / ||W + U A|| (x W^T + (x A^T) U^T) + b`, `[tokens, d_out]`: DoRA (Liu et al. 2024, eq. 11). The norm of
+/// every row of `W + U A` is taken in the weight's kind and gets no gradient, as in PEFT.
 pub fn dora_linear(x: &Tensor, [weight, bias]: [&Tensor; 2], [a, u]: [&Tensor; 2], magnitude: &Tensor) -> Tensor {
     let norm = tch::no_grad(|| {
         let adapted = weight + u.matmul(a).to_kind(weight.kind());

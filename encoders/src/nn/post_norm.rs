@@ -7,6 +7,7 @@ use torch_ext::token_layout::TokenLayout;
 use crate::checkpoint::reader::Reader;
 use crate::encoder::EncoderInfo;
 use crate::nn::dims::Dims;
+use crate::nn::distances::Distances;
 use crate::nn::layer::{Branches, LayerInput, ModuleNames, PostNormLayer};
 use crate::nn::mask::additive_mask;
 use crate::pass::{LayerObserver, Pass, TokenBatch, streams};
@@ -36,8 +37,8 @@ impl PostNormEncoder {
         PostNormEncoder { dims, info, layers }
     }
 
-    /// The last layer's output, `[rows, length, hidden]`. `distances` gives a layer's relative embeddings
-    /// ([`torch_ext::ops::encoder_layer::FusedLayer::distances`]), `scale` is the factor of the scores.
+    /// The last layer's output, `[rows, length, hidden]`. `distances` gives a layer's relative embeddings, `scale` is the
+    /// factor of the scores.
     ///
     /// Inside, rows and length are one dimension, so that every linear is a plain product. Fused layers may leave
     /// padding out of it; they are used where nothing observes the layers.
@@ -47,7 +48,7 @@ impl PostNormEncoder {
         batch: &TokenBatch,
         scale: f64,
         pass: Pass,
-        distances: impl Fn(usize) -> Option<Tensor>,
+        distances: impl Fn(usize) -> Option<Distances>,
         observe: LayerObserver,
     ) -> Tensor {
         let size = embedded.size();

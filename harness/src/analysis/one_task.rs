@@ -62,7 +62,8 @@ fn of_method(group: &GroupResults, row: &MethodRow, column: &TaskColumn) -> OneT
     let scores: Vec<f64> =
         row.cells.get(&column.name).into_iter().flat_map(|cell| &cell.scores).map(Score::score).collect();
     let [allocated, effective] = [row.mean_count(|run| run.allocated), row.mean_count(|run| run.effective)];
-    let pair = reference_pairs(&group.methods.iter().collect::<Vec<_>>()).into_iter().find(|(own, _)| std::ptr::eq(*own, row));
+    let pair =
+        reference_pairs(&group.methods.iter().collect::<Vec<_>>()).into_iter().find(|(own, _)| std::ptr::eq(*own, row));
     let test = pair.and_then(|pair| compare_seeds(&group.group, &pair, std::slice::from_ref(column)).pop());
     OneTaskRow {
         method: row.method.clone(),

@@ -14,7 +14,7 @@ use datasets::tokenizer::Behaviour;
 use tch::Device;
 
 use crate::cli::task_files::TaskFiles;
-use crate::cli::values::{self, Names, Seeds};
+use crate::cli::values::{self, Names, Seeds, Targets};
 use crate::env::device::{self, Choice};
 use crate::env::micro_batch::MicroBatch;
 use crate::env::output;
@@ -68,14 +68,18 @@ pub struct RecipeFlags {
     /// Rank: r of LoRA and SoRA, target_r of AdaLoRA, which starts with half as much again.
     #[arg(long, value_name = "R")]
     pub rank: Option<u32>,
+    /// Linears that get a low-rank branch, as in PEFT's target_modules: names separated by commas (query,value), or all-linear.
+    /// Methods without branches stay as they are.
+    #[arg(long, value_name = "NAMES", value_parser = values::targets)]
+    pub targets: Option<Targets>,
     /// Number format.
     #[arg(long)]
     pub precision: Option<Precision>,
     /// Most training rows used, the first ones.
     #[arg(long)]
     pub train_limit: Option<usize>,
-    /// Set anything of the recipe, over everything else: [METHOD.]KEY=VALUE[,VALUE…], e.g. options.r=4 or sora.options.xi=1e-3; several
-    /// values multiply the runs. Can be given again.
+    /// Set anything of the recipe, over everything else: [METHOD.]KEY=VALUE[,VALUE…], e.g. options.r=4, sora.options.xi=1e-3 or
+    /// lora.target_modules=[query,value]; several values multiply the runs, a list in brackets is one. Can be given again.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Form of SoRA: as the released code runs, or as the paper describes it; as the recipe says where it is left out.
@@ -196,7 +200,11 @@ impl RecipeFlags {
             seeds: self.seeds.clone().map(|seeds| seeds.0),
             train: fields.into_iter().filter_map(|(field, value)| Some((field.to_string(), value?))).collect(),
             train_limit: self.train_limit,
-            overrides: self.rank.map(values::ranks).unwrap_or_default(),
+            overrides: [self.rank.map(values::ranks), self.targets.as_ref().map(values::target_modules)]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .collect(),
         });
         let variant = self.variant.and_then(|variant| Some(variant.to_possible_value()?.get_name().to_string()));
         variant.map_or(Ok(()), |variant| changed.set(&format!("sora.options.variant={variant}")))?;

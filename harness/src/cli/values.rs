@@ -15,6 +15,10 @@ pub struct Names(pub Vec<String>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seeds(pub Vec<u64>);
 
+/// Value of the option `target_modules`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Targets(pub toml::Value);
+
 /// `--tasks`; `all` is the eight of Table 1.
 pub fn tasks(text: &str) -> Result<Names, String> {
     names(text, TABLE1_TASKS.into_iter())
@@ -54,20 +58,42 @@ pub fn seeds(text: &str) -> Result<Seeds, String> {
     Ok(Seeds(seeds))
 }
 
+/// `--targets`: names between commas, or `all-linear`. Which there are is known by the backbone.
+pub fn targets(text: &str) -> Result<Targets, String> {
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_string()).collect();
+    match names.as_slice() {
+        [all] if all == "all-linear" => Ok(Targets(all.as_str().into())),
+        _ if names.iter().any(String::is_empty) => Err("expected all-linear, or names with commas between them".into()),
+        _ => Ok(Targets(names.into())),
+    }
+}
+
 /// `--rank` as exceptions behind those of a recipe: AdaLoRA starts with 1.5 times its target (spec §2.8).
 pub fn ranks(rank: u32) -> Vec<Override> {
     let rank = i64::from(rank);
-    let of = |methods: Vec<&str>, options: &[(&str, i64)]| Override {
-        tasks: Vec::new(),
-        methods: methods.into_iter().map(String::from).collect(),
-        train: toml::Table::new(),
-        options: options.iter().map(|(name, value)| (name.to_string(), toml::Value::Integer(*value))).collect(),
-    };
-    let has_rank = METHODS.iter().filter(|method| grid::has_option(method, "options.r")).map(|method| method.name);
+    let adalora = vec!["adalora".to_string()];
     vec![
-        of(has_rank.collect(), &[("r", rank)]),
-        of(vec!["adalora"], &[("target_r", rank), ("init_r", (3 * rank + 1) / 2)]),
+        exception(having("r"), &[("r", rank)]),
+        exception(adalora, &[("target_r", rank), ("init_r", (3 * rank + 1) / 2)]),
     ]
+}
+
+/// `--targets` as exceptions behind those of a recipe.
+pub fn target_modules(targets: &Targets) -> Vec<Override> {
+    let option = "target_modules";
+    vec![exception(having(option), &[(option, targets.0.clone())])]
+}
+
+/// Names of the methods that have an option.
+fn having(option: &str) -> Vec<String> {
+    let key = format!("options.{option}");
+    METHODS.iter().filter(|method| grid::has_option(method, &key)).map(|method| method.name.to_string()).collect()
+}
+
+/// Options of some methods on every task.
+fn exception<V: Clone + Into<toml::Value>>(methods: Vec<String>, options: &[(&str, V)]) -> Override {
+    let options = options.iter().map(|(name, value)| (name.to_string(), value.clone().into()));
+    Override { tasks: Vec::new(), methods, train: toml::Table::new(), options: options.collect() }
 }
 
 /// Message for a name that is no recipe: what there is, and the flag that was probably meant.
@@ -119,6 +145,17 @@ mod tests {
         for wrong in ["", "a", "3-1", "0-", "0-100000", "-1"] {
             assert!(seeds(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn targets_are_names_or_all_linear() {
+        assert_eq!(targets("query, value").unwrap().0, vec!["query", "value"].into());
+        assert_eq!(targets("all-linear").unwrap().0, "all-linear".into());
+        assert!(targets("query,").is_err() && targets("").is_err());
+        let exceptions = target_modules(&targets("Wqkv").unwrap());
+        assert_eq!(exceptions.len(), 1);
+        assert_eq!(exceptions[0].methods, ["lora", "adalora", "sora", "dora", "dylora"]);
+        assert_eq!(exceptions[0].options["target_modules"], vec!["Wqkv"].into());
     }
 
     #[test]

@@ -43,11 +43,14 @@ impl Estimate {
 
 /// Text that runs of about the same cost have in common: seed, rates and thresholds are no part of it.
 pub fn cost_key(spec: &RunSpec) -> String {
-    let shapes_cost = |value: &toml::Value| !matches!(value, toml::Value::Float(_) | toml::Value::Table(_));
+    // Where a branch drops its input, layers are not fused.
+    let shapes_cost = |key: &str, value: &toml::Value| {
+        key == "lora_dropout" || !matches!(value, toml::Value::Float(_) | toml::Value::Table(_))
+    };
     let options: Vec<String> = spec
         .options
         .iter()
-        .filter(|(_, value)| shapes_cost(value))
+        .filter(|(key, value)| shapes_cost(key, value))
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     let train = &spec.train;

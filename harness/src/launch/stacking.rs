@@ -10,7 +10,7 @@ use crate::plan::spec::RunSpec;
 pub fn stacks<'a>(runs: &[&'a RunSpec], stack_size: usize) -> Result<Vec<Vec<&'a RunSpec>>> {
     let mut stacks: Vec<Vec<&RunSpec>> = Vec::new();
     for &spec in runs {
-        let most = if methods::registry::find(&spec.method)?.is_stackable { stack_size } else { 1 };
+        let most = if methods::registry::find(&spec.method)?.is_stackable(&spec.options) { stack_size } else { 1 };
         let fits = |stack: &&mut Vec<&RunSpec>| stack.len() < most && stack[0].differs_in_seed_only(spec);
         match stacks.iter_mut().find(fits) {
             Some(stack) => stack.push(spec),

@@ -24,6 +24,7 @@ pub struct Flip {
 /// Every switch that can be flipped in a run.
 pub static FLIPS: &[Flip] = &[
     flip("D1", "train_head", &[], "train.train_head", &["false", "true"]),
+    flip("D2", "target_modules", &["lora"], "options.target_modules", &["['query', 'value']", "'all-linear'"]),
     flip("D3", "variant", &["sora"], "options.variant", &["'paper'", "'released'"]),
     flip("D3", "subgradient", &["sora"], "options.xi", &["0.0"]),
     flip("D5", "l1_term", &["sora"], "options.l1_weight", &["0.0"]),
@@ -182,6 +183,15 @@ mod tests {
                 _ => assert_ne!(again.unwrap().id(), flipped.id(), "{}", flip.name),
             }
         }
+    }
+
+    #[test]
+    fn the_released_modules_are_flipped_to_and_back() {
+        let flip = FLIPS.iter().find(|flip| flip.id == "D2").unwrap();
+        let base = run("lora");
+        let released = flip.apply(&base).unwrap().unwrap();
+        assert_eq!(released.label, "D2 target_modules=query,value");
+        assert_eq!(flip.apply(&released).unwrap().unwrap().id(), base.id());
     }
 
     #[test]

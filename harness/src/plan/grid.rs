@@ -198,10 +198,11 @@ fn short(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-/// A value as labels have it: a text without quotes.
+/// A value as labels have it: a text without quotes, and a list as its values with commas between them.
 pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }
@@ -234,7 +235,7 @@ pub(crate) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> std::re
     checked.map_err(serde::de::Error::custom)
 }
 
-/// `[METHOD.]key=value[,value…]` of `--set`: method, key and values.
+/// `[METHOD.]key=value[,value…]` of `--set`: method, key and values. `METHOD.option` is short for `METHOD.options.option`.
 ///
 /// # Errors
 /// No `=`, no key, no value.
@@ -246,10 +247,13 @@ pub fn assignment(text: &str) -> Result<(Option<String>, String, Vec<Value>)> {
     if key.is_empty() || values.iter().any(|value| value.as_str() == Some("")) {
         return Err(wrong());
     }
-    let scoped = key.split_once('.').filter(|(_, rest)| rest.starts_with("train.") || rest.starts_with("options."));
-    Ok(match scoped {
-        Some((method, key)) => (Some(registry::find(method)?.name.to_string()), key.to_string(), values),
-        None => (None, key.to_string(), values),
+    let is_whole = |key: &str| key.starts_with("train.") || key.starts_with("options.");
+    Ok(match key.split_once('.') {
+        Some((method, key)) if is_whole(key) => (Some(registry::find(method)?.name.into()), key.into(), values),
+        Some((method, option)) if registry::find(method).is_ok() => {
+            (Some(method.into()), format!("options.{option}"), values)
+        }
+        _ => (None, key.into(), values),
     })
 }
 
@@ -272,11 +276,14 @@ fn pieces(text: &str) -> Vec<&str> {
     found
 }
 
-/// A value as TOML has it; what TOML does not know is a text.
+/// A value as TOML has it; what TOML does not know is a list of such values where it stands in brackets, and else a text.
 pub fn value(text: &str) -> Value {
     let table: std::result::Result<Table, _> = toml::from_str(&format!("value = {text}"));
     let value = table.ok().filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
-    value.unwrap_or_else(|| Value::String(text.to_string()))
+    // A shell takes the quotes away.
+    let unquoted = || text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let list = || Some(Value::Array(pieces(unquoted()?).into_iter().map(self::value).collect()));
+    value.or_else(list).unwrap_or_else(|| Value::String(text.to_string()))
 }
 
 #[cfg(test)]
@@ -356,6 +363,20 @@ mod tests {
     }
 
     #[test]
+    fn a_list_in_brackets_is_one_value_with_quotes_or_without() {
+        let of = |text: &str| assignment(&format!("options.target_modules={text}")).unwrap().2;
+        let names: Value = vec!["query", "value"].into();
+        for text in [r#"["query","value"]"#, "['query', 'value']", "[query,value]", "[ query , value ]"] {
+            assert_eq!(of(text), [names.clone()], "{text}");
+        }
+        assert_eq!(of("[query,value],all-linear"), [names, "all-linear".into()]);
+        let text = "[grid]\n'options.target_modules' = [['query', 'value'], ['dense'], 'all-linear']";
+        let wanted = ["target_modules=query,value", "target_modules=dense", "target_modules=all-linear"];
+        assert_eq!(labels(text, "sora"), wanted);
+        assert_eq!(labels(text, "bitfit"), [""]);
+    }
+
+    #[test]
     fn assignments_are_read_as_toml_and_texts() {
         let values = |text: &str| assignment(text).unwrap();
         assert_eq!(values("options.r=1,2"), (None, "options.r".into(), vec![1.into(), 2.into()]));
@@ -363,6 +384,7 @@ mod tests {
         assert_eq!(values("sora.options.variant=paper").2, ["paper".into()]);
         assert_eq!(values("train.lr=1e-3").2, [0.001.into()]);
         assert_eq!(values("train.evaluate={ steps = 5 },{ epochs = 1 }").2.len(), 2);
+        assert_eq!(values("lora.target_modules=all-linear"), values("lora.options.target_modules=all-linear"));
         assert!(assignment("options.r").is_err() && assignment("options.r=").is_err() && assignment("=1").is_err());
         assert!(assignment("lara.options.r=1").unwrap_err().to_string().contains("lora"));
     }

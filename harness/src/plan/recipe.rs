@@ -141,7 +141,7 @@ pub fn embedded_names() -> String {
 
 /// Keys of `--set` besides `train.…` and `options.…`.
 const SETTABLE: &str = "tasks, methods, seeds, backbone, tokenizer, data.source, data.split, data.train_limit, \
-                        train.<field>, options.<option>, METHOD.train.<field>, METHOD.options.<option>";
+                        train.<field>, options.<option>, METHOD.train.<field>, METHOD.<option>";
 
 impl Recipe {
     /// The recipe with the changes folded in.

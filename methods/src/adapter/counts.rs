@@ -20,6 +20,15 @@ impl Counts {
     pub fn dense(count: i64) -> Self {
         Counts { allocated: count, effective: count, as_published: count }
     }
+
+    /// With trained values besides, of which nothing prunes any.
+    pub fn and(self, others: i64) -> Self {
+        Counts {
+            allocated: self.allocated + others,
+            effective: self.effective + others,
+            as_published: self.as_published + others,
+        }
+    }
 }
 
 /// `sum(rank * (d_in + d_out))` over the modules (exact, spec §3.8).

@@ -1,9 +1,13 @@
 //! One adapted linear. LoRA, AdaLoRA and SoRA all add `scale * B diag(gate) A` (spec §1.1, §2.1, §3.1): LoRA has no gate,
 //! AdaLoRA's gate is Λ, SoRA's is g. DoRA has a magnitude besides (spec §7.1). One type serves them all (docs/adr/0004).
 
+use std::collections::BTreeMap;
+
 use encoders::nn::modules::row_norms;
 use encoders::{Attach, LowRank, TargetModule};
 use tch::{Device, Kind, Tensor};
+
+use crate::adapter::bias::Bias;
 
 /// `x -> scale * B (gate ⊙ (A x))` at one module.
 pub struct LoraLayer {
@@ -124,26 +128,39 @@ impl LoraWeights {
 
 /// The adapters of one step.
 pub struct LoraLayers {
-    /// By module; `None` where a method attaches nothing.
+    /// By position in the encoder's list of modules; `None`, or nothing at the end, where a method attaches nothing.
     pub modules: Vec<Option<LoraLayer>>,
     /// The same as branches, where they are laid out otherwise; by module.
     pub(crate) branches: Vec<Option<[Tensor; 2]>>,
     /// Branches of a layer's query, key and value as one, by layer.
     pub(crate) fused_qkv: Vec<Option<[Tensor; 2]>>,
+    /// Probability that a value of a branch's input is dropped in training.
+    pub dropout: f64,
+    /// Which biases are trained besides.
+    pub bias: Bias,
+    /// Tensors in place of the backbone's own, by their position there, with their names.
+    pub weights: BTreeMap<usize, (String, Tensor)>,
 }
 
 impl LoraLayers {
-    /// LoraLayers without a fused query-key-value branch.
+    /// LoraLayers without a fused query-key-value branch, and without dropout, beside a backbone that is as it was.
     pub fn new(modules: Vec<Option<LoraLayer>>) -> Self {
-        LoraLayers { modules, branches: Vec::new(), fused_qkv: Vec::new() }
+        LoraLayers {
+            modules,
+            branches: Vec::new(),
+            fused_qkv: Vec::new(),
+            dropout: 0.0,
+            bias: Bias::None,
+            weights: BTreeMap::new(),
+        }
     }
 
-    /// The modules that have an adapter, each with it; `modules` in the encoder's order.
+    /// Those of `modules` that have an adapter, each with it.
     pub fn attached<'a>(
         &'a self,
         modules: &'a [TargetModule],
     ) -> impl Iterator<Item = (&'a TargetModule, &'a LoraLayer)> {
-        modules.iter().zip(&self.modules).filter_map(|(module, adapter)| Some((module, adapter.as_ref()?)))
+        modules.iter().filter_map(|module| Some((module, self.modules.get(module.index)?.as_ref()?)))
     }
 }
 
@@ -154,11 +171,17 @@ impl Attach for LoraLayers {
             Some(Some([a, up])) => [a, up],
             _ => [&adapter.a, &adapter.up],
         };
-        Some(LowRank { magnitude: adapter.magnitude.as_ref(), ..LowRank::new(a, up) })
+        Some(LowRank { lora_a: a, scaled_b: up, magnitude: adapter.magnitude.as_ref(), dropout: self.dropout })
     }
 
     fn fused_qkv(&self, modules: &[TargetModule]) -> Option<LowRank<'_>> {
-        self.fused_qkv.get(modules.first()?.layer)?.as_ref().map(|[a, up]| LowRank::new(a, up))
+        // What is fused with it are the backbone's own weights and biases.
+        let [a, up] = self.fused_qkv.get(modules.first()?.layer)?.as_ref().filter(|_| self.weights.is_empty())?;
+        Some(LowRank { dropout: self.dropout, ..LowRank::new(a, up) })
+    }
+
+    fn weight(&self, index: usize) -> Option<&Tensor> {
+        self.weights.get(&index).map(|(_, weight)| weight)
     }
 }
 

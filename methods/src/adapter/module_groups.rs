@@ -3,6 +3,7 @@
 use encoders::TargetModule;
 use tch::{Kind, Tensor};
 
+use crate::adapter::bias::Bias;
 use crate::adapter::lora_layer::{LoraLayer, LoraLayers, folded};
 use crate::adapter::qkv::QkvGroup;
 use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
@@ -38,18 +39,23 @@ pub struct Layout {
     pub b_group: ParamGroup,
     /// Group of the gate.
     pub gate_group: ParamGroup,
+    /// Probability that a value of a branch's input is dropped in training.
+    pub dropout: f64,
+    /// Which biases of the backbone are trained besides, in [`ParamGroup::UNDECAYED`].
+    pub bias: Bias,
 }
 
 impl Layout {
-    /// Everything in [`ParamGroup::DECAYED`].
+    /// Everything in [`ParamGroup::DECAYED`], without dropout and biases.
     pub fn new(r: i64, scale: f64) -> Self {
-        Layout { r, scale, b_group: ParamGroup::DECAYED, gate_group: ParamGroup::DECAYED }
+        let group = ParamGroup::DECAYED;
+        Layout { r, scale, b_group: group, gate_group: group, dropout: 0.0, bias: Bias::None }
     }
 }
 
 /// Modules of one shape `(d_in, d_out)`.
 pub struct ModuleGroup {
-    /// Positions in the list of modules, ascending.
+    /// Positions in the encoder's list of modules, ascending.
     pub modules: Vec<usize>,
     /// `[k, r, d_in]`.
     pub a: ParamId,
@@ -71,20 +77,16 @@ pub struct ModuleGroup {
 impl ModuleGroup {
     fn build(
         params: &mut ParamsBuilder,
-        modules: Vec<usize>,
-        all: &[TargetModule],
+        (d_in, d_out): (i64, i64),
+        members: &[(&TargetModule, ModuleInit)],
         layout: &Layout,
-        inits: &[ModuleInit],
     ) -> Self {
-        let members: Vec<&TargetModule> = modules.iter().map(|&i| &all[i]).collect();
-        let (d_in, d_out) = (members[0].d_in, members[0].d_out);
+        let inits = || members.iter().map(|(_, init)| init);
         let stack = |part: &dyn Fn(&ModuleInit) -> Option<&Tensor>| {
-            let parts: Option<Vec<&Tensor>> = modules.iter().map(|&i| part(&inits[i])).collect();
+            let parts: Option<Vec<&Tensor>> = inits().map(part).collect();
             parts.map(|parts| Tensor::stack(&parts, 0))
         };
-        let required = |part: &dyn Fn(&ModuleInit) -> &Tensor| {
-            Tensor::stack(&modules.iter().map(|&i| part(&inits[i])).collect::<Vec<_>>(), 0)
-        };
+        let required = |part: &dyn Fn(&ModuleInit) -> &Tensor| Tensor::stack(&inits().map(part).collect::<Vec<_>>(), 0);
         let (kind, device) = params.options();
         let mut add = |group: ParamGroup, part: &str, init: &Tensor| {
             params.add(group, format!("{d_in}x{d_out}.lora_{part}"), init)
@@ -98,7 +100,9 @@ impl ModuleGroup {
         let fixed_a = stack(&|init| init.fixed.as_ref().map(|[a, _]| a)).map(here);
         let fixed_b = stack(&|init| init.fixed.as_ref().map(|[_, b]| b)).map(here);
         let fixed = fixed_a.zip(fixed_b).map(|(a, b)| [a, b]);
-        let fused_qkv = QkvGroup::of(&members);
+        let modules: Vec<&TargetModule> = members.iter().map(|(module, _)| *module).collect();
+        let fused_qkv = QkvGroup::of(&modules);
+        let modules = modules.into_iter().map(|module| module.index).collect();
         ModuleGroup { modules, a, b, gate, magnitude, d_in, d_out, fixed, fused_qkv }
     }
 
@@ -175,31 +179,42 @@ pub struct ModuleGroups {
     /// Rank at the start, the same at every module.
     pub r: i64,
     scale: f64,
+    dropout: f64,
+    bias: Bias,
+    /// Trained biases: position in the backbone, name and parameter.
+    biases: Vec<(usize, String, ParamId)>,
+    /// Values of the trained biases.
+    pub bias_count: i64,
     module_count: usize,
 }
 
 impl ModuleGroups {
     /// Draws the start values module by module (the order of the random numbers is the order of the modules, spec §6), then
-    /// lays them out by shape.
+    /// lays them out by shape. Trained biases of the backbone are behind them.
     pub fn build(
         params: &mut ParamsBuilder,
         modules: &[TargetModule],
+        backbone: &[(String, Tensor)],
         layout: &Layout,
-        init: impl FnMut(&TargetModule) -> ModuleInit,
+        mut init: impl FnMut(&TargetModule) -> ModuleInit,
     ) -> Self {
-        let inits: Vec<ModuleInit> = modules.iter().map(init).collect();
-        let mut shapes: Vec<(i64, i64)> = Vec::new();
+        let mut shapes: Vec<((i64, i64), Vec<(&TargetModule, ModuleInit)>)> = Vec::new();
         for module in modules {
-            if !shapes.contains(&(module.d_in, module.d_out)) {
-                shapes.push((module.d_in, module.d_out));
+            let (shape, member) = ((module.d_in, module.d_out), (module, init(module)));
+            match shapes.iter_mut().find(|(known, _)| *known == shape) {
+                Some((_, members)) => members.push(member),
+                None => shapes.push((shape, vec![member])),
             }
         }
-        let of_shape = |shape: (i64, i64)| {
-            let members = (0..modules.len()).filter(|&i| (modules[i].d_in, modules[i].d_out) == shape).collect();
-            ModuleGroup::build(params, members, modules, layout, &inits)
+        let of_shape = |(shape, members): &(_, Vec<_>)| ModuleGroup::build(params, *shape, members, layout);
+        let by_shape = shapes.iter().map(of_shape).collect();
+        let Layout { r, scale, dropout, bias, .. } = *layout;
+        let add = |(index, (name, value)): (usize, &(String, Tensor))| {
+            (index, name.clone(), params.add(ParamGroup::UNDECAYED, name.as_str(), value))
         };
-        let by_shape = shapes.into_iter().map(of_shape).collect();
-        ModuleGroups { by_shape, r: layout.r, scale: layout.scale, module_count: modules.len() }
+        let biases = bias.of(backbone, modules).map(add).collect();
+        let bias_count = bias.of(backbone, modules).map(|(_, (_, value))| value.numel() as i64).sum();
+        ModuleGroups { by_shape, r, scale, dropout, bias, biases, bias_count, module_count: modules.len() }
     }
 
     /// The adapters of one step; for [`ParamViews::stack`], those of every run.
@@ -215,7 +230,13 @@ impl ModuleGroups {
         scale: f64,
         factors: impl Fn(&Tensor, &Tensor) -> [Tensor; 2],
     ) -> LoraLayers {
-        let mut adapters = LoraLayers::new((0..self.module_count).map(|_| None).collect());
+        let last = self.by_shape.iter().flat_map(|group| &group.modules).max();
+        let mut adapters = LoraLayers::new((0..last.map_or(0, |last| last + 1)).map(|_| None).collect());
+        adapters.dropout = self.dropout;
+        adapters.bias = self.bias;
+        let trained =
+            |(index, name, id): &(usize, String, ParamId)| (*index, (name.clone(), views.get(*id).shallow_clone()));
+        adapters.weights = self.biases.iter().map(trained).collect();
         for group in &self.by_shape {
             group.attach(factors(views.get(group.a), views.get(group.b)), scale, views, &mut adapters);
         }

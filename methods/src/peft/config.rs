@@ -49,7 +49,6 @@ pub(crate) fn written(
     peft_type: &str,
     base_model: &str,
     branches: &BTreeMap<&str, BranchSize>,
-    use_dora: bool,
     tensors: &BTreeMap<String, Tensor>,
 ) -> Value {
     let ranks: BTreeMap<&str, i64> = branches.iter().map(|(path, branch)| (*path, branch.rank)).collect();
@@ -67,7 +66,7 @@ pub(crate) fn written(
         "bias": "none",
         "fan_in_fan_out": false,
         "use_rslora": false,
-        "use_dora": use_dora,
+        "use_dora": false,
         "inference_mode": true,
         "init_lora_weights": true,
         "target_modules": ranks.keys().collect::<Vec<_>>(),

@@ -30,7 +30,7 @@ pub(crate) const FIELDS: &[(&str, Use, Use)] = &[
     ("target_modules", Honoured, Honoured),
     ("exclude_modules", Honoured, Honoured),
     ("lora_alpha", Honoured, Honoured),
-    ("lora_dropout", Irrelevant, Irrelevant),
+    ("lora_dropout", Honoured, Honoured),
     // PEFT sets it to false for every torch.nn.Linear.
     ("fan_in_fan_out", Irrelevant, Irrelevant),
     ("bias", Honoured, Honoured),

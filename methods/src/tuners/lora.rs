@@ -5,10 +5,12 @@ use encoders::TargetModule;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::adapter::bias::Bias;
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
 use crate::adapter::pissa::principal_components;
+use crate::adapter::target_modules::TargetModules;
 use crate::error::{Error, Result};
 use crate::method::{Context, Method, MethodEntry, build_with};
 use crate::optim::config::{GroupOptim, OptimConfig};
@@ -24,6 +26,16 @@ pub struct LoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch is scaled by α/r.
     pub alpha: f64,
+    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
+    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub target_modules: TargetModules,
+    /// Probability that a value of a branch's input is dropped in training. Above 0 no layer is one fused function.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lora_dropout: f64,
+    /// Biases of the backbone that are trained besides, undecayed: none, all, or lora_only, those of the linears with a branch.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bias: Bias,
     /// rsLoRA: the branch is scaled by α/√r instead.
     #[serde(skip_serializing_if = "is_default")]
     pub use_rslora: bool,
@@ -55,6 +67,9 @@ impl Default for LoraOptions {
         LoraOptions {
             r: 8,
             alpha: 16.0,
+            target_modules: TargetModules::AllLinear,
+            lora_dropout: 0.0,
+            bias: Bias::None,
             use_rslora: false,
             init_lora_weights: InitLoraWeights::Kaiming,
             loraplus_lr_ratio: None,
@@ -73,8 +88,21 @@ impl Options for LoraOptions {
                 Bound::needs(option, decay, self.loraplus_lr_ratio.is_some(), "loraplus_lr_ratio"),
             ]
         });
-        let numbers = [Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha)];
+        let numbers = [
+            Bound::rank("r", self.r),
+            Bound::above_zero("alpha", self.alpha),
+            Bound::share("lora_dropout", self.lora_dropout),
+            Bound::needs("lora_dropout", self.lora_dropout, self.can_drop(), "init_lora_weights = \"kaiming\""),
+        ];
         numbers.into_iter().chain(ratio).chain(decay).collect()
+    }
+
+    fn target_modules(&self) -> &TargetModules {
+        &self.target_modules
+    }
+
+    fn bias(&self) -> Bias {
+        self.bias
     }
 }
 
@@ -82,6 +110,11 @@ impl LoraOptions {
     fn scale(&self) -> f64 {
         let r = self.r as f64;
         if self.use_rslora { self.alpha / r.sqrt() } else { self.alpha / r }
+    }
+
+    /// PiSSA's start values stand in the branch, but are no part of what PEFT drops the input of.
+    fn can_drop(&self) -> bool {
+        self.lora_dropout == 0.0 || self.init_lora_weights == InitLoraWeights::Kaiming
     }
 
     /// B with LoRA+ has a rate of its own.
@@ -109,6 +142,12 @@ pub static ENTRY: MethodEntry = MethodEntry {
     format: &LORA,
     examples: &[
         "use_rslora = true",
+        "target_modules = ['query', 'value']",
+        "target_modules = ['query', 'key', 'value']",
+        "target_modules = ['attention_output', 'output']",
+        "lora_dropout = 0.1",
+        "bias = 'all'",
+        "bias = 'lora_only'\ntarget_modules = ['attention_output', 'output']",
         "init_lora_weights = 'pissa'\nr = 4",
         "loraplus_lr_ratio = 4.0\nloraplus_weight_decay = 0.05",
     ],
@@ -154,7 +193,12 @@ impl Lora {
     /// PiSSA with a rank that a module's weight has not.
     pub fn new(options: LoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
         let (r, scale) = (options.r, options.scale());
-        let layout = Layout { b_group: options.b_group(), ..Layout::new(r, scale) };
+        let layout = Layout {
+            b_group: options.b_group(),
+            dropout: options.lora_dropout,
+            bias: options.bias,
+            ..Layout::new(r, scale)
+        };
         let init: &dyn Fn(&TargetModule) -> ModuleInit = match options.init_lora_weights {
             InitLoraWeights::Kaiming => &|module| ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r)),
             InitLoraWeights::Pissa => {
@@ -162,7 +206,7 @@ impl Lora {
                 &|module| principal_start(&context.weight(module), r, scale)
             }
         };
-        let groups = ModuleGroups::build(params, context.target_modules, &layout, init);
+        let groups = ModuleGroups::build(params, context.target_modules, context.backbone, &layout, init);
         Ok(Lora { modules: context.target_modules.to_vec(), groups, options })
     }
 }
@@ -193,6 +237,6 @@ impl Method for Lora {
     }
 
     fn counts(&self, _params: &Params) -> Counts {
-        Counts::dense(self.groups.factor_count())
+        Counts::dense(self.groups.factor_count()).and(self.groups.bias_count)
     }
 }

@@ -56,7 +56,7 @@ fn model(architecture: &EncoderEntry, method: &MethodEntry, options: &str, seed:
     let title = format!("{} {{{options}}} on {}", method.name, architecture.model_type);
     let options = method.options(&options.parse().unwrap()).unwrap();
     let built = match method.build(&options, &context, &mut params) {
-        Err(Error::DoesNotFit { what: "tensors of the backbone", .. }) => return None,
+        Err(Error::DoesNotFit { what: "tensors of the backbone" | "target_modules", .. }) => return None,
         built => built.unwrap_or_else(|e| panic!("{title}: {e}")),
     };
     let head = encoder.new_head(2, 3).params;
@@ -168,6 +168,5 @@ pub fn each_module<'a>(
     model: &'a Model,
     adapters: &'a LoraLayers,
 ) -> impl Iterator<Item = (&'a TargetModule, &'a LoraLayer)> {
-    let modules = &model.encoder.info().target_modules;
-    modules.iter().zip(&adapters.modules).filter_map(|(module, adapter)| Some((module, adapter.as_ref()?)))
+    adapters.attached(&model.encoder.info().target_modules)
 }

@@ -6,13 +6,14 @@ pub mod case;
 pub mod training;
 
 pub use case::{Case, cases, floats};
-use encoders::nn::modules::dora_linear;
-use encoders::{Attach, LowRank, ModuleKind, TargetModule};
+use encoders::nn::modules::low_rank_linear;
+use encoders::pass::streams;
+use encoders::{Attach, ModuleKind, TargetModule};
 use methods::optim::config::{DecayOrder, LinearSchedule};
 use methods::optim::params::ParamsBuilder;
-use methods::{Context, LoraLayers, Method, OptimConfig, TrainState};
+use methods::{Context, LoraLayer, LoraLayers, Method, OptimConfig, TrainState};
 use tch::{Device, Kind, Reduction, Tensor};
-use torch_ext::ops::lora_linear::lora_linear;
+use torch_ext::ops::dropout::{Dropout, DropoutRng};
 
 /// Largest allowed error in float32, relative to the largest magnitude of the compared tensor.
 pub const TOLERANCE: f64 = 1e-5;
@@ -38,21 +39,32 @@ impl Net {
     }
 
     pub fn forward(&self, x: &Tensor, attach: &dyn Attach) -> Tensor {
+        self.forward_step(x, attach, None)
+    }
+
+    /// In a training step, with the dropout of the branches' inputs where there are numbers for it.
+    pub fn forward_step(&self, x: &Tensor, attach: &dyn Attach, rng: Option<&DropoutRng>) -> Tensor {
         let (weight, bias) = &self.weights[self.weights.len() - 1];
-        self.forward_to(x, attach, [weight, bias])
+        self.forward_in(x, attach, [weight, bias], rng)
     }
 
     /// With other values of the last linear.
     pub fn forward_to(&self, x: &Tensor, attach: &dyn Attach, last: [&Tensor; 2]) -> Tensor {
+        self.forward_in(x, attach, last, None)
+    }
+
+    fn forward_in(&self, x: &Tensor, attach: &dyn Attach, last: [&Tensor; 2], rng: Option<&DropoutRng>) -> Tensor {
         let mut x = x.shallow_clone();
         let count = self.modules.len();
         for (module, (weight, bias)) in self.modules.iter().zip(&self.weights) {
             let [weight, bias] = if module.index + 1 < count { [weight, bias] } else { last };
+            let bias = attach.weight(count + module.index).unwrap_or(bias);
             let y = match attach.low_rank(module) {
-                Some(LowRank { lora_a, scaled_b, magnitude: Some(magnitude) }) => {
-                    dora_linear(&x, [weight, bias], [lora_a, scaled_b], magnitude)
+                Some(branch) => {
+                    let dropout = Dropout { rng, stream: streams::of_branch(module.index), p: branch.dropout };
+                    let dropped = rng.map(|_| dropout.hidden(&x, 1, 0));
+                    low_rank_linear(&x, [weight, bias], branch, dropped.as_ref())
                 }
-                Some(branch) => lora_linear(&x, [weight, bias], branch.factors()),
                 None => attach.output(module, &x, x.linear(weight, Some(bias))),
             };
             x = if module.index + 1 < count { y.tanh() } else { y };
@@ -143,22 +155,42 @@ pub fn step_at<M: Method + 'static>(
     (modules, hidden_size): (&[TargetModule], i64),
     new: impl FnOnce(&Context, &mut ParamsBuilder) -> methods::Result<M>,
 ) -> TrainState {
-    let weight = |i: usize| (format!("l{i}.weight"), case.tensor(&format!("base.l{i}.weight")));
-    let backbone: Vec<(String, Tensor)> = (0..case.dims().len() - 1).map(weight).collect();
+    let boxed = |context: &Context, params: &mut ParamsBuilder| Ok(Box::new(new(context, params)?) as Box<dyn Method>);
+    boxed_step_at(case, protocol, kind, (modules, hidden_size), boxed)
+}
+
+/// [`step_at`] for a method of the registry. The backbone's weights come first, then its biases.
+pub fn boxed_step_at(
+    case: &Case,
+    protocol: &OptimConfig,
+    kind: Kind,
+    (modules, hidden_size): (&[TargetModule], i64),
+    new: impl FnOnce(&Context, &mut ParamsBuilder) -> methods::Result<Box<dyn Method>>,
+) -> TrainState {
+    let count = case.dims().len() - 1;
+    let named = |part: &'static str| {
+        let name = move |i: usize| format!("l{i}.{part}");
+        (0..count).map(move |i| (name(i), case.tensor(&format!("base.{}", name(i)))))
+    };
+    let backbone: Vec<(String, Tensor)> = named("weight").chain(named("bias")).collect();
     let context = Context { target_modules: modules, backbone: &backbone, protocol, hidden_size, seed: 0 };
     let mut params = ParamsBuilder::new(Device::Cpu, kind);
     let method = new(&context, &mut params).unwrap();
-    TrainState::new(params.finish(), Box::new(method), protocol)
+    TrainState::new(params.finish(), method, protocol)
 }
 
 pub fn adapters(step: &TrainState) -> LoraLayers {
     tch::no_grad(|| step.method().adapters(&step.params().views()))
 }
 
+/// Adapters with the number of their linear.
+pub fn attached(adapters: &LoraLayers) -> impl Iterator<Item = (usize, &LoraLayer)> {
+    adapters.modules.iter().enumerate().filter_map(|(i, adapter)| Some((i, adapter.as_ref()?)))
+}
+
 pub fn write(case: &Case, prefix: &str, adapters: &LoraLayers) {
     tch::no_grad(|| {
-        for (i, adapter) in adapters.modules.iter().enumerate() {
-            let adapter = adapter.as_ref().unwrap();
+        for (i, adapter) in attached(adapters) {
             let read = |part: &str| case.tensor(&format!("{prefix}.l{i}.{part}"));
             adapter.a.shallow_clone().copy_(&read("lora_A"));
             adapter.b.shallow_clone().copy_(&read("lora_B"));
@@ -175,8 +207,7 @@ pub fn write(case: &Case, prefix: &str, adapters: &LoraLayers) {
 
 /// Compares every adapter with `<prefix>.l<i>.*` where the case has it.
 pub fn assert_adapters(case: &Case, prefix: &str, adapters: &LoraLayers, tolerance: f64) {
-    for (i, adapter) in adapters.modules.iter().enumerate() {
-        let adapter = adapter.as_ref().unwrap();
+    for (i, adapter) in attached(adapters) {
         let gate = adapter.gate.as_ref();
         let magnitude = ("lora_magnitude_vector", adapter.magnitude.as_ref());
         let parts =

@@ -87,7 +87,9 @@ impl Layer {
     /// The layer of `x` `[rows * length, hidden]`.
     pub fn forward(&self, x: &Tensor, input: LayerInput) -> Tensor {
         let LayerInput { length, pass, .. } = input;
-        let adapted = |i: usize, x: &Tensor| self.linears[i].adapted(&self.modules[i], x, pass);
+        let adapted = |i: usize, x: &Tensor| {
+            self.linears[i].adapted(&self.modules[i], x, pass, |dropout| dropout.hidden(x, length, 0))
+        };
         let dropout = |stream: InLayer, p: f64| pass.dropout(streams::of_layer(self.index, stream), p);
         let normed = self.attention_norm.as_ref().map_or(x.shallow_clone(), |norm| norm.forward(x, pass));
         let attention = Attention {

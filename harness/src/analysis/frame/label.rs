@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::analysis::frame::group::ReportGroup;
 use crate::plan::external::ExternalSpec;
+use crate::plan::grid;
 use crate::plan::origin::RunOrigin;
 use crate::plan::spec::RunSpec;
 use crate::store::record::RunRecord;
@@ -163,11 +164,8 @@ fn flatten(prefix: &str, value: &toml::Value, into: &mut Settings) {
                 flatten(&path, inner, into);
             }
         }
-        toml::Value::String(text) => {
-            into.insert(prefix.into(), text.clone());
-        }
         other => {
-            into.insert(prefix.into(), other.to_string());
+            into.insert(prefix.into(), grid::text(other));
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use encoders::{Attach, Encoder, LowRank, TargetModule};
+use encoders::{Attach, Encoder, TargetModule};
 use tch::{Device, Tensor};
 
+use crate::adapter::bias::Bias;
 use crate::adapter::lora_layer::{LoraLayer, LoraLayers, LoraWeights};
-use crate::adapter::replaced::ReplacedWeights;
 use crate::error::{Error, Result};
 use crate::peft::config::{self, BranchSize};
 use crate::peft::files::PeftFiles;
@@ -16,17 +16,22 @@ use crate::peft::format::{TrainedAdapter, check_tensors, is_weight};
 pub(crate) const TYPE: &str = "LORA";
 
 /// Plain low-rank branches, the head, and tensors of the backbone that were saved beside them.
+#[derive(Default)]
 pub struct LowRankAdapter {
     /// Factors by module path; a module of rank 0 is not there, unless all are.
     pub factors: BTreeMap<String, LoraWeights>,
     /// Every other tensor by its Hugging Face name.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Dropout that the branches' inputs were trained with.
+    pub lora_dropout: f64,
+    /// Which biases among the tensors were trained.
+    pub bias: Bias,
     /// Notes on an adapter that was read, a line each.
     pub notes: Vec<String>,
 }
 
 impl LowRankAdapter {
-    /// The adapters of `modules` folded into plain LoRA factors, with the head.
+    /// The adapters of `modules` folded into plain LoRA factors, with the trained biases and the head.
     pub fn folded(modules: &[TargetModule], adapters: &LoraLayers, head: BTreeMap<String, Tensor>) -> Self {
         let mut factors: BTreeMap<String, LoraWeights> = adapters
             .attached(modules)
@@ -37,7 +42,17 @@ impl LowRankAdapter {
         if let Some(module) = modules.first().filter(|_| factors.is_empty()) {
             factors.insert(module.path.clone(), LoraWeights::zeros(module));
         }
-        LowRankAdapter { factors, tensors: head, notes: Vec::new() }
+        let biases = adapters.weights.values().map(|(name, bias)| (name.clone(), bias.shallow_clone()));
+        let tensors = head.into_iter().chain(biases).collect();
+        LowRankAdapter { factors, tensors, lora_dropout: adapters.dropout, bias: adapters.bias, notes: Vec::new() }
+    }
+
+    /// Name in a file: what belongs to a linear with a branch is its `base_layer`'s.
+    fn peft_name(&self, name: &str) -> String {
+        match name.rsplit_once('.') {
+            Some((module, part)) if self.factors.contains_key(module) => format!("{module}.base_layer.{part}"),
+            _ => name.to_string(),
+        }
     }
 
     /// The adapters at `modules`; modules without factors get none.
@@ -59,8 +74,10 @@ impl TrainedAdapter for LowRankAdapter {
     fn write(&self, base_model: &str) -> Result<PeftFiles> {
         let size = |factors: &LoraWeights| BranchSize { rank: factors.rank(), scale: factors.scale };
         let branches = self.factors.iter().map(|(path, factors)| (path.as_str(), size(factors))).collect();
-        let use_dora = self.factors.values().any(|factors| factors.magnitude.is_some());
-        let config = config::written(TYPE, base_model, &branches, use_dora, &self.tensors);
+        let mut config = config::written(TYPE, base_model, &branches, &self.tensors);
+        config["use_dora"] = self.factors.values().any(|factors| factors.magnitude.is_some()).into();
+        config["lora_dropout"] = self.lora_dropout.into();
+        config["bias"] = self.bias.name().into();
         let factors = self.factors.iter().flat_map(|(path, factors)| {
             let parts = [
                 ("A.weight", Some(&factors.a)),
@@ -72,7 +89,7 @@ impl TrainedAdapter for LowRankAdapter {
             };
             parts.into_iter().filter_map(named).collect::<Vec<_>>()
         });
-        let others = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        let others = self.tensors.iter().map(|(name, tensor)| (self.peft_name(name), tensor.shallow_clone()));
         PeftFiles::new(config, factors.chain(others))
     }
 
@@ -91,13 +108,12 @@ impl TrainedAdapter for LowRankAdapter {
     fn attachment(&self, encoder: &dyn Encoder, device: Device) -> Result<Box<dyn Attach>> {
         let modules = &encoder.info().target_modules;
         let at = |module: &TargetModule| Some(self.factors.get(&module.path)?.to_device(device).adapter());
-        let adapters = LoraLayers::new(modules.iter().map(at).collect());
-        let has_weights = encoder.info().weights.iter().any(|(name, _)| self.tensors.contains_key(name));
-        if !has_weights {
-            return Ok(Box::new(adapters));
-        }
-        let replaced = ReplacedWeights::read(&encoder.info().weights, &self.tensors, device);
-        Ok(Box::new(BranchesAndWeights { adapters, replaced }))
+        let mut adapters = LoraLayers::new(modules.iter().map(at).collect());
+        let saved = |(index, (name, _)): (usize, &(String, Tensor))| {
+            Some((index, (name.clone(), self.tensors.get(name)?.to_device(device))))
+        };
+        adapters.weights = encoder.info().weights.iter().enumerate().filter_map(saved).collect();
+        Ok(Box::new(adapters))
     }
 
     fn merge(&self, model: &mut BTreeMap<String, Tensor>) -> Result<()> {
@@ -107,21 +123,5 @@ impl TrainedAdapter for LowRankAdapter {
             }
         }
         Ok(())
-    }
-}
-
-/// Low-rank branches, and tensors of the backbone that were saved beside them.
-struct BranchesAndWeights {
-    adapters: LoraLayers,
-    replaced: ReplacedWeights,
-}
-
-impl Attach for BranchesAndWeights {
-    fn low_rank(&self, module: &TargetModule) -> Option<LowRank<'_>> {
-        self.adapters.low_rank(module)
-    }
-
-    fn weight(&self, index: usize) -> Option<&Tensor> {
-        self.replaced.weight(index)
     }
 }

@@ -127,7 +127,8 @@ impl<'a> Reader<'a> {
         let mut tensors = self.others(&targets)?;
         self.check_saved(&tensors)?;
         self.fold(&mut tensors, folded)?;
-        Ok(LowRankAdapter { factors, tensors, notes: self.notes })
+        let Settings { lora_dropout, bias, .. } = self.settings;
+        Ok(LowRankAdapter { factors, tensors, lora_dropout, bias, notes: self.notes })
     }
 
     /// PiSSA's factors as a branch beside the whole weight: `s (B A - B0 A0)`.

@@ -2,6 +2,7 @@
 //! which rank and which factor. The rules are PEFT 0.21's (`tuners_utils.check_target_module_exists`,
 //! `other.get_pattern_key`, `LoraLayer.update_layer`, `AdaLoraLayer.update_layer`).
 
+use crate::adapter::bias::Bias;
 use crate::peft::pattern::Pattern;
 
 mod read;
@@ -28,6 +29,10 @@ pub(crate) struct Settings {
     pub starts_at_zero: bool,
     pub modules_to_save: Vec<String>,
     pub targets: Names,
+    /// Dropout of the branches' inputs in training.
+    pub lora_dropout: f64,
+    /// Biases that were trained.
+    pub bias: Bias,
     r: i64,
     alpha: f64,
     rslora: bool,

@@ -1,7 +1,9 @@
 //! Reads and checks a configuration.
 
+use serde::Deserialize;
 use serde_json::Value;
 
+use crate::adapter::bias::Bias;
 use crate::peft::config::PeftConfig;
 use crate::peft::fields;
 use crate::peft::pattern::Pattern;
@@ -25,11 +27,13 @@ impl Settings {
         if task.is_some_and(|task| !TASKS.iter().any(|known| task == known)) {
             return fields.wrong("task_type", &format!("null or one of {}", TASKS.join(", ")));
         }
-        match fields.get("bias") {
-            None => {}
-            Some(Value::String(bias)) if ["none", "all", "lora_only"].contains(&bias.as_str()) => {}
-            Some(_) => return fields.wrong("bias", "\"none\", \"all\" or \"lora_only\""),
-        }
+        let bias = match fields.get("bias") {
+            None => Bias::None,
+            Some(value) => match Bias::deserialize(value) {
+                Ok(bias) => bias,
+                Err(_) => return fields.wrong("bias", "\"none\", \"all\" or \"lora_only\""),
+            },
+        };
         let (lora_bias, use_dora) = (!is_adalora && fields.flag("lora_bias")?, fields.flag("use_dora")?);
         if lora_bias && use_dora {
             return Err("lora_bias and use_dora are both true, which PEFT does not allow".into());
@@ -73,6 +77,8 @@ impl Settings {
             targets,
             r: if is_adalora { fields.rank("init_r", 12, 0)? } else { fields.rank("r", 8, 1)? },
             alpha: fields.number("lora_alpha", 8.0)?,
+            lora_dropout: fields.number("lora_dropout", 0.0)?,
+            bias,
             rslora: !is_adalora && fields.flag("use_rslora")?,
             exclude: fields.modules("exclude_modules")?,
             layers,

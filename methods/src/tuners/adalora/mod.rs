@@ -43,7 +43,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     is_stackable: true,
     final_budget_step: Some(final_budget_step),
     format: &LORA,
-    examples: &["final_phase = 'peft'"],
+    examples: &["final_phase = 'peft'", "target_modules = ['query', 'value']", "lora_dropout = 0.1", "bias = 'all'"],
     resolve: resolve_with::<AdaLoraOptions>,
     build: |name, options, context, params| build_with(name, options, context, params, AdaLora::new),
 };
@@ -58,7 +58,8 @@ impl AdaLora {
         let budget = budget(&options, context)?;
         let start = params.group_len(ParamGroup::DECAYED);
         let scale = options.alpha / (r as f64 + 1e-5);
-        let groups = ModuleGroups::build(params, context.target_modules, &Layout::new(r, scale), |module| {
+        let layout = Layout { dropout: options.lora_dropout, bias: options.bias, ..Layout::new(r, scale) };
+        let groups = ModuleGroups::build(params, context.target_modules, context.backbone, &layout, |module| {
             let factors = ModuleInit::new(normal(&[r, module.d_in]), normal(&[module.d_out, r]));
             ModuleInit { gate: Some(Tensor::zeros([r], (Kind::Float, Device::Cpu))), ..factors }
         });
@@ -238,7 +239,7 @@ impl Method for AdaLora {
         let adapters = tch::no_grad(|| self.adapters(&params.views()));
         let left = counts::effective(&self.modules, &adapters);
         let allocated = self.groups.factor_count() + self.groups.component_count();
-        Counts { allocated, effective: left, as_published: left }
+        Counts { allocated, effective: left, as_published: left }.and(self.groups.bias_count)
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

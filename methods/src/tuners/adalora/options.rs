@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::options::{Bound, Options};
+use crate::adapter::bias::Bias;
+use crate::adapter::target_modules::TargetModules;
+use crate::options::{Bound, Options, is_default};
 
 /// A number of steps: absolute, or a share of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,16 @@ pub struct AdaLoraOptions {
     pub target_r: i64,
     /// Scaling numerator: the branch is scaled by α/(init_r + 1e-5) all through.
     pub alpha: f64,
+    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
+    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub target_modules: TargetModules,
+    /// Probability that a value of a branch's input is dropped in training. Above 0 no layer is one fused function.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lora_dropout: f64,
+    /// Biases of the backbone that are trained besides, undecayed: none, all, or lora_only, those of the linears with a branch.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bias: Bias,
     /// γ, weight of the orthogonality penalty.
     pub gamma: f64,
     /// t_i: steps (integer) or share of the run (fraction) with the full budget.
@@ -67,6 +79,9 @@ impl Default for AdaLoraOptions {
             init_r: 12,
             target_r: 8,
             alpha: 16.0,
+            target_modules: TargetModules::AllLinear,
+            lora_dropout: 0.0,
+            bias: Bias::None,
             gamma: 0.1,
             tinit: Span::Share(0.15),
             tfinal: Span::Share(0.46),
@@ -91,11 +106,20 @@ impl Options for AdaLoraOptions {
             Bound::rank("init_r", self.init_r),
             Bound::rank("target_r", self.target_r),
             Bound::above_zero("alpha", self.alpha),
+            Bound::share("lora_dropout", self.lora_dropout),
             Bound::zero_or_more("gamma", self.gamma),
             Bound::count("delta_t", self.delta_t),
             Bound::share("beta1", self.beta1),
             Bound::share("beta2", self.beta2),
         ];
         numbers.into_iter().chain(spans).collect()
+    }
+
+    fn target_modules(&self) -> &TargetModules {
+        &self.target_modules
+    }
+
+    fn bias(&self) -> Bias {
+        self.bias
     }
 }

@@ -46,7 +46,7 @@ impl TrainedAdapter for BottleneckAdapter {
     }
 
     fn write(&self, base_model: &str) -> Result<PeftFiles> {
-        let config = config::written(TYPE, base_model, &BTreeMap::new(), false, &self.tensors);
+        let config = config::written(TYPE, base_model, &BTreeMap::new(), &self.tensors);
         PeftFiles::new(config, self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())))
     }
 

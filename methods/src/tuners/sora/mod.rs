@@ -51,7 +51,13 @@ pub static ENTRY: MethodEntry = MethodEntry {
     is_stackable: true,
     final_budget_step: None,
     format: &LORA,
-    examples: &["gate_lr = 1e-3\nxi_schedule = { spacing = 'linear', max = 1e-3, stages = 3 }", "variant = 'paper'"],
+    examples: &[
+        "gate_lr = 1e-3\nxi_schedule = { spacing = 'linear', max = 1e-3, stages = 3 }",
+        "variant = 'paper'",
+        "target_modules = ['query', 'value']",
+        "lora_dropout = 0.1",
+        "bias = 'all'",
+    ],
     resolve: resolve_with::<SoraOptions>,
     build: |name, options, context, params| build_with(name, options, context, params, Sora::new),
 };
@@ -64,8 +70,9 @@ impl Sora {
     pub fn new(options: SoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
         let (r, scale) = (options.r, options.alpha / options.r as f64);
         let stages = xi_list(ENTRY.name, &options)?;
-        let layout = Layout { gate_group: GATES, ..Layout::new(r, scale) };
-        let groups = ModuleGroups::build(params, context.target_modules, &layout, |module| {
+        let SoraOptions { lora_dropout: dropout, bias, .. } = options;
+        let layout = Layout { gate_group: GATES, dropout, bias, ..Layout::new(r, scale) };
+        let groups = ModuleGroups::build(params, context.target_modules, context.backbone, &layout, |module| {
             let gate = Tensor::randn([r], (Kind::Float, Device::Cpu));
             ModuleInit { gate: Some(gate), ..ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r)) }
         });
@@ -226,11 +233,12 @@ impl Method for Sora {
         let adapters = tch::no_grad(|| self.adapters(&params.views()));
         let kept: i64 = adapters.modules.iter().flatten().map(LoraLayer::rank).sum();
         let zeros = self.groups.component_count() - kept;
-        Counts {
+        let counts = Counts {
             allocated: self.groups.factor_count() + self.groups.component_count(),
             effective: counts::effective(&self.modules, &adapters),
             as_published: self.groups.factor_count() - 2 * self.hidden_size * zeros,
-        }
+        };
+        counts.and(self.groups.bias_count)
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::options::{Bound, Options};
+use crate::adapter::bias::Bias;
+use crate::adapter::target_modules::TargetModules;
+use crate::options::{Bound, Options, is_default};
 
 /// Which SoRA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +49,16 @@ pub struct SoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch is scaled by α/r_max, also after pruning.
     pub alpha: f64,
+    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
+    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub target_modules: TargetModules,
+    /// Probability that a value of a branch's input is dropped in training. Above 0 no layer is one fused function.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lora_dropout: f64,
+    /// Biases of the backbone that are trained besides, undecayed: none, all, or lora_only, those of the linears with a branch.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bias: Bias,
     /// Released or paper form.
     pub variant: Variant,
     /// λ of the released form (`sparse_lambda`): weight of the mean |g| in the loss. Not used by the paper form.
@@ -70,6 +82,9 @@ impl Default for SoraOptions {
         SoraOptions {
             r: 8,
             alpha: 16.0,
+            target_modules: TargetModules::AllLinear,
+            lora_dropout: 0.0,
+            bias: Bias::None,
             variant: Variant::Released,
             l1_weight: 10.0,
             prox_weight: 10.0,
@@ -88,11 +103,20 @@ impl Options for SoraOptions {
         let numbers = [
             Bound::rank("r", self.r),
             Bound::above_zero("alpha", self.alpha),
+            Bound::share("lora_dropout", self.lora_dropout),
             Bound::zero_or_more("l1_weight", self.l1_weight),
             Bound::zero_or_more("prox_weight", self.prox_weight),
             Bound::zero_or_more("xi", self.xi),
         ];
         let gate_lr = self.gate_lr.map(|lr| Bound::above_zero("gate_lr", lr));
         numbers.into_iter().chain(gate_lr).chain(schedule.into_iter().flatten()).collect()
+    }
+
+    fn target_modules(&self) -> &TargetModules {
+        &self.target_modules
+    }
+
+    fn bias(&self) -> Bias {
+        self.bias
     }
 }
