@@ -163,8 +163,8 @@ fn a_table_that_cannot_be_read_is_refused_by_name() {
         2,
         "unknown metric 'acuracy' (did you mean 'accuracy'?)",
     );
-    refused("label,rte,split\na,80.1,ofical\n", &[], 2, "unknown split 'ofical' (did you mean 'official'?)");
-    refused("label,rte\na,80.1\n", &["--split", "half"], 2, "unknown split 'half'");
+    refused("label,rte,split\na,80.1,ofical\n", &[], 2, "unknown split policy 'ofical' (did you mean 'official'?)");
+    refused("label,rte\na,80.1\n", &["--split", "half"], 2, "unknown split policy 'half'");
     refused("label,rte\na,80.1\n", &["--runs", "0"], 2, "--runs");
     refused("label,rte,runs\na,80.1,some\n", &[], 3, "runs: expected a whole number above 0, got 'some'");
     refused("label,rte\na,n/a\n", &[], 3, "got 'n'");

@@ -30,9 +30,10 @@ impl Distances {
         self.of_rows(&self.rows)
     }
 
-    /// [`Distances::embeddings`] of which a branch drops some: by row, so that distances of one row lose the same values.
+    /// [`Distances::embeddings`] of which a branch drops some: by row, so that distances of one row lose the same values,
+    /// and alike in every part of a step.
     pub fn dropped(&self, dropout: Dropout) -> Tensor {
-        self.of_rows(&dropout.hidden(&self.rows, self.reach.count, self.reach.first))
+        self.of_rows(&dropout.shared(&self.rows, self.reach.count, self.reach.first))
     }
 
     fn of_rows(&self, rows: &Tensor) -> Tensor {

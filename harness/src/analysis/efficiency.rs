@@ -122,7 +122,7 @@ fn own_row(all: &[&TimingRow], reference: Option<&[&TimingRow]>) -> EfficiencyRo
         task: first.task.clone(),
         method: first.method.clone(),
         label: first.variant.clone(),
-        title: row_title(&first.method, &first.variant),
+        title: row_title(&method_title(&first.method), &first.variant),
         device: first.device.clone(),
         driver: first.driver.clone(),
         precision: first.precision.clone(),

@@ -17,6 +17,8 @@ use crate::analysis::tuning::{searches, tuned_rows};
 
 /// The method the others are compared with.
 const REFERENCE: &str = "lora";
+/// Largest difference in points that is none: `results.csv` holds points, a store shares of 1.
+pub const EQUAL: f64 = 1e-9;
 /// Fewest pairs a test is made with.
 pub const FEWEST: usize = 3;
 /// Seed of the draws: a report is the same every time.

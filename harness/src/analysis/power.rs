@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::analysis::columns::TaskColumn;
 use crate::analysis::frame::typed::frame_rows;
-use crate::analysis::paired::{Pair, PairedRow, compare_seeds, reference_pairs};
+use crate::analysis::paired::{EQUAL, Pair, PairedRow, compare_seeds, reference_pairs};
 use crate::analysis::results::GroupResults;
 use crate::analysis::summary::MethodRow;
 use crate::analysis::verdict::{cell_margin, detectable, fewest_seeds, half_width};
@@ -52,7 +52,10 @@ fn pairs(methods: &[MethodRow]) -> Vec<Pair<'_>> {
     for (index, row) in methods.iter().enumerate() {
         let is_alike = |other: &&MethodRow| other.method != row.method && other.label == row.label;
         for other in methods[..index].iter().filter(is_alike) {
-            let is_known = |(a, b): &Pair| std::ptr::eq(*a, row) && std::ptr::eq(*b, other);
+            let is_known = |(a, b): &Pair| {
+                let is = |x: &MethodRow, y: &MethodRow| std::ptr::eq(*a, x) && std::ptr::eq(*b, y);
+                is(row, other) || is(other, row)
+            };
             if !pairs.iter().any(is_known) {
                 pairs.push((row, other));
             }
@@ -79,7 +82,7 @@ fn examples(row: &MethodRow, column: &TaskColumn) -> usize {
 
 /// Differences without any spread, as of collapsed runs, say nothing about other seeds.
 fn power_row(row: PairedRow, margin: f64) -> PowerRow {
-    let std = row.std.filter(|std| *std > 0.0);
+    let std = row.std.filter(|std| *std > EQUAL);
     let error = |std: f64, seeds: usize| std / (seeds as f64).sqrt();
     let fewest = |width: fn(f64, usize) -> Option<f64>| {
         fewest_seeds(margin, |seeds| width(error(std?, seeds), seeds)).map(|seeds| seeds as u64)

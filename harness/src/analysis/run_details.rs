@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use datasets::split::Policy;
 use serde::Serialize;
 
-use crate::analysis::frame::label::EXTERNAL;
-use crate::analysis::frame::label::RunSetting;
+use crate::analysis::frame::label::{EXTERNAL, RunSetting};
 use crate::analysis::frame::predictions::TestSets;
 use crate::analysis::frame::rows::ScoreRow;
 use crate::analysis::frame::run::{KINDS, RankPoint, RunResult};
 use crate::analysis::frame::typed::frame_rows;
 use crate::analysis::stats::mean;
-use crate::analysis::summary::row_title;
+use crate::analysis::summary::{method_title, row_title};
 use crate::store::record::{RunRecord, Status};
+use crate::store::stored_spec::StoredSpec;
 
 frame_rows! {
     /// A named text.
@@ -41,7 +41,7 @@ frame_rows! {
         /// Examples that are scored.
         examples: u64,
         /// Step whose checkpoint was selected.
-        checkpoint: u64,
+        checkpoint: Option<u64>,
         /// Metric that selected it.
         selection_metric: String,
         /// That metric on the rows that select, in points of 100.
@@ -138,7 +138,7 @@ fn fields(run: &RunRecord, result: &RunResult) -> Vec<FieldRow> {
         ("reason", row.failure.clone()),
         ("collapse", row.collapse.clone()),
         ("task", spec.task().to_string()),
-        ("method", row_title(spec.method(), spec.made().map_or(EXTERNAL, |spec| &spec.label))),
+        ("method", row_title(&method_title(spec.method()), spec.made().map_or(EXTERNAL, |spec| &spec.label))),
         ("seed", spec.seed().to_string()),
         ("backbone", backbone),
         ("data source", row.data_source.clone()),
@@ -167,6 +167,14 @@ fn fields(run: &RunRecord, result: &RunResult) -> Vec<FieldRow> {
 
 /// Where the run was made.
 fn origin(run: &RunRecord, result: &RunResult) -> Vec<(&'static str, String)> {
+    if let StoredSpec::External(spec) = &run.spec {
+        let stated =
+            [("allocated parameters", spec.parameters.allocated), ("effective parameters", spec.parameters.effective)];
+        let stated = stated.into_iter().filter_map(|(name, count)| Some((name, format!("{} (stated)", count?))));
+        return stated
+            .chain([("made by", "another program (rankbench add)".into()), ("source", spec.source.clone())])
+            .collect();
+    }
     let Some(manifest) = &run.manifest else { return vec![("manifest", "it cannot be read".into())] };
     vec![
         ("recipe", manifest.origin.recipe.clone()),
@@ -197,7 +205,7 @@ fn metrics(run: &RunRecord, result: &RunResult) -> Vec<MetricRow> {
             metric: score.metric.clone(),
             value: score.value.map(|value| 100.0 * value),
             examples: score.test_examples.unwrap_or(0),
-            checkpoint: score.selected_step.unwrap_or(0),
+            checkpoint: score.selected_step,
             selection_metric: score.selection_metric.clone(),
             selection_value: own.and_then(|own| own.selection_value).map(|value| 100.0 * value),
         }

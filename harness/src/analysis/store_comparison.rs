@@ -10,14 +10,16 @@ use crate::analysis::frame::group::ReportGroup;
 use crate::analysis::frame::rows::RunRow;
 use crate::analysis::frame::run::RunResult;
 use crate::analysis::frame::typed::frame_rows;
-use crate::analysis::paired::{FEWEST, PairedRow, compare_seeds};
+use crate::analysis::paired::{EQUAL, FEWEST, PairedRow, compare_seeds};
 use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::analysis::stats::mean;
 use crate::analysis::summary::{MethodRow, Score};
 use crate::analysis::verdict::{ALPHA, detectable};
 
-/// Largest difference in points that is none: `results.csv` holds points, a store shares of 1.
-const EQUAL: f64 = 1e-9;
+/// Word for scores that are the same, seed by seed.
+const IDENTICAL: &str = "identical";
+/// Word for a difference that these seeds do not show.
+const WITHIN: &str = "within noise";
 /// Task of a row over all tasks.
 const ALL: &str = "all";
 
@@ -117,14 +119,14 @@ fn key(run: &RunResult) -> Key<'_> {
 type FieldOf = fn(&RunRow) -> String;
 
 /// Settings and origins that are compared: what the id is a hash of, then where the run was made.
-const FIELDS: [(&str, FieldOf); 16] = [
+const FIELDS: [(&str, FieldOf); 17] = [
     ("options", |row| row.options.clone()),
     ("epochs", |row| optional(row.epochs)),
     ("batch_size", |row| optional(row.batch_size)),
     ("lr", |row| optional(row.lr)),
     ("precision", |row| row.precision.clone()),
     ("train_head", |row| row.train_head.clone()),
-    ("train_limit", |row| optional(row.train_limit)),
+    ("train_limit", |row| row.train_limit.map_or("all".into(), |rows| rows.to_string())),
     ("tokenizer", |row| row.tokenizer.clone()),
     ("recipe", |row| row.recipe.clone()),
     ("numerics", |row| optional(row.numerics)),
@@ -134,6 +136,7 @@ const FIELDS: [(&str, FieldOf); 16] = [
     ("libtorch", |row| row.libtorch.clone()),
     ("threads", |row| optional(row.threads)),
     ("together", |row| optional(row.together)),
+    ("micro_batch", |row| row.micro_batch.map_or("whole".into(), |rows| rows.to_string())),
 ];
 
 fn optional<T: ToString>(value: Option<T>) -> String {
@@ -216,7 +219,15 @@ fn moved(a: &ResultsFrame, b: &ResultsFrame) -> Vec<MovedRow> {
             let is_same = |other: &&MethodRow| other.method == row.method && other.label == row.label;
             let Some(other) = before.methods.iter().find(is_same) else { continue };
             let compared = compare_seeds(&after.group, &(row, other), &columns).into_iter().filter(|row| row.pairs > 0);
-            found.extend(compared.map(|paired| moved_row(paired, row, other)));
+            let mut rows: Vec<MovedRow> = compared.map(|paired| moved_row(paired, row, other)).collect();
+            // Differences of tasks that cancel are differences.
+            let is_other = |row: &MovedRow| row.task != ALL && row.word != IDENTICAL;
+            if rows.iter().any(is_other) {
+                rows.iter_mut()
+                    .filter(|row| row.word == IDENTICAL && row.task == ALL)
+                    .for_each(|row| row.word = WITHIN.into());
+            }
+            found.extend(rows);
         }
     }
     found
@@ -273,9 +284,9 @@ fn word(paired: &PairedRow) -> &'static str {
     let p = if paired.task == ALL { paired.p_t } else { paired.p_holm };
     let [difference, std] = [paired.difference, paired.std].map(|value| value.unwrap_or_default().abs());
     match p {
-        _ if difference <= EQUAL && std <= EQUAL => "identical",
+        _ if difference <= EQUAL && std <= EQUAL => IDENTICAL,
         _ if paired.pairs < FEWEST as u64 => "too few seeds",
-        Some(p) if p >= ALPHA => "within noise",
+        Some(p) if p >= ALPHA => WITHIN,
         _ => "moved",
     }
 }

@@ -35,7 +35,7 @@ pub struct Add {
     #[arg(long)]
     task: String,
     /// Seed of the run: it is paired with our runs of the same seed.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
     /// Predictions: CSV with a header, or one JSON object a line. `row` is the number in the official file (`rankbench split`),
     /// `prediction` a class or score, or `logits` with blanks between them; `split` (test where it is left out) and `dev_set` where
@@ -73,13 +73,13 @@ struct Stated {
     #[arg(long)]
     backbone: Option<String>,
     /// Passes over the training rows.
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     epochs: Option<usize>,
     /// Rows of one step.
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     batch_size: Option<usize>,
     /// Peak learning rate.
-    #[arg(long)]
+    #[arg(long, value_parser = rate)]
     lr: Option<f64>,
     /// Number format.
     #[arg(long)]
@@ -278,6 +278,15 @@ fn prediction_rows(found: &SplitPredictions) -> impl Iterator<Item = PredictionR
         label: *label,
         prediction: *prediction,
     })
+}
+
+fn count(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "expected a whole number above 0".into())
+}
+
+fn rate(text: &str) -> std::result::Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "expected a number above 0".into())
 }
 
 #[cfg(test)]

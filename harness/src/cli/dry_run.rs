@@ -130,7 +130,11 @@ impl Outlook {
             let train = self.train_rows.get(&spec.task).copied().unwrap_or_default();
             let (steps, _) = lengths(&spec.train, train);
             let evaluations = evaluations(&spec.train, train);
-            let state = states.get(&self.key(spec)).map_or("left", word);
+            let state = match states.get(&self.key(spec)).map_or("left", word) {
+                // `--force` makes them again.
+                "done" if command.force => "left",
+                state => state,
+            };
             let measured = match &self.job {
                 Some(job) if command.measure && state != "done" => Some(known.of(spec, job)?),
                 _ => None,

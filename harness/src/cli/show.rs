@@ -80,6 +80,7 @@ fn json(run: &RunRecord, details: &RunDetails, files: &[FileRow]) -> Value {
         "reasons": reasons,
         "spec": run.spec,
         "manifest": run.manifest,
+        "addition": run.addition,
         "outcome": outcome,
         "scores": details.metrics,
         "ranks": details.ranks,

@@ -1,5 +1,6 @@
 //! `rankbench verify`: whether a stored run comes out again.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -7,6 +8,7 @@ use tch::Device;
 
 use crate::cli::job::{DataFlags, load_kernels};
 use crate::env::device::Choice;
+use crate::env::micro_batch::MicroBatch;
 use crate::env::output;
 use crate::error::{Error, Result};
 use crate::load::backbone::Backbone;
@@ -54,7 +56,9 @@ impl Verify {
         let device = if spec.train.device == "cpu" { Choice::Cpu } else { Choice::Cuda }.device()?;
         let place = paths::backbone(self.backbone_name(spec), &hub)?;
         load_kernels(device);
-        let backbone = Backbone::load(&place, spec.backbone.tokenizer, device, device != Device::Cpu)?;
+        let mut backbone = Backbone::load(&place, spec.backbone.tokenizer, device, device != Device::Cpu)?;
+        let rows = record.manifest.as_ref().and_then(|manifest| manifest.micro_batch).and_then(NonZeroUsize::new);
+        backbone.micro_batch = rows.map(MicroBatch::Rows);
         output::print(format_args!("{}: {} on {}, seed {}", record.id, spec.method, spec.task, spec.seed));
         inputs(spec, &data.dataset(task)?.sha256, &backbone)?;
         let tokenized = data.of_run(spec, &backbone.tokenizer)?;
@@ -132,6 +136,7 @@ fn inputs(spec: &RunSpec, rows: &str, backbone: &Backbone) -> Result<()> {
 fn provenance(spec: &RunSpec, then: Option<&Manifest>, now: &Manifest) -> Vec<String> {
     let Some(then) = then else { return vec!["no manifest.json says how it was made".into()] };
     let commit = |of: &Manifest| format!("{}{}", of.git_commit, if of.git_dirty { " with changes" } else { "" });
+    let parts = |of: &Manifest| of.micro_batch.map_or("all".into(), |rows| rows.to_string());
     let facts = [
         ("numeric version", spec.numerics.to_string(), NUMERICS.to_string()),
         ("commit", commit(then), commit(now)),
@@ -141,6 +146,7 @@ fn provenance(spec: &RunSpec, then: Option<&Manifest>, now: &Manifest) -> Vec<St
         ("driver", then.driver.clone(), now.driver.clone()),
         ("threads", then.threads.to_string(), now.threads.to_string()),
         ("runs side by side", then.together.to_string(), now.together.to_string()),
+        ("rows of a part of a step", parts(then), parts(now)),
     ];
     let differs =
         |(what, then, now): &(&str, String, String)| (then != now).then(|| format!("{what} {then} then, {now} now"));
@@ -177,9 +183,10 @@ fn verdict(run: &str, found: &[Retraced], differing: &[String]) -> Result<()> {
         false => format!("not the same: {}", differing.join("; ")),
     };
     Err(Error::NotRepeated(format!(
-        "{run} does not repeat: the mean loss of steps {} to {} differs by {:e}. {why}",
+        "{run} does not repeat: over steps {} to {} the mean task loss differs by {:e}, the penalty by {:e}. {why}",
         first.steps.0,
         first.steps.1,
-        first.difference().0
+        first.difference().0,
+        first.difference().1
     )))
 }

@@ -89,7 +89,9 @@ pub struct StatedParameters {
 impl ExternalSpec {
     /// Content id, in the form of [`crate::plan::spec::RunSpec::id`]: of what tells one setting from another.
     pub fn id(&self) -> String {
-        let backbone = StatedBackbone { name: String::new(), ..self.backbone.clone() };
+        // A name tells backbones apart only where their weights are not known.
+        let name = if self.backbone.weights_sha256.is_empty() { self.backbone.name.clone() } else { String::new() };
+        let backbone = StatedBackbone { name, ..self.backbone.clone() };
         let (title, source, parameters) = Default::default();
         let identity = ExternalSpec { title, source, parameters, backbone, ..self.clone() };
         let canonical = serde_json::to_string(&identity).unwrap_or_default();

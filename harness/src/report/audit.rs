@@ -109,7 +109,7 @@ fn untested(audit: &Audit) -> Option<String> {
     (!texts.is_empty()).then(|| format!("Not testable: {}.", texts.join("; ")))
 }
 
-/// How many numbers a single run prints, where that is more than chance.
+/// How many numbers a single run prints, beside the number that chance gives.
 fn single_runs(values: &[ValueRow]) -> Option<String> {
     let SingleRuns { possible, single, expected } = SingleRuns::of(values);
     (single > 0).then(|| {

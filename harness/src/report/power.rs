@@ -1,6 +1,7 @@
 //! What the seeds of stored runs can show, as tables for a terminal.
 
 use crate::analysis::frame::typed::Frame;
+use crate::analysis::paired::EQUAL;
 use crate::analysis::power::{PowerRow, power};
 use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::analysis::verdict::MOST_SEEDS;
@@ -40,7 +41,7 @@ fn document(group: &GroupResults, margin: f64) -> Result<Option<TableDoc>> {
 
 fn table_row(row: &PowerRow, group: &GroupResults) -> Vec<String> {
     let column = group.columns.iter().find(|column| column.name == row.task);
-    let has_spread = row.std.is_some_and(|std| std > 0.0);
+    let has_spread = row.std.is_some_and(|std| std > EQUAL);
     let seeds = |seeds: Option<u64>| match seeds {
         Some(seeds) => seeds.to_string(),
         None if has_spread => format!("> {MOST_SEEDS}"),

@@ -4,7 +4,7 @@ use crate::analysis::frame::typed::{Frame, FrameRow};
 use crate::analysis::run_details::{FieldRow, FileRow, KindRankRow, MetricRow, RunDetails, TimePartRow};
 use crate::error::Result;
 use crate::report::table::TableDoc;
-use crate::report::tables::cells::fixed;
+use crate::report::tables::cells::{ABSENT, fixed};
 
 /// State, setting, counts and origin: a line for each, values below each other.
 pub fn fields(rows: &[FieldRow]) -> String {
@@ -45,7 +45,7 @@ fn metric(row: &MetricRow) -> Vec<String> {
         row.metric.clone(),
         fixed(row.value, 2),
         row.examples.to_string(),
-        format!("step {}", row.checkpoint),
+        row.checkpoint.map_or(ABSENT.into(), |step| format!("step {step}")),
         format!("{} {}", row.selection_metric, fixed(row.selection_value, 2)),
     ]
 }

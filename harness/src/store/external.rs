@@ -48,7 +48,7 @@ impl ExternalRun {
     pub fn store(&self, runs: &Path, force: bool) -> Result<Added> {
         let dir = runs.join(self.spec.id());
         let is_there = dir.join("DONE").exists();
-        if is_there && self.is_stored_in(&dir) {
+        if is_there && !force && self.is_stored_in(&dir) {
             return Ok(Added::Known);
         }
         if is_there && !force {
@@ -86,6 +86,7 @@ impl ExternalRun {
         matches!(stored.status, Status::Done(_))
             && stored.spec == StoredSpec::External(self.spec.clone())
             && rows.eq(own)
+            && dir.join("adapter/adapter_config.json").is_file() == self.adapter.is_some()
     }
 
     fn write(&self, run: &LeasedRun) -> Result<()> {

@@ -116,8 +116,9 @@ impl<'a> RunCallback<'a> {
     /// As [`RunCallback::after_epoch`].
     pub fn after_step(&mut self, stack: &RunStack, clock: &mut Clock) -> Result<()> {
         self.context.progress.step();
-        if stack.parts().rows() != self.micro_batch {
-            self.record_parts(stack.parts().rows())?;
+        if self.failed.is_none() && stack.parts().rows() != self.micro_batch {
+            let recorded = self.record_parts(stack.parts().rows());
+            self.survive(recorded)?;
         }
         match self.is_due_at(stack.state(self.index).done()) {
             true => clock.pause(|| self.evaluate_if_due(stack)),
