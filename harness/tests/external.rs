@@ -266,7 +266,7 @@ fn a_run_that_does_not_repeat_ends_with_4_and_other_inputs_with_3() {
     std::fs::write(dirs[0].join("DONE"), sums(&dirs[0]).unwrap()).unwrap();
     let (code, text) = failure(&mut world.rankbench(&verify(&run, &[])));
     assert!(
-        code == 4 && text.contains("does not repeat: the mean loss of steps 7 to 12 differs by -"),
+        code == 4 && text.contains("does not repeat: over steps 7 to 12 the mean task loss differs by -"),
         "{code} {text}"
     );
     assert!(text.contains("nothing that is stored of program and machine is another"), "{text}");

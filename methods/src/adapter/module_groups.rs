@@ -188,6 +188,9 @@ pub struct ModuleGroups {
     module_count: usize,
 }
 
+/// Input and output width of a module.
+type Shape = (i64, i64);
+
 impl ModuleGroups {
     /// Draws the start values module by module (the order of the random numbers is the order of the modules, spec §6), then
     /// lays them out by shape. Trained biases of the backbone are behind them.
@@ -198,7 +201,7 @@ impl ModuleGroups {
         layout: &Layout,
         mut init: impl FnMut(&TargetModule) -> ModuleInit,
     ) -> Self {
-        let mut shapes: Vec<((i64, i64), Vec<(&TargetModule, ModuleInit)>)> = Vec::new();
+        let mut shapes: Vec<(Shape, Vec<(&TargetModule, ModuleInit)>)> = Vec::new();
         for module in modules {
             let (shape, member) = ((module.d_in, module.d_out), (module, init(module)));
             match shapes.iter_mut().find(|(known, _)| *known == shape) {

@@ -108,13 +108,12 @@ fn draw_panel(scene: &mut Scene, (corner, cell): (Point, Point), histogram: &Gat
         let size = (end.0 - corner.0 - 1.0, end.1 - corner.1);
         scene.rect(corner, size, color);
         scene.spot(((corner.0 + end.0) / 2.0, corner.1), 7.0, text);
-        ((corner.0 + end.0) / 2.0, corner.1)
     };
     let of = format!("of {count} gates in {runs} runs");
     let zeros = histogram.zeros;
     let half = 0.5 / f64::from(BINS);
     let place = (low - ZEROS - half, low - ZEROS + half);
-    let top = bar(place, zeros, GREY, format!("{task}, {title}: {zeros:.1} percent {of} are exactly 0"));
+    bar(place, zeros, GREY, format!("{task}, {title}: {zeros:.1} percent {of} are exactly 0"));
     for (bin, share) in &histogram.bins {
         let edge = |bin: i32| f64::from(bin) / f64::from(BINS);
         let (from, to) = (edge(*bin), edge(bin + 1));
@@ -122,5 +121,8 @@ fn draw_panel(scene: &mut Scene, (corner, cell): (Point, Point), histogram: &Gat
         let text = format!("{task}, {title}: {share:.1} percent {of} from {least:.2e} to {most:.2e}");
         bar((from, to), *share, series_style(histogram.row).0, text);
     }
-    scene.text((top.0, top.1 - SHARE * 0.8), Align::Center, SHARE, INK, format!("{zeros:.1} %"));
+    // Beside the bar: above it the line of 100 percent may be.
+    let (right, top) = panel.map(place.1, zeros);
+    let down = (top + 0.6 * SHARE).min(panel.map(place.1, 0.0).1 - 0.8 * SHARE);
+    scene.text((right + 4.0, down), Align::Left, SHARE, INK, format!("{zeros:.1} %"));
 }

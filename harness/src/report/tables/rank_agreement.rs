@@ -52,7 +52,7 @@ fn table_row(row: &RankAgreementRow, group: &GroupResults) -> Vec<String> {
         _ => ABSENT.into(),
     };
     let cells = vec![
-        row.method.clone(),
+        row.title.clone(),
         column.map_or(row.task.clone(), |column| column.title.clone()),
         row.runs.to_string(),
         format!("{:.1} of {}", row.mean_rank, row.max_rank),
