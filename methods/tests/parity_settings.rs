@@ -40,8 +40,8 @@ fn follow(case: &Case, method: &str) {
     let entry = find(method).unwrap();
     let options = entry.options(&options(case)).unwrap();
     for (kind, tolerance) in KINDS {
-        // PEFT adds DoRA's parts in another order: the losses part by 2e-9 at the fourth step in float64.
-        let tolerance = if method == "dora" { tolerance.max(1e-8) } else { tolerance };
+        // Dropout scales by a float32, 4/3 here, off by 3e-8 of it; DoRA scales W x by it, too, not the small branch alone.
+        let tolerance = if method == "dora" { tolerance.max(1e-7) } else { tolerance };
         let net = Net::new(case, kind);
         let protocol = support::protocol(case, DecayOrder::Before);
         let build = |context: &Context, params: &mut _| entry.build(&options, context, params);
