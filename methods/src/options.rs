@@ -147,15 +147,16 @@ mod tests {
         let mut tried = 0;
         for entry in METHODS {
             // Options that are left out unless given stand in an example.
-            let given: Table = entry.examples.iter().flat_map(|text| text.parse::<Table>().unwrap()).collect();
-            let defaults = entry.options(&given).unwrap();
-            for (path, value) in numbers("", &defaults) {
-                for bad in wrong(&path, &value) {
-                    let mut options = defaults.clone();
-                    set(&mut options, &path, bad.clone());
-                    let error = entry.options(&options).expect_err(&format!("{} {path} = {bad}", entry.name));
-                    assert!(error.to_string().contains(entry.name), "{error}");
-                    tried += 1;
+            for text in [""].iter().chain(entry.examples) {
+                let defaults = entry.options(&text.parse().unwrap()).unwrap();
+                for (path, value) in numbers("", &defaults) {
+                    for bad in wrong(&path, &value) {
+                        let mut options = defaults.clone();
+                        set(&mut options, &path, bad.clone());
+                        let error = entry.options(&options).expect_err(&format!("{} {path} = {bad}", entry.name));
+                        assert!(error.to_string().contains(entry.name), "{error}");
+                        tried += 1;
+                    }
                 }
             }
         }
