@@ -148,7 +148,13 @@ mod tests {
     #[test]
     fn a_name_of_nothing_is_refused_with_the_names_there_are() {
         let said = selected("bert", &["query", "vlaue"]).unwrap_err().to_string();
-        for part in ["'vlaue'", "did you mean 'value'?", "query, key, value, dense", "attention_output", "e.g. '0.attention.self.query'"] {
+        for part in [
+            "'vlaue'",
+            "did you mean 'value'?",
+            "query, key, value, dense",
+            "attention_output",
+            "e.g. '0.attention.self.query'",
+        ] {
             assert!(said.contains(part), "'{part}' is not in: {said}");
         }
         let said = selected("modernbert", &["query"]).unwrap_err().to_string();
