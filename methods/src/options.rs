@@ -148,7 +148,7 @@ mod tests {
         for entry in METHODS {
             // Options that are left out unless given stand in an example.
             for text in [""].iter().chain(entry.examples) {
-                let defaults = entry.options(&text.parse::<Table>().unwrap()).unwrap();
+                let defaults = entry.options(&text.parse().unwrap()).unwrap();
                 for (path, value) in numbers("", &defaults) {
                     for bad in wrong(&path, &value) {
                         let mut options = defaults.clone();

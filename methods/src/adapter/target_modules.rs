@@ -63,8 +63,9 @@ fn known_names(modules: &[TargetModule]) -> Vec<&str> {
 
 /// A path's end with its layer.
 fn example(modules: &[TargetModule]) -> String {
-    let parts: Vec<&str> = modules.first().map_or(Vec::new(), |module| module.path.rsplitn(4, '.').take(3).collect());
-    parts.into_iter().rev().collect::<Vec<_>>().join(".")
+    let parts: Vec<&str> = modules.first().map_or(Vec::new(), |module| module.path.split('.').collect());
+    let layer = parts.iter().position(|part| part.parse::<usize>().is_ok()).unwrap_or(0);
+    parts[layer..].join(".")
 }
 
 impl Serialize for TargetModules {
@@ -147,7 +148,13 @@ mod tests {
     #[test]
     fn a_name_of_nothing_is_refused_with_the_names_there_are() {
         let said = selected("bert", &["query", "vlaue"]).unwrap_err().to_string();
-        for part in ["'vlaue'", "did you mean 'value'?", "query, key, value, dense", "attention_output"] {
+        for part in [
+            "'vlaue'",
+            "did you mean 'value'?",
+            "query, key, value, dense",
+            "attention_output",
+            "e.g. '0.attention.self.query'",
+        ] {
             assert!(said.contains(part), "'{part}' is not in: {said}");
         }
         let said = selected("modernbert", &["query"]).unwrap_err().to_string();
