@@ -40,8 +40,6 @@ fn follow(case: &Case, method: &str) {
     let entry = find(method).unwrap();
     let options = entry.options(&options(case)).unwrap();
     for (kind, tolerance) in KINDS {
-        // Dropout scales by a float32, 4/3 here, off by 3e-8 of it; DoRA scales W x by it, too, not the small branch alone.
-        let tolerance = if method == "dora" { tolerance.max(1e-7) } else { tolerance };
         let net = Net::new(case, kind);
         let protocol = support::protocol(case, DecayOrder::Before);
         let build = |context: &Context, params: &mut _| entry.build(&options, context, params);
