@@ -367,7 +367,7 @@ mod tests {
         let of = |text: &str| assignment(&format!("options.target_modules={text}")).unwrap().2;
         let names: Value = vec!["query", "value"].into();
         for text in [r#"["query","value"]"#, "['query', 'value']", "[query,value]", "[ query , value ]"] {
-            assert_eq!(of(text), [names.clone()], "{text}");
+            assert_eq!(of(text), std::slice::from_ref(&names), "{text}");
         }
         assert_eq!(of("[query,value],all-linear"), [names, "all-linear".into()]);
         let text = "[grid]\n'options.target_modules' = [['query', 'value'], ['dense'], 'all-linear']";

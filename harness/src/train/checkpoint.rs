@@ -190,7 +190,7 @@ mod tests {
         let step = StepRow {
             step: 3,
             epoch: 1,
-            task_loss: 0.693_147_2,
+            task_loss: 0.687_5,
             penalty: 1e-38,
             lr: 0.1 + 0.2,
             grad_norm: 1.0 / 3.0,
