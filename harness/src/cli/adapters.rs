@@ -14,8 +14,6 @@ use crate::env::output;
 use crate::error::{Error, Result};
 use crate::load::download;
 use crate::load::paths;
-use crate::load::task_data::TaskCache;
-use crate::plan::recipe::Source;
 use crate::store::files::{write_atomically, write_csv};
 use crate::train::evaluate::scores;
 
@@ -120,7 +118,7 @@ impl Import {
         self.data.own.read()?;
         let task = datasets::tasks::find(&self.task.trim().to_lowercase())?;
         let adapter = AttachedAdapter::load(&self.adapter, &self.backbone, task, &self.evaluation)?;
-        let data = TaskCache::new(self.data.origin(Source::Glue, &[task], &download::hub())?);
+        let data = self.data.of_task(task)?;
         let mut rows = Vec::new();
         for (name, examples) in data.dev(task)? {
             let (encoded, predicted) = adapter.predict(&examples)?;

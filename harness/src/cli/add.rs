@@ -13,11 +13,8 @@ use crate::env::{output, version};
 use crate::error::{Error, Result};
 use crate::launch::headline::metrics;
 use crate::load::backbone;
-use crate::load::download;
 use crate::load::predictions::{self, SplitPredictions};
-use crate::load::task_data::TaskCache;
 use crate::plan::external::{Elsewhere, ExternalSpec, StatedBackbone, StatedParameters, StatedTraining};
-use crate::plan::recipe::Source;
 use crate::plan::spec::{DataSpec, Precision};
 use crate::store::external::{Added, ExternalRun};
 use crate::store::record::Addition;
@@ -62,7 +59,7 @@ pub struct Add {
     data: DataFlags,
 }
 
-/// What is known of the run's setting.
+/// Stated setting of the run, as far as it is known.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "What is known of it; what is left out is not stated, and is compared with nothing")]
 struct Stated {
@@ -124,7 +121,7 @@ impl Add {
     pub(super) fn run(&self) -> Result<()> {
         self.data.own.read()?;
         let task = datasets::tasks::find(&self.task.trim().to_lowercase())?;
-        let data = TaskCache::new(self.data.origin(Source::Glue, &[task], &download::hub())?);
+        let data = self.data.of_task(task)?;
         let dataset = data.dataset(task)?;
         let split = split::split(&dataset, self.policy);
         let rows = DataSpec {

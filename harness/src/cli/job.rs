@@ -308,6 +308,14 @@ impl DataFlags {
         }
     }
 
+    /// The rows of one task: GLUE's, unless a flag says another source.
+    ///
+    /// # Errors
+    /// As [`DataFlags::origin`].
+    pub fn of_task(&self, task: &'static Task) -> Result<TaskCache> {
+        Ok(TaskCache::new(self.origin(Source::Glue, &[task], &download::hub())?))
+    }
+
     /// The rows of `tasks`; real ones that nothing names are fetched from the Hub.
     ///
     /// # Errors

@@ -11,9 +11,6 @@ use serde::Serialize;
 use crate::cli::job::DataFlags;
 use crate::env::output;
 use crate::error::{Error, Result};
-use crate::load::download;
-use crate::load::task_data::TaskCache;
-use crate::plan::recipe::Source;
 use crate::store::files::{csv_bytes, write_csv};
 
 /// File of the synthetic rows, which are in the program.
@@ -67,7 +64,7 @@ impl Split {
     pub(super) fn run(&self) -> Result<()> {
         self.data.own.read()?;
         let task = datasets::tasks::find(&self.task.trim().to_lowercase())?;
-        let data = TaskCache::new(self.data.origin(Source::Glue, &[task], &download::hub())?);
+        let data = self.data.of_task(task)?;
         let dataset = data.dataset(task)?;
         let parts = split::split(&dataset, self.policy);
         let rows = rows(&dataset, &parts, self.text);
