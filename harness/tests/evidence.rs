@@ -1,4 +1,4 @@
-//! What evidence there is: an audit of published tables, what seeds can show, two stores side by side, one run in full.
+//! Commands about evidence: an audit of published tables, what seeds can show, two stores side by side, one run in full.
 
 mod support;
 

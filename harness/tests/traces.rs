@@ -1,4 +1,4 @@
-//! What a run leaves of its steps and gates: `steps.csv`, `gates.csv`, the figures made of them, and TensorBoard's event files.
+//! Traces of a run's steps and gates: `steps.csv`, `gates.csv`, the figures made of them, and TensorBoard's event files.
 
 mod support;
 

@@ -76,7 +76,7 @@ fn replace_weights(encoder: &dyn Encoder, by: &BTreeMap<String, Tensor>) {
     }
 }
 
-/// What an adapter that PEFT saved was trained with stands in the file again when it is written, its biases under PEFT's names.
+/// Settings that an adapter of PEFT was trained with stand in the file again when it is written, its biases under PEFT's names.
 #[test]
 fn trained_biases_and_dropout_are_written_as_pefts() {
     for case in cases("g5") {

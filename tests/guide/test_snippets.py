@@ -28,7 +28,7 @@ def block(name):
 
 
 def run(name):
-    """What a block defines, and what it prints."""
+    """Names that a block defines, and its output."""
     names, printed = {}, io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(block(name), name, "exec"), names)

@@ -1,4 +1,4 @@
-//! What the seeds of stored runs can show: the least difference between two methods, and the seeds that a margin takes.
+//! Power of the seeds of stored runs: the least difference between two methods, and the seeds that a margin takes.
 
 use serde::Serialize;
 

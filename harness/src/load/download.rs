@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::env::output;
 
-/// What the cache holds of the Hub: nothing is fetched.
+/// The Hub as its cache holds it: nothing is fetched.
 pub fn cached() -> Hub {
     Hub::new(Settings { is_offline: true, ..Settings::from_env() }, |_| ())
 }

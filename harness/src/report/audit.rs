@@ -96,7 +96,7 @@ fn assumed(audit: &Audit) -> Vec<String> {
     labels.into_iter().map(text).collect()
 }
 
-/// What was not tested and why, in one sentence.
+/// Reasons for the values that were not tested, in one sentence.
 fn untested(audit: &Audit) -> Option<String> {
     let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for row in audit.values.iter().filter(|row| row.word == NOT_TESTABLE) {

@@ -1,4 +1,4 @@
-//! What the seeds of stored runs can show, as tables for a terminal.
+//! Power of the seeds of stored runs, as tables for a terminal.
 
 use crate::analysis::frame::typed::Frame;
 use crate::analysis::paired::EQUAL;

@@ -29,7 +29,7 @@ pub struct ExternalRun {
     pub adapter: Option<(Value, Vec<u8>)>,
 }
 
-/// What became of a run that was to be added.
+/// Outcome of adding a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
     /// It is new.

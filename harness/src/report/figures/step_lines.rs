@@ -13,7 +13,7 @@ const COLUMNS: usize = 3;
 /// Points of a mean line that are marked and answer in a page, about.
 const MARKS: usize = 8;
 
-/// What is drawn by step.
+/// A quantity drawn by step.
 pub(super) struct StepLines {
     /// Heading of the figure.
     pub title: &'static str,

@@ -34,7 +34,7 @@ pub enum Setting {
     Text(String),
 }
 
-/// What TensorBoard's table of settings (its HParams) knows of a run.
+/// Settings of a run in TensorBoard's table of them (its HParams).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Name of the run.

@@ -25,7 +25,7 @@ pub mod xi;
 /// The gates: their own Adam, and the threshold.
 pub const GATES: ParamGroup = ParamGroup { name: "gates", decayed: false };
 
-/// What the thresholds of a run must be able to take off a gate, which starts at about 1: below it they reach fewer than one gate in
+/// Least sum of the thresholds of a run that can prune a gate, which starts at about 1: below it they reach fewer than one gate in
 /// twelve. The published setting's sum is 4.3 (spec §3.3).
 const LEAST_REACH: f64 = 0.1;
 
