@@ -5,6 +5,12 @@ use std::path::{Path, PathBuf};
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The known name that is at most two edits away.
+pub(crate) fn nearest<'a>(known: impl IntoIterator<Item = &'a str>, name: &str) -> Option<&'a str> {
+    let near = known.into_iter().map(|known| (strsim::damerau_levenshtein(known, name), known));
+    near.filter(|(distance, _)| *distance <= 2).min().map(|(_, known)| known)
+}
+
 /// Failures of a method, its options or its step.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

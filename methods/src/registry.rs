@@ -4,7 +4,7 @@ use std::path::Path;
 
 use encoders::Encoder;
 
-use crate::error::{Error, Result, damaged};
+use crate::error::{Error, Result, damaged, nearest};
 use crate::method::MethodEntry;
 use crate::peft::files::AdapterDir;
 use crate::peft::format::TrainedAdapter;
@@ -35,12 +35,7 @@ pub static METHODS: &[&MethodEntry] = &[
 /// Names the nearest known method.
 pub fn find(name: &str) -> Result<&'static MethodEntry> {
     METHODS.iter().copied().find(|entry| entry.name == name).ok_or_else(|| {
-        let nearest = METHODS
-            .iter()
-            .map(|entry| (strsim::damerau_levenshtein(entry.name, name), entry.name))
-            .filter(|(distance, _)| *distance <= 2)
-            .min()
-            .map(|(_, name)| name.to_string());
+        let nearest = nearest(METHODS.iter().map(|entry| entry.name), name).map(str::to_string);
         let known = METHODS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
         Error::UnknownMethod { name: name.to_string(), nearest, known }
     })

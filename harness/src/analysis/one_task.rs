@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::analysis::columns::TaskColumn;
 use crate::analysis::frame::typed::frame_rows;
-use crate::analysis::paired::{compare_seeds, reference_pairs};
+use crate::analysis::paired::{Pair, compare_seeds, reference_pairs};
 use crate::analysis::results::GroupResults;
 use crate::analysis::stats::{mean, median, sample_std};
 use crate::analysis::summary::{MethodRow, Score};
@@ -54,17 +54,17 @@ frame_rows! {
 pub fn one_task(group: &GroupResults) -> Option<(&TaskColumn, Vec<OneTaskRow>)> {
     let run: BTreeSet<&str> = group.methods.iter().flat_map(|row| row.cells.keys()).map(String::as_str).collect();
     let column = group.columns.iter().find(|column| run.len() == 1 && run.contains(column.name.as_str()))?;
-    let rows: Vec<OneTaskRow> = group.methods.iter().map(|row| of_method(group, row, column)).collect();
+    let pairs = reference_pairs(&group.methods.iter().collect::<Vec<_>>());
+    let rows: Vec<OneTaskRow> = group.methods.iter().map(|row| of_method(group, row, column, &pairs)).collect();
     rows.iter().any(|row| row.seeds > 0).then_some((column, rows))
 }
 
-fn of_method(group: &GroupResults, row: &MethodRow, column: &TaskColumn) -> OneTaskRow {
+fn of_method(group: &GroupResults, row: &MethodRow, column: &TaskColumn, pairs: &[Pair]) -> OneTaskRow {
     let scores: Vec<f64> =
         row.cells.get(&column.name).into_iter().flat_map(|cell| &cell.scores).map(Score::score).collect();
     let [allocated, effective] = [row.mean_count(|run| run.allocated), row.mean_count(|run| run.effective)];
-    let pair =
-        reference_pairs(&group.methods.iter().collect::<Vec<_>>()).into_iter().find(|(own, _)| std::ptr::eq(*own, row));
-    let test = pair.and_then(|pair| compare_seeds(&group.group, &pair, std::slice::from_ref(column)).pop());
+    let pair = pairs.iter().find(|(own, _)| std::ptr::eq(*own, row));
+    let test = pair.and_then(|pair| compare_seeds(&group.group, pair, std::slice::from_ref(column)).pop());
     OneTaskRow {
         method: row.method.clone(),
         label: row.label.clone(),

@@ -7,6 +7,7 @@ use clap::Args;
 use datasets::Task;
 use datasets::split::{self, Policy, Split, TEST, VALIDATION};
 
+use crate::analysis::summary::method_title;
 use crate::cli::attached_adapter::{AttachedAdapter, CONFIG, EvaluationFlags, WEIGHTS};
 use crate::cli::job::DataFlags;
 use crate::env::{output, version};
@@ -15,6 +16,7 @@ use crate::launch::headline::metrics;
 use crate::load::backbone;
 use crate::load::predictions::{self, SplitPredictions};
 use crate::plan::external::{Elsewhere, ExternalSpec, StatedBackbone, StatedParameters, StatedTraining};
+use crate::plan::grid;
 use crate::plan::spec::{DataSpec, Precision};
 use crate::store::external::{Added, ExternalRun};
 use crate::store::record::Addition;
@@ -111,10 +113,9 @@ fn option(text: &str) -> std::result::Result<(String, toml::Value), String> {
     if !is_one_word(key) || !is_one_word(value) {
         return Err("expected KEY=VALUE without blanks in either".into());
     }
-    let parsed =
-        toml::from_str::<toml::Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
-    let scalar = parsed.filter(|value| value.is_integer() || value.is_float() || value.is_bool());
-    Ok((key.to_string(), scalar.unwrap_or_else(|| value.into())))
+    let parsed = grid::value(value);
+    let is_scalar = parsed.is_integer() || parsed.is_float() || parsed.is_bool();
+    Ok((key.to_string(), if is_scalar { parsed } else { value.into() }))
 }
 
 impl Add {
@@ -151,14 +152,12 @@ impl Add {
 
     fn spec(&self, task: &Task, data: DataSpec, backbone: StatedBackbone) -> ExternalSpec {
         let stated = &self.stated;
-        let entry = methods::registry::METHODS.iter().find(|entry| entry.name == self.method);
-        let title = entry.map_or(self.method.as_str(), |entry| entry.title);
         ExternalSpec {
             origin: Elsewhere::External,
             task: task.name.into(),
             method: self.method.clone(),
             seed: self.seed,
-            title: stated.title.clone().unwrap_or_else(|| title.into()),
+            title: stated.title.clone().unwrap_or_else(|| method_title(&self.method)),
             source: stated.source.clone(),
             data,
             backbone,

@@ -32,15 +32,11 @@ pub struct Audit {
     runs: Option<NonZeroUsize>,
     /// Split whose test examples are assumed: sora (half of a small development set) or official (all of it). Left out: the column
     /// `split`, then what is known of a published row or of its table, then official.
-    #[arg(long, value_parser = split)]
+    #[arg(long)]
     split: Option<Policy>,
     /// As JSON, with every value.
     #[arg(long)]
     json: bool,
-}
-
-fn split(text: &str) -> std::result::Result<Policy, String> {
-    text.parse::<Policy>().map_err(|error| error.to_string())
 }
 
 impl Audit {

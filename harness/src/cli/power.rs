@@ -36,17 +36,21 @@ impl Power {
     pub(super) fn run(&self) -> Result<()> {
         self.own.read()?;
         let frame = ResultsFrame { margin: self.margin, ..results(&self.store)? };
-        let docs = documents(&frame)?;
-        if docs.is_empty() {
+        let nothing = || {
             let store = self.store.display();
-            return Err(Error::Input(format!(
-                "{store} holds no task and seed that two methods finished: nothing can be compared"
-            )));
-        }
+            Error::Input(format!("{store} holds no task and seed that two methods finished: nothing can be compared"))
+        };
         if self.json {
             let rows: Vec<PowerRow> = frame.groups.iter().flat_map(|group| power(group, self.margin)).collect();
+            if rows.is_empty() {
+                return Err(nothing());
+            }
             output::print(format_args!("{:#}", serde_json::json!({ "margin": self.margin, "rows": rows })));
             return Ok(());
+        }
+        let docs = documents(&frame)?;
+        if docs.is_empty() {
+            return Err(nothing());
         }
         output::print(Text { width: width() }.render(&docs)?.trim_end());
         Ok(())

@@ -66,16 +66,23 @@ impl ReportFlags {
     /// # Errors
     /// A damaged file of timings or rounds; a folder of runs that cannot be read.
     pub fn frame(&self, out: &Path, plan: &[Labelled], only_plan: bool) -> Result<ResultsFrame> {
-        let timings = out.join("timings.csv");
-        let timings = if timings.exists() { write::read_timings(&timings)? } else { Vec::new() };
-        let peers = self.peers(out)?;
-        let dir = out.join("runs");
-        let runs = runs(&dir, plan, only_plan)?;
-        let mut frame = ResultsFrame { timings, peers, margin: self.margin, ..ResultsFrame::of_runs(runs) };
-        for (run, error) in traces::read(&mut frame, &dir) {
+        let mut frame = self.scores(out, plan, only_plan)?;
+        for (run, error) in traces::read(&mut frame, &out.join("runs")) {
             output::note(format_args!("{run} has no line in the figures by step: {error}"));
         }
         Ok(frame)
+    }
+
+    /// [`ReportFlags::frame`] without steps and gates, which only figures show.
+    ///
+    /// # Errors
+    /// As [`ReportFlags::frame`].
+    pub fn scores(&self, out: &Path, plan: &[Labelled], only_plan: bool) -> Result<ResultsFrame> {
+        let timings = out.join("timings.csv");
+        let timings = if timings.exists() { write::read_timings(&timings)? } else { Vec::new() };
+        let peers = self.peers(out)?;
+        let runs = runs(&out.join("runs"), plan, only_plan)?;
+        Ok(ResultsFrame { timings, peers, margin: self.margin, ..ResultsFrame::of_runs(runs) })
     }
 }
 

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use clap::Args;
 use datasets::permutation::torch_randperm;
 
-use crate::analysis::results::ResultsFrame;
 use crate::analysis::tuning::searches;
 use crate::cli::job::{Job, RecipeFlags, recipe};
 use crate::cli::run::{labels, make_runs, print, verdict};
@@ -65,7 +64,7 @@ impl Tune {
         let tried = std::mem::replace(&mut job.plan, more);
         let finals = make_runs(&job, &self.out, Way::of(self.stack.get()))?;
         job.plan = [tried, job.plan].concat();
-        let frame = self.frame(&job)?;
+        let frame = self.report.frame(&self.out, &labels(&job), true)?;
         print(&self.report.write(&frame, &self.out)?, &["claims", "tuning"])?;
         verdict(SweepSummary {
             total: trials.total + finals.total,
@@ -111,14 +110,10 @@ impl Tune {
 
     /// Label that validation chooses, by task and method.
     fn chosen(&self, job: &Job) -> Result<BTreeMap<(String, String), String>> {
-        let frame = self.frame(job)?;
+        let frame = self.report.scores(&self.out, &labels(job), true)?;
         let searches = frame.groups.iter().flat_map(searches);
         let chosen = searches
             .filter_map(|search| Some(((search.task.into(), search.method.into()), search.best()?.label.to_string())));
         Ok(chosen.collect())
-    }
-
-    fn frame(&self, job: &Job) -> Result<ResultsFrame> {
-        self.report.frame(&self.out, &labels(job), true)
     }
 }

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use datasets::Task;
-use datasets::backbones::Backbone as KnownBackbone;
 use datasets::tokenizer::{Behaviour, Embeddings, Tokenizer};
 use encoders::Encoder;
 use sha2::{Digest, Sha256};
@@ -141,11 +140,10 @@ impl Backbone {
 /// # Errors
 /// Files that cannot be read.
 pub fn stated(name: &str) -> Result<StatedBackbone> {
-    let is_named = |known: &&KnownBackbone| known.name == name || known.repository == name;
     let (name, weights_sha256) = match paths::local(name) {
         Some(place) => (place.name, weights_sum(&encoders::checkpoint::checksums::checksums(&place.dir)?)),
         None => {
-            let known = datasets::backbones::all().iter().find(is_named);
+            let known = datasets::backbones::named(name).or_else(|| datasets::backbones::of_repository(name));
             (name.to_string(), known.and_then(|known| known.weights.first()).cloned().unwrap_or_default())
         }
     };

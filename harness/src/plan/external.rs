@@ -1,9 +1,8 @@
 //! A run that was made elsewhere: everything that is known of it. What is not known is not stated, and is compared with nothing.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::plan::spec::{DataSpec, Precision};
+use crate::plan::spec::{DataSpec, Precision, content_id};
 
 /// Specification of a run that another program made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,8 +94,7 @@ impl ExternalSpec {
         let (title, source, parameters) = Default::default();
         let identity = ExternalSpec { title, source, parameters, backbone, ..self.clone() };
         let canonical = serde_json::to_string(&identity).unwrap_or_default();
-        let digest = hex::encode(Sha256::digest(canonical.as_bytes()));
-        format!("{}-{}-s{}-{}", self.task, self.method, self.seed, &digest[..10])
+        content_id(&self.task, &self.method, self.seed, &canonical)
     }
 }
 

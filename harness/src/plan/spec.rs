@@ -168,6 +168,12 @@ impl Precision {
     }
 }
 
+/// Content id of a run, from the canonical JSON of its setting.
+pub(crate) fn content_id(task: &str, method: &str, seed: u64, canonical: &str) -> String {
+    let digest = hex::encode(Sha256::digest(canonical.as_bytes()));
+    format!("{task}-{method}-s{seed}-{}", &digest[..10])
+}
+
 impl RunSpec {
     /// Content id: `<task>-<method>-s<seed>-` and the first 10 hexadecimal digits of the sha256 of the canonical JSON, in which
     /// the backbone has no name, since the same weights are the same backbone, and the run no label.
@@ -175,8 +181,7 @@ impl RunSpec {
         let backbone = BackboneSpec { name: String::new(), ..self.backbone.clone() };
         let canonical =
             serde_json::to_string(&RunSpec { backbone, label: String::new(), ..self.clone() }).unwrap_or_default();
-        let digest = hex::encode(Sha256::digest(canonical.as_bytes()));
-        format!("{}-{}-s{}-{}", self.task, self.method, self.seed, &digest[..10])
+        content_id(&self.task, &self.method, self.seed, &canonical)
     }
 
     /// Text that runs which differ in their seed only have in common.

@@ -6,7 +6,7 @@ use encoders::TargetModule;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 
 /// PEFT's word for every linear.
 const ALL_LINEAR: &str = "all-linear";
@@ -31,9 +31,8 @@ impl TargetModules {
         let TargetModules::Named(names) = self else { return Ok(modules.to_vec()) };
         if let Some(unknown) = names.iter().find(|name| !modules.iter().any(|module| is_named(module, name))) {
             let known = known_names(modules);
-            let near = known.iter().map(|known| (strsim::damerau_levenshtein(known, unknown), known));
-            let nearest = near.filter(|(distance, _)| *distance <= 2).min();
-            let meant = nearest.map_or(String::new(), |(_, known)| format!("did you mean '{known}'? "));
+            let meant = nearest(known.iter().copied(), unknown);
+            let meant = meant.map_or(String::new(), |known| format!("did you mean '{known}'? "));
             return Err(Error::DoesNotFit {
                 method,
                 what: "target_modules",
