@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::{LoraLayer, LoraLayers};
+use crate::adapter::module_groups::ModuleGroups;
 use crate::error::{Error, Result};
 use crate::optim::config::{GroupOptim, OptimConfig};
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
@@ -40,14 +41,25 @@ impl Context<'_> {
 /// Builds a method of this name from its options and adds its parameters.
 type Build = fn(&'static str, &toml::Table, &Context, &mut ParamsBuilder) -> Result<Box<dyn Method>>;
 
+/// Which runs may share a step with a method's runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stacking {
+    /// None: it changes the backbone itself, or runs do not do the same at a step.
+    Alone,
+    /// Runs of the method.
+    Own,
+    /// Runs of every method with plain low-rank branches.
+    Branches,
+}
+
 /// One method.
 pub struct MethodEntry {
     /// Name on the command line and in every file.
     pub name: &'static str,
     /// Name in tables.
     pub title: &'static str,
-    /// Whether runs without trained biases can be stacked; see [`MethodEntry::is_stackable`].
-    pub(crate) is_stackable: bool,
+    /// Which runs without trained biases share steps with its runs; see [`MethodEntry::stacks_with`].
+    pub(crate) stacking: Stacking,
     /// Step from which the rank budget is the final one, from resolved options and the run's steps; none for a method without a budget.
     pub final_budget_step: Option<fn(&toml::Table, usize) -> usize>,
     /// Its adapter files.
@@ -69,10 +81,17 @@ impl MethodEntry {
         (self.resolve)(self.name, given)
     }
 
-    /// Whether runs with these options, resolved, can be stacked: the method attaches nothing but low-rank branches, and all runs do
-    /// the same at a step.
-    pub fn is_stackable(&self, options: &toml::Table) -> bool {
-        self.is_stackable && !options.contains_key("bias")
+    /// Whether a run with these options, resolved, can share its steps with runs of `other` with `other_options`: both attach nothing
+    /// but low-rank branches, at the same modules and with the same dropout.
+    pub fn stacks_with(&self, options: &toml::Table, other: &MethodEntry, other_options: &toml::Table) -> bool {
+        let of_one_kind = match [self.stacking, other.stacking] {
+            [Stacking::Alone, _] | [_, Stacking::Alone] => false,
+            [Stacking::Branches, Stacking::Branches] => true,
+            _ => self.name == other.name,
+        };
+        let has_biases = [options, other_options].iter().any(|options| options.contains_key("bias"));
+        let is_alike = |option: &&str| options.get(*option) == other_options.get(*option);
+        of_one_kind && !has_biases && ["target_modules", "lora_dropout"].iter().all(|option| is_alike(&option))
     }
 
     /// Builds the method and adds its parameters.
@@ -133,6 +152,11 @@ pub trait Method {
     /// Modules of [`Method::adapters`], in the encoder's order.
     fn target_modules(&self) -> &[TargetModule] {
         &[]
+    }
+
+    /// Its low-rank branches by shape, for a method whose [`Method::attach`] is made of nothing else.
+    fn module_groups(&self) -> Option<&ModuleGroups> {
+        None
     }
 
     /// Settings that leave the method without effect over the run, in words.
@@ -219,6 +243,12 @@ pub trait Method {
     fn load(&mut self, name: &str, _value: &Tensor) -> Result<()> {
         Err(Error::State { name: name.into(), expected: "no state".into(), got: "a tensor".into() })
     }
+}
+
+/// Whether two methods make the same attachments of the same parameters, so that the parameters may be stacked.
+pub fn attaches_alike(one: &dyn Method, other: &dyn Method) -> bool {
+    let groups = one.module_groups().zip(other.module_groups());
+    one.name() == other.name() && groups.is_some_and(|(one, other)| one.is_laid_out_as(other))
 }
 
 /// Gates or singular values of one module.

@@ -268,6 +268,8 @@ mod tests {
             product_seconds: Some(0.01),
             steps: 4,
             tokens: 100,
+            operations: None,
+            product_rate: None,
             peak_allocated_mib: None,
             peak_reserved_mib: None,
             peak_resident_mib: Some(100.0),

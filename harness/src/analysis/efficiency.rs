@@ -61,6 +61,10 @@ frame_rows! {
         ratio_high: Option<f64>,
         /// Tokens (padding not counted) a second, over all epochs.
         tokens_per_second: Option<f64>,
+        /// Floating-point operations a second by formula in units of 10^12: the backbone's products, attention, branches.
+        teraflops: Option<f64>,
+        /// Its share, in percent, of what a large product of the same number format reaches on the device.
+        product_share: Option<f64>,
         /// Peak allocated memory of the method alone in MiB.
         peak_allocated_mib: Option<f64>,
         /// Peak reserved memory of the method alone in MiB.
@@ -113,6 +117,10 @@ fn own_row(all: &[&TimingRow], reference: Option<&[&TimingRow]>) -> EfficiencyRo
     let seconds: Vec<f64> = rows.iter().map(|row| row.seconds).collect();
     let total: f64 = seconds.iter().sum();
     let tokens: f64 = rows.iter().map(|row| row.tokens as f64).sum();
+    // Of every epoch, or of none: a sum over some of them is no rate.
+    let operations = rows.iter().map(|row| row.operations).sum::<Option<f64>>();
+    let rate = operations.filter(|_| total > 0.0).map(|operations| operations / total);
+    let product_rates: Vec<f64> = rows.iter().filter_map(|row| row.product_rate).collect();
     let (first, last) = (all[0], all[all.len() - 1]);
     let ratios = reference.map(|reference| ratios(&rows, reference)).unwrap_or_default();
     let interval = if first.method == REFERENCE { None } else { ratio_interval(&ratios) };
@@ -137,6 +145,8 @@ fn own_row(all: &[&TimingRow], reference: Option<&[&TimingRow]>) -> EfficiencyRo
         ratio_low: interval.map(|i| i.low),
         ratio_high: interval.map(|i| i.high),
         tokens_per_second: (total > 0.0).then(|| tokens / total),
+        teraflops: rate.map(|rate| rate / 1e12),
+        product_share: rate.zip(median(&product_rates)).map(|(rate, most)| 100.0 * rate / most),
         peak_allocated_mib: largest(|row| row.peak_allocated_mib),
         peak_reserved_mib: largest(|row| row.peak_reserved_mib),
         peak_resident_mib: largest(|row| row.peak_resident_mib),
@@ -210,6 +220,8 @@ fn peer_rows(peers: &[PeerRound]) -> Vec<EfficiencyRow> {
             ratio_low: interval.map(|i| i.low),
             ratio_high: interval.map(|i| i.high),
             tokens_per_second: median(&seconds).map(|seconds| (batch * length) as f64 / seconds),
+            teraflops: None,
+            product_share: None,
             peak_allocated_mib: None,
             peak_reserved_mib: None,
             peak_resident_mib: None,

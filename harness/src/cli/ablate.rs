@@ -1,13 +1,13 @@
 //! `rankbench ablate`.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::cli::job::{RecipeFlags, recipe};
 use crate::cli::run::{labels, make_runs, print, verdict};
+use crate::cli::stack::StackFlag;
 use crate::cli::stored::ReportFlags;
 use crate::env::output;
 use crate::error::{Error, Result};
@@ -29,9 +29,8 @@ pub struct Ablate {
     /// Runs go to OUT/runs, the report to OUT/report.
     #[arg(long, default_value = "results/ablation", value_name = "OUT")]
     out: PathBuf,
-    /// Train up to this many seeds of a task and method side by side.
-    #[arg(long, visible_alias = "together", default_value = "1", value_name = "SEEDS")]
-    stack: NonZeroUsize,
+    #[command(flatten)]
+    stack: StackFlag,
     #[command(flatten)]
     report: ReportFlags,
 }
@@ -50,7 +49,7 @@ impl Ablate {
         for (id, why) in NOT_FLIPPED.iter().filter(|_| self.flip.iter().any(|name| name == "all")) {
             output::note(format_args!("not flipped: {id} ({why})"));
         }
-        let swept = make_runs(&job, &self.out, Way::of(self.stack.get()))?;
+        let swept = make_runs(&job, &self.out, Way::of(self.stack.stack))?;
         let frame = self.report.frame(&self.out, &labels(&job), true)?;
         print(&self.report.write(&frame, &self.out)?, &["ablation"])?;
         verdict(swept)

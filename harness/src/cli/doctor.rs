@@ -13,6 +13,7 @@ use crate::analysis::plan_cost::by_setting;
 use crate::cli::job::{Job, RecipeFlags, recipe};
 use crate::cli::plan::Estimates;
 use crate::env::device;
+use crate::env::memory;
 use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::preflight::preflight;
@@ -94,7 +95,7 @@ fn rehearse(job: &Job, out: &Path, found: &mut Vec<Finding>) -> Result<()> {
         ));
     }
     // A run that does not fit into a GPU has failed above.
-    let here = if job.backbone.device.is_cuda() { None } else { free_memory_mib() };
+    let here = if job.backbone.device.is_cuda() { None } else { memory::free_mib() };
     let here = here.map_or(String::new(), |mib| format!(", {mib:.0} MiB are free"));
     found.push(("memory".into(), format!("the largest run takes {peak:.0} MiB{here}")));
     let free = free_disk_mib(out)?;
@@ -120,13 +121,6 @@ fn free_disk_mib(dir: &Path) -> Result<f64> {
         0 => Ok(stat.f_bavail as f64 * stat.f_frsize as f64 / MIB),
         _ => Err(Error::input(there, std::io::Error::last_os_error())),
     }
-}
-
-/// Mebibytes of the host's memory that are available.
-fn free_memory_mib() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
 }
 
 fn findings() -> Vec<Finding> {

@@ -27,6 +27,7 @@ mod report;
 mod run;
 mod show;
 mod split;
+mod stack;
 mod status;
 mod stored;
 mod submit;

@@ -10,6 +10,7 @@ use crate::cli::run::{Run, make_line};
 use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::plan_file::{self, Need};
+use crate::launch::stack_size::StackSize;
 use crate::launch::stacking::stacks;
 use crate::plan::spec::RunSpec;
 use crate::train::schedule::{evaluations, lengths};
@@ -37,7 +38,12 @@ pub fn write(path: &Path, command: &Run) -> Result<()> {
         }
         Ok(need)
     };
-    let lines = plan_file::lines(&stacks(&runs, command.stack.get())?, &plan_arguments(), need)?;
+    let StackSize::Runs(size) = command.stack.stack else {
+        return Err(Error::Usage(
+            "--stack auto measures on the machine that trains, expected a number with --write-plan: a line's runs are fixed".into(),
+        ));
+    };
+    let lines = plan_file::lines(&stacks(&runs, |_| Ok(size.get()))?, &plan_arguments(), need)?;
     plan_file::write(path, &lines)?;
     let (count, shown) = (lines.len(), path.display());
     output::print(format_args!(

@@ -3,8 +3,9 @@
 use crate::cli::gpus::workers;
 use crate::cli::run::{Run, verdict};
 use crate::env::{output, signals};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::launch::pool::{PoolSummary, pool};
+use crate::launch::stack_size::StackSize;
 use crate::launch::sweep::SweepSummary;
 use crate::store::survey::{RunState, state};
 
@@ -13,6 +14,11 @@ use crate::store::survey::{RunState, state};
 /// # Errors
 /// As a run; no worker came to the end of the plan.
 pub fn run(command: &Run) -> Result<()> {
+    if command.stack.stack == StackSize::Auto {
+        return Err(Error::Usage(
+            "--stack auto measures by itself, expected a number with --gpus or --jobs: all workers take the same stacks".into(),
+        ));
+    }
     let workers = workers(command.gpus.as_ref(), command.flags.machine.device, command.jobs.get())?;
     let stop = match command.force {
         true => {

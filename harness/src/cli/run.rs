@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use crate::cli::gpus::Gpus;
 use crate::cli::job::{Job, RecipeFlags, recipe, width};
 use crate::cli::plan;
+use crate::cli::stack::StackFlag;
 use crate::cli::stored::{Labelled, ReportFlags};
 use crate::cli::values;
 use crate::env::console::spoken;
@@ -16,6 +17,7 @@ use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::plan_file::PlanLine;
 use crate::launch::preflight::preflight;
+use crate::launch::stack_size::StackSize;
 use crate::launch::sweep::{SweepOptions, SweepSummary, Way, sweep};
 use crate::launch::timing;
 use crate::plan::recipe::Recipe;
@@ -37,10 +39,8 @@ pub struct Run {
     /// Runs go to OUT/runs, the report to OUT/report.
     #[arg(long, default_value = "results", value_name = "OUT")]
     pub out: PathBuf,
-    /// Train up to this many seeds of a task and method side by side on one backbone: the results are those of separate
-    /// runs within rounding, in less time and more memory.
-    #[arg(long, visible_alias = "together", default_value = "1", value_name = "SEEDS")]
-    pub stack: NonZeroUsize,
+    #[command(flatten)]
+    pub stack: StackFlag,
     /// Whether runs that other processes make in OUT are waited for, and made here where they come to no end.
     #[arg(long, default_value = "on")]
     wait: Wait,
@@ -152,7 +152,7 @@ impl Run {
     }
 
     fn make(&self, job: &Job) -> Result<SweepSummary> {
-        let way = Way { stack: self.stack.get(), wait: self.wait == Wait::On, is_worker: self.worker };
+        let way = Way { stack: self.stack.stack, wait: self.wait == Wait::On, is_worker: self.worker };
         make_runs(job, &self.out, way)
     }
 
@@ -184,7 +184,7 @@ impl Quickstart {
         let started = Instant::now();
         let recipe = recipe("quick")?;
         let job = self.flags.job(&recipe)?;
-        let swept = make_runs(&job, &self.out, Way::of(1))?;
+        let swept = make_runs(&job, &self.out, Way::of(StackSize::ONE))?;
         time_methods(&job, &recipe, &self.out)?;
         let frame = self.report.frame(&self.out, &labels(&job), false)?;
         let paths = self.report.write(&frame, &self.out)?;

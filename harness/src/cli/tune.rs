@@ -10,6 +10,7 @@ use datasets::permutation::torch_randperm;
 use crate::analysis::tuning::searches;
 use crate::cli::job::{Job, RecipeFlags, recipe};
 use crate::cli::run::{labels, make_runs, print, verdict};
+use crate::cli::stack::StackFlag;
 use crate::cli::stored::ReportFlags;
 use crate::error::{Error, Result};
 use crate::launch::sweep::{SweepSummary, Way};
@@ -36,9 +37,8 @@ pub struct Tune {
     /// Runs go to OUT/runs, the report to OUT/report.
     #[arg(long, default_value = "results/tune", value_name = "OUT")]
     out: PathBuf,
-    /// Train up to this many seeds of a task and method side by side.
-    #[arg(long, visible_alias = "together", default_value = "1", value_name = "SEEDS")]
-    stack: NonZeroUsize,
+    #[command(flatten)]
+    stack: StackFlag,
     #[command(flatten)]
     report: ReportFlags,
 }
@@ -56,13 +56,13 @@ impl Tune {
             spaces.get(&(run.task.clone(), run.method.clone())).is_some_and(|labels| labels.contains(&run.label))
         };
         job.plan = all.iter().filter(|run| seeds.contains(&run.seed) && is_trial(run)).cloned().collect();
-        let trials = make_runs(&job, &self.out, Way::of(self.stack.get()))?;
+        let trials = make_runs(&job, &self.out, Way::of(self.stack.stack))?;
         let chosen = self.chosen(&job)?;
         let is_chosen = |run: &RunSpec| chosen.get(&(run.task.clone(), run.method.clone())) == Some(&run.label);
         let more: Vec<RunSpec> =
             all.iter().filter(|run| !seeds.contains(&run.seed) && is_chosen(run)).cloned().collect();
         let tried = std::mem::replace(&mut job.plan, more);
-        let finals = make_runs(&job, &self.out, Way::of(self.stack.get()))?;
+        let finals = make_runs(&job, &self.out, Way::of(self.stack.stack))?;
         job.plan = [tried, job.plan].concat();
         let frame = self.report.frame(&self.out, &labels(&job), true)?;
         print(&self.report.write(&frame, &self.out)?, &["claims", "tuning"])?;

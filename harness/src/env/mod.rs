@@ -4,6 +4,7 @@ pub mod clock;
 pub mod console;
 pub mod device;
 pub mod events;
+pub mod memory;
 pub mod micro_batch;
 pub mod output;
 pub mod panics;

@@ -73,18 +73,47 @@ pub fn cost_key(spec: &RunSpec) -> String {
 /// # Errors
 /// As a step; options that do not fit the run.
 pub fn estimate(spec: &RunSpec, backbone: &Backbone, task: &TokenizedTask) -> Result<Estimate> {
-    torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
-    backbone.encoder_in(weight_kind(spec.train.precision))?;
+    let mut stack = alone(&[spec], backbone, task)?;
+    let step_seconds = step_seconds(&mut stack, backbone, task, SHAPES)?;
+    let evaluation_seconds = evaluation_seconds(&stack, task)?;
+    Ok(Estimate { step_seconds, evaluation_seconds, peak_mib: peak_mib(backbone)? })
+}
+
+/// Times steps of runs that share them, of one shape, and gives their seconds and their peak memory in MiB.
+///
+/// # Errors
+/// As a step; options that do not fit a run.
+pub fn stack_cost(specs: &[&RunSpec], backbone: &Backbone, task: &TokenizedTask) -> Result<(f64, Option<f64>)> {
+    let mut stack = alone(specs, backbone, task)?;
+    Ok((step_seconds(&mut stack, backbone, task, 1)?, peak_mib(backbone)?))
+}
+
+/// A stack of runs whose memory is measured by itself.
+fn alone<'a>(specs: &[&'a RunSpec], backbone: &Backbone, task: &'a TokenizedTask) -> Result<RunStack<'a>> {
+    if let Some(spec) = specs.first() {
+        torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
+        backbone.encoder_in(weight_kind(spec.train.precision))?;
+    }
     torch_ext::device::reset_peak_memory(backbone.device)?;
-    let mut stack = RunStack::new(&[spec], backbone, task)?;
+    RunStack::new(specs, backbone, task)
+}
+
+fn peak_mib(backbone: &Backbone) -> Result<Option<f64>> {
+    let peak = peak_memory(backbone.device)?;
+    Ok(peak.peak_allocated_mib.or(peak.peak_resident_mib))
+}
+
+/// Mean seconds of a step of an epoch, from timed steps of at most so many of its shapes.
+fn step_seconds(stack: &mut RunStack, backbone: &Backbone, task: &TokenizedTask, shapes: usize) -> Result<f64> {
+    let most = shapes;
     let mut runner = runner(backbone.graphs);
     let mut shapes: BTreeMap<BatchShape, (usize, Batch)> = BTreeMap::new();
     let loader = stack.loader();
     for (shape, batch) in loader.shapes().take(loader.steps()) {
         shapes.entry(shape).or_insert((0, batch)).0 += 1;
     }
-    let (steps, _) = lengths(&spec.train, task.train.len());
-    let chosen: Vec<&Batch> = spread(&shapes.values().map(|(_, batch)| batch).collect::<Vec<_>>());
+    let (steps, _) = lengths(stack.train(0), task.train.len());
+    let chosen: Vec<&Batch> = spread(&shapes.values().map(|(_, batch)| batch).collect::<Vec<_>>(), most);
     let mut points = Vec::new();
     for batch in chosen {
         let mut fastest = f64::INFINITY;
@@ -94,7 +123,7 @@ pub fn estimate(spec: &RunSpec, backbone: &Backbone, task: &TokenizedTask) -> Re
             torch_ext::device::synchronize(backbone.device)?;
             let started = Instant::now();
             for batch in loader.upload(batch) {
-                runner.run(&mut stack, &batch)?;
+                runner.run(stack, &batch)?;
             }
             torch_ext::device::synchronize(backbone.device)?;
             if round >= runner.steps_to_warm_up() {
@@ -104,10 +133,7 @@ pub fn estimate(spec: &RunSpec, backbone: &Backbone, task: &TokenizedTask) -> Re
         points.push((cells(batch), fastest));
     }
     let epoch: f64 = shapes.values().map(|(count, batch)| *count as f64 * interpolated(&points, cells(batch))).sum();
-    let step_seconds = epoch / loader.steps().max(1) as f64;
-    let evaluation_seconds = evaluation_seconds(&stack, task)?;
-    let peak = peak_memory(backbone.device)?;
-    Ok(Estimate { step_seconds, evaluation_seconds, peak_mib: peak.peak_allocated_mib.or(peak.peak_resident_mib) })
+    Ok(epoch / loader.steps().max(1) as f64)
 }
 
 /// Seconds of one evaluation, from rows spread over the validation split.
@@ -128,12 +154,15 @@ fn cells(batch: &Batch) -> f64 {
     (batch.rows * batch.length) as f64
 }
 
-/// At most [`SHAPES`] of these, the first and the last among them.
-fn spread<'a>(batches: &[&'a Batch]) -> Vec<&'a Batch> {
+/// At most so many of these, the smallest and the largest among them; of one, the one in the middle.
+fn spread<'a>(batches: &[&'a Batch], most: usize) -> Vec<&'a Batch> {
     let mut sorted = batches.to_vec();
     sorted.sort_by(|a, b| cells(a).total_cmp(&cells(b)));
+    if most == 1 {
+        return sorted.get(sorted.len() / 2).copied().into_iter().collect();
+    }
     let last = sorted.len().saturating_sub(1);
-    let count = SHAPES.min(sorted.len());
+    let count = most.min(sorted.len());
     (0..count).map(|index| sorted[index * last / (count - 1).max(1)]).collect()
 }
 

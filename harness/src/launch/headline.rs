@@ -62,26 +62,14 @@ fn metric_title(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::spec::tests::train_spec;
-    use crate::plan::spec::{BackboneSpec, DataSpec, Order};
+    use crate::plan::spec::tests::run_spec;
     use crate::store::rows::{Parameters, PeakMiB, Seconds};
 
     fn spec(split: Policy) -> RunSpec {
-        let mut train = train_spec(8, Order::Random);
-        train.epochs = 5;
-        let tokenizer = datasets::tokenizer::Behaviour::Fast;
-        let (name, weights_sha256, sha256) = Default::default();
-        RunSpec {
-            numerics: 1,
-            task: "cola".into(),
-            method: "lora".into(),
-            seed: 0,
-            backbone: BackboneSpec { name, weights_sha256, sha256, tokenizer },
-            data: DataSpec { source: "glue".into(), sha256: String::new(), split, train_limit: None },
-            train,
-            options: toml::Table::new(),
-            label: String::new(),
-        }
+        let mut spec = RunSpec { task: "cola".into(), ..run_spec("lora") };
+        spec.data.split = split;
+        spec.train.epochs = 5;
+        spec
     }
 
     fn outcome(test: &[(&str, f64)], selection: (&str, f64)) -> Outcome {

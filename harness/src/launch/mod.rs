@@ -6,6 +6,7 @@ pub mod plan_file;
 pub mod pool;
 pub mod preflight;
 pub mod slurm;
+pub mod stack_size;
 pub mod stacking;
 pub mod sweep;
 pub mod timing;

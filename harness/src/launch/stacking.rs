@@ -1,21 +1,169 @@
-//! Which runs share a step.
+//! Which runs share their steps.
+
+use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::plan::spec::RunSpec;
+use crate::plan::spec::{RunSpec, TrainSpec};
 
-/// The runs in stacks of at most `stack_size` that can be trained side by side, each stack where its first run is.
+/// The runs in stacks that share their steps, each stack where its first run is. `size` gives the most runs of a stack of those that could
+/// all share their steps. Runs of one method and setting are neighbours: what the method does at a step is then done once for them.
 ///
 /// # Errors
-/// A method that is not known.
-pub fn stacks<'a>(runs: &[&'a RunSpec], stack_size: usize) -> Result<Vec<Vec<&'a RunSpec>>> {
-    let mut stacks: Vec<Vec<&RunSpec>> = Vec::new();
-    for &spec in runs {
-        let most = if methods::registry::find(&spec.method)?.is_stackable(&spec.options) { stack_size } else { 1 };
-        let fits = |stack: &&mut Vec<&RunSpec>| stack.len() < most && stack[0].differs_in_seed_only(spec);
-        match stacks.iter_mut().find(fits) {
-            Some(stack) => stack.push(spec),
-            None => stacks.push(vec![spec]),
+/// A method that is not known; those of `size`.
+pub fn stacks<'a>(
+    runs: &[&'a RunSpec],
+    mut size: impl FnMut(&[&'a RunSpec]) -> Result<usize>,
+) -> Result<Vec<Vec<&'a RunSpec>>> {
+    let mut stacks: Vec<(usize, Vec<&RunSpec>)> = Vec::new();
+    for sharing in sharing(runs)? {
+        let all: Vec<&RunSpec> = sharing.iter().map(|&at| runs[at]).collect();
+        let chunks = sharing.chunks(size(&all)?.max(1));
+        stacks.extend(chunks.map(|chunk| {
+            let first = chunk.iter().copied().min().unwrap_or_default();
+            (first, chunk.iter().map(|&at| runs[at]).collect())
+        }));
+    }
+    stacks.sort_by_key(|(first, _)| *first);
+    Ok(stacks.into_iter().map(|(_, stack)| stack).collect())
+}
+
+/// Places of the runs, those together that could all share their steps.
+fn sharing(runs: &[&RunSpec]) -> Result<Vec<Vec<usize>>> {
+    let mut settings: Vec<Vec<usize>> = Vec::new();
+    let mut known: BTreeMap<String, usize> = BTreeMap::new();
+    for (at, spec) in runs.iter().enumerate() {
+        let setting = *known.entry(spec.setting()).or_insert(settings.len());
+        settings.resize_with(settings.len().max(setting + 1), Vec::new);
+        settings[setting].push(at);
+    }
+    let mut sharing: Vec<Vec<usize>> = Vec::new();
+    for setting in settings {
+        let mut open = None;
+        for (index, others) in sharing.iter().enumerate() {
+            if share_steps(runs[others[0]], runs[setting[0]])? {
+                open = Some(index);
+                break;
+            }
+        }
+        match open {
+            Some(index) => sharing[index].extend(setting),
+            None if share_steps(runs[setting[0]], runs[setting[0]])? => sharing.push(setting),
+            None => sharing.extend(setting.into_iter().map(|at| vec![at])),
         }
     }
-    Ok(stacks)
+    Ok(sharing)
+}
+
+/// Whether two runs can share their steps: both see as many rows of the same data at a step, and differ in nothing but method, options,
+/// seed and what their optimisers do.
+fn share_steps(one: &RunSpec, other: &RunSpec) -> Result<bool> {
+    let alike = RunSpec {
+        method: one.method.clone(),
+        label: one.label.clone(),
+        options: one.options.clone(),
+        seed: one.seed,
+        train: TrainSpec {
+            lr: one.train.lr,
+            warmup_ratio: one.train.warmup_ratio,
+            weight_decay: one.train.weight_decay,
+            decay_order: one.train.decay_order,
+            max_grad_norm: one.train.max_grad_norm,
+            ..other.train.clone()
+        },
+        ..other.clone()
+    };
+    let [method, other_method] = [one, other].map(|spec| methods::registry::find(&spec.method));
+    Ok(alike == *one && method?.stacks_with(&one.options, other_method?, &other.options))
+}
+
+/// The name of each run within its stack: its seed, behind its method and its place in a grid where these differ in the stack.
+pub fn names(stack: &[&RunSpec]) -> Vec<String> {
+    let differ = |of: fn(&RunSpec) -> &str| stack.windows(2).any(|pair| of(pair[0]) != of(pair[1]));
+    let (methods, labels) = (differ(|spec| &spec.method), differ(|spec| &spec.label));
+    let name = |spec: &&RunSpec| {
+        let method = methods.then(|| spec.method.clone());
+        let label = (labels && !spec.label.is_empty()).then(|| spec.label.clone());
+        let seed = format!("seed {}", spec.seed);
+        method.into_iter().chain(label).chain([seed]).collect::<Vec<_>>().join(", ")
+    };
+    stack.iter().map(name).collect()
+}
+
+/// The name of a stack.
+pub fn title(stack: &[&RunSpec]) -> String {
+    let Some(first) = stack.first() else { return String::new() };
+    let seeds: Vec<String> = stack.iter().map(|spec| spec.seed.to_string()).collect();
+    match stack.iter().all(|spec| spec.method == first.method && spec.label == first.label) {
+        true => format!("{} {} seed {}", first.task, first.method, seeds.join(", ")),
+        false => format!("{}, {} runs side by side", first.task, stack.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::spec::tests::run_spec;
+
+    fn with(method: &str, options: &str, seed: u64) -> RunSpec {
+        let given = options.parse().unwrap();
+        let options = methods::registry::find(method).unwrap().options(&given).unwrap();
+        RunSpec { options, seed, ..run_spec(method) }
+    }
+
+    fn sizes(runs: &[RunSpec], stack_size: usize) -> Vec<usize> {
+        let stacks = stacks(&runs.iter().collect::<Vec<_>>(), |_| Ok(stack_size)).unwrap();
+        stacks.iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn runs_of_other_rates_ranks_and_methods_share_their_steps() {
+        let mut runs = [("lora", ""), ("lora", "r = 4"), ("sora", "xi = 1e-3"), ("adalora", "")]
+            .map(|(m, o)| with(m, o, 0))
+            .to_vec();
+        runs.push(RunSpec { seed: 1, label: "lr 0.1".into(), ..runs[0].clone() });
+        runs[4].train.lr = 0.1;
+        runs[4].train.weight_decay = 0.5;
+        assert_eq!(sizes(&runs, 8), [5]);
+        assert_eq!(sizes(&runs, 2), [2, 2, 1]);
+        assert_eq!(
+            sizes(&[0, 1, 0].map(|seed| with(["lora", "sora"][seed], "", seed as u64)), 2),
+            [2, 1],
+            "alike first"
+        );
+        assert_eq!(sizes(&runs, 1), [1; 5]);
+        let stack: Vec<&RunSpec> = runs.iter().collect();
+        assert_eq!(names(&stack)[3..], ["adalora, seed 0", "lora, lr 0.1, seed 1"]);
+        assert_eq!(title(&stack), format!("{}, 5 runs side by side", runs[0].task));
+    }
+
+    #[test]
+    fn runs_of_one_setting_are_named_by_their_seeds() {
+        let runs = [0, 1].map(|seed| with("lora", "", seed));
+        let stack: Vec<&RunSpec> = runs.iter().collect();
+        assert_eq!(names(&stack), ["seed 0", "seed 1"]);
+        assert_eq!(title(&stack), format!("{} lora seed 0, 1", runs[0].task));
+    }
+
+    #[test]
+    fn what_a_step_has_in_common_keeps_runs_apart() {
+        let base = with("lora", "", 0);
+        let apart = |other: RunSpec| assert_eq!(sizes(&[base.clone(), other.clone()], 8), [1, 1], "{other:?}");
+        apart(with("lora", "target_modules = ['query', 'value']", 0));
+        apart(with("lora", "lora_dropout = 0.1", 0));
+        apart(with("lora", "bias = 'all'", 0));
+        apart(with("dora", "", 0));
+        apart(with("bitfit", "", 0));
+        let train = |change: fn(&mut TrainSpec)| {
+            let mut other = base.clone();
+            change(&mut other.train);
+            apart(other);
+        };
+        train(|train| train.batch_size += 1);
+        train(|train| train.epochs += 1);
+        train(|train| train.train_head = !train.train_head);
+        train(|train| train.max_length -= 1);
+        apart(RunSpec { task: "cola".into(), ..base.clone() });
+        assert_eq!(sizes(&["", ""].map(|options| with("dora", options, 0)), 8), [2]);
+        assert_eq!(sizes(&["", ""].map(|options| with("bitfit", options, 0)), 8), [1, 1]);
+    }
 }

@@ -10,7 +10,8 @@ use crate::env::console::{Progress, spoken};
 use crate::env::{device, output, panics};
 use crate::error::{Error, Result};
 use crate::launch::headline::headline;
-use crate::launch::stacking::stacks;
+use crate::launch::stack_size::{StackSize, fastest};
+use crate::launch::stacking::{names, stacks, title};
 use crate::load::backbone::Backbone;
 use crate::load::task_data::{TaskCache, TokenizedTask};
 use crate::plan::origin::RecipeRules;
@@ -40,8 +41,8 @@ pub struct SweepSummary {
 /// Way in which a process makes runs beside others.
 #[derive(Clone, Copy)]
 pub struct Way {
-    /// Runs that share a step: up to so many that differ in their seed only, where the method can.
-    pub stack: usize,
+    /// Most runs that share their steps.
+    pub stack: StackSize,
     /// Whether runs that other processes make are waited for, and made here where they come to no end.
     pub wait: bool,
     /// Whether this process is a worker: it takes the longest runs first and tells its progress to its parent.
@@ -50,7 +51,7 @@ pub struct Way {
 
 impl Way {
     /// The way of a process that is no worker and waits for others.
-    pub fn of(stack: usize) -> Self {
+    pub fn of(stack: StackSize) -> Self {
         Way { stack, wait: true, is_worker: false }
     }
 }
@@ -97,7 +98,10 @@ pub fn sweep(
     };
     let context = RunContext { backbone, origin, progress: &progress, stop, checkpoint_every, log_steps };
     let mut sweep = Sweep { store, data, context, failed: 0, others: Vec::new() };
-    let mut stacks = stacks(&open, stack)?;
+    let mut stacks = stacks(&open, |sharing| match stack {
+        StackSize::Runs(runs) => Ok(runs.get()),
+        StackSize::Auto => stack_size_of(sharing, &context, data),
+    })?;
     if is_worker {
         longest_first(&mut stacks, backbone, data)?;
     }
@@ -106,6 +110,16 @@ pub fn sweep(
     made?;
     let held = sweep.others.iter().map(|(stack, _)| stack.len()).sum();
     Ok(SweepSummary { total: plan.len(), failed: sweep.failed, held })
+}
+
+/// The size that measurement gives for stacks of these runs.
+fn stack_size_of(sharing: &[&RunSpec], context: &RunContext, data: &TaskCache) -> Result<usize> {
+    let (Some(first), true) = (sharing.first(), sharing.len() > 1) else { return Ok(1) };
+    let task = data.of_run(first, &context.backbone.tokenizer)?;
+    let (size, measured) = fastest(sharing, context.backbone, &task)?;
+    let among = sharing.len();
+    context.progress.say(&format!("{}: stacks of {size} among {among} runs; {measured}", first.task));
+    Ok(size)
 }
 
 /// Orders stacks by their work, the longest first: so that no worker begins a long one when the others are done.
@@ -189,9 +203,8 @@ impl<'a> Sweep<'a> {
         let Some(&(first, _)) = leased.first() else { return Ok(()) };
         let task = self.data.of_run(first, &backbone.tokenizer)?;
         let steps = steps(first, backbone, self.data)?;
-        let seeds: Vec<String> = leased.iter().map(|(spec, _)| spec.seed.to_string()).collect();
-        let label = format!("{} {} seed {}", first.task, first.method, seeds.join(", "));
-        progress.begin(&label, leased.len(), steps * leased.len() as u64);
+        let specs: Vec<&RunSpec> = leased.iter().map(|(spec, _)| *spec).collect();
+        progress.begin(&title(&specs), leased.len(), steps * leased.len() as u64);
         let started = Instant::now();
         let stored: Vec<StoredRun> = leased.iter().map(|(spec, run)| (*spec, run)).collect();
         let outcomes = match guarded(&stored, &task, self.context) {
@@ -199,8 +212,8 @@ impl<'a> Sweep<'a> {
             Err(error) => leased.iter().map(|_| Err(Failure::of(&error))).collect::<Vec<_>>(),
             Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(|error| Failure::of(&error))).collect(),
         };
-        for ((outcome, (spec, run)), seed) in outcomes.into_iter().zip(leased).zip(seeds) {
-            let whose = if leased.len() > 1 { format!("seed {seed}: ") } else { String::new() };
+        for ((outcome, (spec, run)), name) in outcomes.into_iter().zip(leased).zip(names(&specs)) {
+            let whose = if leased.len() > 1 { format!("{name}: ") } else { String::new() };
             match outcome {
                 Ok(outcome) => {
                     progress.end(&format!("{whose}{} in {}", headline(spec, &outcome), spoken(started.elapsed())))

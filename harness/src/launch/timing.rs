@@ -18,10 +18,13 @@ use crate::plan::spec::{Precision, RunSpec};
 use crate::store::files::write_csv;
 use crate::store::rows::{PeakMiB, TimingRow};
 use crate::train::memory::peak_memory;
+use crate::train::operations::operations;
 use crate::train::trainer::{Next, Trainer};
 
 /// Products whose median is the machine's speed; an odd number.
 const PRODUCTS: usize = 7;
+/// Side of the matrices that tell whether the machine has slowed down.
+const SMALL: i64 = 1024;
 
 /// The runs of a plan that a recipe's `[timing]` means: its task, or the plan's first, with the plan's first seed.
 pub fn timed(plan: &[RunSpec], timing: &Timing) -> Vec<RunSpec> {
@@ -89,10 +92,13 @@ fn rounds(
 ) -> Result<()> {
     let peaks = contestants.iter().map(|contestant| peak_alone(contestant, backbone)).collect::<Result<Vec<_>>>()?;
     let mut trainers = contestants.iter().map(|contestant| warm(contestant, backbone)).collect::<Result<Vec<_>>>()?;
+    let info = backbone.encoder.info();
+    let rate = |(spec, _): &(RunSpec, TokenizedTask)| product_rate(spec.train.precision, backbone.device);
+    let rates = contestants.iter().map(rate).collect::<Result<Vec<f64>>>()?;
     for round in 1..=timing.rounds {
-        for ((trainer, (spec, _)), peak) in trainers.iter_mut().zip(contestants).zip(&peaks) {
+        for (((trainer, (spec, task)), peak), rate) in trainers.iter_mut().zip(contestants).zip(&peaks).zip(&rates) {
             torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
-            let product_seconds = Some(product_seconds(backbone.device)?);
+            let product_seconds = Some(product_seconds(SMALL, Kind::Float, backbone.device)?);
             let rows = trainer.epoch(round, &mut |_, _| {
                 progress.step();
                 if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(Next::Continue) }
@@ -112,6 +118,8 @@ fn rounds(
                 product_seconds,
                 steps: row.steps,
                 tokens: row.tokens,
+                operations: Some(operations(info, trainer.stack().state(0), &lengths(task))),
+                product_rate: Some(*rate),
                 peak_allocated_mib: peak.peak_allocated_mib,
                 peak_reserved_mib: peak.peak_reserved_mib,
                 peak_resident_mib: peak.peak_resident_mib,
@@ -136,9 +144,21 @@ fn warm<'a>((spec, task): &'a (RunSpec, TokenizedTask), backbone: &'a Backbone) 
     Ok(trainer)
 }
 
-/// Median seconds of a product of two 1024 × 1024 float32 matrices.
-fn product_seconds(device: Device) -> Result<f64> {
-    let matrix = Tensor::full([1024, 1024], 0.5, (Kind::Float, device));
+/// Tokens of every row.
+fn lengths(task: &TokenizedTask) -> Vec<usize> {
+    task.train.iter().map(|row| row.encoding.ids.len()).collect()
+}
+
+/// Operations a second of a product that keeps the device busy.
+fn product_rate(precision: Precision, device: Device) -> Result<f64> {
+    torch_ext::device::allow_tf32(precision == Precision::Tf32)?;
+    let side = if device.is_cuda() { 8 * SMALL } else { SMALL };
+    Ok(2.0 * (side as f64).powi(3) / product_seconds(side, weight_kind(precision), device)?)
+}
+
+/// Median seconds of a product of two square matrices.
+fn product_seconds(side: i64, kind: Kind, device: Device) -> Result<f64> {
+    let matrix = Tensor::full([side, side], 0.5, (kind, device));
     let mut seconds = Vec::with_capacity(PRODUCTS);
     for _ in 0..PRODUCTS {
         torch_ext::device::synchronize(device)?;

@@ -142,37 +142,12 @@ fn is_same(a: &Value, b: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::spec::{BackboneSpec, DataSpec, NUMERICS, Order, tests::train_spec};
-
-    fn run(method: &str) -> RunSpec {
-        let options = methods::registry::find(method).unwrap().options(&Table::new()).unwrap();
-        RunSpec {
-            numerics: NUMERICS,
-            task: "rte".into(),
-            method: method.into(),
-            seed: 0,
-            label: String::new(),
-            backbone: BackboneSpec {
-                name: "tiny".into(),
-                weights_sha256: "ab".into(),
-                sha256: "cd".into(),
-                tokenizer: datasets::tokenizer::Behaviour::Fast,
-            },
-            data: DataSpec {
-                source: "micro".into(),
-                sha256: "ef".into(),
-                split: datasets::split::Policy::Official,
-                train_limit: None,
-            },
-            train: train_spec(8, Order::Random),
-            options,
-        }
-    }
+    use crate::plan::spec::tests::run_spec;
 
     #[test]
     fn every_flip_changes_one_thing_and_flips_back() {
         for flip in FLIPS {
-            let base = run(flip.methods.first().unwrap_or(&"lora"));
+            let base = run_spec(flip.methods.first().unwrap_or(&"lora"));
             let flipped = flip.apply(&base).unwrap().unwrap_or_else(|| panic!("{} changes nothing", flip.name));
             assert_ne!(flipped.id(), base.id(), "{}", flip.name);
             assert!(flip.is_of(&flipped.label), "{}", flipped.label);
@@ -188,7 +163,7 @@ mod tests {
     #[test]
     fn the_released_modules_are_flipped_to_and_back() {
         let flip = FLIPS.iter().find(|flip| flip.id == "D2").unwrap();
-        let base = run("lora");
+        let base = run_spec("lora");
         let released = flip.apply(&base).unwrap().unwrap();
         assert_eq!(released.label, "D2 target_modules=query,value");
         assert_eq!(flip.apply(&released).unwrap().unwrap().id(), base.id());
@@ -197,7 +172,7 @@ mod tests {
     #[test]
     fn a_flip_of_another_method_changes_nothing() {
         let variant = FLIPS.iter().find(|flip| flip.name == "variant").unwrap();
-        assert!(variant.apply(&run("lora")).unwrap().is_none());
+        assert!(variant.apply(&run_spec("lora")).unwrap().is_none());
         assert!(of_label("r=4").is_none());
     }
 

@@ -188,11 +188,6 @@ impl RunSpec {
     pub fn setting(&self) -> String {
         serde_json::to_string(&RunSpec { seed: 0, ..self.clone() }).unwrap_or_default()
     }
-
-    /// Whether another run is this one with another seed, so that both can be trained side by side.
-    pub fn differs_in_seed_only(&self, other: &RunSpec) -> bool {
-        RunSpec { seed: other.seed, ..self.clone() } == *other
-    }
 }
 
 #[cfg(test)]
@@ -217,6 +212,31 @@ pub mod tests {
             precision: Precision::Fp32,
             device: "cpu".into(),
             stages: None,
+        }
+    }
+
+    /// A run of a method with its defaults.
+    pub fn run_spec(method: &str) -> RunSpec {
+        RunSpec {
+            numerics: NUMERICS,
+            task: "rte".into(),
+            method: method.into(),
+            seed: 0,
+            label: String::new(),
+            backbone: BackboneSpec {
+                name: "tiny".into(),
+                weights_sha256: "ab".into(),
+                sha256: "cd".into(),
+                tokenizer: datasets::tokenizer::Behaviour::Fast,
+            },
+            data: DataSpec {
+                source: "micro".into(),
+                sha256: "ef".into(),
+                split: datasets::split::Policy::Official,
+                train_limit: None,
+            },
+            train: train_spec(8, Order::Random),
+            options: methods::registry::find(method).unwrap().options(&toml::Table::new()).unwrap(),
         }
     }
 }

@@ -296,6 +296,12 @@ pub struct TimingRow {
     pub steps: usize,
     /// Tokens that are not padding.
     pub tokens: u64,
+    /// Floating-point operations of the epoch by formula ([`crate::train::operations`]).
+    #[serde(default)]
+    pub operations: Option<f64>,
+    /// Operations a second of a large product in the epoch's number format on this device.
+    #[serde(default)]
+    pub product_rate: Option<f64>,
     /// Peak allocated memory in MiB of the method alone ([`PeakMiB`]).
     #[serde(default)]
     pub peak_allocated_mib: Option<f64>,

@@ -56,8 +56,8 @@ impl StepRunner for Eager {
     }
 }
 
-/// Batches of one shape in one phase of the method, and most rows of a part: a captured step serves them all.
-type GraphKey = (BatchShape, usize, Option<usize>);
+/// Batches of one shape in one phase of each run, and most rows of a part: a captured step serves them all.
+type GraphKey = (BatchShape, Vec<usize>, Option<usize>);
 
 /// A training step captured as a CUDA graph: it reads `batch` and writes `values`.
 struct CapturedStep {
@@ -81,7 +81,7 @@ impl StepRunner for GraphRecorder {
             self.is_warm = true;
             return Eager.run(stack, batch);
         }
-        let key = |stack: &RunStack| (batch.shape(), stack.phase(), stack.parts().rows());
+        let key = |stack: &RunStack| (batch.shape(), stack.phases(), stack.parts().rows());
         let captured = match self.graphs.remove(&key(stack)) {
             Some(captured) => captured,
             None => in_fitting_parts(stack, batch, |stack| self.capture(stack, batch))?,
@@ -105,7 +105,7 @@ impl StepRunner for GraphRecorder {
 }
 
 impl GraphRecorder {
-    /// The step for batches of this shape in the stack's phase.
+    /// The step for batches of this shape in the runs' phases.
     fn capture(&mut self, stack: &mut RunStack, batch: &DeviceBatch) -> Result<CapturedStep> {
         torch_ext::device::synchronize(stack.device())?;
         // Steps in parts that turned out too large are not taken again.

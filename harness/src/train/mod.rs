@@ -13,6 +13,7 @@ pub mod graph_recorder;
 pub mod loader;
 pub mod manifest;
 pub mod memory;
+pub mod operations;
 pub mod outcome;
 pub mod parts;
 pub mod resume;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::load::precision::weight_kind;
 use crate::load::task_data::TokenizedTask;
-use crate::plan::spec::RunSpec;
+use crate::plan::spec::{RunSpec, TrainSpec};
 use crate::store::record::Manifest;
 use crate::store::rows::{Outcome, Seconds};
 use crate::train::callbacks::{RunCallback, separated};
@@ -21,7 +21,7 @@ use crate::train::schedule::{all_epochs, stage_of};
 use crate::train::step_log::StepLog;
 use crate::train::trainer::{Next, Trainer};
 
-/// Makes runs that differ in their seed only, side by side, and stores each as it goes on; `DONE` is written last. A run
+/// Makes runs that share their steps, and stores each as it goes on; `DONE` is written last. A run
 /// that fails does not take the others with it: where they share a product, a value that is not finite may reach all of them
 /// (ADR 0020), so those that failed side by side are made again by themselves.
 ///
@@ -75,7 +75,8 @@ fn train_stack(
     }
     let specs: Vec<&RunSpec> = runs.iter().map(|(spec, _)| *spec).collect();
     let trainer = Trainer::new(&specs, context.backbone, data, in_parts.iter().copied().flatten().min())?;
-    let log = StepLog::new(context.log_steps, trainer.stack().train(), data.train.len());
+    let settings: Vec<&TrainSpec> = specs.iter().map(|spec| &spec.train).collect();
+    let log = StepLog::new(context.log_steps, &settings, data.train.len());
     let mut trainer = trainer.with_log(log);
     let callback = |(index, (&stored, rows))| RunCallback::new(index, stored, rows, data, context);
     let mut callbacks: Vec<RunCallback> = runs.iter().zip(in_parts).enumerate().map(callback).collect();

@@ -5,6 +5,8 @@ use std::slice;
 
 use datasets::tokenizer::TokenizedExample;
 use encoders::Attach;
+use methods::adapter::stacked_branches::StackedBranches;
+use methods::method::attaches_alike;
 use methods::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
 use methods::peft::format::TrainedAdapter;
 use methods::train_state::{Part, StepLoss};
@@ -37,20 +39,20 @@ enum HeadValue {
     Fixed(Tensor),
 }
 
-/// State of one run in a stack: seeds, head, parameters and optimisers.
-struct StackedRun {
+/// State of one run in a stack: settings, seeds, head, parameters and optimisers.
+struct StackedRun<'a> {
+    train: &'a TrainSpec,
     seeds: Seeds,
     head: Vec<HeadTensor>,
     state: TrainState,
 }
 
-/// Runs in training that differ in nothing but their seed. Each has its own adapters, data order, dropout and optimisers.
+/// Runs in training that [share their steps](crate::launch::stacking). Each has its own adapters, data order, dropout and optimisers.
 pub struct RunStack<'a> {
     classifier: SequenceClassifier,
     collator: Collator,
     data: &'a TokenizedTask,
-    train: &'a TrainSpec,
-    runs: Vec<StackedRun>,
+    runs: Vec<StackedRun<'a>>,
     rng: DropoutRng,
     parts: Parts,
 }
@@ -71,7 +73,6 @@ impl<'a> RunStack<'a> {
             classifier,
             collator,
             data,
-            train: &spec.train,
             runs,
             rng: DropoutRng::new(&seeds, backbone.device),
             parts: Parts::new(backbone.micro_batch, None),
@@ -81,12 +82,12 @@ impl<'a> RunStack<'a> {
     /// The training batches of these runs.
     pub fn loader(&self) -> Loader<'a> {
         let seeds = self.runs.iter().map(|run| run.seeds).collect();
-        Loader::new(&self.data.train, self.train, seeds, self.collator)
+        Loader::new(&self.data.train, self.train(0), seeds, self.collator)
     }
 
-    /// Settings that the runs share.
-    pub fn train(&self) -> &'a TrainSpec {
-        self.train
+    /// Settings of a run; every run has the same but for its optimisers'.
+    pub fn train(&self, run: usize) -> &'a TrainSpec {
+        self.runs[run].train
     }
 
     /// Number of runs.
@@ -183,9 +184,9 @@ impl<'a> RunStack<'a> {
         self.runs.iter_mut().for_each(|run| run.state.advance());
     }
 
-    /// Phase of the next step, the same for every run.
-    pub fn phase(&self) -> usize {
-        self.state(0).phase()
+    /// Phase of every run's next step.
+    pub fn phases(&self) -> Vec<usize> {
+        self.runs.iter().map(|run| run.state.phase()).collect()
     }
 
     /// Parameters of every run as views, one split a flat group.
@@ -197,9 +198,8 @@ impl<'a> RunStack<'a> {
     fn task_losses(&self, batch: &DeviceBatch, views: &[ParamViews]) -> Vec<Tensor> {
         let heads = self.runs.iter().zip(views).map(|(run, views)| run.head_values(views));
         let head = stack_heads(heads.collect());
-        let state = &self.runs[0].state;
-        let attached = attach(&self.runs, views, weight_kind(self.train.precision), |views| {
-            state.method().attach_step(views, state.step())
+        let attached = attach(&self.runs, views, weight_kind(self.train(0).precision), |run, views| {
+            run.state.method().attach_step(views, run.state.step())
         });
         let logits = self.classifier.logits(&batch.tokens, &head, attached.as_ref(), Some(&self.rng));
         self.classifier.mean_losses(&logits, &batch.labels, self.rng.runs())
@@ -213,11 +213,12 @@ impl<'a> RunStack<'a> {
         tch::no_grad(|| {
             let run = &self.runs[run];
             let views = run.state.params().views();
-            let kind = weight_kind(self.train.precision);
-            let attached =
-                attach(slice::from_ref(run), slice::from_ref(&views), kind, |views| run.state.method().attach(views));
+            let kind = weight_kind(run.train.precision);
+            let attached = attach(slice::from_ref(run), slice::from_ref(&views), kind, |run, views| {
+                run.state.method().attach(views)
+            });
             let head = run.head_values(&views);
-            predict(&self.classifier, &self.collator, (&head, attached.as_ref()), rows, self.train.batch_size)
+            predict(&self.classifier, &self.collator, (&head, attached.as_ref()), rows, run.train.batch_size)
         })
     }
 
@@ -289,8 +290,8 @@ impl HeadTensor {
     }
 }
 
-impl StackedRun {
-    fn new(spec: &RunSpec, backbone: &Backbone, data: &TokenizedTask) -> Result<Self> {
+impl<'a> StackedRun<'a> {
+    fn new(spec: &'a RunSpec, backbone: &Backbone, data: &TokenizedTask) -> Result<Self> {
         let encoder = backbone.encoder.as_ref();
         let seeds = Seeds::of(spec.seed);
         let config = optim_config(&spec.train, data.train.len());
@@ -316,7 +317,7 @@ impl StackedRun {
                 HeadTensor { name: p.name, value }
             })
             .collect();
-        Ok(StackedRun { seeds, head, state: TrainState::new(params.finish(), method, &config) })
+        Ok(StackedRun { train: &spec.train, seeds, head, state: TrainState::new(params.finish(), method, &config) })
     }
 
     fn head_values(&self, views: &ParamViews) -> Vec<Tensor> {
@@ -333,19 +334,30 @@ fn stack_heads(mut heads: Vec<Vec<Tensor>>) -> Vec<Tensor> {
     (0..heads.first().map_or(0, Vec::len)).map(tensor).collect()
 }
 
-/// Attachments of all runs, made of their parameters rounded to a kind.
+/// Attachments of all runs, made of their parameters rounded to a kind. Neighbours that attach alike have their parameters stacked
+/// first, so that what a method does for its modules is done once for all of them.
 fn attach(
     runs: &[StackedRun],
     views: &[ParamViews],
     kind: Kind,
-    of_views: impl Fn(&ParamViews) -> Box<dyn Attach>,
+    of_views: impl Fn(&StackedRun, &ParamViews) -> Box<dyn Attach>,
 ) -> Box<dyn Attach> {
     let rounded: Vec<ParamViews> = match kind {
         Kind::Float => Vec::new(),
         kind => runs.iter().map(|run| run.state.params().views_as(kind)).collect(),
     };
-    match if rounded.is_empty() { views } else { &rounded } {
-        [one] => of_views(one),
-        several => of_views(&ParamViews::stack(several)),
+    let mut views = if rounded.is_empty() { views } else { &rounded };
+    if let ([run], [views]) = (runs, views) {
+        return of_views(run, views);
+    }
+    let mut stacks: Vec<Box<dyn Attach>> = Vec::new();
+    for alike in runs.chunk_by(|a, b| attaches_alike(a.state.method(), b.state.method())) {
+        let (of_alike, others) = views.split_at(alike.len());
+        stacks.push(of_views(&alike[0], &ParamViews::stack(of_alike)));
+        views = others;
+    }
+    match stacks.len() {
+        1 => stacks.remove(0),
+        _ => Box::new(StackedBranches::new(&stacks, runs[0].state.method().target_modules())),
     }
 }

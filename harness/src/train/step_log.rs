@@ -19,7 +19,8 @@ pub struct StepLog {
     /// Steps between two rows; 0: none is kept.
     every: usize,
     steps_an_epoch: usize,
-    protocol: OptimConfig,
+    /// Of every run.
+    protocols: Vec<OptimConfig>,
     waiting: Vec<Waiting>,
 }
 
@@ -32,11 +33,13 @@ struct Waiting {
 }
 
 impl StepLog {
-    /// Keeps every `every`-th step of runs on `rows` training rows; left to itself so that a run has some hundred rows.
-    pub fn new(every: Option<usize>, train: &TrainSpec, rows: usize) -> Self {
-        let protocol = optim_config(train, rows);
-        let every = every.unwrap_or((protocol.steps / ROWS).max(1));
-        StepLog { every, steps_an_epoch: rows.div_ceil(train.batch_size), protocol, waiting: Vec::new() }
+    /// Keeps every `every`-th step of runs with these settings on `rows` training rows; left to itself so that a run has some
+    /// hundred rows.
+    pub fn new(every: Option<usize>, runs: &[&TrainSpec], rows: usize) -> Self {
+        let protocols: Vec<OptimConfig> = runs.iter().map(|train| optim_config(train, rows)).collect();
+        let (steps, batch_size) = runs.first().map_or((0, 1), |train| (protocols[0].steps, train.batch_size));
+        let every = every.unwrap_or((steps / ROWS).max(1));
+        StepLog { every, steps_an_epoch: rows.div_ceil(batch_size), protocols, waiting: Vec::new() }
     }
 
     /// Copies the values of a step that was taken, on the device, where its turn has come.
@@ -66,7 +69,7 @@ impl StepLog {
         }
         let values: Vec<&Tensor> = self.waiting.iter().map(|waiting| &waiting.values[run]).collect();
         let values = Vec::<Vec<f32>>::try_from(Tensor::stack(&values, 0))?;
-        Ok(self.waiting.iter().zip(values).map(|(waiting, values)| self.row(waiting.step, &values)).collect())
+        Ok(self.waiting.iter().zip(values).map(|(waiting, values)| self.row(run, waiting.step, &values)).collect())
     }
 
     /// Forgets the rows that wait, once they were read.
@@ -74,13 +77,14 @@ impl StepLog {
         self.waiting.clear();
     }
 
-    fn row(&self, step: usize, values: &[f32]) -> StepRow {
+    fn row(&self, run: usize, step: usize, values: &[f32]) -> StepRow {
+        let OptimConfig { lr, schedule, .. } = &self.protocols[run];
         StepRow {
             step,
             epoch: step.div_ceil(self.steps_an_epoch),
             task_loss: values[0],
             penalty: values[1],
-            lr: self.protocol.lr * self.protocol.schedule.factor(step - 1),
+            lr: lr * schedule.factor(step - 1),
             grad_norm: values[2],
             nonzero_components: values.get(3).map(|count| *count as i64),
         }

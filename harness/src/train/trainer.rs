@@ -61,7 +61,7 @@ impl EpochProgress {
 }
 
 impl<'a> Trainer<'a> {
-    /// Runs that differ in their seed only, at their start values. `micro_batch` is the size of parts at which an earlier start had
+    /// Runs that share their steps, at their start values. `micro_batch` is the size of parts at which an earlier start had
     /// arrived.
     ///
     /// # Errors
@@ -149,7 +149,7 @@ impl<'a> Trainer<'a> {
             captures: captures.count,
             capture_seconds: captures.seconds / runs,
         };
-        let row = |run| losses.row(run, *epoch, &cost, self.stack.train().lr);
+        let row = |run| losses.row(run, *epoch, &cost, self.stack.train(run).lr);
         Ok((0..self.stack.runs()).map(row).collect())
     }
 

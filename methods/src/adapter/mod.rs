@@ -7,4 +7,5 @@ pub mod module_groups;
 pub mod pissa;
 pub(crate) mod qkv;
 pub mod replaced;
+pub mod stacked_branches;
 pub mod target_modules;

@@ -220,6 +220,15 @@ impl ModuleGroups {
         ModuleGroups { by_shape, r, scale, dropout, bias, biases, bias_count, module_count: modules.len() }
     }
 
+    /// Whether the other's branches are the same functions of as many parameters.
+    pub fn is_laid_out_as(&self, other: &Self) -> bool {
+        let modules = |groups: &Self| {
+            let of_group = |group: &ModuleGroup| (group.modules.clone(), group.fixed.is_some());
+            groups.by_shape.iter().map(of_group).collect::<Vec<_>>()
+        };
+        self.r == other.r && self.scale == other.scale && modules(self) == modules(other)
+    }
+
     /// The adapters of one step; for [`ParamViews::stack`], those of every run.
     pub fn adapters(&self, views: &ParamViews) -> LoraLayers {
         self.adapters_of(views, self.scale, |a, b| [a.shallow_clone(), b.shallow_clone()])

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::method::{MethodEntry, build_with};
+use crate::method::{MethodEntry, Stacking, build_with};
 use crate::options::{Bound, Options, resolve_with};
 use crate::tuners::base_weights::{BaseWeights, BaseWeightsFormat};
 
@@ -26,7 +26,7 @@ pub static FORMAT: BaseWeightsFormat =
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "bitfit",
     title: "BitFit",
-    is_stackable: false,
+    stacking: Stacking::Alone,
     final_budget_step: None,
     format: &FORMAT,
     examples: &[],

@@ -12,7 +12,7 @@ use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
 use crate::adapter::target_modules::TargetModules;
 use crate::error::Result;
-use crate::method::{Context, Method, MethodEntry, build_with};
+use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
 use crate::optim::params::{ParamViews, Params, ParamsBuilder};
 use crate::options::{Bound, Options, is_default, resolve_with};
 use crate::peft::low_rank::LORA;
@@ -73,7 +73,7 @@ pub struct Dora {
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "dora",
     title: "DoRA",
-    is_stackable: true,
+    stacking: Stacking::Own,
     final_budget_step: None,
     format: &LORA,
     examples: &["target_modules = ['query', 'value']", "lora_dropout = 0.1", "bias = 'all'"],
@@ -104,6 +104,10 @@ impl Method for Dora {
 
     fn target_modules(&self) -> &[TargetModule] {
         &self.modules
+    }
+
+    fn module_groups(&self) -> Option<&ModuleGroups> {
+        Some(&self.groups)
     }
 
     fn adapters(&self, views: &ParamViews) -> LoraLayers {

@@ -11,7 +11,7 @@ use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
 use crate::adapter::target_modules::TargetModules;
 use crate::error::{Error, Result};
-use crate::method::{Context, Method, MethodEntry, build_with};
+use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
 use crate::optim::params::{ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::{Bound, Options, is_default, resolve_with};
@@ -95,7 +95,7 @@ pub struct DyLora {
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "dylora",
     title: "DyLoRA",
-    is_stackable: false,
+    stacking: Stacking::Alone,
     final_budget_step: None,
     format: &LORA,
     examples: &["frozen = false", "r = 2", "target_modules = ['query', 'value']", "lora_dropout = 0.1", "bias = 'all'"],

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::method::{MethodEntry, build_with};
+use crate::method::{MethodEntry, Stacking, build_with};
 use crate::options::{Bound, Options, resolve_with};
 use crate::tuners::base_weights::{BaseWeights, BaseWeightsFormat};
 
@@ -24,7 +24,7 @@ pub static FORMAT: BaseWeightsFormat = BaseWeightsFormat { peft_types: &["FULL"]
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "full",
     title: "Fine-tune",
-    is_stackable: false,
+    stacking: Stacking::Alone,
     final_budget_step: None,
     format: &FORMAT,
     examples: &[],

@@ -12,7 +12,7 @@ use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
 use crate::adapter::pissa::principal_components;
 use crate::adapter::target_modules::TargetModules;
 use crate::error::{Error, Result};
-use crate::method::{Context, Method, MethodEntry, build_with};
+use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
 use crate::optim::config::{GroupOptim, OptimConfig};
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::options::{Bound, Options, is_default, resolve_with};
@@ -137,7 +137,7 @@ pub struct Lora {
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "lora",
     title: "LoRA",
-    is_stackable: true,
+    stacking: Stacking::Branches,
     final_budget_step: None,
     format: &LORA,
     examples: &[
@@ -218,6 +218,10 @@ impl Method for Lora {
 
     fn target_modules(&self) -> &[TargetModule] {
         &self.modules
+    }
+
+    fn module_groups(&self) -> Option<&ModuleGroups> {
+        Some(&self.groups)
     }
 
     fn adapters(&self, views: &ParamViews) -> LoraLayers {

@@ -95,6 +95,7 @@ fn header(is_several: bool) -> Vec<String> {
         "Ratio to AdaLoRA",
         "95 % interval",
         "Tokens/s",
+        "TFLOP/s",
         "Peak MiB",
         "Allocated",
         "Effective",
@@ -124,11 +125,20 @@ fn table_row(row: &EfficiencyRow, is_several: bool) -> Vec<String> {
         fixed(row.ratio, 3),
         both(row.ratio_low, row.ratio_high),
         fixed(row.tokens_per_second, 0),
+        rate(row),
         peak_memory([row.peak_allocated_mib, row.peak_reserved_mib, row.peak_resident_mib]),
         counted(row.allocated),
         counted(row.effective),
     ]);
     cells
+}
+
+/// `0.061 (58 %)`.
+fn rate(row: &EfficiencyRow) -> String {
+    let Some(teraflops) = row.teraflops else { return ABSENT.into() };
+    let share = row.product_share.map_or(String::new(), |share| format!(" ({share:.0} %)"));
+    let digits = if teraflops < 1.0 { 3 } else { 1 };
+    format!("{teraflops:.digits$}{share}")
 }
 
 fn notes(own: &[&EfficiencyRow]) -> Vec<String> {
@@ -142,6 +152,13 @@ fn notes(own: &[&EfficiencyRow]) -> Vec<String> {
          bootstrap over those pairs (from three on). Peak memory: of each method by itself."
             .into(),
     );
+    if own.iter().any(|row| row.teraflops.is_some()) {
+        notes.push(
+            "TFLOP/s: the backbone's products, attention and branches by formula, padding not counted; in brackets its share of what a large \
+             product of the same number format reached on the device before the first round."
+                .into(),
+        );
+    }
     let recorded: u64 = own.iter().map(|row| row.epochs_with_recording).sum();
     if recorded > 0 {
         notes.push(format!("{recorded} epochs in which a step was recorded are left out."));

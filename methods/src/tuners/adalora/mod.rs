@@ -8,7 +8,7 @@ use crate::adapter::counts::{self, Counts};
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroup, ModuleGroups, ModuleInit};
 use crate::error::{Error, Result};
-use crate::method::{Context, Method, MethodEntry, build_with};
+use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
 use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::{parse, resolve_with};
@@ -40,7 +40,7 @@ pub struct AdaLora {
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "adalora",
     title: "AdaLoRA",
-    is_stackable: true,
+    stacking: Stacking::Branches,
     final_budget_step: Some(final_budget_step),
     format: &LORA,
     examples: &["final_phase = 'peft'", "target_modules = ['query', 'value']", "lora_dropout = 0.1", "bias = 'all'"],
@@ -188,6 +188,10 @@ impl Method for AdaLora {
 
     fn target_modules(&self) -> &[TargetModule] {
         &self.modules
+    }
+
+    fn module_groups(&self) -> Option<&ModuleGroups> {
+        Some(&self.groups)
     }
 
     fn adapters(&self, views: &ParamViews) -> LoraLayers {

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::adapter::counts::Counts;
 use crate::error::Result;
-use crate::method::{Context, Method, MethodEntry, build_with};
+use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
 use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
 use crate::options::{Bound, Options, resolve_with};
 use crate::peft::format::TrainedAdapter;
@@ -69,7 +69,7 @@ pub struct Bottleneck {
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "adapter",
     title: "Adapter",
-    is_stackable: false,
+    stacking: Stacking::Alone,
     final_budget_step: None,
     format: &FORMAT,
     examples: &["placement = 'pfeiffer'"],

@@ -8,7 +8,7 @@ use crate::adapter::counts::{self, Counts};
 use crate::adapter::lora_layer::{LoraLayer, LoraLayers};
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
 use crate::error::{Error, Result};
-use crate::method::{Context, Method, MethodEntry, build_with};
+use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
 use crate::optim::config::{AdamWOptions, DecayOrder, GroupOptim, LinearSchedule, OptimConfig};
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
@@ -48,7 +48,7 @@ pub struct Sora {
 pub static ENTRY: MethodEntry = MethodEntry {
     name: "sora",
     title: "SoRA",
-    is_stackable: true,
+    stacking: Stacking::Branches,
     final_budget_step: None,
     format: &LORA,
     examples: &[
@@ -158,6 +158,10 @@ impl Method for Sora {
                 )
             }),
         }
+    }
+
+    fn module_groups(&self) -> Option<&ModuleGroups> {
+        Some(&self.groups)
     }
 
     fn adapters(&self, views: &ParamViews) -> LoraLayers {

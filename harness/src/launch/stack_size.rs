@@ -1,0 +1,167 @@
+//! How many runs share their steps: as many as a flag says, or as measured step times and memory do.
+
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use crate::env::{memory, panics};
+use crate::error::Result;
+use crate::launch::estimate::stack_cost;
+use crate::load::backbone::Backbone;
+use crate::load::task_data::TokenizedTask;
+use crate::plan::spec::RunSpec;
+
+/// A larger stack must take at least so much less time for each run.
+const GAIN: f64 = 0.05;
+/// Share of the free memory that a stack may be expected to take.
+const ROOM: f64 = 0.8;
+
+/// Most runs that share their steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StackSize {
+    /// So many.
+    Runs(NonZeroUsize),
+    /// As many as take the least time for each run, and fit.
+    Auto,
+}
+
+impl StackSize {
+    /// Every run by itself.
+    pub const ONE: StackSize = StackSize::Runs(NonZeroUsize::MIN);
+}
+
+impl FromStr for StackSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "auto" => Ok(StackSize::Auto),
+            number => number.parse().map(StackSize::Runs).map_err(|_| "expected a number from 1 on, or auto".into()),
+        }
+    }
+}
+
+/// A stack that was timed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Timed {
+    runs: usize,
+    /// Seconds of a step of all its runs.
+    seconds: f64,
+    peak_mib: Option<f64>,
+}
+
+impl Timed {
+    fn seconds_a_run(&self) -> f64 {
+        self.seconds / self.runs as f64
+    }
+}
+
+/// The number of these runs, which could all share their steps, that share them fastest; and a word on what was measured. Stacks of 1, 2,
+/// 4, ... runs are timed until a larger one brings little or would not fit.
+///
+/// # Errors
+/// As a step; memory that runs out is none.
+pub fn fastest(runs: &[&RunSpec], backbone: &Backbone, task: &TokenizedTask) -> Result<(usize, String)> {
+    let mut timed: Vec<Timed> = Vec::new();
+    for size in sizes(runs.len()) {
+        if timed.last().is_some_and(|last| expected_mib(&timed, size) > room_mib(backbone, last)) {
+            break;
+        }
+        // Spread over the runs, so that every method and rank has its part.
+        let sample: Vec<&RunSpec> = (0..size).map(|index| runs[index * runs.len() / size]).collect();
+        // Most of libtorch's operations panic.
+        match panics::guarded(|| stack_cost(&sample, backbone, task)) {
+            Err(error) if error.is_out_of_memory() && !timed.is_empty() => break,
+            cost => {
+                let (seconds, peak_mib) = cost?;
+                timed.push(Timed { runs: size, seconds, peak_mib });
+            }
+        }
+        if !pays(&timed) {
+            break;
+        }
+    }
+    torch_ext::device::release_memory(backbone.device)?;
+    Ok((best(&timed), word(&timed)))
+}
+
+/// 1, 2, 4, ... and all of them.
+fn sizes(most: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(1), |size| Some(size * 2)).take_while(move |size| *size < most).chain([most])
+}
+
+/// Memory expected of a stack: on the line through the last two that were timed; in proportion after the first.
+fn expected_mib(timed: &[Timed], size: usize) -> f64 {
+    let peak = |timed: &Timed| timed.peak_mib.unwrap_or(0.0);
+    match timed {
+        [] => 0.0,
+        [one] => peak(one) * size as f64 / one.runs as f64,
+        [.., before, last] => {
+            let a_run = (peak(last) - peak(before)) / (last.runs - before.runs) as f64;
+            peak(last) + a_run * (size - last.runs) as f64
+        }
+    }
+}
+
+/// Memory that a stack may take, in MiB. Not known of a GPU: there a step says that memory has run out.
+fn room_mib(backbone: &Backbone, last: &Timed) -> f64 {
+    match memory::free_mib() {
+        Some(free) if !backbone.device.is_cuda() => ROOM * free + last.peak_mib.unwrap_or(0.0),
+        _ => f64::INFINITY,
+    }
+}
+
+/// Whether the last stack took notably less time for each run than the one before.
+fn pays(timed: &[Timed]) -> bool {
+    match timed {
+        [.., before, last] => last.seconds_a_run() < (1.0 - GAIN) * before.seconds_a_run(),
+        _ => true,
+    }
+}
+
+/// Runs of the largest stack that paid.
+fn best(timed: &[Timed]) -> usize {
+    let paying = if pays(timed) { timed } else { &timed[..timed.len() - 1] };
+    paying.last().map_or(1, |timed| timed.runs)
+}
+
+/// `12.1, 7.0, 4.3 ms a run and step with 1, 2, 4 runs`.
+fn word(timed: &[Timed]) -> String {
+    let list = |text: &dyn Fn(&Timed) -> String| timed.iter().map(text).collect::<Vec<_>>().join(", ");
+    let times = list(&|timed| format!("{:.1}", 1000.0 * timed.seconds_a_run()));
+    format!("{times} ms a run and step with {} runs", list(&|timed| timed.runs.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timed(costs: &[(usize, f64, f64)]) -> Vec<Timed> {
+        costs.iter().map(|&(runs, seconds, peak)| Timed { runs, seconds, peak_mib: Some(peak) }).collect()
+    }
+
+    #[test]
+    fn sizes_double_up_to_all() {
+        let of = |most| sizes(most).collect::<Vec<_>>();
+        assert_eq!([of(1), of(2), of(5), of(8)], [vec![1], vec![1, 2], vec![1, 2, 4, 5], vec![1, 2, 4, 8]]);
+    }
+
+    #[test]
+    fn the_largest_stack_that_pays_is_taken() {
+        let costs = [(1, 1.0, 0.0), (2, 1.2, 0.0), (4, 2.0, 0.0), (8, 3.9, 0.0)];
+        assert_eq!([1, 2, 3, 4].map(|count| best(&timed(&costs[..count]))), [1, 2, 4, 4]);
+        assert_eq!(word(&timed(&costs[..2])), "1000.0, 600.0 ms a run and step with 1, 2 runs");
+    }
+
+    #[test]
+    fn memory_is_expected_to_grow_as_it_did() {
+        let costs = timed(&[(1, 1.0, 100.0), (2, 1.0, 130.0)]);
+        assert_eq!((expected_mib(&costs[..1], 2), expected_mib(&costs, 4)), (200.0, 190.0));
+    }
+
+    #[test]
+    fn a_size_is_a_number_or_auto() {
+        assert_eq!("auto".parse(), Ok(StackSize::Auto));
+        assert_eq!("1".parse(), Ok(StackSize::ONE));
+        assert!(["0", "-1", "many", ""].iter().all(|text| text.parse::<StackSize>().is_err()));
+    }
+}

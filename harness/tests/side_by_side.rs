@@ -1,0 +1,134 @@
+//! Runs that share their steps end where separate runs end: seeds, rates, ranks, thresholds and methods side by side.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use support::World;
+use support::process::run_dirs;
+
+/// float32 after a dozen steps: the order of sums differs.
+const TOLERANCE: f64 = 1e-5;
+
+/// A column of a CSV file.
+fn column(text: &str, name: &str) -> Vec<f64> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let at = reader.headers().unwrap().iter().position(|header| header == name).unwrap();
+    reader.records().map(|record| record.unwrap()[at].parse().unwrap()).collect()
+}
+
+/// Run directories by the run's id.
+fn runs(world: &World, out: &str) -> BTreeMap<String, PathBuf> {
+    let named = |run: PathBuf| (run.file_name().unwrap().to_string_lossy().into_owned(), run);
+    run_dirs(world, out).into_iter().map(named).collect()
+}
+
+/// Holds every run of `both` against the one in `out`, and gives how many shared their steps, by the run's id.
+fn compare(world: &World) -> BTreeMap<String, u64> {
+    let (alone, together) = (runs(world, "out"), runs(world, "both"));
+    assert_eq!(alone.keys().collect::<Vec<_>>(), together.keys().collect::<Vec<_>>());
+    let sizes = alone.iter().map(|(id, dir)| {
+        let both = |file: &str| [dir, &together[id]].map(|dir| std::fs::read_to_string(dir.join(file)).unwrap());
+        let close = |file: &str, name: &str, tolerance: f64| {
+            let [want, got] = both(file).map(|text| column(&text, name));
+            assert_eq!(want.len(), got.len(), "{id}");
+            let is_close = |(want, got): (&f64, &f64)| (want - got).abs() <= tolerance;
+            assert!(want.iter().zip(&got).all(is_close), "{id}, {name}: {want:?} and {got:?}");
+        };
+        close("epochs.csv", "task_loss", TOLERANCE);
+        close("epochs.csv", "penalty", TOLERANCE);
+        close("steps.csv", "lr", 0.0);
+        close("steps.csv", "task_loss", 10.0 * TOLERANCE);
+        // A class is the same or another, a score is near.
+        close("predictions.csv", "prediction", 10.0 * TOLERANCE);
+        close("ranks.csv", "rank", 0.0);
+        let manifest: serde_json::Value = serde_json::from_str(&both("manifest.json")[1]).unwrap();
+        (id.clone(), manifest["together"].as_u64().unwrap())
+    });
+    sizes.collect()
+}
+
+#[test]
+fn seeds_side_by_side_end_where_separate_runs_end() {
+    for (task, methods, count) in [("sst2", "lora,adalora,sora,bitfit", 12), ("stsb", "lora", 3)] {
+        let world = World::new();
+        let common = ["--tasks", task, "--methods", methods, "--seeds", "0,1,2"];
+        world.run(&common).assert().success();
+        let together = world.run(&[&common[..], &["--together", "3", "--out", "both"]].concat()).assert().success();
+        let stderr = String::from_utf8_lossy(&together.get_output().stderr).into_owned();
+        let marks = [format!("{task} lora seed 0, 1, 2"), format!("[{count}/{count}]")];
+        assert!(marks.iter().all(|mark| stderr.contains(mark)), "{stderr}");
+        for (id, size) in compare(&world) {
+            assert_eq!(size, if id.contains("bitfit") { 1 } else { 3 }, "{id}");
+        }
+    }
+}
+
+#[test]
+fn runs_that_differ_share_their_steps_and_end_where_separate_runs_end() {
+    let world = World::new();
+    let grid = [
+        "lora.r=2,5",
+        "train.lr=1e-2,5e-3",
+        "train.weight_decay=0.0,0.1",
+        "sora.xi=1e-3,1e-2",
+        "adalora.gamma=0.1,0.5",
+    ];
+    let mut flags = vec!["--methods", "lora,adalora,sora,dora,bitfit", "--seeds", "0,1", "--log-steps", "1"];
+    grid.iter().for_each(|set| flags.extend(["--set", set]));
+    world.run(&flags).assert().success();
+    let together = world.run(&[&flags[..], &["--together", "64", "--out", "both"]].concat()).assert().success();
+    let stderr = String::from_utf8_lossy(&together.get_output().stderr).into_owned();
+    let sizes = compare(&world);
+    let of =
+        |method: &str| sizes.iter().filter(|(id, _)| id.starts_with(&format!("sst2-{method}-"))).map(|(_, size)| *size);
+    let count = |method: &str| of(method).count() as u64;
+    // Rate and decay make four settings of every method, two seeds each.
+    assert_eq!(["lora", "adalora", "sora", "dora", "bitfit"].map(count), [16, 16, 16, 8, 8]);
+    for method in ["lora", "adalora", "sora"] {
+        assert!(of(method).all(|size| size == 48), "{method}");
+    }
+    assert!(of("dora").all(|size| size == 8) && of("bitfit").all(|size| size == 1));
+    for mark in ["sst2, 48 runs side by side", "sst2, 8 runs side by side", "sora, xi=0.01"] {
+        assert!(stderr.contains(mark), "{mark}: {stderr}");
+    }
+}
+
+#[test]
+fn differing_runs_in_a_stack_go_on_from_their_checkpoints() {
+    let world = World::new();
+    let flags = ["--methods", "lora,sora", "--seeds", "0", "--set", "lora.r=2,5", "--together", "8"];
+    world.run(&flags).assert().success();
+    let cut = [&flags[..], &["--out", "both", "--checkpoint-every", "0"]].concat();
+    let mut child = support::process::process(&world.run(&cut)).spawn().unwrap();
+    let is_begun = || run_dirs(&world, "both").iter().any(|dir| dir.join("checkpoint.safetensors").exists());
+    support::process::wait_until("a checkpoint", &mut child, is_begun);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.run(&cut).assert().success();
+    for (id, dir) in runs(&world, "out") {
+        for file in ["evals.csv", "predictions.csv", "ranks.csv"] {
+            let [whole, resumed] = [&dir, &runs(&world, "both")[&id]].map(|dir| std::fs::read(dir.join(file)).unwrap());
+            assert!(whole == resumed, "{id}: {file}");
+        }
+    }
+}
+
+#[test]
+fn a_stack_is_as_large_as_timed_steps_say() {
+    let world = World::new();
+    let flags = ["--methods", "lora,sora,bitfit", "--seeds", "0,1"];
+    world.run(&flags).assert().success();
+    let together = world.run(&[&flags[..], &["--stack", "auto", "--out", "both"]].concat()).assert().success();
+    let stderr = String::from_utf8_lossy(&together.get_output().stderr).into_owned();
+    let sizes = compare(&world);
+    let line = stderr.lines().find(|line| line.contains("among 4 runs")).unwrap_or_else(|| panic!("{stderr}"));
+    let size: u64 = line.split("stacks of ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(line.contains("ms a run and step with 1, 2"), "{line}");
+    assert!(sizes.iter().all(|(id, of)| *of == if id.contains("bitfit") { 1 } else { size }), "{sizes:?}, {line}");
+    for others in [["--jobs", "2"], ["--write-plan", "plan.jsonl"]] {
+        let (code, text) = support::failure(&mut world.run(&[&flags[..], &["--stack", "auto"], &others[..]].concat()));
+        assert!(code == 2 && text.contains("--stack auto"), "{code}: {text}");
+    }
+}
