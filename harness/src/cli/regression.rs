@@ -10,6 +10,7 @@ use crate::cli::job::{Job, RecipeFlags, recipe};
 use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::preflight::preflight;
+use crate::launch::stack_size::StackSize;
 use crate::launch::sweep::{SweepOptions, Way, sweep};
 use crate::launch::timing::{measure, timed};
 use crate::load::paths;
@@ -66,7 +67,7 @@ impl Regression {
         let scratch = tempfile::Builder::new().prefix("rankbench-regression-").tempdir();
         let scratch = scratch.map_err(|e| Error::output(&std::env::temp_dir(), e))?;
         let dir = scratch.path();
-        let options = SweepOptions { way: Way::of(1), checkpoint_every, log_steps, stop: &stop };
+        let options = SweepOptions { way: Way::of(StackSize::ONE), checkpoint_every, log_steps, stop: &stop };
         let swept = sweep(&plan, &backbone, &data, &origin, &RunStore::open(dir), options)?;
         let runs = plan.iter().map(|spec| read::load(&dir.join(spec.id()))).collect::<Result<Vec<_>>>()?;
         for run in &runs {

@@ -76,29 +76,6 @@ fn share_steps(one: &RunSpec, other: &RunSpec) -> Result<bool> {
     Ok(alike == *one && method?.stacks_with(&one.options, other_method?, &other.options))
 }
 
-/// The name of each run within its stack: its seed, behind its method and its place in a grid where these differ in the stack.
-pub fn names(stack: &[&RunSpec]) -> Vec<String> {
-    let differ = |of: fn(&RunSpec) -> &str| stack.windows(2).any(|pair| of(pair[0]) != of(pair[1]));
-    let (methods, labels) = (differ(|spec| &spec.method), differ(|spec| &spec.label));
-    let name = |spec: &&RunSpec| {
-        let method = methods.then(|| spec.method.clone());
-        let label = (labels && !spec.label.is_empty()).then(|| spec.label.clone());
-        let seed = format!("seed {}", spec.seed);
-        method.into_iter().chain(label).chain([seed]).collect::<Vec<_>>().join(", ")
-    };
-    stack.iter().map(name).collect()
-}
-
-/// The name of a stack.
-pub fn title(stack: &[&RunSpec]) -> String {
-    let Some(first) = stack.first() else { return String::new() };
-    let seeds: Vec<String> = stack.iter().map(|spec| spec.seed.to_string()).collect();
-    match stack.iter().all(|spec| spec.method == first.method && spec.label == first.label) {
-        true => format!("{} {} seed {}", first.task, first.method, seeds.join(", ")),
-        false => format!("{}, {} runs side by side", first.task, stack.len()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,17 +108,6 @@ mod tests {
             "alike first"
         );
         assert_eq!(sizes(&runs, 1), [1; 5]);
-        let stack: Vec<&RunSpec> = runs.iter().collect();
-        assert_eq!(names(&stack)[3..], ["adalora, seed 0", "lora, lr 0.1, seed 1"]);
-        assert_eq!(title(&stack), format!("{}, 5 runs side by side", runs[0].task));
-    }
-
-    #[test]
-    fn runs_of_one_setting_are_named_by_their_seeds() {
-        let runs = [0, 1].map(|seed| with("lora", "", seed));
-        let stack: Vec<&RunSpec> = runs.iter().collect();
-        assert_eq!(names(&stack), ["seed 0", "seed 1"]);
-        assert_eq!(title(&stack), format!("{} lora seed 0, 1", runs[0].task));
     }
 
     #[test]

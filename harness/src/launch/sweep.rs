@@ -11,7 +11,7 @@ use crate::env::{device, output, panics};
 use crate::error::{Error, Result};
 use crate::launch::headline::headline;
 use crate::launch::stack_size::{StackSize, fastest};
-use crate::launch::stacking::{names, stacks, title};
+use crate::launch::stacking::stacks;
 use crate::load::backbone::Backbone;
 use crate::load::task_data::{TaskCache, TokenizedTask};
 use crate::plan::origin::RecipeRules;
@@ -23,6 +23,7 @@ use crate::store::run_store::{Leased, RunStore};
 use crate::train::context::{RunContext, StoredRun};
 use crate::train::run::run;
 use crate::train::schedule::lengths;
+use crate::train::stack_names::{names, title};
 
 /// Bounds of the time between two looks at runs that other processes make.
 const WAIT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];

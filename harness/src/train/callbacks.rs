@@ -24,6 +24,8 @@ use crate::train::run_stack::RunStack;
 /// Everything seen of a run so far.
 pub struct RunCallback<'a> {
     pub(super) index: usize,
+    /// Its name among runs that share their steps, with a colon; empty for one by itself.
+    name: String,
     pub(super) spec: &'a RunSpec,
     pub(super) data: &'a TokenizedTask,
     pub(super) dir: &'a LeasedRun,
@@ -43,9 +45,9 @@ pub struct RunCallback<'a> {
 }
 
 impl<'a> RunCallback<'a> {
-    /// Nothing seen yet, of run number `index` of its stack, whose manifest has `micro_batch`.
+    /// Nothing seen yet, of run number `index` of its stack, where it is called `name`, and whose manifest has `micro_batch`.
     pub fn new(
-        index: usize,
+        (index, name): (usize, String),
         (spec, dir): StoredRun<'a>,
         micro_batch: Option<usize>,
         data: &'a TokenizedTask,
@@ -56,6 +58,7 @@ impl<'a> RunCallback<'a> {
         let (evaluation_seconds, failed) = (0.0, None);
         RunCallback {
             index,
+            name,
             spec,
             data,
             dir,
@@ -211,7 +214,7 @@ impl<'a> RunCallback<'a> {
         }));
         self.dir.write_rows("evals.csv", &self.evals)?;
         self.dir.write_rows("ranks.csv", &self.ranks)?;
-        self.context.progress.say(&format!("epoch {epoch:.2}: validation {}", said.join(", ")));
+        self.context.progress.say(&format!("{}epoch {epoch:.2}: validation {}", self.name, said.join(", ")));
         self.evaluation_seconds += started.elapsed().as_secs_f64();
         Ok(())
     }

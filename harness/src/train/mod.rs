@@ -22,6 +22,7 @@ pub mod run;
 pub mod run_stack;
 pub mod schedule;
 pub mod seeds;
+pub mod stack_names;
 pub mod stages;
 pub mod step_log;
 pub mod step_values;

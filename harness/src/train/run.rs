@@ -18,6 +18,7 @@ use crate::train::memory::peak_memory;
 use crate::train::outcome::{Cost, conclude};
 use crate::train::resume::{Checkpointer, checkpoints, resume, stand_together};
 use crate::train::schedule::{all_epochs, stage_of};
+use crate::train::stack_names::names;
 use crate::train::step_log::StepLog;
 use crate::train::trainer::{Next, Trainer};
 
@@ -78,8 +79,14 @@ fn train_stack(
     let settings: Vec<&TrainSpec> = specs.iter().map(|spec| &spec.train).collect();
     let log = StepLog::new(context.log_steps, &settings, data.train.len());
     let mut trainer = trainer.with_log(log);
-    let callback = |(index, (&stored, rows))| RunCallback::new(index, stored, rows, data, context);
-    let mut callbacks: Vec<RunCallback> = runs.iter().zip(in_parts).enumerate().map(callback).collect();
+    let names = if runs.len() > 1 {
+        names(&specs).iter().map(|name| format!("{name}: ")).collect()
+    } else {
+        vec![String::new()]
+    };
+    let callback = |(place, (&stored, rows))| RunCallback::new(place, stored, rows, data, context);
+    let mut callbacks: Vec<RunCallback> =
+        names.into_iter().enumerate().zip(runs.iter().zip(in_parts)).map(callback).collect();
     let mut before = loading + tokenising;
     if let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() {
         before += resume(&mut trainer, &mut callbacks, found)?;
