@@ -130,18 +130,60 @@ fn differing_runs_in_a_stack_go_on_from_their_checkpoints() {
 
 #[test]
 fn a_stack_is_as_large_as_timed_steps_say() {
+    // More runs than a batch has rows, and a number that does not divide them.
+    for seeds in ["0-2", "0-19"] {
+        let world = World::new();
+        let flags = ["--methods", "lora,bitfit", "--seeds", seeds, "--epochs", "1"];
+        world.run(&flags).assert().success();
+        let together = world.run(&[&flags[..], &["--stack", "auto", "--out", "both"]].concat()).assert().success();
+        let stderr = String::from_utf8_lossy(&together.get_output().stderr).into_owned();
+        let sizes = compare(&world);
+        let line = stderr.lines().find(|line| line.contains("stacks of")).unwrap_or_else(|| panic!("{stderr}"));
+        let size: u64 = line.split("stacks of ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        assert!(line.contains("ms a run and step with 1, 2") && !line.contains("cannot be timed"), "{line}");
+        let lora: Vec<u64> = sizes.iter().filter(|(id, _)| id.contains("-lora-")).map(|(_, size)| *size).collect();
+        assert!(lora.iter().all(|of| *of <= size) && lora.contains(&size), "{lora:?}: {line}");
+    }
+}
+
+#[test]
+fn a_measured_stack_is_refused_where_others_take_it_too() {
     let world = World::new();
-    let flags = ["--methods", "lora,sora,bitfit", "--seeds", "0,1"];
-    world.run(&flags).assert().success();
-    let together = world.run(&[&flags[..], &["--stack", "auto", "--out", "both"]].concat()).assert().success();
-    let stderr = String::from_utf8_lossy(&together.get_output().stderr).into_owned();
-    let sizes = compare(&world);
-    let line = stderr.lines().find(|line| line.contains("among 4 runs")).unwrap_or_else(|| panic!("{stderr}"));
-    let size: u64 = line.split("stacks of ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-    assert!(line.contains("ms a run and step with 1, 2"), "{line}");
-    assert!(sizes.iter().all(|(id, of)| *of == if id.contains("bitfit") { 1 } else { size }), "{sizes:?}, {line}");
     for others in [["--jobs", "2"], ["--write-plan", "plan.jsonl"]] {
-        let (code, text) = support::failure(&mut world.run(&[&flags[..], &["--stack", "auto"], &others[..]].concat()));
+        let (code, text) = support::failure(&mut world.run(&[&["--stack", "auto"], &others[..]].concat()));
         assert!(code == 2 && text.contains("--stack auto"), "{code}: {text}");
     }
+}
+
+#[test]
+fn runs_of_another_stack_size_go_on_in_stacks() {
+    let world = World::new();
+    let flags = ["--methods", "lora", "--seeds", "0-3", "--checkpoint-every", "0"];
+    let mut child = support::process::process(&world.run(&[&flags[..], &["--stack", "2"]].concat())).spawn().unwrap();
+    let is_begun = || run_dirs(&world, "out").iter().any(|dir| dir.join("checkpoint.safetensors").exists());
+    support::process::wait_until("a checkpoint", &mut child, is_begun);
+    // SAFETY: a plain number crosses, and the child is not waited for yet.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+    world.run(&[&flags[..], &["--stack", "4"]].concat()).assert().success();
+    for dir in run_dirs(&world, "out") {
+        let manifest = std::fs::read_to_string(dir.join("manifest.json")).unwrap();
+        assert!(manifest.contains("\"together\": 2"), "two were begun, and two stand at the first step: {manifest}");
+    }
+}
+
+/// An equal share of the time of unequal runs is no method's time.
+#[test]
+fn tables_of_time_leave_mixed_stacks_out() {
+    let world = World::new();
+    let common = ["--methods", "lora,adalora", "--seeds", "0,1", "--together"];
+    let seconds = |size: &str, out: &str| {
+        world.run(&[&common[..], &[size, "--out", out]].concat()).assert().success();
+        let results = world.read(&format!("{out}/report/results.csv"));
+        let mut reader = csv::Reader::from_reader(results.as_bytes());
+        let at = reader.headers().unwrap().iter().position(|header| header == "epoch_seconds").unwrap();
+        reader.records().filter(|record| !record.as_ref().unwrap()[at].is_empty()).count()
+    };
+    assert_eq!(seconds("4", "mixed"), 0);
+    assert!(seconds("2", "alike") > 0, "an equal share of equal runs is each one's own");
 }

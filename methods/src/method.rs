@@ -41,7 +41,10 @@ impl Context<'_> {
 /// Builds a method of this name from its options and adds its parameters.
 type Build = fn(&'static str, &toml::Table, &Context, &mut ParamsBuilder) -> Result<Box<dyn Method>>;
 
-/// Which runs may share a step with a method's runs.
+/// Options that are equal in runs that share their steps.
+const SHARED_OPTIONS: [&str; 2] = ["target_modules", "lora_dropout"];
+
+/// Runs that may share a step with a method's runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stacking {
     /// None: it changes the backbone itself, or runs do not do the same at a step.
@@ -60,6 +63,8 @@ pub struct MethodEntry {
     pub title: &'static str,
     /// Which runs without trained biases share steps with its runs; see [`MethodEntry::stacks_with`].
     pub(crate) stacking: Stacking,
+    /// Options that say at which steps a run does what ([`Method::phase`]).
+    pub(crate) phase_options: &'static [&'static str],
     /// Step from which the rank budget is the final one, from resolved options and the run's steps; none for a method without a budget.
     pub final_budget_step: Option<fn(&toml::Table, usize) -> usize>,
     /// Its adapter files.
@@ -82,16 +87,18 @@ impl MethodEntry {
     }
 
     /// Whether a run with these options, resolved, can share its steps with runs of `other` with `other_options`: both attach nothing
-    /// but low-rank branches, at the same modules and with the same dropout.
+    /// but low-rank branches, at the same modules and with the same dropout; runs of one method are in the same phase at every step.
     pub fn stacks_with(&self, options: &toml::Table, other: &MethodEntry, other_options: &toml::Table) -> bool {
+        let same_method = self.name == other.name;
         let of_one_kind = match [self.stacking, other.stacking] {
             [Stacking::Alone, _] | [_, Stacking::Alone] => false,
             [Stacking::Branches, Stacking::Branches] => true,
-            _ => self.name == other.name,
+            _ => same_method,
         };
+        let phases = if same_method { self.phase_options } else { &[] };
         let has_biases = [options, other_options].iter().any(|options| options.contains_key("bias"));
         let is_alike = |option: &&str| options.get(*option) == other_options.get(*option);
-        of_one_kind && !has_biases && ["target_modules", "lora_dropout"].iter().all(|option| is_alike(&option))
+        of_one_kind && !has_biases && SHARED_OPTIONS.iter().chain(phases).all(is_alike)
     }
 
     /// Builds the method and adds its parameters.
@@ -245,7 +252,9 @@ pub trait Method {
     }
 }
 
-/// Whether two methods make the same attachments of the same parameters, so that the parameters may be stacked.
+/// Whether two methods make the same attachments of the same parameters, so that the parameters may be stacked. Of methods whose runs
+/// stack ([`MethodEntry::stacks_with`]): their modules, dropout and biases are equal, and values beside the trained ones are those of
+/// the same weights.
 pub fn attaches_alike(one: &dyn Method, other: &dyn Method) -> bool {
     let groups = one.module_groups().zip(other.module_groups());
     one.name() == other.name() && groups.is_some_and(|(one, other)| one.is_laid_out_as(other))

@@ -9,6 +9,7 @@ use crate::cli::plan::Estimates;
 use crate::cli::run::{Run, make_line};
 use crate::env::output;
 use crate::error::{Error, Result};
+use crate::launch::estimate::stack_cost;
 use crate::launch::plan_file::{self, Need};
 use crate::launch::stack_size::StackSize;
 use crate::launch::stacking::stacks;
@@ -23,21 +24,7 @@ pub fn write(path: &Path, command: &Run) -> Result<()> {
     let job: Job = command.flags.job(&command.recipe()?)?;
     let runs: Vec<&RunSpec> = job.plan.iter().collect();
     let mut known = command.measure.then(Estimates::default);
-    let need = |stack: &[&RunSpec]| {
-        let mut need = Need::default();
-        for spec in stack {
-            let rows = job.data.of_run(spec, &job.backbone.tokenizer)?.train.len();
-            let (steps, _) = lengths(&spec.train, rows);
-            need.steps += steps as u64;
-            if let Some(known) = &mut known {
-                let found = known.of(spec, &job)?;
-                let seconds = found.seconds(steps, evaluations(&spec.train, rows));
-                need.seconds = Some(need.seconds.unwrap_or(0.0) + seconds);
-                need.memory_mib = [need.memory_mib, found.peak_mib].into_iter().flatten().reduce(f64::max);
-            }
-        }
-        Ok(need)
-    };
+    let need = |stack: &[&RunSpec]| need_of(stack, &job, known.as_mut());
     let StackSize::Runs(size) = command.stack.stack else {
         return Err(Error::Usage(
             "--stack auto measures on the machine that trains, expected a number with --write-plan: a line's runs are fixed".into(),
@@ -51,6 +38,25 @@ pub fn write(path: &Path, command: &Run) -> Result<()> {
         count.saturating_sub(1)
     ));
     Ok(())
+}
+
+/// Steps of a line's runs; their seconds and memory where steps are timed.
+fn need_of(stack: &[&RunSpec], job: &Job, known: Option<&mut Estimates>) -> Result<Need> {
+    let Some(first) = stack.first() else { return Ok(Need::default()) };
+    let task = job.data.of_run(first, &job.backbone.tokenizer)?;
+    let rows = task.train.len();
+    let (steps, _) = lengths(&first.train, rows);
+    let all_steps = (steps * stack.len()) as u64;
+    let Some(known) = known else { return Ok(Need { steps: all_steps, ..Need::default() }) };
+    let found = stack.iter().map(|spec| known.of(spec, job)).collect::<Result<Vec<_>>>()?;
+    // Runs side by side take one step for all of them, and more memory than one.
+    let (step_seconds, memory_mib) = match (stack, found.as_slice()) {
+        ([_], [found]) => (found.step_seconds, found.peak_mib),
+        _ => stack_cost(stack, &job.backbone, &task)?,
+    };
+    let evaluation_seconds: f64 = found.iter().map(|found| found.evaluation_seconds).sum();
+    let seconds = step_seconds * steps as f64 + evaluation_seconds * evaluations(&first.train, rows) as f64;
+    Ok(Need { steps: all_steps, seconds: Some(seconds), memory_mib })
 }
 
 /// Makes one line of a plan, under the flags it was written with and those given now, which come after them.

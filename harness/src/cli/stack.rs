@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::launch::stack_size::StackSize;
 
-/// How many runs share their steps.
+/// Number of runs that share their steps.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct StackFlag {
     /// Train up to this many runs of a task side by side on one backbone, whatever their seeds, rates, ranks and low-rank methods: the

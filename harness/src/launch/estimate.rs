@@ -5,14 +5,16 @@ use std::time::Instant;
 
 use datasets::batch::Batch;
 
+use crate::env::micro_batch::MicroBatch;
 use crate::error::Result;
 use crate::load::backbone::Backbone;
 use crate::load::precision::weight_kind;
 use crate::load::task_data::{TokenizedDevSet, TokenizedTask};
 use crate::plan::spec::{Precision, RunSpec};
-use crate::train::graph_recorder::runner;
+use crate::train::graph_recorder::{StepRunner, runner};
 use crate::train::loader::BatchShape;
 use crate::train::memory::peak_memory;
+use crate::train::parts::Parts;
 use crate::train::run_stack::RunStack;
 use crate::train::schedule::lengths;
 
@@ -20,6 +22,8 @@ use crate::train::schedule::lengths;
 const SHAPES: usize = 4;
 /// Steps of each shape that are timed; the fastest counts, since a busy machine only adds.
 const TIMED: usize = 2;
+/// Steps whose shapes a stack's cost is taken from.
+const SAMPLED: usize = 64;
 /// Rows that an evaluation is timed on.
 const EVALUATED: usize = 128;
 
@@ -73,23 +77,45 @@ pub fn cost_key(spec: &RunSpec) -> String {
 /// # Errors
 /// As a step; options that do not fit the run.
 pub fn estimate(spec: &RunSpec, backbone: &Backbone, task: &TokenizedTask) -> Result<Estimate> {
-    let mut stack = alone(&[spec], backbone, task)?;
-    let step_seconds = step_seconds(&mut stack, backbone, task, SHAPES)?;
+    let mut stack = prepared(&[spec], backbone, task)?;
+    let mut runner = runner(backbone.graphs);
+    let mut shapes: BTreeMap<BatchShape, (usize, Batch)> = BTreeMap::new();
+    let loader = stack.loader();
+    for (shape, batch) in loader.shapes().take(loader.steps()) {
+        shapes.entry(shape).or_insert((0, batch)).0 += 1;
+    }
+    let mut points = Vec::new();
+    for batch in spread(&shapes.values().map(|(_, batch)| batch).collect::<Vec<_>>()) {
+        points.push((cells(batch), step_seconds(&mut stack, runner.as_mut(), batch)?));
+    }
+    let epoch: f64 = shapes.values().map(|(count, batch)| *count as f64 * interpolated(&points, cells(batch))).sum();
+    let step_seconds = epoch / loader.steps().max(1) as f64;
     let evaluation_seconds = evaluation_seconds(&stack, task)?;
     Ok(Estimate { step_seconds, evaluation_seconds, peak_mib: peak_mib(backbone)? })
 }
 
-/// Times steps of runs that share them, of one shape, and gives their seconds and their peak memory in MiB.
+/// Seconds of a step of runs that share it, of the middle one of their first shapes, and the peak memory in MiB of a step of the largest.
 ///
 /// # Errors
-/// As a step; options that do not fit a run.
+/// As a step, memory that runs out among them; options that do not fit a run.
 pub fn stack_cost(specs: &[&RunSpec], backbone: &Backbone, task: &TokenizedTask) -> Result<(f64, Option<f64>)> {
-    let mut stack = alone(specs, backbone, task)?;
-    Ok((step_seconds(&mut stack, backbone, task, 1)?, peak_mib(backbone)?))
+    let mut stack = prepared(specs, backbone, task)?;
+    // A step that only fits in parts does not fit.
+    let parts = backbone.micro_batch.filter(|parts| *parts != MicroBatch::Auto);
+    *stack.parts_mut() = Parts::new(parts, None);
+    let mut runner = runner(backbone.graphs);
+    let mut batches: Vec<Batch> = stack.loader().shapes().take(SAMPLED).map(|(_, batch)| batch).collect();
+    batches.sort_by(|a, b| cells(a).total_cmp(&cells(b)));
+    let (Some(middle), Some(largest)) = (batches.get(batches.len() / 2), batches.last()) else {
+        return Ok((0.0, None));
+    };
+    let seconds = step_seconds(&mut stack, runner.as_mut(), middle)?;
+    step_seconds(&mut stack, runner.as_mut(), largest)?;
+    Ok((seconds, peak_mib(backbone)?))
 }
 
-/// A stack of runs whose memory is measured by itself.
-fn alone<'a>(specs: &[&'a RunSpec], backbone: &Backbone, task: &'a TokenizedTask) -> Result<RunStack<'a>> {
+/// A stack of runs; memory is measured from here on.
+fn prepared<'a>(specs: &[&'a RunSpec], backbone: &Backbone, task: &'a TokenizedTask) -> Result<RunStack<'a>> {
     if let Some(spec) = specs.first() {
         torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
         backbone.encoder_in(weight_kind(spec.train.precision))?;
@@ -103,37 +129,26 @@ fn peak_mib(backbone: &Backbone) -> Result<Option<f64>> {
     Ok(peak.peak_allocated_mib.or(peak.peak_resident_mib))
 }
 
-/// Mean seconds of a step of an epoch, from timed steps of at most so many of its shapes.
-fn step_seconds(stack: &mut RunStack, backbone: &Backbone, task: &TokenizedTask, shapes: usize) -> Result<f64> {
-    let most = shapes;
-    let mut runner = runner(backbone.graphs);
-    let mut shapes: BTreeMap<BatchShape, (usize, Batch)> = BTreeMap::new();
-    let loader = stack.loader();
-    for (shape, batch) in loader.shapes().take(loader.steps()) {
-        shapes.entry(shape).or_insert((0, batch)).0 += 1;
-    }
-    let (steps, _) = lengths(stack.train(0), task.train.len());
-    let chosen: Vec<&Batch> = spread(&shapes.values().map(|(_, batch)| batch).collect::<Vec<_>>(), most);
-    let mut points = Vec::new();
-    for batch in chosen {
-        let mut fastest = f64::INFINITY;
-        for round in 0..runner.steps_to_warm_up() + TIMED {
-            // Every step is one of the run, wherever it is in its schedule.
-            stack.go_to(steps / 2)?;
-            torch_ext::device::synchronize(backbone.device)?;
-            let started = Instant::now();
-            for batch in loader.upload(batch) {
-                runner.run(stack, &batch)?;
-            }
-            torch_ext::device::synchronize(backbone.device)?;
-            if round >= runner.steps_to_warm_up() {
-                fastest = fastest.min(started.elapsed().as_secs_f64());
-            }
+/// The fastest of a few steps on a batch, in seconds, after those that make what is made once.
+fn step_seconds(stack: &mut RunStack, runner: &mut dyn StepRunner, batch: &Batch) -> Result<f64> {
+    let (device, loader) = (stack.device(), stack.loader());
+    let (steps, _) = lengths(stack.train(0), loader.rows());
+    let warm_up = runner.steps_to_warm_up();
+    let mut fastest = f64::INFINITY;
+    for round in 0..warm_up + TIMED {
+        // Every step is one of the run, wherever it is in its schedule.
+        stack.go_to(steps / 2)?;
+        torch_ext::device::synchronize(device)?;
+        let started = Instant::now();
+        for batch in loader.upload(batch) {
+            runner.run(stack, &batch)?;
         }
-        points.push((cells(batch), fastest));
+        torch_ext::device::synchronize(device)?;
+        if round >= warm_up {
+            fastest = fastest.min(started.elapsed().as_secs_f64());
+        }
     }
-    let epoch: f64 = shapes.values().map(|(count, batch)| *count as f64 * interpolated(&points, cells(batch))).sum();
-    Ok(epoch / loader.steps().max(1) as f64)
+    Ok(fastest)
 }
 
 /// Seconds of one evaluation, from rows spread over the validation split.
@@ -154,15 +169,12 @@ fn cells(batch: &Batch) -> f64 {
     (batch.rows * batch.length) as f64
 }
 
-/// At most so many of these, the smallest and the largest among them; of one, the one in the middle.
-fn spread<'a>(batches: &[&'a Batch], most: usize) -> Vec<&'a Batch> {
+/// At most [`SHAPES`] of these, the smallest and the largest among them.
+fn spread<'a>(batches: &[&'a Batch]) -> Vec<&'a Batch> {
     let mut sorted = batches.to_vec();
     sorted.sort_by(|a, b| cells(a).total_cmp(&cells(b)));
-    if most == 1 {
-        return sorted.get(sorted.len() / 2).copied().into_iter().collect();
-    }
     let last = sorted.len().saturating_sub(1);
-    let count = most.min(sorted.len());
+    let count = SHAPES.min(sorted.len());
     (0..count).map(|index| sorted[index * last / (count - 1).max(1)]).collect()
 }
 

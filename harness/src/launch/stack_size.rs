@@ -1,10 +1,11 @@
-//! How many runs share their steps: as many as a flag says, or as measured step times and memory do.
+//! Number of runs that share their steps: as a flag says, or as measured step times and memory do.
 
 use std::num::NonZeroUsize;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::env::{memory, panics};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::launch::estimate::stack_cost;
 use crate::load::backbone::Backbone;
 use crate::load::task_data::TokenizedTask;
@@ -25,7 +26,7 @@ pub enum StackSize {
 }
 
 impl StackSize {
-    /// Every run by itself.
+    /// Every run alone.
     pub const ONE: StackSize = StackSize::Runs(NonZeroUsize::MIN);
 }
 
@@ -56,24 +57,33 @@ impl Timed {
 }
 
 /// The number of these runs, which could all share their steps, that share them fastest; and a word on what was measured. Stacks of 1, 2,
-/// 4, ... runs are timed until a larger one brings little or would not fit.
+/// 4, ... runs are timed until a larger one brings little or does not fit.
 ///
 /// # Errors
-/// As a step; memory that runs out is none.
-pub fn fastest(runs: &[&RunSpec], backbone: &Backbone, task: &TokenizedTask) -> Result<(usize, String)> {
+/// A stop signal. A stack that cannot be timed ends the search.
+pub fn fastest(
+    runs: &[&RunSpec],
+    backbone: &Backbone,
+    task: &TokenizedTask,
+    stop: &AtomicBool,
+) -> Result<(usize, String)> {
     let mut timed: Vec<Timed> = Vec::new();
+    // The first calls of an operation make much that is no part of a step.
+    let _ = cost(&runs[..1], backbone, task);
     for size in sizes(runs.len()) {
-        if timed.last().is_some_and(|last| expected_mib(&timed, size) > room_mib(backbone, last)) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        if !timed.is_empty() && expected_mib(&timed, size) > room_mib(backbone) {
             break;
         }
-        // Spread over the runs, so that every method and rank has its part.
-        let sample: Vec<&RunSpec> = (0..size).map(|index| runs[index * runs.len() / size]).collect();
-        // Most of libtorch's operations panic.
-        match panics::guarded(|| stack_cost(&sample, backbone, task)) {
-            Err(error) if error.is_out_of_memory() && !timed.is_empty() => break,
-            cost => {
-                let (seconds, peak_mib) = cost?;
-                timed.push(Timed { runs: size, seconds, peak_mib });
+        // Neighbours, as they are trained.
+        let first = (runs.len() - size) / 2;
+        match cost(&runs[first..first + size], backbone, task) {
+            Ok((seconds, peak_mib)) => timed.push(Timed { runs: size, seconds, peak_mib }),
+            Err(error) => {
+                let error = error.to_string();
+                return Ok((best(&timed), format!("{}; {size} side by side cannot be timed: {error}", word(&timed))));
             }
         }
         if !pays(&timed) {
@@ -82,6 +92,11 @@ pub fn fastest(runs: &[&RunSpec], backbone: &Backbone, task: &TokenizedTask) -> 
     }
     torch_ext::device::release_memory(backbone.device)?;
     Ok((best(&timed), word(&timed)))
+}
+
+/// [`stack_cost`], whose panics are errors: most of libtorch's operations panic.
+fn cost(runs: &[&RunSpec], backbone: &Backbone, task: &TokenizedTask) -> Result<(f64, Option<f64>)> {
+    panics::guarded(|| stack_cost(runs, backbone, task))
 }
 
 /// 1, 2, 4, ... and all of them.
@@ -102,10 +117,10 @@ fn expected_mib(timed: &[Timed], size: usize) -> f64 {
     }
 }
 
-/// Memory that a stack may take, in MiB. Not known of a GPU: there a step says that memory has run out.
-fn room_mib(backbone: &Backbone, last: &Timed) -> f64 {
-    match memory::free_mib() {
-        Some(free) if !backbone.device.is_cuda() => ROOM * free + last.peak_mib.unwrap_or(0.0),
+/// Memory that this process may come to, in MiB. Not known of a GPU: there a step says that memory has run out.
+fn room_mib(backbone: &Backbone) -> f64 {
+    match memory::free_mib().zip(memory::resident_mib()) {
+        Some((free, resident)) if !backbone.device.is_cuda() => ROOM * free + resident,
         _ => f64::INFINITY,
     }
 }
@@ -126,6 +141,9 @@ fn best(timed: &[Timed]) -> usize {
 
 /// `12.1, 7.0, 4.3 ms a run and step with 1, 2, 4 runs`.
 fn word(timed: &[Timed]) -> String {
+    if timed.is_empty() {
+        return "nothing was timed".into();
+    }
     let list = |text: &dyn Fn(&Timed) -> String| timed.iter().map(text).collect::<Vec<_>>().join(", ");
     let times = list(&|timed| format!("{:.1}", 1000.0 * timed.seconds_a_run()));
     format!("{times} ms a run and step with {} runs", list(&|timed| timed.runs.to_string()))

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::plan::spec::{RunSpec, TrainSpec};
 
+/// Most rows of a step: kernels of attention count rows times heads, of which a GPU's grid holds 65,535.
+const MOST_ROWS: usize = 4_095;
+
 /// The runs in stacks that share their steps, each stack where its first run is. `size` gives the most runs of a stack of those that could
 /// all share their steps. Runs of one method and setting are neighbours: what the method does at a step is then done once for them.
 ///
@@ -17,7 +20,8 @@ pub fn stacks<'a>(
     let mut stacks: Vec<(usize, Vec<&RunSpec>)> = Vec::new();
     for sharing in sharing(runs)? {
         let all: Vec<&RunSpec> = sharing.iter().map(|&at| runs[at]).collect();
-        let chunks = sharing.chunks(size(&all)?.max(1));
+        let most = MOST_ROWS / all.first().map_or(1, |spec| spec.train.batch_size);
+        let chunks = sharing.chunks(size(&all)?.min(most).max(1));
         stacks.extend(chunks.map(|chunk| {
             let first = chunk.iter().copied().min().unwrap_or_default();
             (first, chunk.iter().map(|&at| runs[at]).collect())
@@ -40,7 +44,11 @@ fn sharing(runs: &[&RunSpec]) -> Result<Vec<Vec<usize>>> {
     for setting in settings {
         let mut open = None;
         for (index, others) in sharing.iter().enumerate() {
-            if share_steps(runs[others[0]], runs[setting[0]])? {
+            let mut fits = true;
+            for &other in others {
+                fits = fits && share_steps(runs[other], runs[setting[0]])?;
+            }
+            if fits {
                 open = Some(index);
                 break;
             }
@@ -129,6 +137,9 @@ mod tests {
         train(|train| train.train_head = !train.train_head);
         train(|train| train.max_length -= 1);
         apart(RunSpec { task: "cola".into(), ..base.clone() });
+        let adalora = ["", "delta_t = 3", "gamma = 0.7"].map(|options| with("adalora", options, 0));
+        assert_eq!(sizes(&adalora, 8), [2, 1], "other phases at a step");
+        assert_eq!(sizes(&[&[base.clone()], &adalora[..]].concat(), 8), [3, 1]);
         assert_eq!(sizes(&["", ""].map(|options| with("dora", options, 0)), 8), [2]);
         assert_eq!(sizes(&["", ""].map(|options| with("bitfit", options, 0)), 8), [1, 1]);
     }

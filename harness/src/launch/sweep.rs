@@ -117,7 +117,7 @@ pub fn sweep(
 fn stack_size_of(sharing: &[&RunSpec], context: &RunContext, data: &TaskCache) -> Result<usize> {
     let (Some(first), true) = (sharing.first(), sharing.len() > 1) else { return Ok(1) };
     let task = data.of_run(first, &context.backbone.tokenizer)?;
-    let (size, measured) = fastest(sharing, context.backbone, &task)?;
+    let (size, measured) = fastest(sharing, context.backbone, &task, context.stop)?;
     let among = sharing.len();
     context.progress.say(&format!("{}: stacks of {size} among {among} runs; {measured}", first.task));
     Ok(size)
@@ -206,10 +206,24 @@ impl<'a> Sweep<'a> {
         let steps = steps(first, backbone, self.data)?;
         let specs: Vec<&RunSpec> = leased.iter().map(|(spec, _)| *spec).collect();
         progress.begin(&title(&specs), leased.len(), steps * leased.len() as u64);
+        self.train(leased, &task, steps)
+    }
+
+    /// Trains the runs of a stack and keeps what each comes to; in halves where memory runs out.
+    fn train(&mut self, leased: &[(&'a RunSpec, LeasedRun)], task: &Rc<TokenizedTask>, steps: u64) -> Result<()> {
+        let RunContext { backbone, progress, .. } = self.context;
+        let specs: Vec<&RunSpec> = leased.iter().map(|(spec, _)| *spec).collect();
         let started = Instant::now();
         let stored: Vec<StoredRun> = leased.iter().map(|(spec, run)| (*spec, run)).collect();
-        let outcomes = match guarded(&stored, &task, self.context) {
+        let outcomes = match guarded(&stored, task, self.context) {
             Err(error) if error.ends_the_sweep() => return Err(error),
+            Err(error) if error.is_out_of_memory() && leased.len() > 1 => {
+                progress.say(&format!("memory ran out with {} runs side by side: now half as many", leased.len()));
+                torch_ext::device::release_memory(backbone.device)?;
+                let (first, second) = leased.split_at(leased.len() / 2);
+                self.train(first, task, steps)?;
+                return self.train(second, task, steps);
+            }
             Err(error) => leased.iter().map(|_| Err(Failure::of(&error))).collect::<Vec<_>>(),
             Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(|error| Failure::of(&error))).collect(),
         };

@@ -1,6 +1,7 @@
 //! The measurement behind the efficiency table (DESIGN §6): memory of each method by itself, then time, for which the methods take turns
 //! A B C A B C, epoch by epoch, on the same rows at the same batch size; evaluation and checkpointing are outside.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -90,13 +91,12 @@ fn rounds(
     stop: &AtomicBool,
     keep: &mut dyn FnMut(TimingRow) -> Result<()>,
 ) -> Result<()> {
+    let rates = product_rates(contestants, backbone.device)?;
     let peaks = contestants.iter().map(|contestant| peak_alone(contestant, backbone)).collect::<Result<Vec<_>>>()?;
     let mut trainers = contestants.iter().map(|contestant| warm(contestant, backbone)).collect::<Result<Vec<_>>>()?;
     let info = backbone.encoder.info();
-    let rate = |(spec, _): &(RunSpec, TokenizedTask)| product_rate(spec.train.precision, backbone.device);
-    let rates = contestants.iter().map(rate).collect::<Result<Vec<f64>>>()?;
     for round in 1..=timing.rounds {
-        for (((trainer, (spec, task)), peak), rate) in trainers.iter_mut().zip(contestants).zip(&peaks).zip(&rates) {
+        for ((trainer, (spec, task)), peak) in trainers.iter_mut().zip(contestants).zip(&peaks) {
             torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
             let product_seconds = Some(product_seconds(SMALL, Kind::Float, backbone.device)?);
             let rows = trainer.epoch(round, &mut |_, _| {
@@ -119,7 +119,7 @@ fn rounds(
                 steps: row.steps,
                 tokens: row.tokens,
                 operations: Some(operations(info, trainer.stack().state(0), &lengths(task))),
-                product_rate: Some(*rate),
+                product_rate: rates.get(spec.train.precision.name()).copied(),
                 peak_allocated_mib: peak.peak_allocated_mib,
                 peak_reserved_mib: peak.peak_reserved_mib,
                 peak_resident_mib: peak.peak_resident_mib,
@@ -149,16 +149,28 @@ fn lengths(task: &TokenizedTask) -> Vec<usize> {
     task.train.iter().map(|row| row.encoding.ids.len()).collect()
 }
 
-/// Operations a second of a product that keeps the device busy.
-fn product_rate(precision: Precision, device: Device) -> Result<f64> {
-    torch_ext::device::allow_tf32(precision == Precision::Tf32)?;
+/// Operations a second of a product that keeps the device busy, by number format. Not of float32 on a GPU, whose steps make their
+/// products of three in float16 (ADR 0019).
+fn product_rates(contestants: &[(RunSpec, TokenizedTask)], device: Device) -> Result<BTreeMap<&'static str, f64>> {
+    let mut rates = BTreeMap::new();
     let side = if device.is_cuda() { 8 * SMALL } else { SMALL };
-    Ok(2.0 * (side as f64).powi(3) / product_seconds(side, weight_kind(precision), device)?)
+    for precision in contestants.iter().map(|(spec, _)| spec.train.precision) {
+        if rates.contains_key(precision.name()) || (device.is_cuda() && precision == Precision::Fp32) {
+            continue;
+        }
+        torch_ext::device::allow_tf32(precision == Precision::Tf32)?;
+        let seconds = product_seconds(side, weight_kind(precision), device)?;
+        rates.insert(precision.name(), 2.0 * (side as f64).powi(3) / seconds);
+    }
+    torch_ext::device::release_memory(device)?;
+    Ok(rates)
 }
 
 /// Median seconds of a product of two square matrices.
 fn product_seconds(side: i64, kind: Kind, device: Device) -> Result<f64> {
-    let matrix = Tensor::full([side, side], 0.5, (kind, device));
+    // Random values: a device draws more power for them, and is slower.
+    let matrix = Tensor::rand([side, side], (Kind::Float, device)).to_kind(kind);
+    let _ = matrix.matmul(&matrix);
     let mut seconds = Vec::with_capacity(PRODUCTS);
     for _ in 0..PRODUCTS {
         torch_ext::device::synchronize(device)?;

@@ -28,6 +28,9 @@ pub struct Manifest {
     /// Runs that were trained side by side, this one among them.
     #[serde(default = "alone")]
     pub together: usize,
+    /// Whether those differ in more than their seed: an equal share of their time is then no run's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_mixed: bool,
     /// Most rows of it that a training step took at a time, where that was not the whole batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,

@@ -25,7 +25,7 @@ use crate::train::run_stack::RunStack;
 pub struct RunCallback<'a> {
     pub(super) index: usize,
     /// Its name among runs that share their steps, with a colon; empty for one by itself.
-    name: String,
+    pub(super) name: String,
     pub(super) spec: &'a RunSpec,
     pub(super) data: &'a TokenizedTask,
     pub(super) dir: &'a LeasedRun,

@@ -184,6 +184,11 @@ impl<'a> Loader<'a> {
         Loader { rows, train, seeds, collator }
     }
 
+    /// Training rows.
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Steps of an epoch.
     pub fn steps(&self) -> usize {
         self.rows.len().div_ceil(self.train.batch_size)
@@ -191,18 +196,38 @@ impl<'a> Loader<'a> {
 
     /// Batches of an epoch, from 1, but for its first `steps`.
     pub fn epoch(&self, epoch: usize, steps: usize) -> Epoch<'_> {
-        let orders = self.seeds.iter().map(|seeds| order(self.rows, self.train, seeds.order(epoch))).collect();
         let start = self.rows.len().min(steps * self.train.batch_size);
-        Epoch { loader: self, orders, start, ahead: VecDeque::new() }
+        Epoch { loader: self, orders: self.orders(epoch), start, ahead: VecDeque::new() }
     }
 
-    /// Every batch shape of the first run, step by step over all epochs, with a batch of it.
+    /// Every batch and its shape, step by step over all epochs.
     pub fn shapes(&self) -> impl Iterator<Item = (BatchShape, Batch)> + '_ {
         (1..=self.train.epochs).flat_map(|epoch| {
-            let order = order(self.rows, self.train, self.seeds[0].order(epoch));
-            let batches = self.collator.batches(self.rows, &order, self.train.batch_size);
-            batches.into_iter().map(|batch| (self.collator.shape(&batch), batch))
+            let orders = self.orders(epoch);
+            let starts = (0..self.rows.len()).step_by(self.train.batch_size * BATCHES_AHEAD);
+            starts.flat_map(move |start| {
+                let (batches, _) = self.batches(&orders, start);
+                batches.into_iter().map(|batch| (self.collator.shape(&batch), batch))
+            })
         })
+    }
+
+    /// Positions of the rows in an epoch, by run.
+    fn orders(&self, epoch: usize) -> Vec<Vec<usize>> {
+        self.seeds.iter().map(|seeds| order(self.rows, self.train, seeds.order(epoch))).collect()
+    }
+
+    /// The [`BATCHES_AHEAD`] batches from row `start` of the orders on, with the tokens of each by run.
+    fn batches(&self, orders: &[Vec<usize>], start: usize) -> (Vec<Batch>, Vec<Vec<u64>>) {
+        let Loader { rows, train, collator, .. } = self;
+        let end = rows.len().min(start + train.batch_size * BATCHES_AHEAD);
+        let of_runs: Vec<Vec<Batch>> =
+            orders.iter().map(|order| collator.batches(rows, &order[start..end], train.batch_size)).collect();
+        let steps = of_runs.first().map_or(0, Vec::len);
+        let tokens = (0..steps).map(|step| of_runs.iter().map(|batches| batches[step].tokens).collect()).collect();
+        let mut of_runs: Vec<_> = of_runs.into_iter().map(Vec::into_iter).collect();
+        let next = |_| collator.stack(of_runs.iter_mut().filter_map(Iterator::next).collect());
+        ((0..steps).map(next).collect(), tokens)
     }
 
     /// Puts one batch on the device.
@@ -232,17 +257,9 @@ impl Epoch<'_> {
     /// Puts the next [`BATCHES_AHEAD`] batches on the device.
     fn fill(&mut self) {
         let Loader { rows, train, collator, .. } = self.loader;
-        let end = rows.len().min(self.start + train.batch_size * BATCHES_AHEAD);
-        let of_runs: Vec<Vec<Batch>> =
-            self.orders.iter().map(|order| collator.batches(rows, &order[self.start..end], train.batch_size)).collect();
-        self.start = end;
-        let steps = of_runs.first().map_or(0, Vec::len);
-        let runs = of_runs.len();
-        let tokens: Vec<Vec<u64>> =
-            (0..steps).map(|step| of_runs.iter().map(|batches| batches[step].tokens).collect()).collect();
-        let mut of_runs: Vec<_> = of_runs.into_iter().map(Vec::into_iter).collect();
-        let stacked: Vec<Batch> =
-            (0..steps).map(|_| collator.stack(of_runs.iter_mut().filter_map(Iterator::next).collect())).collect();
+        let (stacked, tokens) = self.loader.batches(&self.orders, self.start);
+        self.start = rows.len().min(self.start + train.batch_size * BATCHES_AHEAD);
+        let runs = self.orders.len();
         let uploaded = collator.upload(&stacked);
         self.ahead.extend(uploaded.into_iter().zip(&stacked).zip(tokens).map(|((batch, stacked), tokens)| StepBatch {
             batch,

@@ -8,13 +8,14 @@ use crate::env::{device, version};
 use crate::load::backbone::Backbone;
 use crate::load::task_data::TokenizedTask;
 use crate::plan::origin::RunOrigin;
+use crate::plan::spec::RunSpec;
 use crate::store::record::Manifest;
 use crate::train::parts::Parts;
 
 const CARGO_LOCK: &[u8] = include_bytes!("../../../Cargo.lock");
 
-/// The manifest of a run that starts now, one of `together` side by side, `previous` being what a cut-off start left behind.
-pub fn manifest(backbone: &Backbone, data: &TokenizedTask, together: usize, previous: Option<Manifest>) -> Manifest {
+/// The manifest of a run that starts now, one of `stack`, `previous` being what a cut-off start left behind.
+pub fn manifest(backbone: &Backbone, data: &TokenizedTask, stack: &[&RunSpec], previous: Option<Manifest>) -> Manifest {
     let known = previous.as_ref().and_then(|manifest| manifest.micro_batch);
     Manifest {
         rankbench: env!("CARGO_PKG_VERSION").into(),
@@ -25,7 +26,8 @@ pub fn manifest(backbone: &Backbone, data: &TokenizedTask, together: usize, prev
         device: device::name(backbone.device),
         driver: device::driver_of(backbone.device),
         threads: i64::from(tch::get_num_threads()),
-        together,
+        together: stack.len(),
+        is_mixed: stack.windows(2).any(|pair| pair[0].setting() != pair[1].setting()),
         micro_batch: Parts::new(backbone.micro_batch, known).rows(),
         origin: RunOrigin::default(),
         files: backbone.files.iter().chain(&data.files).cloned().collect(),

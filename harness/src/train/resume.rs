@@ -1,5 +1,6 @@
 //! Checkpoints of the runs of a stack: when they are written, and how runs go on from them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tch::Tensor;
@@ -90,11 +91,14 @@ pub fn checkpoints(runs: &[StoredRun], say: &dyn Fn(&str)) -> Vec<Option<RunChec
     runs.iter().map(read).collect()
 }
 
-/// Whether runs can go on as a stack: all at one step, or all at the first.
-pub fn stand_together(found: &[Option<RunCheckpoint>]) -> bool {
-    let place =
-        |found: &Option<RunCheckpoint>| found.as_ref().map(|found| (found.progress.epoch, found.progress.sums.steps));
-    found.windows(2).all(|pair| place(&pair[0]) == place(&pair[1]))
+/// Runs that can go on as a stack, by their numbers and with their checkpoints: all at one step, or all at the first.
+pub fn at_one_place(found: Vec<Option<RunCheckpoint>>) -> Vec<Vec<(usize, Option<RunCheckpoint>)>> {
+    let mut places: BTreeMap<Option<(usize, usize)>, Vec<(usize, Option<RunCheckpoint>)>> = BTreeMap::new();
+    for (run, found) in found.into_iter().enumerate() {
+        let place = found.as_ref().map(|found| (found.progress.epoch, found.progress.sums.steps));
+        places.entry(place).or_default().push((run, found));
+    }
+    places.into_values().collect()
 }
 
 /// Sets trainer and callbacks to the checkpoints, and gives the wall seconds they stand for.

@@ -1,5 +1,6 @@
 //! A run, or a stack of them: train, evaluate, choose checkpoints, store.
 
+use std::collections::BTreeMap;
 use std::slice;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -16,7 +17,7 @@ use crate::train::context::{RunContext, StoredRun};
 use crate::train::manifest::manifest;
 use crate::train::memory::peak_memory;
 use crate::train::outcome::{Cost, conclude};
-use crate::train::resume::{Checkpointer, checkpoints, resume, stand_together};
+use crate::train::resume::{Checkpointer, at_one_place, checkpoints, resume};
 use crate::train::schedule::{all_epochs, stage_of};
 use crate::train::stack_names::names;
 use crate::train::step_log::StepLog;
@@ -30,23 +31,36 @@ use crate::train::trainer::{Next, Trainer};
 /// Of all of them: options that do not fit, a file that cannot be written, Ctrl-C. Of one: a loss that is not finite.
 pub fn run(runs: &[StoredRun], data: &TokenizedTask, context: RunContext) -> Result<Vec<Result<Outcome>>> {
     let found = checkpoints(runs, &|text| context.progress.say(text));
-    if !stand_together(&found) {
-        let alone =
-            runs.iter().zip(found).map(|(run, found)| train_stack(slice::from_ref(run), vec![found], data, context));
-        return Ok(alone.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect());
+    let mut outcomes: BTreeMap<usize, Result<Outcome>> = BTreeMap::new();
+    for stack in at_one_place(found) {
+        let (numbers, found): (Vec<usize>, Vec<_>) = stack.into_iter().unzip();
+        let stack: Vec<StoredRun> = numbers.iter().map(|&run| runs[run]).collect();
+        outcomes.extend(numbers.into_iter().zip(made(&stack, found, data, context)?));
     }
+    Ok(outcomes.into_values().collect())
+}
+
+/// Trains runs as one stack, and those that failed in it alone.
+fn made(
+    runs: &[StoredRun],
+    found: Vec<Option<RunCheckpoint>>,
+    data: &TokenizedTask,
+    context: RunContext,
+) -> Result<Vec<Result<Outcome>>> {
     let made = train_stack(runs, found, data, context)?;
     if runs.len() == 1 {
         return Ok(made);
     }
-    let mended = |(outcome, run): (Result<Outcome>, &StoredRun)| match outcome {
+    let names = names(&runs.iter().map(|(spec, _)| *spec).collect::<Vec<_>>());
+    let mended = |((outcome, run), name): ((Result<Outcome>, &StoredRun), String)| match outcome {
         outcome @ (Ok(_) | Err(Error::LeaseLost { .. })) => Ok(vec![outcome]),
         Err(error) => {
-            context.progress.say(&format!("failed side by side, now by itself: {error}"));
+            context.progress.say(&format!("{name}: failed side by side, now by itself: {error}"));
             train_stack(slice::from_ref(run), vec![None], data, context)
         }
     };
-    Ok(made.into_iter().zip(runs).map(mended).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    let mended = made.into_iter().zip(runs).zip(names).map(mended);
+    Ok(mended.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// Trains runs as one stack, on from their checkpoints where each has one.
@@ -63,18 +77,18 @@ fn train_stack(
         context.backbone.encoder_in(weight_kind(spec.train.precision))?;
     }
     torch_ext::device::reset_peak_memory(context.backbone.device)?;
+    let specs: Vec<&RunSpec> = runs.iter().map(|(spec, _)| *spec).collect();
     let mut in_parts = Vec::new();
     for ((spec, dir), found) in runs.iter().zip(&found) {
         let previous = dir.manifest();
         let begun_in_parts = previous.as_ref().and_then(|manifest| manifest.micro_batch);
-        let manifest = manifest(context.backbone, data, runs.len(), previous);
+        let manifest = manifest(context.backbone, data, &specs, previous);
         if found.is_some() && begun_in_parts != manifest.micro_batch {
             context.progress.say(&other_parts(begun_in_parts, manifest.micro_batch));
         }
         in_parts.push(manifest.micro_batch);
         dir.write_json("manifest.json", &Manifest { origin: context.origin.of(&spec.method), ..manifest })?;
     }
-    let specs: Vec<&RunSpec> = runs.iter().map(|(spec, _)| *spec).collect();
     let trainer = Trainer::new(&specs, context.backbone, data, in_parts.iter().copied().flatten().min())?;
     let settings: Vec<&TrainSpec> = specs.iter().map(|spec| &spec.train).collect();
     let log = StepLog::new(context.log_steps, &settings, data.train.len());

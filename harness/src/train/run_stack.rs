@@ -358,6 +358,6 @@ fn attach(
     }
     match stacks.len() {
         1 => stacks.remove(0),
-        _ => Box::new(StackedBranches::new(&stacks, runs[0].state.method().target_modules())),
+        _ => Box::new(StackedBranches::new(stacks, runs[0].state.method().target_modules())),
     }
 }

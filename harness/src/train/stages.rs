@@ -60,7 +60,7 @@ impl RunCallback<'_> {
             let [memorised, generalised] = [row.memorisation, row.generalisation].map(percent);
             format!("memorisation {memorised}, generalisation {generalised}, {} values left", row.effective)
         });
-        self.context.progress.say(&format!("stage {}: {}", stage + 1, said.unwrap_or_default()));
+        self.context.progress.say(&format!("{}stage {}: {}", self.name, stage + 1, said.unwrap_or_default()));
         self.stages.extend(rows);
         self.keep_gates(stack)?;
         self.dir.write_rows("stages.csv", &self.stages)

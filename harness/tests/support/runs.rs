@@ -101,6 +101,7 @@ fn manifest(setting: &Setting) -> Manifest {
         driver: String::new(),
         threads: 1,
         together: 1,
+        is_mixed: false,
         micro_batch: None,
         origin: RunOrigin { recipe: setting.recipe.into(), rule: setting.rule.into() },
         files: Vec::new(),

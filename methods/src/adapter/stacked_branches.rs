@@ -1,17 +1,18 @@
 //! Branches of runs that differ in method, rank or scaling, side by side.
 
-use encoders::{Attach, LowRank, ModuleKind, TargetModule};
+use std::cell::OnceCell;
+
+use encoders::{Attach, LowRank, TargetModule};
 use tch::Tensor;
 
 /// Low-rank branches of several stacks of runs as those of one stack, in the order of the stacks. Components of zero fill the
-/// ranks up to the widest: they add nothing, and their gradient is cut off.
+/// ranks up to the widest: they add nothing, and their gradient is cut off. Branches are joined when they are first asked for.
 pub struct StackedBranches {
+    stacks: Vec<Box<dyn Attach>>,
     /// By position in the encoder's list of modules.
-    modules: Vec<Option<Branch>>,
+    modules: Vec<OnceCell<Option<Branch>>>,
     /// Branches of a layer's query, key and value as one, by layer.
-    fused_qkv: Vec<Option<Branch>>,
-    /// The same in every stack.
-    dropout: f64,
+    fused_qkv: Vec<OnceCell<Option<Branch>>>,
 }
 
 /// `[runs, r, d_in]`, `[runs, d_out, r]` and, for DoRA, `[runs, d_out]`.
@@ -19,36 +20,31 @@ struct Branch {
     a: Tensor,
     up: Tensor,
     magnitude: Option<Tensor>,
+    dropout: f64,
 }
 
 impl StackedBranches {
     /// Those of `stacks`, every tensor of which has a first dimension of runs, at `modules`. The stacks have branches at the
     /// same modules, and drop as much of their inputs.
-    pub fn new(stacks: &[Box<dyn Attach>], modules: &[TargetModule]) -> Self {
-        let mut stacked = StackedBranches { modules: Vec::new(), fused_qkv: Vec::new(), dropout: 0.0 };
-        for module in modules {
-            let branches: Option<Vec<LowRank>> = stacks.iter().map(|stack| stack.low_rank(module)).collect();
-            stacked.dropout = branches.iter().flatten().next().map_or(stacked.dropout, |branch| branch.dropout);
-            place(&mut stacked.modules, module.index, branches.map(|branches| Branch::concat(&branches)));
+    pub fn new(stacks: Vec<Box<dyn Attach>>, modules: &[TargetModule]) -> Self {
+        let cells = |last: Option<usize>| (0..last.map_or(0, |last| last + 1)).map(|_| OnceCell::new()).collect();
+        StackedBranches {
+            stacks,
+            modules: cells(modules.iter().map(|module| module.index).max()),
+            fused_qkv: cells(modules.iter().map(|module| module.layer).max()),
         }
-        for qkv in modules.windows(QKV.len()).filter(|qkv| qkv.iter().map(|module| module.kind).eq(QKV)) {
-            let branches: Option<Vec<LowRank>> = stacks.iter().map(|stack| stack.fused_qkv(qkv)).collect();
-            place(&mut stacked.fused_qkv, qkv[0].layer, branches.map(|branches| Branch::concat(&branches)));
-        }
-        stacked
     }
 
-    fn low_rank<'a>(&self, branch: &'a Branch) -> LowRank<'a> {
-        let magnitude = branch.magnitude.as_ref();
-        LowRank { magnitude, dropout: self.dropout, ..LowRank::new(&branch.a, &branch.up) }
+    fn joined<'a>(
+        &'a self,
+        cell: Option<&'a OnceCell<Option<Branch>>>,
+        of: impl Fn(&'a dyn Attach) -> Option<LowRank<'a>>,
+    ) -> Option<LowRank<'a>> {
+        let branches = || self.stacks.iter().map(|stack| of(stack.as_ref())).collect::<Option<Vec<_>>>();
+        let branch = cell?.get_or_init(|| branches().map(|branches| Branch::concat(&branches))).as_ref()?;
+        let (magnitude, dropout) = (branch.magnitude.as_ref(), branch.dropout);
+        Some(LowRank { magnitude, dropout, ..LowRank::new(&branch.a, &branch.up) })
     }
-}
-
-const QKV: [ModuleKind; 3] = [ModuleKind::Query, ModuleKind::Key, ModuleKind::Value];
-
-fn place<T>(places: &mut Vec<Option<T>>, at: usize, value: Option<T>) {
-    places.resize_with(places.len().max(at + 1), || None);
-    places[at] = value;
 }
 
 impl Branch {
@@ -62,16 +58,20 @@ impl Branch {
         };
         let (a, up): (Vec<Tensor>, Vec<Tensor>) = branches.iter().map(padded).unzip();
         let magnitudes: Option<Vec<&Tensor>> = branches.iter().map(|branch| branch.magnitude).collect();
-        Branch { a: Tensor::cat(&a, 0), up: Tensor::cat(&up, 0), magnitude: magnitudes.map(|all| Tensor::cat(&all, 0)) }
+        let magnitude = magnitudes.map(|all| Tensor::cat(&all, 0));
+        let dropout = branches.first().map_or(0.0, |branch| branch.dropout);
+        Branch { a: Tensor::cat(&a, 0), up: Tensor::cat(&up, 0), magnitude, dropout }
     }
 }
 
 impl Attach for StackedBranches {
     fn low_rank(&self, module: &TargetModule) -> Option<LowRank<'_>> {
-        Some(self.low_rank(self.modules.get(module.index)?.as_ref()?))
+        let module = module.clone();
+        self.joined(self.modules.get(module.index), move |stack| stack.low_rank(&module))
     }
 
     fn fused_qkv(&self, modules: &[TargetModule]) -> Option<LowRank<'_>> {
-        Some(self.low_rank(self.fused_qkv.get(modules.first()?.layer)?.as_ref()?))
+        let layer = modules.first()?.layer;
+        self.joined(self.fused_qkv.get(layer), move |stack| stack.fused_qkv(modules))
     }
 }

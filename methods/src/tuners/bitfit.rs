@@ -27,6 +27,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "bitfit",
     title: "BitFit",
     stacking: Stacking::Alone,
+    phase_options: &[],
     final_budget_step: None,
     format: &FORMAT,
     examples: &[],

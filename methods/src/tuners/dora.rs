@@ -74,6 +74,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "dora",
     title: "DoRA",
     stacking: Stacking::Own,
+    phase_options: &[],
     final_budget_step: None,
     format: &LORA,
     examples: &["target_modules = ['query', 'value']", "lora_dropout = 0.1", "bias = 'all'"],

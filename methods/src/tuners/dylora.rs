@@ -96,6 +96,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "dylora",
     title: "DyLoRA",
     stacking: Stacking::Alone,
+    phase_options: &[],
     final_budget_step: None,
     format: &LORA,
     examples: &["frozen = false", "r = 2", "target_modules = ['query', 'value']", "lora_dropout = 0.1", "bias = 'all'"],

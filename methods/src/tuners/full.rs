@@ -25,6 +25,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "full",
     title: "Fine-tune",
     stacking: Stacking::Alone,
+    phase_options: &[],
     final_budget_step: None,
     format: &FORMAT,
     examples: &[],

@@ -138,6 +138,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "lora",
     title: "LoRA",
     stacking: Stacking::Branches,
+    phase_options: &[],
     final_budget_step: None,
     format: &LORA,
     examples: &[

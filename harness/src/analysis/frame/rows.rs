@@ -66,7 +66,7 @@ frame_rows! {
         as_published: Option<i64>,
         /// Trained parameters of the head.
         head: Option<i64>,
-        /// Median seconds an epoch.
+        /// Median seconds an epoch; empty for a run that shared its steps with runs of other settings.
         epoch_seconds: Option<f64>,
         /// Peak allocated memory of the run in MiB; on a GPU.
         peak_allocated_mib: Option<f64>,
@@ -74,7 +74,7 @@ frame_rows! {
         peak_reserved_mib: Option<f64>,
         /// Peak resident set of the process in MiB; on a CPU.
         peak_resident_mib: Option<f64>,
-        /// Tokens (padding not counted) a second of training.
+        /// Tokens (padding not counted) a second of training; likewise.
         tokens_per_second: Option<f64>,
         /// Wall time of the run in seconds, and its parts.
         wall_seconds: Option<f64>,

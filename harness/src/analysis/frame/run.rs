@@ -118,6 +118,7 @@ fn row(run: &RunRecord) -> RunRow {
     let group = ReportGroup::of_spec(spec);
     let seconds: Vec<f64> = run.epochs.iter().map(|e| e.seconds).collect();
     let total: f64 = seconds.iter().sum();
+    let is_mixed = run.manifest.as_ref().is_some_and(|manifest| manifest.is_mixed);
     let tokens: f64 = run.epochs.iter().map(|e| e.tokens as f64).sum();
     let (status, failure) = match &run.status {
         Status::Done(_) => ("done", String::new()),
@@ -152,11 +153,11 @@ fn row(run: &RunRecord) -> RunRow {
         effective: None,
         as_published: None,
         head: None,
-        epoch_seconds: median(&seconds),
+        epoch_seconds: median(&seconds).filter(|_| !is_mixed),
         peak_allocated_mib: peak(run, |epoch| epoch.peak_allocated_mib),
         peak_reserved_mib: peak(run, |epoch| epoch.peak_reserved_mib),
         peak_resident_mib: peak(run, |epoch| epoch.peak_resident_mib),
-        tokens_per_second: (total > 0.0).then(|| tokens / total),
+        tokens_per_second: (total > 0.0 && !is_mixed).then(|| tokens / total),
         wall_seconds: None,
         loading_seconds: None,
         tokenising_seconds: None,

@@ -137,7 +137,8 @@ fn table_row(row: &EfficiencyRow, is_several: bool) -> Vec<String> {
 fn rate(row: &EfficiencyRow) -> String {
     let Some(teraflops) = row.teraflops else { return ABSENT.into() };
     let share = row.product_share.map_or(String::new(), |share| format!(" ({share:.0} %)"));
-    let digits = if teraflops < 1.0 { 3 } else { 1 };
+    // Three digits that count.
+    let digits = (2.0 - teraflops.max(1e-9).log10().floor()).clamp(0.0, 9.0) as usize;
     format!("{teraflops:.digits$}{share}")
 }
 
@@ -154,7 +155,7 @@ fn notes(own: &[&EfficiencyRow]) -> Vec<String> {
     );
     if own.iter().any(|row| row.teraflops.is_some()) {
         notes.push(
-            "TFLOP/s: the backbone's products, attention and branches by formula, padding not counted; in brackets its share of what a large \
+            "TFLOP/s: the backbone's products, attention and branches by formula, padding and bottleneck adapters not counted; in brackets its share of what a large \
              product of the same number format reached on the device before the first round."
                 .into(),
         );

@@ -41,6 +41,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "adalora",
     title: "AdaLoRA",
     stacking: Stacking::Branches,
+    phase_options: &["tinit", "tfinal", "delta_t", "final_phase"],
     final_budget_step: Some(final_budget_step),
     format: &LORA,
     examples: &["final_phase = 'peft'", "target_modules = ['query', 'value']", "lora_dropout = 0.1", "bias = 'all'"],

@@ -70,6 +70,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "adapter",
     title: "Adapter",
     stacking: Stacking::Alone,
+    phase_options: &[],
     final_budget_step: None,
     format: &FORMAT,
     examples: &["placement = 'pfeiffer'"],

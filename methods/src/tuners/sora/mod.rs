@@ -49,6 +49,7 @@ pub static ENTRY: MethodEntry = MethodEntry {
     name: "sora",
     title: "SoRA",
     stacking: Stacking::Branches,
+    phase_options: &[],
     final_budget_step: None,
     format: &LORA,
     examples: &[
