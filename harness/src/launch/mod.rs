@@ -9,3 +9,4 @@ pub mod slurm;
 pub mod stacking;
 pub mod sweep;
 pub mod timing;
+pub mod watched;
