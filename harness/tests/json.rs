@@ -112,7 +112,7 @@ fn runs_and_stores_as_json() {
 #[test]
 fn searches_and_timings_as_json() {
     let world = World::new();
-    world.recipe("[timing]\nrounds = 1\nrows = 16\n");
+    world.recipe("[timing]\nrounds = 1\nsteps = 2\n");
     let tuned =
         here(&["tune", "--recipe", "tiny.toml", "--methods", "lora", "--set", "train.lr=1e-3,1e-2", "--out", "tune"]);
     assert!(rows(&json(&world, &tuned, 0), "tuning") > 0);

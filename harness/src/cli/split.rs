@@ -78,7 +78,8 @@ impl Split {
         match &self.out {
             Some(path) => {
                 write_atomically(path, &bytes)?;
-                output::note(format_args!("{}: {}", path.display(), counts(&rows)));
+                let said = format!("{}: {}", path.display(), counts(&rows));
+                if self.json { output::note(said) } else { output::print(said) }
             }
             None => {
                 let text = String::from_utf8(bytes).map_err(|e| Error::Internal(e.to_string()))?;

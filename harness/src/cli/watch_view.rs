@@ -153,6 +153,7 @@ pub fn draw(frame: &mut Frame, place: &str, runs: &[WatchedRun], scroll: &mut us
     let gauge = LineGauge::default()
         .ratio(if runs.is_empty() { 0.0 } else { closed as f64 / runs.len() as f64 })
         .label(format!("{place}: {closed} of {} runs", runs.len()))
+        .filled_symbol("━")
         .filled_style(Style::new().fg(Color::Cyan));
     frame.render_widget(gauge, bar);
     frame.render_widget(Paragraph::new(head.into_iter().map(Line::from).collect::<Vec<_>>()), top);
