@@ -1,6 +1,7 @@
 //! What `rankbench watch` found, in lines for a log and drawn for a terminal of any width.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
@@ -125,10 +126,26 @@ fn sweep_left(runs: &[WatchedRun]) -> Option<String> {
     let holders: BTreeSet<String> = runs.iter().filter_map(|run| holder(&run.run)).collect();
     let surveyed: Vec<SurveyedRun> = runs.iter().map(|run| run.run.clone()).collect();
     Some(match (time_left(&surveyed, holders.len()), holders.len()) {
-        (None, _) => "time left: not known before a run is done".into(),
+        (None, workers) => match projected_left(runs, workers) {
+            Some(left) => format!("about {} left, by the epochs of the first runs", spoken(left)),
+            None => "time left: not known before an epoch is done".into(),
+        },
         (Some(left), 0) => format!("about {} of work left; no one is at it", spoken(left)),
         (Some(left), workers) => format!("about {} left with {workers} at work", spoken(left)),
     })
+}
+
+/// Time left where no run is done: that of the runs at work by their epochs, and as much as they take for each that is open.
+fn projected_left(runs: &[WatchedRun], workers: usize) -> Option<Duration> {
+    let whole = |run: &WatchedRun| {
+        let (done, planned) = (run.epochs.0, run.epochs.1?);
+        Some(run.left?.mul_f64(planned as f64 / planned.checked_sub(done).filter(|rest| *rest > 0)? as f64))
+    };
+    let known: Vec<Duration> = runs.iter().filter_map(whole).collect();
+    let mean = known.iter().sum::<Duration>().checked_div(u32::try_from(known.len()).ok()?)?;
+    let open = runs.iter().filter(|run| State::of(run).is_open());
+    let total: Duration = open.map(|run| run.left.unwrap_or(mean)).sum();
+    total.checked_div(u32::try_from(workers.max(1)).ok()?)
 }
 
 fn holder(run: &SurveyedRun) -> Option<String> {
@@ -271,8 +288,6 @@ fn lines_of(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -353,6 +368,14 @@ mod tests {
             "; the loss is not finite at step 120: expected a number, got NaN; a smaller learning rate helps"
         ));
         assert_eq!(summary(&runs), "5 runs: 1 done, 1 running, 1 stopped, 1 failed, 1 not begun");
+    }
+
+    #[test]
+    fn time_left_is_known_by_the_epochs_before_a_run_is_done() {
+        // 90 s for the three epochs that are left, so 150 s for each of the two others that are open.
+        let runs = &sweep()[1..];
+        assert_eq!(sweep_left(runs).unwrap(), "about 6 min 30 s left, by the epochs of the first runs");
+        assert_eq!(sweep_left(&runs[2..]).unwrap(), "time left: not known before an epoch is done");
     }
 
     #[test]
