@@ -98,7 +98,7 @@ class Walks(unittest.TestCase):
         self.assertRegex(outputs[0], r"\b2680\b", "steps of a run, as the guide says")
         self.assertIn("--backbone carried/backbones/all-MiniLM-L6-v2", outputs[1])
         self.assert_there("results/trial/report/report.html", "results/cola/report/one_task.tex", "results/cola/report/paired.md")
-        for name in ["score_parameters", "curves", "ranks", "schedule", "rank_sweep"]:
+        for name in ["score_parameters", "training_curves", "final_ranks", "schedule", "rank_sweep"]:
             self.assert_there(f"results/cola/report/figures/{name}.pdf")
 
     def test_cluster(self):
