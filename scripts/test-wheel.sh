@@ -4,7 +4,7 @@
 #
 # The environments borrow torch and the small backbone of .venv by a path file, so nothing large is fetched; only a Python of .venv's
 # own version can load torch itself, which the program does not need. With --full pip installs what the wheel asks for, as a user's
-# does: several GB an environment, one at a time, each deleted after its test.
+# does: several GB an environment, one at a time, each deleted after its test. RANKBENCH_PYTHONS="3.12 3.13" tests those alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 full=false
@@ -32,7 +32,7 @@ refuses() {
 }
 
 tested=()
-for version in 3.10 3.11 3.12 3.13; do
+for version in ${RANKBENCH_PYTHONS:-3.10 3.11 3.12 3.13}; do
     python=$(find_python "$version")
     if [ -z "$python" ]; then
         echo "wheel: skipped: no python$version with venv on PATH or among pyenv's"
