@@ -105,9 +105,9 @@ bundle *args: build
 wheel: build
     @scripts/wheel.sh
 
-# Install that wheel in clean environments of every Python at hand and run the quickstart there
+# Install that wheel in clean environments of every Python at hand and run the quickstart there; --full: with a torch of their own
 test-wheel *flags: wheel
-    @QUICKSTART_FLAGS='{{flags}}' scripts/test-wheel.sh
+    @scripts/test-wheel.sh {{flags}}
 
 # Open a report's page in a headless Chromium and use it
 test-page report="results/quickstart/report/report.html" *screenshots:

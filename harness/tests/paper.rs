@@ -124,9 +124,9 @@ fn a_plan_counts_and_measures() {
     // 48 rows in batches of 8 over two epochs: 12 steps and 2 evaluations a run.
     assert!(text.contains("6 runs, 72 steps, 12 evaluations."), "{text}");
     assert!(!text.contains("Estimated"), "{text}");
-    let csv = plan(&["--no-measure", "--format", "csv"]);
+    let csv = plan(&["--no-measure", "--csv"]);
     assert!(csv.starts_with("task,method,variant,runs,steps,evaluations,"), "{csv}");
-    let json: serde_json::Value = serde_json::from_str(&plan(&["--format", "json", "--seeds", "0,1"])).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&plan(&["--json", "--seeds", "0,1"])).unwrap();
     let (total, rows) = (&json["total"], json["rows"].as_array().unwrap());
     assert_eq!((total["runs"].as_u64(), total["steps"].as_u64(), rows.len()), (Some(6), Some(72), 3));
     let seconds: f64 = rows.iter().map(|row| row["seconds"].as_f64().unwrap()).sum();

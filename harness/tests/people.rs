@@ -225,7 +225,7 @@ fn a_dry_run_needs_neither_weights_nor_data() {
     assert_eq!(text.lines().filter(|line| line.trim_start().starts_with("cola")).count(), 6, "a line a run: {text}");
     let json: serde_json::Value = serde_json::from_str(&dry(&["--tasks", "rte", "--seeds", "0"])).unwrap_or_default();
     assert!(json.is_null(), "lines are no JSON");
-    let arguments = ["run", "table1", "--tasks", "rte", "--seeds", "0", "--dry-run=json"];
+    let arguments = ["run", "table1", "--tasks", "rte", "--seeds", "0", "--dry-run", "--json"];
     let json: serde_json::Value = serde_json::from_str(&said(&world, &arguments)).unwrap();
     assert_eq!((json["total"]["runs"].as_u64(), json["runs"][0]["state"].as_str()), (Some(6), Some("left")));
     let toml =

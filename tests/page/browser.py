@@ -19,7 +19,8 @@ class Browser:
     """One page of a browser of its own."""
 
     def __init__(self, path):
-        self.profile = tempfile.TemporaryDirectory()
+        # Its processes may write a little longer than it takes to end them.
+        self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         (read_commands, self.commands), (self.answers, write_answers) = os.pipe(), os.pipe()
 
         def pipes():

@@ -18,6 +18,8 @@ import browser  # noqa: E402
 
 AXE = "axe-core@4.10.3"
 ARGUMENTS = sys.argv[1:]
+# Most seconds until a page is there, and until it answers.
+OPENS, ANSWERS = 5, 3
 ROWS = "[...document.querySelectorAll('#first table')[0].tBodies[0].rows]"
 
 
@@ -155,9 +157,13 @@ class Page(unittest.TestCase):
         self.shot("point")
         self.page.key("Escape")
         self.assertEqual(self.page.js(tip), "")
+        # The pointer is told of the point on top, where several lie upon each other.
         place = self.page.js("(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelector('.spots circle').getBoundingClientRect())")
         self.page.call("Input.dispatchMouseEvent", type="mouseMoved", x=place[0], y=place[1])
-        self.assertEqual(self.page.js(tip), first)
+        pointed = self.page.js(tip)
+        self.page.js(f"document.elementFromPoint({place[0]}, {place[1]}).focus()")
+        self.assertNotEqual(pointed, "")
+        self.assertEqual(self.page.js(tip), pointed)
 
     def test_dark(self):
         light = self.page.js("getComputedStyle(document.body).backgroundColor")
@@ -196,13 +202,25 @@ class Page(unittest.TestCase):
         self.assertTrue(self.page.js("document.activeElement.matches('th button')"), "the focus stays")
 
     def test_is_quick(self):
-        started = time.time()
-        self.page.open(self.url)
-        opened = time.time()
-        self.page.js("document.querySelector('#runs th button').click()")
-        sorted_at = time.time()
-        times = [opened - started, sorted_at - opened]
-        self.assertTrue(all(seconds < 5 for seconds in times), f"{self.run_count()} runs: opened and sorted in {times} s")
+        """A person waits for the page once; for everything else it must answer at once, however many runs there are."""
+        work = {
+            "opened": lambda: self.page.open(self.url),
+            "sorted": lambda: self.page.js("document.querySelector('#runs th button').click()"),
+            "filtered": lambda: self.choices("method") and self.choose("method", 1),
+            "all shown again": lambda: self.page.js("document.querySelector('.filters button')?.click()"),
+            "cell opened": lambda: self.page.js("document.querySelector('#first button.cell').click()"),
+        }
+        seconds = {}
+        for name, do in work.items():
+            started = time.time()
+            do()
+            # What was changed is laid out and drawn.
+            self.page.js("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+            seconds[name] = time.time() - started
+        said = ", ".join(f"{name} in {value:.2f} s" for name, value in seconds.items())
+        print(f"{self.page.js('runCount')} runs: {said}")
+        for name, value in seconds.items():
+            self.assertLess(value, OPENS if name == "opened" else ANSWERS, said)
 
     def test_rows_are_made_on_demand(self):
         runs = self.page.js("runCount")
@@ -235,6 +253,8 @@ class Page(unittest.TestCase):
 if __name__ == "__main__":
     if not ARGUMENTS:
         sys.exit(__doc__)
+    if not pathlib.Path(ARGUMENTS[0]).is_file():
+        sys.exit(f"{ARGUMENTS[0]} is not there: `rankbench report` writes a page")
     if browser.find() is None:
         print("skipped: no Chromium on this machine (Debian: apt-get install chromium), so the page was not opened")
         sys.exit(0)

@@ -17,6 +17,8 @@ pub struct ScorePoint {
     pub parameters: Spread,
     /// Score in points of 100 over the seeds.
     pub score: Spread,
+    /// Seeds of the score.
+    pub seeds: usize,
     /// Whether a run among them collapsed.
     pub collapsed: bool,
 }
@@ -53,5 +55,5 @@ fn average_point(index: usize, row: &MethodRow) -> Option<ScorePoint> {
 
 fn point(row: usize, parameters: &[f64], scores: &[f64], collapsed: bool) -> Option<ScorePoint> {
     let spread = |values: &[f64]| Some((mean(values)?, sample_std(values).unwrap_or(0.0)));
-    Some(ScorePoint { row, parameters: spread(parameters)?, score: spread(scores)?, collapsed })
+    Some(ScorePoint { row, parameters: spread(parameters)?, score: spread(scores)?, seeds: scores.len(), collapsed })
 }

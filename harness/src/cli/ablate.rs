@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::job::{RecipeFlags, recipe};
-use crate::cli::run::{labels, make_runs, print, verdict};
+use crate::cli::run::{labels, make_runs, verdict};
 use crate::cli::stack::StackFlag;
 use crate::cli::stored::ReportFlags;
 use crate::env::output;
@@ -51,7 +51,7 @@ impl Ablate {
         }
         let swept = make_runs(&job, &self.out, Way::of(self.stack.stack))?;
         let frame = self.report.frame(&self.out, &labels(&job), true)?;
-        print(&self.report.write(&frame, &self.out)?, &["ablation"])?;
+        self.report.print(&self.report.write(&frame, &self.out)?, &["ablation"])?;
         verdict(swept)
     }
 }

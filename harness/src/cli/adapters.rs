@@ -48,6 +48,9 @@ pub struct Import {
     /// A CSV file for the predictions and logits of every row.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Print the metrics as JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     data: DataFlags,
 }
@@ -75,6 +78,17 @@ struct Row {
     prediction: f64,
     /// Separated by spaces.
     logits: String,
+}
+
+/// A metric on one development set.
+#[derive(Serialize)]
+struct Score {
+    task: &'static str,
+    dev_set: &'static str,
+    metric: String,
+    /// In points of 100.
+    value: f64,
+    rows: usize,
 }
 
 /// Refuses what is no finished run, with what it is instead.
@@ -119,12 +133,11 @@ impl Import {
         let task = datasets::tasks::find(&self.task.trim().to_lowercase())?;
         let adapter = AttachedAdapter::load(&self.adapter, &self.backbone, task, &self.evaluation)?;
         let data = self.data.of_task(task)?;
-        let mut rows = Vec::new();
+        let (mut rows, mut found) = (Vec::new(), Vec::new());
         for (name, examples) in data.dev(task)? {
             let (encoded, predicted) = adapter.predict(&examples)?;
             for (metric, value) in scores(task, &encoded, &predicted.values)? {
-                let set = if name == "dev" { String::new() } else { format!(" {name}") };
-                output::print(format_args!("{}, development set{set}: {metric} {:.2}", task.title, 100.0 * value));
+                found.push(Score { task: task.name, dev_set: name, metric, value: 100.0 * value, rows: encoded.len() });
             }
             rows.extend(encoded.iter().zip(predicted.values).zip(predicted.logits).map(
                 |((row, prediction), logits)| {
@@ -132,6 +145,14 @@ impl Import {
                     Row { dev_set: name, row: row.row, label: row.label, prediction, logits }
                 },
             ));
+        }
+        if self.json {
+            output::print(format_args!("{:#}", serde_json::json!(found)));
+        } else {
+            for Score { dev_set, metric, value, .. } in &found {
+                let set = if *dev_set == "dev" { String::new() } else { format!(" {dev_set}") };
+                output::print(format_args!("{}, development set{set}: {metric} {value:.2}", task.title));
+            }
         }
         self.out.as_ref().map_or(Ok(()), |path| write_csv(path, &rows))
     }

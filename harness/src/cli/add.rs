@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use datasets::Task;
 use datasets::split::{self, Policy, Split, TEST, VALIDATION};
+use serde_json::json;
 
 use crate::analysis::summary::method_title;
 use crate::cli::attached_adapter::{AttachedAdapter, CONFIG, EvaluationFlags, WEIGHTS};
@@ -53,6 +54,9 @@ pub struct Add {
     /// Replace another run of the same method, task, seed and setting.
     #[arg(long)]
     force: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     stated: Stated,
     #[command(flatten)]
@@ -201,25 +205,37 @@ impl Add {
     }
 
     fn say(&self, run: &ExternalRun, task: &Task, added: Added) {
+        let word = match added {
+            Added::New => "added",
+            Added::Known => "there already",
+            Added::Replaced => "replaced",
+        };
+        if self.json {
+            let (run, results) = (run.spec.id(), &run.outcome.results);
+            output::print(format_args!(
+                "{:#}",
+                json!({ "run": run, "out": self.out, "state": word, "results": results })
+            ));
+        } else {
+            self.say_lines(run, task, word);
+        }
+        run.outcome.collapse.iter().for_each(|sign| output::note(format_args!("collapsed: {sign}")));
+        if run.spec.backbone.weights_sha256.is_empty() {
+            output::note(
+                "the weights of its backbone are not known (--backbone), so it stands in a table of its own and is tested against nothing",
+            );
+        }
+    }
+
+    fn say_lines(&self, run: &ExternalRun, task: &Task, word: &str) {
         for set in &run.outcome.results {
             let name = if task.dev_sets().len() > 1 { format!(" {}", set.dev_set) } else { String::new() };
             let split = if self.policy == Policy::Official { "development set" } else { "test" };
             let (values, rows) = (metrics(&set.test), set.test_examples);
             output::print(format_args!("{}{name}: {split} {values} ({rows} rows)", task.title));
         }
-        run.outcome.collapse.iter().for_each(|sign| output::note(format_args!("collapsed: {sign}")));
-        let word = match added {
-            Added::New => "added",
-            Added::Known => "there already",
-            Added::Replaced => "replaced",
-        };
         let out = self.out.display();
         output::print(format_args!("{word}: {out}/runs/{}; `rankbench report {out}` shows it", run.spec.id()));
-        if run.spec.backbone.weights_sha256.is_empty() {
-            output::note(
-                "the weights of its backbone are not known (--backbone), so it stands in a table of its own and is tested against nothing",
-            );
-        }
     }
 }
 

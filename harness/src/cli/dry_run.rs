@@ -50,6 +50,9 @@ pub fn dry_run(command: &Run, form: DryRun) -> Result<()> {
         true => Outlook::of_job(command.flags.job_of(&recipe)?)?,
         false => Outlook::without_weights(&command.flags, &recipe)?,
     };
+    if form == DryRun::Toml && command.is_json() {
+        return Err(Error::Usage("--dry-run=toml prints TOML: leave one of it and --json out".into()));
+    }
     if form == DryRun::Toml {
         for spec in &outlook.plan {
             let text = toml::to_string(spec).map_err(|e| Error::Internal(format!("run.toml: {e}")))?;
@@ -61,9 +64,9 @@ pub fn dry_run(command: &Run, form: DryRun) -> Result<()> {
     }
     let rows = outlook.rows(command)?;
     let notes = outlook.notes(command.measure);
-    output::print(match form {
-        DryRun::Json => plan::runs_json(&outlook.recipe, &rows)?,
-        _ => plan::runs_text(&outlook.recipe, &rows, notes, width())?.trim_end().to_string(),
+    output::print(match command.is_json() {
+        true => plan::runs_json(&outlook.recipe, &rows)?,
+        false => plan::runs_text(&outlook.recipe, &rows, notes, width())?.trim_end().to_string(),
     });
     Ok(())
 }

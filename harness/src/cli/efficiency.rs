@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::job::{RecipeFlags, recipe};
-use crate::cli::run::print;
 use crate::cli::stored::ReportFlags;
 use crate::error::{Error, Result};
 use crate::launch::preflight::preflight;
@@ -44,7 +43,6 @@ impl Efficiency {
         preflight(&plan, &job.backbone, &job.data)?;
         timing::measure(&plan, &timing, &job.backbone, &job.data, &self.out, &job.stop)?;
         let frame = self.report.frame(&self.out, &[], false)?;
-        let paths = self.report.write(&frame, &self.out)?;
-        print(&paths, &["efficiency"])
+        self.report.print(&self.report.write(&frame, &self.out)?, &["efficiency"])
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use datasets::hub::Hub;
 use datasets::sources::fetch;
+use serde_json::json;
 
 use crate::cli::job::recipe;
 use crate::cli::values::{self, Names};
@@ -35,6 +36,9 @@ pub struct Fetch {
     /// Also copy the files to DIR/backbones/NAME and DIR/glue, to be carried to a machine that does not share the cache.
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Fetch {
@@ -48,6 +52,11 @@ impl Fetch {
         let place = paths::backbone(backbone, &hub)?;
         let glue = glue(&recipe, &hub)?;
         let Some(to) = &self.to else {
+            if self.json {
+                let backbone = json!({ "name": place.name, "dir": place.dir });
+                output::print(format_args!("{:#}", json!({ "backbone": backbone, "data": glue })));
+                return Ok(());
+            }
             output::print(format_args!("backbone {}: {}", place.name, place.dir.display()));
             glue.iter().for_each(|dir| output::print(format_args!("data: {}", dir.display())));
             output::print(format_args!("HF_HUB_OFFLINE=1 keeps a run from asking the Hub again."));
@@ -55,14 +64,17 @@ impl Fetch {
         };
         let target = to.join("backbones").join(&place.name);
         copy(&place.dir, &target)?;
-        let mut flags = format!("--backbone {}", target.display());
+        let mut flags = vec!["--backbone".to_string(), target.display().to_string()];
         for dir in &glue {
             copy(dir, &to.join("glue"))?;
         }
         if !glue.is_empty() {
-            flags += &format!(" --glue {}", to.join("glue").display());
+            flags.extend(["--glue".to_string(), to.join("glue").display().to_string()]);
         }
-        output::print(format_args!("{}: copied; a run takes them with {flags}", to.display()));
+        match self.json {
+            true => output::print(format_args!("{:#}", json!({ "to": to, "flags": flags }))),
+            false => output::print(format_args!("{}: copied; a run takes them with {}", to.display(), flags.join(" "))),
+        }
         Ok(())
     }
 }

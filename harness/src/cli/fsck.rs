@@ -1,9 +1,11 @@
 //! `rankbench fsck`: what of a store is not as it was written, and the mending of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use serde::Serialize;
+use serde_json::json;
 
 use crate::env::output;
 use crate::error::{Error, Result};
@@ -24,12 +26,34 @@ pub struct Fsck {
     /// Delete damaged runs, to have them made again, and files that killed processes left.
     #[arg(long)]
     remove: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A finding and its mending, in words.
+#[derive(Debug, Serialize)]
+struct Treated {
+    dir: PathBuf,
+    reasons: Vec<String>,
+    /// Whether the run is in no number for it.
+    is_damage: bool,
+    is_mended: bool,
+    /// Work done, or the way to have it done.
+    mend: String,
+}
+
+/// A run in work.
+#[derive(Debug, Serialize)]
+struct InWork {
+    dir: PathBuf,
+    holder: String,
 }
 
 impl Fsck {
     pub(super) fn run(&self) -> Result<()> {
         let runs = self.out.join("runs");
-        let (mut counts, mut open) = ([0; 3], 0);
+        let (mut counts, mut treated, mut in_work) = ([0; 3], Vec::new(), Vec::new());
         let dirs = run_dirs(&runs)?;
         let inspected: Vec<_> = dirs.par_iter().map(|dir| inspect(dir)).collect();
         for (dir, (status, findings)) in dirs.iter().zip(inspected) {
@@ -39,16 +63,29 @@ impl Fsck {
                 Some(Status::Unfinished) => counts[2] += 1,
                 Some(Status::Damaged(_)) | None => {}
             }
-            say_holder(dir)?;
+            if let RunState::Running(running) = state(dir)? {
+                let found = InWork { dir: dir.clone(), holder: running.holder.to_string() };
+                self.say(|| format!("{}: {} makes it", found.dir.display(), found.holder));
+                in_work.push(found);
+            }
             for finding in findings {
-                let is_mended = self.treat(&finding)?;
-                open += usize::from(finding.is_damage && !is_mended);
+                let found = self.treat(finding)?;
+                self.say(|| text(&found));
+                treated.push(found);
             }
         }
-        let [done, failed, unfinished] = counts;
-        output::print(format_args!(
-            "{done} runs are whole, {failed} failed, {unfinished} are unfinished, {open} do not agree"
-        ));
+        let open = treated.iter().filter(|found| found.is_damage && !found.is_mended).count();
+        let [whole, failed, unfinished] = counts;
+        match self.json {
+            true => output::print(format_args!(
+                "{:#}",
+                json!({ "whole": whole, "failed": failed, "unfinished": unfinished, "do_not_agree": open,
+                    "in_work": in_work, "findings": treated })
+            )),
+            false => output::print(format_args!(
+                "{whole} runs are whole, {failed} failed, {unfinished} are unfinished, {open} do not agree"
+            )),
+        }
         match open {
             0 => Ok(()),
             open => Err(Error::Input(format!(
@@ -58,10 +95,15 @@ impl Fsck {
         }
     }
 
-    /// Says a finding and mends it where that was asked for. Gives whether it is mended.
-    fn treat(&self, finding: &Finding) -> Result<bool> {
-        output::print(finding.dir.display());
-        finding.reasons.iter().for_each(|reason| output::print(format_args!("  {reason}")));
+    /// Prints a text at once, but for JSON, which comes whole at the end.
+    fn say(&self, text: impl FnOnce() -> String) {
+        if !self.json {
+            output::print(text());
+        }
+    }
+
+    /// Mends a finding where that was asked for.
+    fn treat(&self, finding: Finding) -> Result<Treated> {
         let (is_wanted, would, done) = match &finding.mend {
             Mend::Rename(own) => {
                 // Another copy may have taken the name meanwhile.
@@ -82,19 +124,17 @@ impl Fsck {
             Mend::ByHand => (false, "move it away, it is none of this program's".into(), String::new()),
         };
         if is_wanted {
-            mend(finding)?;
+            mend(&finding)?;
         }
-        output::print(format_args!("  {}", if is_wanted { done } else { would }));
-        Ok(is_wanted)
+        let Finding { dir, reasons, is_damage, .. } = finding;
+        Ok(Treated { dir, reasons, is_damage, is_mended: is_wanted, mend: if is_wanted { done } else { would } })
     }
 }
 
-/// Says who makes a run.
-fn say_holder(dir: &Path) -> Result<()> {
-    if let RunState::Running(running) = state(dir)? {
-        output::print(format_args!("{}: {} makes it", dir.display(), running.holder));
-    }
-    Ok(())
+/// A finding's directory, and below it its reasons and its mending.
+fn text(found: &Treated) -> String {
+    let below = found.reasons.iter().chain([&found.mend]);
+    below.fold(found.dir.display().to_string(), |text, line| format!("{text}\n  {line}"))
 }
 
 fn names(paths: &[PathBuf]) -> String {

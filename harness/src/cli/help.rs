@@ -35,7 +35,7 @@ pub const PLAN: &str = help!(
     "what a recipe takes on this machine",
     "rankbench plan --recipe table2 --glue DIR",
     "its runs and steps alone, for a script",
-    "rankbench plan --recipe table2 --glue DIR --no-measure --format json"
+    "rankbench plan --recipe table2 --glue DIR --no-measure --json"
 );
 /// `rankbench ablate`.
 pub const ABLATE: &str = help!(

@@ -49,6 +49,9 @@ enum Part {
 pub struct PrintRecipe {
     /// Name of an embedded recipe; their list where it is left out.
     name: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// One table of the list.
@@ -82,13 +85,22 @@ impl List {
 impl PrintRecipe {
     pub(super) fn run(&self) -> Result<()> {
         let Some(name) = &self.name else {
-            output::print(text(&recipes()?, width()).trim_end());
+            let recipes = recipes()?;
+            match self.json {
+                true => output::print(format_args!("{:#}", json(&[recipes]))),
+                false => output::print(text(&recipes, width()).trim_end()),
+            }
             return Ok(());
         };
         let name = name.trim().to_lowercase();
         let text = embedded(&name).ok_or_else(|| {
             Error::Usage(format!("no embedded recipe is called '{name}'; there are {}", embedded_names()))
         })?;
+        if self.json {
+            let recipe: Value = toml::from_str(text).map_err(|e| Error::Internal(format!("{name}: {e}")))?;
+            output::print(format_args!("{recipe:#}"));
+            return Ok(());
+        }
         output::print(text.trim_end());
         Ok(())
     }

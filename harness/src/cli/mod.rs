@@ -38,6 +38,8 @@ mod tune;
 mod values;
 mod verify;
 mod watch;
+mod watch_terminal;
+mod watch_view;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::analysis::plan_cost::{PlanRow, PlanTotal, by_setting};
 use crate::cli::job::{Job, RecipeFlags, recipe, width};
@@ -26,20 +26,12 @@ pub struct Plan {
     /// Count runs, steps and evaluations, and time nothing.
     #[arg(long)]
     no_measure: bool,
-    /// How the plan is printed.
-    #[arg(long, default_value = "text")]
-    format: PlanFormat,
-}
-
-/// `--format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum PlanFormat {
-    /// A table.
-    Text,
-    /// CSV.
-    Csv,
-    /// JSON, with the sums.
-    Json,
+    /// As JSON, with the sums.
+    #[arg(long)]
+    json: bool,
+    /// As CSV.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
 }
 
 impl Plan {
@@ -48,10 +40,10 @@ impl Plan {
         preflight(&job.plan, &job.backbone, &job.data)?;
         let rows = rows(&job, !self.no_measure)?;
         let device = device::name(job.backbone.device);
-        let text = match self.format {
-            PlanFormat::Text => plan::text(&job.recipe.name, &device, &rows, width())?,
-            PlanFormat::Csv => plan::csv(&rows)?,
-            PlanFormat::Json => plan::json(&job.recipe.name, &device, &rows)?,
+        let text = match (self.json, self.csv) {
+            (true, _) => plan::json(&job.recipe.name, &device, &rows)?,
+            (_, true) => plan::csv(&rows)?,
+            _ => plan::text(&job.recipe.name, &device, &rows, width())?,
         };
         output::print(text.trim_end());
         Ok(())

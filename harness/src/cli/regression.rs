@@ -15,7 +15,7 @@ use crate::launch::sweep::{SweepOptions, Way, sweep};
 use crate::launch::timing::{measure, timed};
 use crate::load::paths;
 use crate::plan::recipe::Recipe;
-use crate::report::baseline::text;
+use crate::report::baseline::{json, text};
 use crate::store::read;
 use crate::store::record::Status;
 use crate::store::run_store::RunStore;
@@ -32,6 +32,9 @@ pub struct Regression {
     /// Take what comes out as the new baseline.
     #[arg(long)]
     bless: bool,
+    /// Print what moved as JSON.
+    #[arg(long, conflicts_with = "bless")]
+    json: bool,
     #[command(flatten)]
     flags: RecipeFlags,
 }
@@ -49,8 +52,12 @@ impl Regression {
             return Ok(());
         }
         let report = baseline::compare(&baseline, &current);
-        if report.passed {
+        if self.json {
+            output::print(format_args!("{:#}", json(&report)));
+        } else if report.passed {
             output::print(text(&report));
+        }
+        if report.passed {
             return Ok(());
         }
         Err(Error::Regression(format!(

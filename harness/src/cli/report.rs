@@ -3,15 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::Value;
 
-use crate::cli::run::print;
 use crate::cli::stored::{ReportFlags, sweep_dir};
 use crate::cli::task_files::TaskFiles;
-use crate::env::output;
 use crate::error::{Error, Result};
-use crate::report::table::TableDoc;
-use crate::report::write::ReportPaths;
 
 /// `rankbench report`.
 #[derive(Debug, Args)]
@@ -22,9 +17,6 @@ pub struct Report {
     /// The same as a flag.
     #[arg(long, value_name = "OUT", conflicts_with = "dir")]
     out: Option<PathBuf>,
-    /// Print the tables as JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     report: ReportFlags,
     #[command(flatten)]
@@ -39,18 +31,6 @@ impl Report {
         if frame.runs.is_empty() && frame.timings.is_empty() {
             return Err(Error::Input(format!("{} holds no run; `rankbench run` makes some", out.display())));
         }
-        let paths = self.report.write(&frame, &out)?;
-        if self.json {
-            output::print(format_args!("{:#}", json(&paths)));
-            return Ok(());
-        }
-        print(&paths, &[])
+        self.report.print(&self.report.write(&frame, &out)?, &[])
     }
-}
-
-/// Every table by its texts.
-fn json(paths: &ReportPaths) -> Value {
-    let docs = paths.tables.iter().flat_map(|(name, docs)| docs.iter().map(move |doc| (name, doc)));
-    let table = |(name, doc): (&&'static str, &TableDoc)| serde_json::json!({ "name": name, "title": doc.title, "header": doc.header, "rows": doc.rows, "notes": doc.notes });
-    serde_json::json!({ "report": paths.dir, "tables": docs.map(table).collect::<Vec<_>>() })
 }

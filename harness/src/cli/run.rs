@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::{ArgGroup, Args, ValueEnum};
 
 use crate::cli::gpus::Gpus;
-use crate::cli::job::{Job, RecipeFlags, recipe, width};
+use crate::cli::job::{Job, RecipeFlags, recipe};
 use crate::cli::plan;
 use crate::cli::stack::StackFlag;
 use crate::cli::stored::{Labelled, ReportFlags};
@@ -21,7 +21,7 @@ use crate::launch::stack_size::StackSize;
 use crate::launch::sweep::{SweepOptions, SweepSummary, Way, sweep};
 use crate::launch::timing;
 use crate::plan::recipe::Recipe;
-use crate::report::write::{self, ReportPaths};
+use crate::report::write;
 use crate::store::files::write_atomically;
 use crate::store::rows::TimingRow;
 use crate::store::run_store::RunStore;
@@ -54,19 +54,19 @@ pub struct Run {
     #[arg(long, hide = true)]
     pub worker: bool,
     /// Write the runs as a plan for jobs of a cluster, one line each, and stop.
-    #[arg(long, value_name = "JSONL", conflicts_with = "plan")]
+    #[arg(long, value_name = "JSONL", conflicts_with_all = ["plan", "json"])]
     pub write_plan: Option<PathBuf>,
     /// Time a few steps of every kind of run on this device, so that the plan or the dry run says how long each takes.
     #[arg(long, requires = "planning")]
     pub measure: bool,
     /// Make one line of a plan that --write-plan wrote; flags given here come after the plan's.
-    #[arg(long, value_name = "JSONL", conflicts_with = "dry_run")]
+    #[arg(long, value_name = "JSONL", conflicts_with_all = ["dry_run", "json"])]
     pub plan: Option<PathBuf>,
     /// The line, from 0. Left out: SLURM_ARRAY_TASK_ID, HQ_TASK_ID or JOB_COMPLETION_INDEX.
     #[arg(long, value_name = "I", requires = "plan")]
     pub index: Option<usize>,
     /// Check everything that can be checked before the first step, print a line a run and the sums, and stop. Fetches nothing.
-    /// `--dry-run=toml` prints the resolved runs, `--dry-run=json` the lines for a script.
+    /// `--dry-run=toml` prints the resolved runs, `--dry-run --json` the lines for a script.
     #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "lines")]
     pub dry_run: Option<DryRun>,
     /// Make finished runs again: what is stored of them is deleted first.
@@ -88,8 +88,6 @@ pub enum DryRun {
     Lines,
     /// Every run's `run.toml`.
     Toml,
-    /// The lines as JSON, with the sums.
-    Json,
 }
 
 /// `--wait`.
@@ -163,7 +161,12 @@ impl Run {
     pub fn write_report(&self, plan: &[Labelled]) -> Result<()> {
         let frame = self.report.frame(&self.out, plan, self.only_plan)?;
         let paths = self.report.write(&frame, &self.out)?;
-        print(&paths, &["claims", "table1", "one_task", "table2", "schedule", "rank_agreement"])
+        self.report.print(&paths, &["claims", "table1", "one_task", "table2", "schedule", "rank_agreement"])
+    }
+
+    /// Whether what is printed is JSON.
+    pub fn is_json(&self) -> bool {
+        self.report.json
     }
 }
 
@@ -188,8 +191,8 @@ impl Quickstart {
         time_methods(&job, &recipe, &self.out)?;
         let frame = self.report.frame(&self.out, &labels(&job), false)?;
         let paths = self.report.write(&frame, &self.out)?;
-        print(&paths, &["table1", "efficiency"])?;
-        output::print(format_args!("Took {}.", spoken(started.elapsed())));
+        self.report.print(&paths, &["table1", "efficiency"])?;
+        output::note(format_args!("Took {}.", spoken(started.elapsed())));
         verdict(swept)
     }
 }
@@ -221,12 +224,6 @@ fn time_methods(job: &Job, recipe: &Recipe, out: &Path) -> Result<()> {
 /// Ids of a job's runs, each with its label.
 pub(super) fn labels(job: &Job) -> Vec<Labelled> {
     job.plan.iter().map(|spec| (spec.id(), Some(spec.label.clone()))).collect()
-}
-
-pub(super) fn print(paths: &ReportPaths, tables: &[&str]) -> Result<()> {
-    output::print(paths.text(tables, width())?);
-    output::print(format_args!("Report: {}", paths.html.display()));
-    Ok(())
 }
 
 /// The error of a sweep in which runs failed, or were left to others.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cli::job::DataFlags;
 use crate::env::output;
 use crate::error::{Error, Result};
-use crate::store::files::{csv_bytes, write_csv};
+use crate::store::files::{csv_bytes, write_atomically};
 
 /// File of the synthetic rows, which are in the program.
 const EMBEDDED: &str = "embedded";
@@ -29,9 +29,12 @@ pub struct Split {
     /// Also write each row's texts and label, in columns first, second and label.
     #[arg(long)]
     text: bool,
-    /// Where the rows go, as CSV; standard output where it is left out.
+    /// Where the rows go; standard output where it is left out.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// As JSON: an object a row.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     data: DataFlags,
 }
@@ -68,14 +71,18 @@ impl Split {
         let dataset = data.dataset(task)?;
         let parts = split::split(&dataset, self.policy);
         let rows = rows(&dataset, &parts, self.text);
+        let bytes = match self.json {
+            true => serde_json::to_vec_pretty(&rows).map_err(|e| Error::Internal(e.to_string()))?,
+            false => csv_bytes("split.csv", &rows)?,
+        };
         match &self.out {
             Some(path) => {
-                write_csv(path, &rows)?;
-                output::print(format_args!("{}: {}", path.display(), counts(&rows)));
+                write_atomically(path, &bytes)?;
+                let said = format!("{}: {}", path.display(), counts(&rows));
+                if self.json { output::note(said) } else { output::print(said) }
             }
             None => {
-                let text =
-                    String::from_utf8(csv_bytes("split.csv", &rows)?).map_err(|e| Error::Internal(e.to_string()))?;
+                let text = String::from_utf8(bytes).map_err(|e| Error::Internal(e.to_string()))?;
                 output::print(text.trim_end());
             }
         }

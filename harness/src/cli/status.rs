@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use crate::env::console::spoken;
 use crate::env::output;
@@ -20,6 +21,9 @@ pub struct Status {
     /// Only the runs of this plan, those that no one has begun among them.
     #[arg(long, value_name = "JSONL")]
     plan: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Status {
@@ -31,7 +35,10 @@ impl Status {
             Some(lines) => of_plan(&lines, if dir.is_dir() { survey(&dir)? } else { Vec::new() }),
             None => survey(&dir)?,
         };
-        output::print(text(&dir, &runs));
+        match self.json {
+            true => output::print(format_args!("{:#}", json(&dir, &runs))),
+            false => output::print(text(&dir, &runs)),
+        }
         Ok(())
     }
 }
@@ -63,10 +70,9 @@ fn text(dir: &Path, runs: &[SurveyedRun]) -> String {
     ];
     let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     let mut lines = vec![format!("{}: {} runs: {}", dir.display(), runs.len(), parts.join(", "))];
-    let mut holders = BTreeSet::new();
+    let holders = holders(runs);
     for run in runs {
         if let RunState::Running(running) = &run.state {
-            holders.insert(running.holder.to_string());
             lines.push(format!("{}: {}", run.id, at_work(running)));
         }
     }
@@ -78,6 +84,44 @@ fn text(dir: &Path, runs: &[SurveyedRun]) -> String {
         None => lines.push("time left: not known before a run is done".into()),
     }
     lines.join("\n")
+}
+
+/// Processes that make runs.
+fn holders(runs: &[SurveyedRun]) -> BTreeSet<String> {
+    let holder = |run: &SurveyedRun| match &run.state {
+        RunState::Running(running) => Some(running.holder.to_string()),
+        _ => None,
+    };
+    runs.iter().filter_map(holder).collect()
+}
+
+fn json(dir: &Path, runs: &[SurveyedRun]) -> Value {
+    let holders = holders(runs);
+    let run = |run: &SurveyedRun| {
+        let (state, seconds) = match &run.state {
+            RunState::Done(time) => ("done", Some(time.as_secs_f64())),
+            RunState::Running(running) => ("running", Some(running.since.as_secs_f64())),
+            RunState::Interrupted => ("stopped", None),
+            RunState::CutOff => ("cut off", None),
+            RunState::Failed => ("failed", None),
+            RunState::NotStarted => ("not started", None),
+            RunState::Unreadable => ("not readable", None),
+        };
+        let (holder, silent) = match &run.state {
+            RunState::Running(running) => (Some(running.holder.to_string()), Some(running.silent.as_secs_f64())),
+            _ => (None, None),
+        };
+        json!({
+            "run": run.id, "task": run.kind.0, "method": run.kind.1, "state": state, "seconds": seconds,
+            "holder": holder, "seconds_since_heard": silent,
+        })
+    };
+    json!({
+        "dir": dir,
+        "runs": runs.iter().map(run).collect::<Vec<_>>(),
+        "at_work": holders.len(),
+        "seconds_left": time_left(runs, holders.len()).map(|left| left.as_secs_f64()),
+    })
 }
 
 fn parts_done(runs: &[SurveyedRun]) -> usize {

@@ -10,6 +10,7 @@ use crate::analysis::frame::read::read_results;
 use crate::analysis::results::{ReadRun, ResultsFrame};
 use crate::analysis::traces;
 use crate::analysis::verdict;
+use crate::cli::job::width;
 use crate::env::output;
 use crate::error::{Error, Result};
 use crate::report::write::{self, ReportPaths};
@@ -33,6 +34,9 @@ pub struct ReportFlags {
     /// Write the figures' files without heading and notes, for a paper's own caption.
     #[arg(long)]
     pub bare: bool,
+    /// Print the tables as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `--margin`: a number of points above 0.
@@ -58,6 +62,20 @@ impl ReportFlags {
     /// As [`write::write`].
     pub fn write(&self, frame: &ResultsFrame, out: &Path) -> Result<ReportPaths> {
         write::write_figures(frame, &out.join("report"), self.bare)
+    }
+
+    /// Prints tables of a report; every table when `names` is empty.
+    ///
+    /// # Errors
+    /// A bug only.
+    pub fn print(&self, paths: &ReportPaths, names: &[&str]) -> Result<()> {
+        if self.json {
+            output::print(format_args!("{:#}", paths.json(names)));
+            return Ok(());
+        }
+        output::print(paths.text(names, width())?);
+        output::print(format_args!("Report: {}", paths.html.display()));
+        Ok(())
     }
 
     /// Everything stored in `out`: its timings, the peers' rounds and its runs, those of a plan first and in its order; with `only_plan`

@@ -9,7 +9,7 @@ use datasets::permutation::torch_randperm;
 
 use crate::analysis::tuning::searches;
 use crate::cli::job::{Job, RecipeFlags, recipe};
-use crate::cli::run::{labels, make_runs, print, verdict};
+use crate::cli::run::{labels, make_runs, verdict};
 use crate::cli::stack::StackFlag;
 use crate::cli::stored::ReportFlags;
 use crate::error::{Error, Result};
@@ -65,7 +65,7 @@ impl Tune {
         let finals = make_runs(&job, &self.out, Way::of(self.stack.stack))?;
         job.plan = [tried, job.plan].concat();
         let frame = self.report.frame(&self.out, &labels(&job), true)?;
-        print(&self.report.write(&frame, &self.out)?, &["claims", "tuning"])?;
+        self.report.print(&self.report.write(&frame, &self.out)?, &["claims", "tuning"])?;
         verdict(SweepSummary {
             total: trials.total + finals.total,
             failed: trials.failed + finals.failed,

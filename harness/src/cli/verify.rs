@@ -1,9 +1,11 @@
 //! `rankbench verify`: whether a stored run comes out again.
 
+use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::{Value, json};
 use tch::Device;
 
 use crate::cli::job::{DataFlags, load_kernels};
@@ -38,6 +40,9 @@ pub struct Verify {
     /// is left out.
     #[arg(long)]
     backbone: Option<String>,
+    /// As JSON; the lines go to standard error.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     data: DataFlags,
 }
@@ -59,14 +64,28 @@ impl Verify {
         let mut backbone = Backbone::load(&place, spec.backbone.tokenizer, device, device != Device::Cpu)?;
         let rows = record.manifest.as_ref().and_then(|manifest| manifest.micro_batch).and_then(NonZeroUsize::new);
         backbone.micro_batch = rows.map(MicroBatch::Rows);
-        output::print(format_args!("{}: {} on {}, seed {}", record.id, spec.method, spec.task, spec.seed));
-        inputs(spec, &data.dataset(task)?.sha256, &backbone)?;
+        self.say(format_args!("{}: {} on {}, seed {}", record.id, spec.method, spec.task, spec.seed));
+        for same in inputs(spec, &data.dataset(task)?.sha256, &backbone)? {
+            self.say(format_args!("  the same {same}"));
+        }
         let tokenized = data.of_run(spec, &backbone.tokenizer)?;
         let differing = provenance(spec, record.manifest.as_ref(), &manifest::manifest(&backbone, &tokenized, 1, None));
+        differing.iter().for_each(|fact| self.say(format_args!("  not the same: {fact}")));
         torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
         let epochs = epochs_of(spec, tokenized.train.len(), usize::try_from(self.steps).unwrap_or(usize::MAX));
-        let found = retrace((spec, record.epochs.as_slice()), &backbone, &tokenized, epochs, &tell)?;
-        verdict(&record.id, &found, &differing)
+        let found = retrace((spec, record.epochs.as_slice()), &backbone, &tokenized, epochs, &|epoch, found| {
+            self.say(tell(epoch, found));
+        })?;
+        if self.json {
+            output::print(format_args!("{:#}", json(&record.id, &found, &differing)));
+        }
+        self.say(verdict(&record.id, &found, &differing)?);
+        Ok(())
+    }
+
+    /// Prints a line; beside JSON it is a message.
+    fn say(&self, line: impl Display) {
+        if self.json { output::note(line) } else { output::print(line) }
     }
 
     /// The backbone that was named, else the run's own, which may be here or on the Hub.
@@ -107,11 +126,11 @@ fn made_here(record: &RunRecord) -> Result<&RunSpec> {
     }
 }
 
-/// Says the sums of data and weights.
+/// Sums of data and weights, which are the run's.
 ///
 /// # Errors
 /// Any of them is not the run's: then its losses cannot be.
-fn inputs(spec: &RunSpec, rows: &str, backbone: &Backbone) -> Result<()> {
+fn inputs(spec: &RunSpec, rows: &str, backbone: &Backbone) -> Result<Vec<String>> {
     let own = &backbone.spec;
     let sums = [
         (format!("data ({})", spec.data.source), spec.data.sha256.as_str(), rows),
@@ -128,11 +147,10 @@ fn inputs(spec: &RunSpec, rows: &str, backbone: &Backbone) -> Result<()> {
             differing.join("; ")
         )));
     }
-    sums.iter().for_each(|(what, sum, _)| output::print(format_args!("  the same {what}: {sum}")));
-    Ok(())
+    Ok(sums.iter().map(|(what, sum, _)| format!("{what}: {sum}")).collect())
 }
 
-/// Says and gives everything about program and machine that is not as it was when the run was made.
+/// Everything about program and machine that is not as it was when the run was made.
 fn provenance(spec: &RunSpec, then: Option<&Manifest>, now: &Manifest) -> Vec<String> {
     let Some(then) = then else { return vec!["no manifest.json says how it was made".into()] };
     let commit = |of: &Manifest| format!("{}{}", of.git_commit, if of.git_dirty { " with changes" } else { "" });
@@ -150,12 +168,10 @@ fn provenance(spec: &RunSpec, then: Option<&Manifest>, now: &Manifest) -> Vec<St
     ];
     let differs =
         |(what, then, now): &(&str, String, String)| (then != now).then(|| format!("{what} {then} then, {now} now"));
-    let differing: Vec<String> = facts.iter().filter_map(differs).collect();
-    differing.iter().for_each(|fact| output::print(format_args!("  not the same: {fact}")));
-    differing
+    facts.iter().filter_map(differs).collect()
 }
 
-fn tell(epoch: usize, found: &Retraced) {
+fn tell(epoch: usize, found: &Retraced) -> String {
     let (first, last) = found.steps;
     let text = match found.is_equal() {
         true => format!("equal to the last digit (task loss {}, penalty {})", found.stored.0, found.stored.1),
@@ -167,15 +183,30 @@ fn tell(epoch: usize, found: &Retraced) {
             )
         }
     };
-    output::print(format_args!("  epoch {epoch}, mean over steps {first} to {last}: {text}"));
+    format!("  epoch {epoch}, mean over steps {first} to {last}: {text}")
+}
+
+fn json(run: &str, found: &[Retraced], differing: &[String]) -> Value {
+    let epoch = |found: &Retraced| {
+        json!({
+            "first_step": found.steps.0, "last_step": found.steps.1, "repeats": found.is_equal(),
+            "task_loss_stored": found.stored.0, "task_loss_now": found.now.0,
+            "penalty_stored": found.stored.1, "penalty_now": found.now.1,
+        })
+    };
+    json!({
+        "run": run,
+        "repeats": found.iter().all(Retraced::is_equal),
+        "epochs": found.iter().map(epoch).collect::<Vec<_>>(),
+        "not_the_same": differing,
+    })
 }
 
 /// The last line: whether the losses repeat.
-fn verdict(run: &str, found: &[Retraced], differing: &[String]) -> Result<()> {
+fn verdict(run: &str, found: &[Retraced], differing: &[String]) -> Result<String> {
     let steps = found.last().map_or(0, |last| last.steps.1);
     let Some(first) = found.iter().find(|epoch| !epoch.is_equal()) else {
-        output::print(format_args!("{run}: the losses of the first {steps} steps repeat to the last digit"));
-        return Ok(());
+        return Ok(format!("{run}: the losses of the first {steps} steps repeat to the last digit"));
     };
     let why = match differing.is_empty() {
         true => "nothing that is stored of program and machine is another: this is a bug or a fault of the machine"

@@ -45,6 +45,19 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
+/// A flag that any of these signals sets, for a command that has nothing to save: nothing is said.
+///
+/// # Errors
+/// The system refuses to listen.
+pub fn leave_flag() -> Result<Arc<AtomicBool>> {
+    let leave = Arc::new(AtomicBool::new(false));
+    for (signal, _) in STOPPING.iter().filter(|(signal, _)| !is_ignored(*signal)) {
+        signal_hook::flag::register(*signal, Arc::clone(&leave))
+            .map_err(|e| Error::Environment(format!("cannot listen for signals: {e}")))?;
+    }
+    Ok(leave)
+}
+
 /// Whether the process was started to ignore a signal.
 fn is_ignored(signal: i32) -> bool {
     // SAFETY: a zeroed action is valid, and a call without a new one only fills it in.

@@ -10,3 +10,4 @@ pub mod stack_size;
 pub mod stacking;
 pub mod sweep;
 pub mod timing;
+pub mod watched;

@@ -1,5 +1,7 @@
 //! Text of a baseline check.
 
+use serde_json::{Value, json};
+
 use crate::analysis::baseline::{BaselineReport, Deviation, is_time};
 
 /// One line for a check that passed; for one that failed, a line for each deviation.
@@ -19,6 +21,19 @@ pub fn text(report: &BaselineReport) -> String {
         format!("\n  {row:<first$}  {was:>second$}  {is:>third$}  {tolerance}")
     };
     head + &lines.iter().map(line).collect::<String>()
+}
+
+/// The check with every deviation, for a script.
+pub fn json(report: &BaselineReport) -> Value {
+    let deviation = |found: &Deviation| {
+        let (task, method, seed, metric) = &found.row;
+        json!({
+            "task": task, "method": method, "seed": seed, "metric": metric,
+            "was": found.was, "is": found.is, "tolerance": found.tolerance,
+        })
+    };
+    let deviations: Vec<Value> = report.deviations.iter().map(deviation).collect();
+    json!({ "passed": report.passed, "compared": report.compared, "deviations": deviations })
 }
 
 fn cells(deviation: &Deviation) -> [String; 4] {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::analysis::results::ResultsFrame;
 use crate::error::{Error, Result};
@@ -40,9 +41,19 @@ impl ReportPaths {
     /// # Errors
     /// A bug only.
     pub fn text(&self, names: &[&str], width: usize) -> Result<String> {
-        let chosen = self.tables.iter().filter(|(name, _)| names.is_empty() || names.contains(name));
-        let texts = chosen.map(|(_, docs)| Text { width }.render(docs)).collect::<Result<Vec<_>>>()?;
+        let texts = self.chosen(names).map(|(_, docs)| Text { width }.render(docs)).collect::<Result<Vec<_>>>()?;
         Ok(texts.join("\n"))
+    }
+
+    /// The tables named, by their texts; every table when `names` is empty.
+    pub fn json(&self, names: &[&str]) -> Value {
+        let docs = self.chosen(names).flat_map(|(name, docs)| docs.iter().map(move |doc| (name, doc)));
+        let table = |(name, doc): (&&'static str, &TableDoc)| json!({ "name": name, "title": doc.title, "header": doc.header, "rows": doc.rows, "notes": doc.notes });
+        json!({ "report": self.dir, "tables": docs.map(table).collect::<Vec<_>>() })
+    }
+
+    fn chosen(&self, names: &[&str]) -> impl Iterator<Item = &(&'static str, Vec<TableDoc>)> {
+        self.tables.iter().filter(|(name, _)| names.is_empty() || names.contains(name))
     }
 }
 

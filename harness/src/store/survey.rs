@@ -69,7 +69,11 @@ pub fn survey(runs: &Path) -> Result<Vec<SurveyedRun>> {
     run_dirs(runs)?.par_iter().map(|dir| surveyed(dir)).collect()
 }
 
-fn surveyed(dir: &Path) -> Result<SurveyedRun> {
+/// The run in a directory.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn surveyed(dir: &Path) -> Result<SurveyedRun> {
     let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let spec = fs::read_to_string(dir.join("run.toml")).ok().and_then(|text| StoredSpec::parse(&text).ok());
     let Some(spec) = spec else {

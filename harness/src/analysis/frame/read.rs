@@ -53,3 +53,21 @@ fn without_scores(row: RunRow) -> RunResult {
     let (scores, losses, selection, ranks, stages) = Default::default();
     RunResult { row, scores, losses, selection, ranks, stages, budget_after: None, predictions: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reports of earlier versions, which lack columns of today's.
+    #[test]
+    fn every_committed_report_is_read() {
+        let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference");
+        let folders = std::fs::read_dir(reference).unwrap().map(|entry| entry.unwrap().path().join("results.csv"));
+        let files: Vec<_> = folders.filter(|path| path.is_file()).collect();
+        assert!(files.len() >= 6, "{files:?}");
+        for file in files {
+            let runs = read_results(&file).unwrap_or_else(|error| panic!("{error}"));
+            assert!(runs.iter().all(|run| run.row.origin == "here" && !run.scores.is_empty()), "{}", file.display());
+        }
+    }
+}

@@ -95,6 +95,7 @@ frame_rows! {
         /// Numeric version of the program.
         numerics: Option<u64>,
         /// `here`, or `external`: made elsewhere and added, its metrics computed here.
+        #[serde(default = "here")]
         origin: String,
         /// Recipe it was made for.
         recipe: String,
@@ -132,6 +133,13 @@ frame_rows! {
         /// Selection metric.
         selection_metric: String,
     }
+}
+
+/// Origin of a run that was made here, as is every run of a file from before there were others.
+pub const HERE: &str = "here";
+
+fn here() -> String {
+    HERE.into()
 }
 
 /// The column of a [`RunRow`] that the columns of its options stand for in `results.csv`.

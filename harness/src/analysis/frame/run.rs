@@ -8,7 +8,7 @@ use datasets::tokenizer::Behaviour;
 use crate::analysis::frame::group::ReportGroup;
 use crate::analysis::frame::label::{EXTERNAL, options};
 use crate::analysis::frame::predictions::{TestPredictions, TestSets, reported};
-use crate::analysis::frame::rows::{RunRow, ScoreRow};
+use crate::analysis::frame::rows::{HERE, RunRow, ScoreRow};
 use crate::analysis::stats::median;
 use crate::plan::external::ExternalSpec;
 use crate::plan::spec::{Precision, RunSpec};
@@ -194,7 +194,7 @@ fn with_spec(row: RunRow, spec: &RunSpec) -> RunRow {
         precision: spec.train.precision.name().into(),
         train_head: spec.train.train_head.to_string(),
         numerics: Some(spec.numerics.into()),
-        origin: "here".into(),
+        origin: HERE.into(),
         ..row
     }
 }

@@ -8,8 +8,9 @@ use crate::analysis::score_parameters::{ScorePoint, score_panels};
 use crate::analysis::summary::{method_order, method_title};
 use crate::report::figure::Figure;
 use crate::report::plot::axes::{Panel, Ticks, range};
+use crate::report::plot::labels::{self, Label};
 use crate::report::plot::layout::{Heading, PanelGrid, series_style};
-use crate::report::plot::scene::{Align, GREY, Point, Scene};
+use crate::report::plot::scene::{Point, Scene};
 
 /// Score against parameters, a line a method.
 pub struct RankSweep;
@@ -77,6 +78,7 @@ fn draw_panel(
     (rows, methods): (&[SweepRow], &[&str]),
 ) {
     panel.axes(scene, title, Ticks::Counts);
+    let mut beside = Vec::new();
     for (index, method) in methods.iter().enumerate() {
         let (color, mark) = series_style(index);
         let of_method = rows.iter().filter(|row| row.method.method == *method);
@@ -89,8 +91,8 @@ fn draw_panel(
             let (low, high) = (end(point.score.0 - point.score.1), end(point.score.0 + point.score.1));
             scene.path(vec![low, high], color, 1.5, 0.8);
             scene.mark(at(point), mark, color, 4.5, point.collapsed);
-            let (right, up) = at(point);
-            scene.text((right + 7.0, up - 8.0), Align::Left, 10.5, GREY, rank.to_string());
+            beside.push(Label { at: at(point), text: rank.to_string(), color });
         }
     }
+    labels::draw(scene, beside);
 }

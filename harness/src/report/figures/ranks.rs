@@ -17,6 +17,10 @@ const WIDEST: f64 = 1240.0;
 /// Least width of a panel, for its title.
 const NARROWEST: f64 = 400.0;
 const FULL: Rgb = (8, 69, 148);
+/// Colour bar: size, distance from the panel's left side, and shades.
+const BAR: Point = (70.0, 10.0);
+const BAR_AT: f64 = 22.0;
+const BAR_STEPS: u32 = 20;
 
 /// Final-rank heat map.
 pub struct Ranks;
@@ -88,12 +92,29 @@ fn draw(scene: &mut Scene, corner: Point, map: &RankMap, kinds: &[String], layer
         let x = left + (column as f64 + 0.5) * TILE.0;
         scene.text((x, bottom + 11.0), Align::Center, 11.5, GREY, layer.to_string());
     }
+    color_bar(scene, (corner.0, bottom + 11.0), map.largest);
+}
+
+/// The colours from no component to the maximum rank, below the kinds of modules.
+fn color_bar(scene: &mut Scene, (left, y): Point, largest: i32) {
+    let step = BAR.0 / f64::from(BAR_STEPS);
+    scene.text((left + BAR_AT - 5.0, y), Align::Right, 11.5, GREY, "0");
+    for index in 0..BAR_STEPS {
+        let at = (left + BAR_AT + f64::from(index) * step, y - BAR.1 / 2.0);
+        scene.rect(at, (step, BAR.1), shade((f64::from(index) + 0.5) / f64::from(BAR_STEPS)));
+    }
+    scene.text((left + BAR_AT + BAR.0 + 5.0, y), Align::Left, 11.5, GREY, largest.to_string());
+}
+
+/// Colour of a share of the maximum rank.
+fn shade(share: f64) -> Rgb {
+    let blend = |full: u8| (255.0 + (f64::from(full) - 255.0) * (0.06 + 0.94 * share)).round() as u8;
+    (blend(FULL.0), blend(FULL.1), blend(FULL.2))
 }
 
 fn tile(scene: &mut Scene, at: Point, rank: f64, share: f64) {
     let share = share.clamp(0.0, 1.0);
-    let blend = |full: u8| (255.0 + (f64::from(full) - 255.0) * (0.06 + 0.94 * share)).round() as u8;
-    scene.rect(at, (TILE.0 - 1.0, TILE.1 - 1.0), (blend(FULL.0), blend(FULL.1), blend(FULL.2)));
+    scene.rect(at, (TILE.0 - 1.0, TILE.1 - 1.0), shade(share));
     let ink = if share > 0.5 { (255, 255, 255) } else { INK };
     let text = if (rank - rank.round()).abs() < 1e-9 { format!("{rank:.0}") } else { format!("{rank:.1}") };
     scene.text((at.0 + TILE.0 / 2.0, at.1 + TILE.1 / 2.0), Align::Center, 12.0, ink, text);

@@ -67,15 +67,15 @@ fn draw_panel(
     }
 }
 
-/// `RTE, LoRA: 54.68 ± 0.00 points, 331,776 effective parameters`.
+/// `RTE, LoRA: 54.68 ± 0.00 points, 331.8k effective parameters`; one seed has no deviation.
 fn spot_text(title: &str, point: &ScorePoint, methods: &[MethodRow]) -> String {
     let method = methods.get(point.row).map_or("", |row| row.title.as_str());
     let (score, parameters) = (point.score, point.parameters.0);
     let collapsed = if point.collapsed { ", a run of them collapsed" } else { "" };
+    let deviation = if point.seeds > 1 { format!(" ± {:.2}", score.1) } else { String::new() };
     format!(
-        "{title}, {method}: {:.2} ± {:.2} points, {} effective parameters{collapsed}",
+        "{title}, {method}: {:.2}{deviation} points, {} effective parameters{collapsed}",
         score.0,
-        score.1,
         count(parameters)
     )
 }
