@@ -13,10 +13,10 @@ use crate::cli::stored::sweep_dir;
 use crate::env::console::spoken;
 use crate::env::output;
 use crate::error::Result;
-use crate::plan::spec::RunSpec;
 use crate::store::files::read_rows;
 use crate::store::read::run_dirs;
 use crate::store::rows::{EpochRow, EvalRow};
+use crate::store::stored_spec::StoredSpec;
 use crate::train::schedule::all_epochs;
 
 /// Finished runs that a screen still shows.
@@ -39,9 +39,11 @@ pub struct Watch {
 /// A run as its files show it.
 #[derive(Debug, Clone, PartialEq)]
 struct Seen {
+    /// Title of its method, of a run that was made elsewhere.
+    elsewhere: Option<String>,
     state: &'static str,
-    /// Epochs done and planned.
-    epochs: (usize, usize),
+    /// Epochs done and planned; not known of a run that was made elsewhere.
+    epochs: Option<(usize, usize)>,
     loss: Option<f64>,
     /// Last value of the validation split: metric and points.
     validation: Option<(String, f64)>,
@@ -80,12 +82,12 @@ fn look(runs: &Path) -> Result<BTreeMap<String, Seen>> {
 
 /// Reads a run that may be written meanwhile: what cannot be read yet is not there yet.
 fn read(path: &Path) -> Option<Seen> {
-    let spec: RunSpec = toml::from_str(&fs::read_to_string(path.join("run.toml")).ok()?).ok()?;
+    let spec = StoredSpec::parse(&fs::read_to_string(path.join("run.toml")).ok()?).ok()?;
     let epochs: Vec<EpochRow> = read_rows(&path.join("epochs.csv")).unwrap_or_default();
     let evals: Vec<EvalRow> = read_rows(&path.join("evals.csv")).unwrap_or_default();
-    let selects = datasets::tasks::find(&spec.task).map(|task| task.selection.name()).ok();
+    let selects = datasets::tasks::find(spec.task()).map(|task| task.selection.name()).ok();
     let validation = evals.iter().rev().find(|row| row.split == "validation" && Some(row.metric.as_str()) == selects);
-    let planned = all_epochs(&spec.train);
+    let planned = spec.made().map(|spec| all_epochs(&spec.train));
     let state = match (path.join("DONE").exists(), path.join("FAILED").exists()) {
         (true, _) => "done",
         (_, true) => "failed",
@@ -93,11 +95,12 @@ fn read(path: &Path) -> Option<Seen> {
         _ => "begun",
     };
     let seconds: f64 = epochs.iter().map(|epoch| epoch.seconds).sum();
-    let rest = planned.saturating_sub(epochs.len()) as f64;
+    let rest = planned.unwrap_or_default().saturating_sub(epochs.len()) as f64;
     let left = (state == "begun" && !epochs.is_empty()).then(|| seconds / epochs.len() as f64 * rest);
     Some(Seen {
+        elsewhere: spec.external().map(|spec| spec.title.clone()),
         state,
-        epochs: (epochs.len(), planned),
+        epochs: planned.map(|planned| (epochs.len(), planned)),
         loss: epochs.last().map(|epoch| epoch.task_loss),
         validation: validation.map(|row| (row.metric.clone(), 100.0 * row.value)),
         left: left.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
@@ -109,7 +112,9 @@ fn line(run: &str, seen: &Seen) -> String {
     let validation =
         seen.validation.as_ref().map_or(String::new(), |(metric, points)| format!(", validation {metric} {points:.2}"));
     let left = seen.left.map_or(String::new(), |left| format!(", about {} of training left", spoken(left)));
-    format!("{run}: {}, epoch {} of {}{loss}{validation}{left}", seen.state, seen.epochs.0, seen.epochs.1)
+    let elsewhere = seen.elsewhere.as_ref().map_or(String::new(), |title| format!("{title}, made elsewhere: "));
+    let epochs = seen.epochs.map_or(String::new(), |(done, planned)| format!(", epoch {done} of {planned}"));
+    format!("{run}: {elsewhere}{}{epochs}{loss}{validation}{left}", seen.state)
 }
 
 /// Begun runs first, then failed ones, the last of the finished ones, and how many are open.
@@ -135,8 +140,9 @@ mod tests {
     #[test]
     fn a_run_is_one_line() {
         let seen = Seen {
+            elsewhere: None,
             state: "begun",
-            epochs: (2, 5),
+            epochs: Some((2, 5)),
             loss: Some(0.5),
             validation: Some(("accuracy".into(), 61.25)),
             left: Some(Duration::from_secs(90)),

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::analysis::frame::rows::RunRow;
 use crate::analysis::results::ResultsFrame;
-use crate::analysis::summary::{bare_title, method_title};
+use crate::analysis::summary::bare_title;
 
 /// Options that choose between paper and released code (docs/divergences.md).
 const SWITCHES: [&str; 2] = ["variant", "final_phase"];
@@ -50,7 +50,7 @@ fn switches(frame: &ResultsFrame) -> String {
         }
         for (key, value) in run.options.split(' ').filter_map(|pair| pair.split_once('=')) {
             if SWITCHES.contains(&key) {
-                found.insert(format!("{} {key} {value}", method_title(&run.method)));
+                found.insert(format!("{} {key} {value}", bare_title(run)));
             }
         }
     }
