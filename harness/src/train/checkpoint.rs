@@ -1,8 +1,7 @@
-//! The state of a run between two steps, as a file: tensors as safetensors, everything else as JSON in its metadata.
+//! The state of a run between two steps, as a file of safetensors: its tensors, and everything else as CBOR (RFC 8949) in one of
+//! bytes. JSON has no number for a loss or a norm that is not finite.
 //!
 //! A run that is resumed from it takes the very steps that an undisturbed one would have taken (docs/adr/0023).
-
-use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
@@ -14,8 +13,8 @@ use crate::train::best::{Checkpoint, Scored};
 use crate::train::epoch_losses::RunSums;
 
 /// Version of the file's layout.
-pub const FORMAT: u32 = 1;
-/// Key of the JSON in the file's metadata.
+pub const FORMAT: u32 = 2;
+/// Name of the bytes that hold what is no tensor.
 const PROGRESS: &str = "progress";
 
 /// Everything of a run that is no tensor.
@@ -88,11 +87,12 @@ impl RunCheckpoint {
             groups.iter().map(move |(name, tensor)| (format!("best.{index}.{name}"), tensor))
         });
         let stored = state.chain(best).map(|(name, tensor)| Ok((name, Stored::of(tensor)?)));
-        let stored = stored.collect::<Result<Vec<_>>>()?;
+        let mut stored = stored.collect::<Result<Vec<_>>>()?;
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&self.progress, &mut bytes).map_err(internal)?;
+        stored.push((PROGRESS.into(), Stored { dtype: Dtype::U8, shape: vec![bytes.len()], bytes }));
         let views = stored.iter().map(|(name, stored)| Ok((name.as_str(), stored.view()?)));
-        let progress = serde_json::to_string(&self.progress).map_err(internal)?;
-        let metadata = HashMap::from([(PROGRESS.to_string(), progress)]);
-        serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata)).map_err(internal)
+        serialize(views.collect::<Result<Vec<_>>>()?, None).map_err(internal)
     }
 
     /// Reads a file's bytes.
@@ -100,16 +100,15 @@ impl RunCheckpoint {
     /// # Errors
     /// A file that is not whole, or of another layout.
     pub fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
-        let text = header.metadata().as_ref().and_then(|all| all.get(PROGRESS)).ok_or("it has no progress")?;
-        let progress: Progress = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
+        let progress = file.tensor(PROGRESS).map_err(|_| format!("it is none of layout {FORMAT}"))?;
+        let progress: Progress = ciborium::from_reader(progress.data()).map_err(|e| e.to_string())?;
         if progress.format != FORMAT {
             return Err(format!("its layout is {}, expected {FORMAT}", progress.format));
         }
-        let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
         let (mut state, mut best) = (Vec::new(), Vec::new());
         best.resize_with(progress.best.len(), Vec::new);
-        for (name, view) in file.iter() {
+        for (name, view) in file.iter().filter(|(name, _)| *name != PROGRESS) {
             let tensor = tensor(&view)?;
             match name.split_once('.') {
                 Some(("state", name)) => state.push((name.to_string(), tensor)),
