@@ -97,10 +97,11 @@ pub(crate) fn build_with<O: Options, M: Method + 'static>(
     params: &mut ParamsBuilder,
     new: fn(O, &Context, &mut ParamsBuilder) -> Result<M>,
 ) -> Result<Box<dyn Method>> {
-    let options: O = options::parse(method, options)?;
+    let mut options: O = options::parse(method, options)?;
     options::check(method, &options)?;
-    let chosen = options.target_modules().select(method, context.target_modules)?;
-    options.bias().check(method, context.backbone, &chosen)?;
+    let branch = options.branch().cloned().unwrap_or_default();
+    let chosen = branch.target_modules.select(method, context.target_modules)?;
+    branch.bias.check(method, context.backbone, &chosen)?;
     let context = &Context { target_modules: &chosen, ..*context };
     tch::manual_seed(context.seed);
     Ok(Box::new(new(options, context, params)?))
