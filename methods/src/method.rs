@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::{LoraLayer, LoraLayers};
+use crate::adapter::pissa::PrincipalComponents;
 use crate::error::{Error, Result};
 use crate::optim::config::{GroupOptim, OptimConfig};
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
@@ -21,6 +22,8 @@ pub struct Context<'a> {
     pub target_modules: &'a [TargetModule],
     /// Every tensor of the backbone by its Hugging Face name, as [`encoders::EncoderInfo::weights`] gives them.
     pub backbone: &'a [(String, Tensor)],
+    /// Principal components of those tensors, shared by the runs that start from them.
+    pub components: &'a PrincipalComponents,
     /// Optimiser, schedules and length of the run.
     pub protocol: &'a OptimConfig,
     /// Width that the authors' counter charges for every zero rank (spec §3.8).

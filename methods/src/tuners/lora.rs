@@ -8,7 +8,6 @@ use tch::{Kind, Tensor};
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
-use crate::adapter::pissa::principal_components;
 use crate::bound::{Bound, is_default};
 use crate::error::{Error, Result};
 use crate::method::{Context, Method, MethodEntry, build_with};
@@ -156,8 +155,8 @@ pub fn zero_b(d_out: i64, r: i64) -> Tensor {
 }
 
 /// PiSSA's start: A and B are the principal components of W, which are taken off it.
-fn principal_start(weight: &Tensor, r: i64, scale: f64) -> ModuleInit {
-    let [a, b] = principal_components(weight, r, scale);
+fn principal_start(context: &Context, module: &TargetModule, r: i64, scale: f64) -> ModuleInit {
+    let [a, b] = context.components.of(module.weight, || context.weight(module), r, scale);
     ModuleInit { fixed: Some([a.copy(), b.neg()]), ..ModuleInit::new(a, b) }
 }
 
@@ -192,7 +191,7 @@ impl Lora {
             InitLoraWeights::Kaiming => &|module| ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r)),
             InitLoraWeights::Pissa => {
                 check_rank(r, context.target_modules)?;
-                &|module| principal_start(&context.weight(module), r, scale)
+                &|module| principal_start(context, module, r, scale)
             }
         };
         let groups = ModuleGroups::build(params, context.target_modules, context.backbone, &layout, init);
