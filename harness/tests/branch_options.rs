@@ -117,8 +117,12 @@ fn dropout_is_trained_with_stored_and_left_out_of_evaluation() {
     let run = format!("dropped/runs/{run}");
     world.rankbench(&["export", "--run", &run, "--out", "exported"]).assert().success();
     assert_eq!(json_of(&world, "exported/adapter_config.json")["lora_dropout"], json!(0.5));
-    let (code, said) = failure(&mut world.run(&[&LORA[..], &["--set", "lora.lora_dropout=1"]].concat()));
-    assert!(code == 2 && said.contains("`lora_dropout` is 1, expected 0 to below 1"), "{code} {said}");
+    for rate in ["1", "0.999993"] {
+        let dropout = format!("lora.lora_dropout={rate}");
+        let (code, said) = failure(&mut world.run(&[&LORA[..], &["--set", &dropout]].concat()));
+        let expected = format!("`lora_dropout` is {rate}, expected 0 to 65535/65536");
+        assert!(code == 2 && said.contains(&expected), "{code} {said}");
+    }
 }
 
 #[test]

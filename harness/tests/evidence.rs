@@ -284,6 +284,8 @@ fn settings_and_origins_that_differ_are_named_and_runs_alone_listed() {
     for run in &mut runs {
         run.manifest.as_mut().unwrap().device = setting.device.into();
         run.manifest.as_mut().unwrap().threads = 2;
+        run.manifest.as_mut().unwrap().rankbench = "0.0.9".into();
+        run.spec.made_mut().unwrap().train.device = "cuda".into();
         run.spec.made_mut().unwrap().train.epochs = setting.epochs;
     }
     runs.push(made_up(&setting, "rte", "sora", 0, Status::Unfinished));
@@ -295,7 +297,15 @@ fn settings_and_origins_that_differ_are_named_and_runs_alone_listed() {
         .iter()
         .map(|row| format!("{}: {} {} {}", row.field, row.before, row.after, row.pairs))
         .collect();
-    assert_eq!(fields, ["epochs: 3 5 3", "device: some processor another processor 3", "threads: 1 2 3"]);
+    let expected = [
+        "epochs: 3 5 3",
+        "train.device: cpu cuda 3",
+        "rankbench: 0.1.0 0.0.9 3",
+        "device: some processor another processor 3",
+        "threads: 1 2 3",
+    ];
+    assert_eq!(fields, expected);
+    assert_eq!((compared.reports, compared.not_compared), (Vec::new(), Vec::new()));
     let alone: Vec<(&str, &str, &str)> =
         compared.alone.iter().map(|row| (row.side.as_str(), row.status.as_str(), row.partner.as_str())).collect();
     assert_eq!(alone, [("A", "done", "none"), ("B", "unfinished", "none")]);
@@ -321,6 +331,55 @@ fn two_stores_are_compared_and_their_power_is_said() {
     assert_eq!(value["rows"][0]["pairs"], 3);
     let (code, message) = failure(&mut world.rankbench(&["power", "nowhere"]));
     assert!(code == 3 && message.contains("nowhere holds no run"), "{code}: {message}");
+}
+
+#[test]
+fn every_setting_that_differs_is_named() {
+    let world = World::new();
+    let run = |out: &str, threads: &str, more: &[&str]| {
+        let flags = ["--methods", "lora", "--epochs", "1", "--out", out];
+        world.run(&[&flags[..], more].concat()).env("OMP_NUM_THREADS", threads).assert().success();
+    };
+    run("a", "1", &[]);
+    let other = [
+        ["--set", "train.weight_decay=0.1"],
+        ["--set", "train.warmup_ratio=0.5"],
+        ["--set", "train.decay_order=after"],
+        ["--set", "train.max_grad_norm=0.5"],
+        ["--set", "train.max_length=12"],
+        ["--set", "train.padding={bucket=8}"],
+        ["--set", "train.order=grouped"],
+        ["--set", "lora.options.lora_dropout=0.25"],
+    ];
+    run("b", "2", other.as_flattened());
+    let value: serde_json::Value = serde_json::from_str(&said(&world, &["compare", "a", "b", "--json"])).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_string();
+    let differing = value["comparison"]["differing"].as_array().unwrap();
+    // The device in words names its threads, too.
+    let differing = differing.iter().filter(|row| row["field"] != "device");
+    let found: Vec<[String; 3]> =
+        differing.map(|row| ["field", "before", "after"].map(|key| text(&row[key]))).collect();
+    let expected = [
+        ["decay_order", "before", "after"],
+        ["lora_dropout", "not set", "0.25"],
+        ["max_grad_norm", "1.0", "0.5"],
+        ["max_length", "16", "12"],
+        ["order", "random", "grouped"],
+        ["padding.bucket", "4", "8"],
+        ["warmup_ratio", "0.1", "0.5"],
+        ["weight_decay", "0.01", "0.1"],
+        ["threads", "1", "2"],
+    ];
+    assert_eq!(found, expected.map(|row| row.map(String::from)));
+    let text = said(&world, &["compare", "a", "b"]);
+    assert!(text.contains("weight_decay") && !text.contains("No setting and no origin differs"), "{text}");
+    // A report has no weight decay: that it was not compared is said.
+    let text = said(&world, &["compare", "a/report", "b"]);
+    assert!(
+        text.contains("max_grad_norm, max_length, order") && text.contains("are not in results.csv were not compared"),
+        "{text}"
+    );
+    assert!(text.contains("lora_dropout") && text.contains("threads"), "{text}");
 }
 
 #[test]

@@ -84,6 +84,10 @@ fn a_run_made_elsewhere_stands_in_tables_and_tests_as_external() {
     }
     let text = said(&world, &["fsck", "--out", "out"]);
     assert!(text.contains("6 runs are whole"), "{text}");
+    let text = said(&world, &["show", "sst2-mine-s1", "--out", "out"]);
+    assert!(text.contains("method My method (external)"), "{text}");
+    let text = said(&world, &["watch", "out", "--once"]);
+    assert!(text.contains("6 runs: 6 done") && text.contains("My method, made elsewhere: done"), "{text}");
     said(&world, &["report", "out"]);
 
     let table = world.read("out/report/table1.md");

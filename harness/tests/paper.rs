@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use harness::store::rows::GateRow;
 use support::process::{ended_or_killed, process};
 use support::{World, failure};
 
@@ -180,6 +181,23 @@ fn a_schedule_is_scored_at_the_end_of_each_stage() {
     }
     let epochs = world.read(&format!("{}/epochs.csv", run_dir(&world, "out")));
     assert_eq!(epochs.lines().count(), 1 + 6, "every stage's epochs are kept");
+}
+
+#[test]
+fn gates_of_the_first_stage_have_the_step_of_its_selected_checkpoint() {
+    let world = World::new();
+    staged(&world, "released");
+    // The first evaluation is the best: a rate of almost nothing changes no prediction, and the first of equals is selected.
+    world.run(&["--set", "train.lr=1e-9"]).assert().success();
+    let file = |name: &str| world.read(&format!("{}/{name}", run_dir(&world, "out")));
+    let outcome: serde_json::Value = serde_json::from_str(&file("outcome.json")).unwrap();
+    assert_eq!(outcome["results"][0]["selected_step"], 6, "the first of two epochs");
+    let gates = file("gates.csv");
+    let mut reader = csv::Reader::from_reader(gates.as_bytes());
+    let rows: Vec<GateRow> = reader.deserialize().collect::<Result<_, _>>().unwrap();
+    let mut steps: Vec<usize> = rows.iter().map(|row| row.step).collect();
+    steps.dedup();
+    assert_eq!(steps, [6, 24, 36]);
 }
 
 fn run_dir(world: &World, out: &str) -> String {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use encoders::{Config, Encoder, Pass, TokenBatch};
+use methods::adapter::pissa::PrincipalComponents;
 use methods::method::MethodEntry;
 use methods::optim::config::{DecayOrder, LinearSchedule};
 use methods::optim::params::ParamsBuilder;
@@ -42,15 +43,27 @@ fn encoder() -> Box<dyn Encoder> {
     encoders::random(&config, 1, Device::Cpu, Kind::Float).expect("the configuration above")
 }
 
-fn context<'a>(encoder: &'a dyn Encoder, protocol: &'a OptimConfig) -> Context<'a> {
+fn context<'a>(
+    encoder: &'a dyn Encoder,
+    components: &'a PrincipalComponents,
+    protocol: &'a OptimConfig,
+) -> Context<'a> {
     let (modules, backbone) = (&encoder.info().target_modules, &encoder.info().weights);
-    Context { target_modules: modules, backbone, protocol, hidden_size: encoder.info().hidden_size, seed: 1 }
+    Context {
+        target_modules: modules,
+        backbone,
+        components,
+        protocol,
+        hidden_size: encoder.info().hidden_size,
+        seed: 1,
+    }
 }
 
 fn step(encoder: &dyn Encoder, entry: &MethodEntry) -> TrainState {
     let protocol = protocol();
     let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
-    let context = context(encoder, &protocol);
+    let components = PrincipalComponents::default();
+    let context = context(encoder, &components, &protocol);
     let options = entry.options(&toml::Table::new()).expect("defaults");
     let method = entry.build(&options, &context, &mut params).expect("defaults");
     TrainState::new(params.finish(), method, &protocol)
@@ -123,7 +136,8 @@ fn allocation(c: &mut Criterion) {
     let encoder = encoder();
     let protocol = protocol();
     let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
-    let context = context(encoder.as_ref(), &protocol);
+    let components = PrincipalComponents::default();
+    let context = context(encoder.as_ref(), &components, &protocol);
     let method = AdaLora::new(Default::default(), &context, &mut params).expect("defaults");
     let params = params.finish();
     c.bench_function("AdaLoRA allocation, 36 modules of rank 12", |b| {

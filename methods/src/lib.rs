@@ -5,6 +5,7 @@
 //! the order of calls. Nothing here knows an encoder.
 
 pub mod adapter;
+mod bound;
 pub mod error;
 pub mod method;
 pub mod optim;

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::{LoraLayer, LoraLayers};
 use crate::adapter::module_groups::ModuleGroups;
+use crate::adapter::pissa::PrincipalComponents;
 use crate::error::{Error, Result};
 use crate::optim::config::{GroupOptim, OptimConfig};
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
@@ -22,6 +23,8 @@ pub struct Context<'a> {
     pub target_modules: &'a [TargetModule],
     /// Every tensor of the backbone by its Hugging Face name, as [`encoders::EncoderInfo::weights`] gives them.
     pub backbone: &'a [(String, Tensor)],
+    /// Principal components of those tensors, shared by the runs that start from them.
+    pub components: &'a PrincipalComponents,
     /// Optimiser, schedules and length of the run.
     pub protocol: &'a OptimConfig,
     /// Width that the authors' counter charges for every zero rank (spec §3.8).
@@ -123,10 +126,11 @@ pub(crate) fn build_with<O: Options, M: Method + 'static>(
     params: &mut ParamsBuilder,
     new: fn(O, &Context, &mut ParamsBuilder) -> Result<M>,
 ) -> Result<Box<dyn Method>> {
-    let options: O = options::parse(method, options)?;
+    let mut options: O = options::parse(method, options)?;
     options::check(method, &options)?;
-    let chosen = options.target_modules().select(method, context.target_modules)?;
-    options.bias().check(method, context.backbone, &chosen)?;
+    let branch = options.branch().cloned().unwrap_or_default();
+    let chosen = branch.target_modules.select(method, context.target_modules)?;
+    branch.bias.check(method, context.backbone, &chosen)?;
     let context = &Context { target_modules: &chosen, ..*context };
     tch::manual_seed(context.seed);
     Ok(Box::new(new(options, context, params)?))

@@ -1,92 +1,24 @@
-//! Bounds of the numbers among a method's options.
-
-use std::ops::RangeInclusive;
+//! Options of a method: read from a recipe, checked, and written out in full.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::adapter::bias::Bias;
-use crate::adapter::target_modules::TargetModules;
+use crate::bound::Bound;
 use crate::error::{Error, Result};
-
-/// Largest rank or width: far above what a checkpoint of the paper's size holds, and below what would exhaust memory.
-const MAX_RANK: i64 = 1024;
+use crate::tuners::branch_options::BranchOptions;
 
 /// Options of a method, as a recipe gives them.
 pub(crate) trait Options: Serialize + DeserializeOwned {
     /// Every number among the options with its bound; none for options without numbers.
     fn bounds(&self) -> Vec<Bound>;
 
-    /// Linears that get a branch; every one for a method that leaves no choice.
-    fn target_modules(&self) -> &TargetModules {
-        &TargetModules::AllLinear
+    /// Keys of its [`BranchOptions`]; none for a method without low-rank branches.
+    const BRANCH_KEYS: &'static [&'static str] = &[];
+
+    /// Its [`BranchOptions`], where it has [`Options::BRANCH_KEYS`].
+    fn branch(&mut self) -> Option<&mut BranchOptions> {
+        None
     }
-
-    /// Biases of the backbone that are trained besides.
-    fn bias(&self) -> Bias {
-        Bias::None
-    }
-}
-
-/// A number and where it must lie.
-pub(crate) struct Bound {
-    option: &'static str,
-    got: String,
-    expected: String,
-    holds: bool,
-}
-
-impl Bound {
-    /// A rank or width: 1 to [`MAX_RANK`].
-    pub(crate) fn rank(option: &'static str, value: i64) -> Self {
-        let holds = (1..=MAX_RANK).contains(&value);
-        Bound { option, got: value.to_string(), expected: format!("1 to {MAX_RANK}"), holds }
-    }
-
-    /// A finite number above 0.
-    pub(crate) fn above_zero(option: &'static str, value: f64) -> Self {
-        Bound::number(option, value, value > 0.0, "a finite number above 0")
-    }
-
-    /// A finite number, 0 or more.
-    pub(crate) fn zero_or_more(option: &'static str, value: f64) -> Self {
-        Bound::number(option, value, value >= 0.0, "a finite number, 0 or more")
-    }
-
-    /// A share: 0 to below 1.
-    pub(crate) fn share(option: &'static str, value: f64) -> Self {
-        Bound::number(option, value, (0.0..1.0).contains(&value), "0 to below 1")
-    }
-
-    /// A count of 1 or more.
-    pub(crate) fn count(option: &'static str, value: usize) -> Self {
-        Bound { option, got: value.to_string(), expected: "1 or more".into(), holds: value >= 1 }
-    }
-
-    /// A whole number in a range.
-    pub(crate) fn whole(option: &'static str, value: i64, range: RangeInclusive<i64>, expected: &str) -> Self {
-        Bound { option, got: value.to_string(), expected: expected.into(), holds: range.contains(&value) }
-    }
-
-    /// An option that another one is needed for.
-    pub(crate) fn needs(option: &'static str, value: f64, holds: bool, other: &str) -> Self {
-        Bound { option, got: value.to_string(), expected: format!("nothing without `{other}`"), holds }
-    }
-
-    /// The same bound with an explanation behind what is expected.
-    pub(crate) fn or(mut self, note: &str) -> Self {
-        self.expected += &format!(" ({note})");
-        self
-    }
-
-    fn number(option: &'static str, value: f64, holds: bool, expected: &str) -> Self {
-        Bound { option, got: value.to_string(), expected: expected.into(), holds: holds && value.is_finite() }
-    }
-}
-
-/// Whether an option is at its default and so stays out of a run's id: it came after the option's method.
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// Refuses options of which one is out of its bounds.
@@ -94,10 +26,10 @@ pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 /// # Errors
 /// The first such option, with what was expected and what was given.
 pub(crate) fn check(method: &'static str, options: &impl Options) -> Result<()> {
-    let Some(Bound { option, got, expected, .. }) = options.bounds().into_iter().find(|bound| !bound.holds) else {
-        return Ok(());
-    };
-    Err(Error::Options { method, detail: format!("`{option}` is {got}, expected {expected}") })
+    match options.bounds().iter().find_map(Bound::violation) {
+        Some(detail) => Err(Error::Options { method, detail }),
+        None => Ok(()),
+    }
 }
 
 /// Parses the options `O` of a method and writes every one of them out again.
@@ -107,8 +39,25 @@ pub(crate) fn resolve_with<O: Options>(method: &'static str, given: &toml::Table
     toml::Table::try_from(&options).map_err(|e| Error::Options { method, detail: e.to_string() })
 }
 
-pub(crate) fn parse<O: DeserializeOwned>(method: &'static str, given: &toml::Table) -> Result<O> {
-    given.clone().try_into().map_err(|e: toml::de::Error| Error::Options { method, detail: with_nearest(e.message()) })
+/// Reads the options of a method; those of its branches are taken by themselves, since serde refuses no unknown key beside a flattened
+/// struct.
+///
+/// # Errors
+/// An unknown key, a value of the wrong type.
+pub(crate) fn parse<O: Options>(method: &'static str, given: &toml::Table) -> Result<O> {
+    let is_of_branch = |key: &String| O::BRANCH_KEYS.contains(&key.as_str());
+    let (of_branch, own): (toml::Table, toml::Table) =
+        given.clone().into_iter().partition(|(key, _)| is_of_branch(key));
+    let wrong = |e: toml::de::Error| {
+        let also: String = O::BRANCH_KEYS.iter().map(|key| format!(", `{key}`")).collect();
+        let also = if e.message().starts_with("unknown field") { also } else { String::new() };
+        Error::Options { method, detail: with_nearest(&format!("{}{also}", e.message())) }
+    };
+    let mut options: O = own.try_into().map_err(wrong)?;
+    if let Some(branch) = options.branch() {
+        *branch = of_branch.try_into().map_err(wrong)?;
+    }
+    Ok(options)
 }
 
 /// serde's message about an unknown field, with the nearest of the fields it lists.
@@ -176,6 +125,17 @@ mod tests {
         says("sora", "xi = -3e-4", "`xi` is -0.0003, expected a finite number, 0 or more");
         says("lora", "r = 1025", "`r` is 1025, expected 1 to 1024");
         says("sora", "lambda = 10.0", "`l1_weight`");
+        for method in ["lora", "adalora", "sora", "dora", "dylora"] {
+            says(method, "lora_dropout = 0.999993", "`lora_dropout` is 0.999993, expected 0 to 65535/65536");
+            says(method, "lora_droput = 0.1", "(did you mean `lora_dropout`?)");
+        }
+        says("full", "bias = 'all'", "unknown field `bias`");
+    }
+
+    #[test]
+    fn the_largest_dropout_is_taken() {
+        let entry = crate::registry::find("lora").unwrap();
+        assert!(entry.options(&"lora_dropout = 0.9999847412109375".parse().unwrap()).is_ok());
     }
 
     #[test]

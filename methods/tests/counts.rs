@@ -2,6 +2,7 @@
 //! §1.5, §3.8). Only the shapes of DeBERTaV3-base's modules are needed.
 
 use encoders::{ModuleKind, TargetModule};
+use methods::adapter::pissa::PrincipalComponents;
 use methods::optim::config::{DecayOrder, LinearSchedule};
 use methods::optim::params::ParamsBuilder;
 use methods::registry::find;
@@ -41,7 +42,14 @@ fn protocol() -> OptimConfig {
 
 fn step(method: &str, options: &str) -> TrainState {
     let (protocol, modules) = (protocol(), target_modules());
-    let context = Context { target_modules: &modules, backbone: &[], protocol: &protocol, hidden_size: 768, seed: 1 };
+    let context = Context {
+        target_modules: &modules,
+        backbone: &[],
+        components: &PrincipalComponents::default(),
+        protocol: &protocol,
+        hidden_size: 768,
+        seed: 1,
+    };
     let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
     let entry = find(method).unwrap();
     let options = entry.options(&options.parse().unwrap()).unwrap();
@@ -137,8 +145,14 @@ fn bitfit_on_a_backbone_without_biases_is_refused_by_name() {
     let (protocol, modules) = (protocol(), target_modules());
     let build = |name: &str| {
         let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
-        let context =
-            Context { target_modules: &modules, backbone: &backbone, protocol: &protocol, hidden_size: 768, seed: 1 };
+        let context = Context {
+            target_modules: &modules,
+            backbone: &backbone,
+            components: &PrincipalComponents::default(),
+            protocol: &protocol,
+            hidden_size: 768,
+            seed: 1,
+        };
         find(name).unwrap().build(&toml::Table::new(), &context, &mut params).map(drop)
     };
     build("full").unwrap();

@@ -4,6 +4,7 @@
 mod support;
 
 use encoders::{ModuleKind, TargetModule};
+use methods::adapter::pissa::PrincipalComponents;
 use methods::optim::config::{DecayOrder, LinearSchedule};
 use methods::optim::params::{Params, ParamsBuilder};
 use methods::tuners::adalora::AdaLora;
@@ -212,7 +213,14 @@ fn mask_once(case: &Case, index: u64, r: i64, budget: i64) {
     };
     let build = || {
         let options = AdaLoraOptions { init_r: r, target_r: 1, ..AdaLoraOptions::default() };
-        let context = Context { target_modules: &modules, backbone: &[], protocol: &protocol, hidden_size: 0, seed: 0 };
+        let context = Context {
+            target_modules: &modules,
+            backbone: &[],
+            components: &PrincipalComponents::default(),
+            protocol: &protocol,
+            hidden_size: 0,
+            seed: 0,
+        };
         let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
         let method = AdaLora::new(options, &context, &mut params).unwrap();
         (method, params.finish())

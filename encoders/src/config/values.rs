@@ -1,6 +1,7 @@
 //! Values of options, each of the type that an architecture expects.
 
 use serde_json::{Value, json};
+use torch_ext::ops::dropout::MAX_RATE;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -22,13 +23,14 @@ impl Config {
         if self.options.contains_key(option) { self.number(option) } else { Ok(default) }
     }
 
-    /// A probability below 1, or transformers' default where it is absent.
+    /// A rate of dropout whose factor 1 / (1 - p) is finite, or transformers' default where it is absent.
     ///
     /// # Errors
     /// It is something else.
     pub fn rate_or(&self, option: &str, default: f64) -> Result<f64> {
         let rate = self.number_or(option, default)?;
-        if rate < 1.0 { Ok(rate) } else { Err(self.wrong(option, "a number from 0 to below 1".into(), &json!(rate))) }
+        let expected = || "a number from 0 to 65535/65536".into();
+        if rate <= MAX_RATE { Ok(rate) } else { Err(self.wrong(option, expected(), &json!(rate))) }
     }
 
     /// [`Config::rate_or`], or `None` where it is absent or null.
@@ -129,5 +131,25 @@ impl Config {
             reason: format!("it has no {option}, which has no default"),
             help: "add it as the model was trained",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_rate_that_keeps_nothing_is_refused() {
+        let rate = |rate: &str| {
+            let text = format!("{{\"model_type\": \"bert\", \"hidden_dropout_prob\": {rate}}}");
+            Config::parse(&text, Path::new("config.json")).unwrap().rate_or("hidden_dropout_prob", 0.1)
+        };
+        assert_eq!(rate("0.9999847412109375").unwrap(), MAX_RATE);
+        for wrong in ["0.999993", "1.0", "1"] {
+            let said = rate(wrong).unwrap_err().to_string();
+            assert!(said.contains("hidden_dropout_prob") && said.contains("65535/65536"), "{said}");
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod comparability;
 pub mod comparison;
 pub mod cost;
 pub mod curves;
+pub mod differing;
 pub mod efficiency;
 pub mod examples;
 pub mod frame;

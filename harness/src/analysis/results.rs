@@ -8,10 +8,10 @@ use crate::analysis::frame::group::ReportGroup;
 use crate::analysis::frame::label::{RunSetting, labels};
 use crate::analysis::frame::predictions::TestSets;
 use crate::analysis::frame::rows::{option_names, results_data};
-use crate::analysis::frame::run::RunResult;
+use crate::analysis::frame::run::{RunResult, StoredSetting};
 use crate::analysis::frame::traces::TracesByRun;
 use crate::analysis::frame::typed::CsvText;
-use crate::analysis::summary::{MethodRow, method_rows, method_title, row_title};
+use crate::analysis::summary::{MethodRow, method_rows, own_title, row_title};
 use crate::analysis::verdict;
 use crate::error::Result;
 use crate::plan::spec::RunSpec;
@@ -86,11 +86,11 @@ impl ResultsFrame {
         let (current, superseded) = current(runs);
         let (mut results, settings): (Vec<RunResult>, Vec<RunSetting>) =
             current.into_iter().map(|run| (run.result, run.setting)).unzip();
-        for (result, label) in results.iter_mut().zip(labels(&settings)) {
-            let own = std::mem::take(&mut result.row.title);
-            let title = if own.is_empty() { method_title(&result.row.method) } else { own };
-            result.row.title = row_title(&title, &label);
+        let labels = labels(&settings);
+        for ((result, label), RunSetting { settings, program, .. }) in results.iter_mut().zip(labels).zip(settings) {
+            result.row.title = row_title(&own_title(&result.row), &label);
             result.row.label = label;
+            result.stored = Some(StoredSetting { settings, program });
         }
         ResultsFrame { superseded, ..Self::of_results(results) }
     }

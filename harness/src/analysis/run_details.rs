@@ -11,7 +11,7 @@ use crate::analysis::frame::rows::ScoreRow;
 use crate::analysis::frame::run::{KINDS, RankPoint, RunResult};
 use crate::analysis::frame::typed::frame_rows;
 use crate::analysis::stats::mean;
-use crate::analysis::summary::{method_title, row_title};
+use crate::analysis::summary::{own_title, row_title};
 use crate::store::record::{RunRecord, Status};
 use crate::store::stored_spec::StoredSpec;
 
@@ -138,7 +138,7 @@ fn fields(run: &RunRecord, result: &RunResult) -> Vec<FieldRow> {
         ("reason", row.failure.clone()),
         ("collapse", row.collapse.clone()),
         ("task", spec.task().to_string()),
-        ("method", row_title(&method_title(spec.method()), spec.made().map_or(EXTERNAL, |spec| &spec.label))),
+        ("method", row_title(&own_title(row), spec.made().map_or(EXTERNAL, |spec| &spec.label))),
         ("seed", spec.seed().to_string()),
         ("backbone", backbone),
         ("data source", row.data_source.clone()),

@@ -1,13 +1,13 @@
 //! Runs of two stores or reports against each other, by row, task and seed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::analysis::columns::{TaskColumn, task_columns};
+use crate::analysis::differing::{DifferingField, Pair, differing, not_compared};
 use crate::analysis::frame::group::ReportGroup;
-use crate::analysis::frame::rows::RunRow;
 use crate::analysis::frame::run::RunResult;
 use crate::analysis::frame::typed::frame_rows;
 use crate::analysis::paired::{EQUAL, FEWEST, PairedRow, compare_seeds};
@@ -65,21 +65,6 @@ frame_rows! {
 }
 
 frame_rows! {
-    /// A setting or an origin in which runs of one row, task and seed differ.
-    #[derive(Serialize)]
-    pub struct DifferingField {
-        /// Name, as in results.csv.
-        field: String,
-        /// Its values in A, joined by `; `.
-        before: String,
-        /// Its values in B.
-        after: String,
-        /// Pairs of runs that differ in it.
-        pairs: u64,
-    }
-}
-
-frame_rows! {
     /// A run without a partner.
     #[derive(Serialize)]
     pub struct AloneRow {
@@ -103,6 +88,10 @@ pub struct StoreComparison {
     pub moved: Vec<MovedRow>,
     /// Settings and origins that differ.
     pub differing: Vec<DifferingField>,
+    /// Sides, `A` or `B`, that are reports: of their runs only the settings in results.csv are known.
+    pub reports: Vec<String>,
+    /// Settings of the other side that therefore were not compared.
+    pub not_compared: Vec<String>,
     /// Runs that stand in one alone, or are not finished in both.
     pub alone: Vec<AloneRow>,
 }
@@ -115,42 +104,27 @@ fn key(run: &RunResult) -> Key<'_> {
     (run.group(), &row.method, &row.label, &row.task, row.seed)
 }
 
-/// Values of one field in the runs of a side.
-type FieldOf = fn(&RunRow) -> String;
-
-/// Settings and origins that are compared: what the id is a hash of, then where the run was made.
-const FIELDS: [(&str, FieldOf); 17] = [
-    ("options", |row| row.options.clone()),
-    ("epochs", |row| optional(row.epochs)),
-    ("batch_size", |row| optional(row.batch_size)),
-    ("lr", |row| optional(row.lr)),
-    ("precision", |row| row.precision.clone()),
-    ("train_head", |row| row.train_head.clone()),
-    ("train_limit", |row| row.train_limit.map_or("all".into(), |rows| rows.to_string())),
-    ("tokenizer", |row| row.tokenizer.clone()),
-    ("recipe", |row| row.recipe.clone()),
-    ("numerics", |row| optional(row.numerics)),
-    ("commit", |row| row.commit.clone()),
-    ("device", |row| row.device.clone()),
-    ("driver", |row| row.driver.clone()),
-    ("libtorch", |row| row.libtorch.clone()),
-    ("threads", |row| optional(row.threads)),
-    ("together", |row| optional(row.together)),
-    ("micro_batch", |row| row.micro_batch.map_or("whole".into(), |rows| rows.to_string())),
-];
-
-fn optional<T: ToString>(value: Option<T>) -> String {
-    value.map_or("not stated".into(), |value| value.to_string())
-}
-
 impl StoreComparison {
     /// Compares `b` with `a`.
     pub fn of(a: &ResultsFrame, b: &ResultsFrame) -> Self {
         let [of_a, of_b] = [a, b].map(|frame| by_key(&frame.runs));
         let both = |key: &&Key| of_a[*key].is_done() && of_b.get(*key).is_some_and(|run| run.is_done());
-        let pairs: Vec<[&RunResult; 2]> = of_a.keys().filter(both).map(|key| [of_a[key], of_b[key]]).collect();
+        let pairs: Vec<Pair> = of_a.keys().filter(both).map(|key| [of_a[key], of_b[key]]).collect();
         let alone = [alone("A", &a.runs, &of_a, &of_b), alone("B", &b.runs, &of_b, &of_a)].concat();
-        StoreComparison { pairs: pairs.len(), moved: moved(a, b), differing: differing(&pairs), alone }
+        let is_report = |side: usize| pairs.iter().any(|pair| pair[side].stored.is_none());
+        StoreComparison {
+            pairs: pairs.len(),
+            moved: moved(a, b),
+            differing: differing(&pairs),
+            reports: ["A", "B"]
+                .iter()
+                .enumerate()
+                .filter(|(side, _)| is_report(*side))
+                .map(|(_, name)| name.to_string())
+                .collect(),
+            not_compared: not_compared(&pairs),
+            alone,
+        }
     }
 }
 
@@ -187,26 +161,6 @@ fn alone(
         })
     };
     runs.iter().filter_map(of_run).collect()
-}
-
-/// Fields in which the runs of a pair differ.
-fn differing(pairs: &[[&RunResult; 2]]) -> Vec<DifferingField> {
-    let of_field = |(name, of): &(&str, FieldOf)| {
-        let unlike: Vec<[String; 2]> =
-            pairs.iter().map(|pair| pair.map(|run| of(&run.row))).filter(|[before, after]| before != after).collect();
-        let joined = |side: usize| {
-            unlike
-                .iter()
-                .map(|pair| pair[side].as_str())
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect::<Vec<_>>()
-                .join("; ")
-        };
-        let pairs = unlike.len() as u64;
-        (pairs > 0).then(|| DifferingField { field: (*name).into(), before: joined(0), after: joined(1), pairs })
-    };
-    FIELDS.iter().filter_map(of_field).collect()
 }
 
 /// Scores of every row that both have, task by task.

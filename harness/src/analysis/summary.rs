@@ -146,6 +146,12 @@ pub fn method_title(name: &str) -> String {
     entry.map_or_else(|| name.to_string(), |entry| entry.title.to_string())
 }
 
+/// Name in tables of the method of a run whose row was just read from its files: the title that was stated of a run made elsewhere, else
+/// the method's.
+pub fn own_title(run: &RunRow) -> String {
+    if run.title.is_empty() { method_title(&run.method) } else { run.title.clone() }
+}
+
 /// Name of a method's setting in tables, from the method's title.
 pub fn row_title(title: &str, label: &str) -> String {
     if label.is_empty() { title.to_string() } else { format!("{title} ({label})") }

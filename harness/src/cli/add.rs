@@ -1,7 +1,6 @@
 //! `rankbench add`: a run that another program made becomes a run of a store, its metrics computed here.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use datasets::Task;
@@ -23,6 +22,7 @@ use crate::store::external::{Added, ExternalRun};
 use crate::store::record::Addition;
 use crate::store::rows::{DevSetResult, Outcome, PeakMiB, PredictionRow};
 use crate::store::sums::sum;
+use crate::store::unix_time;
 use crate::train::collapse::collapse_reasons;
 
 /// `rankbench add`.
@@ -253,7 +253,7 @@ fn addition(files: Vec<(String, String)>) -> Addition {
         git_commit: version::COMMIT.into(),
         git_dirty: version::is_dirty(),
         files,
-        added_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        added_unix: unix_time::now(),
     }
 }
 

@@ -51,7 +51,7 @@ fn of_plan(lines: &[PlanLine], stored: Vec<SurveyedRun>) -> Vec<SurveyedRun> {
     let not_started = |id: &String| {
         let mut parts = id.splitn(3, '-').map(str::to_string);
         let kind = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        SurveyedRun { id: id.clone(), spec: None, kind, state: RunState::NotStarted }
+        SurveyedRun { id: id.clone(), spec: None, kind, elsewhere: None, state: RunState::NotStarted }
     };
     let ids = lines.iter().flat_map(|line| &line.runs);
     ids.map(|id| stored.remove(id).unwrap_or_else(|| not_started(id))).collect()

@@ -96,7 +96,8 @@ pub fn is_open(runs: &[WatchedRun]) -> bool {
 /// A run in one line: `rte-lora-s0: running, epoch 2 of 5, loss 0.5000, validation accuracy 61.25`.
 pub fn line(run: &WatchedRun) -> String {
     let reason = run.failure.as_ref().map(|reason| format!("; {}", one_line(reason))).unwrap_or_default();
-    format!("{}: {}{}{reason}", run.run.id, State::of(run).word(), values(run))
+    let elsewhere = run.run.elsewhere.as_ref().map_or(String::new(), |title| format!("{title}, made elsewhere: "));
+    format!("{}: {elsewhere}{}{}{reason}", run.run.id, State::of(run).word(), values(run))
 }
 
 /// Everything that is known of a run's training: `, epoch 2 of 5, loss 0.5000`.
@@ -298,7 +299,7 @@ mod tests {
     fn run(id: &str, state: RunState, losses: &[f64]) -> WatchedRun {
         let kind = ("rte".to_string(), "lora".to_string());
         WatchedRun {
-            run: SurveyedRun { id: id.into(), spec: None, kind, state },
+            run: SurveyedRun { id: id.into(), spec: None, kind, elsewhere: None, state },
             epochs: (losses.len(), Some(5)),
             losses: losses.to_vec(),
             validation: losses.last().map(|loss| ("accuracy".to_string(), 100.0 - 50.0 * loss)),

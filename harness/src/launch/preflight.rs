@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use encoders::ENCODERS;
 use methods::Context;
+use methods::adapter::pissa::PrincipalComponents;
 use methods::optim::params::ParamsBuilder;
 use tch::{Device, Kind};
 
@@ -36,7 +37,14 @@ pub fn check_without_weights(plan: &[RunSpec], rows: impl Fn(&RunSpec) -> usize)
         check_schedule(spec, rows(spec))?;
         let protocol = &optim_config(&spec.train, rows(spec));
         let (target_modules, backbone, hidden_size) = (&info.target_modules, &info.weights, info.hidden_size);
-        let context = Context { target_modules, backbone, protocol, hidden_size, seed: 0 };
+        let context = Context {
+            target_modules,
+            backbone,
+            components: &PrincipalComponents::default(),
+            protocol,
+            hidden_size,
+            seed: 0,
+        };
         let mut params = ParamsBuilder::new(Device::Cpu, Kind::Float);
         let method = methods::registry::find(&spec.method)?.build(&spec.options, &context, &mut params)?;
         note_caution(spec, method.caution());

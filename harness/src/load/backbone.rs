@@ -8,6 +8,7 @@ use std::time::Instant;
 use datasets::Task;
 use datasets::tokenizer::{Behaviour, Embeddings, Tokenizer};
 use encoders::Encoder;
+use methods::adapter::pissa::PrincipalComponents;
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind};
 
@@ -24,6 +25,8 @@ pub struct Backbone {
     pub encoder: Rc<dyn Encoder>,
     /// On the device, once a run asks for it: the kind asked for last. Another kind's would be part of a run's peak memory.
     on_device: RefCell<Option<(Kind, Rc<dyn Encoder>)>>,
+    /// Principal components of its weights, for the runs that start from them.
+    pub components: PrincipalComponents,
     /// Seconds spent on reading, not yet counted in a run.
     seconds: Cell<f64>,
     dir: PathBuf,
@@ -92,7 +95,20 @@ impl Backbone {
         let spec = BackboneSpec { name, weights_sha256, sha256, tokenizer: tokenizer_behaviour };
         let (on_device, dir, seconds) = (RefCell::default(), dir.clone(), started.elapsed().as_secs_f64().into());
         let micro_batch = None;
-        Ok(Backbone { encoder, on_device, seconds, dir, graphs, micro_batch, tokenizer, device, spec, files })
+        let components = PrincipalComponents::default();
+        Ok(Backbone {
+            encoder,
+            on_device,
+            components,
+            seconds,
+            dir,
+            graphs,
+            micro_batch,
+            tokenizer,
+            device,
+            spec,
+            files,
+        })
     }
 
     /// Holds a task and the reading that was asked for by name against the tokenizer.

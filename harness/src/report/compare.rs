@@ -1,7 +1,8 @@
 //! Two stores or reports against each other, as tables for a terminal.
 
+use crate::analysis::differing::DifferingField;
 use crate::analysis::frame::typed::Frame;
-use crate::analysis::store_comparison::{AloneRow, DifferingField, MovedRow, StoreComparison};
+use crate::analysis::store_comparison::{AloneRow, MovedRow, StoreComparison};
 use crate::error::Result;
 use crate::report::table::TableDoc;
 use crate::report::tables::cells::{ABSENT, count_or_absent, fixed};
@@ -37,6 +38,7 @@ fn moved(compared: &StoreComparison, a: &str, b: &str) -> Result<TableDoc> {
     if compared.differing.is_empty() {
         notes.push("No setting and no origin differs.".into());
     }
+    notes.extend(of_reports(compared));
     Ok(TableDoc {
         title: "What moved from A to B".into(),
         header: heads(&["Row", "Task", "Seeds", "A", "B", "B − A", "p", "Detectable", "Values left", "Time", "Word"]),
@@ -44,6 +46,23 @@ fn moved(compared: &StoreComparison, a: &str, b: &str) -> Result<TableDoc> {
         notes,
         data: Frame::from_rows(rows)?.into_data(),
     })
+}
+
+/// Word on settings that a report does not have.
+fn of_reports(compared: &StoreComparison) -> Option<String> {
+    let sides = match compared.reports.as_slice() {
+        [] => return None,
+        [one] => format!("{one} is a report"),
+        _ => "A and B are reports".into(),
+    };
+    let names = match compared.not_compared.as_slice() {
+        [] => "weight decay, warm-up, schedule and others".into(),
+        names => names.join(", "),
+    };
+    Some(format!(
+        "{sides}: settings that are not in results.csv were not compared ({names}). Name the directories of both sweeps to compare \
+         every setting."
+    ))
 }
 
 fn moved_row(row: &MovedRow) -> Vec<String> {

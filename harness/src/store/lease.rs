@@ -13,13 +13,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::store::files::{PARTIAL, write_atomically};
 use crate::store::holder::{self, Holder};
+use crate::store::unix_time;
 
 /// Beginning of a lease's name.
 pub const PREFIX: &str = "lease-";
@@ -135,7 +136,7 @@ pub fn look(dir: &Path) -> Result<Option<Seen>> {
 pub fn claim(dir: &Path, watch: &Watch) -> Result<Claim> {
     let content = LeaseFile {
         holder: holder::this().clone(),
-        since_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        since_unix: unix_time::now(),
         silence_seconds: SILENCE.as_secs(),
         is_released: false,
     };

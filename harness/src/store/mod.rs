@@ -15,3 +15,4 @@ pub mod run_store;
 pub mod stored_spec;
 pub mod sums;
 pub mod survey;
+pub mod unix_time;

@@ -110,7 +110,7 @@ pub struct StepRow {
 /// One line of `gates.csv`: the gate (SoRA) or singular value (AdaLoRA) of one component, at the end of a stage or of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateRow {
-    /// Optimiser steps done.
+    /// Optimiser steps done; after the first of several stages those of its selected checkpoint, from which the later ones go on.
     pub step: usize,
     /// Path of the target module.
     pub module: String,
@@ -146,7 +146,7 @@ pub struct StageRow {
     pub stage: usize,
     /// Value that the schedule gave it, e.g. SoRA's ξ.
     pub schedule_value: Option<f64>,
-    /// Optimiser steps done.
+    /// Optimiser steps done at the stage's end; the first is scored at its selected checkpoint.
     pub step: usize,
     /// Development set.
     pub dev_set: String,

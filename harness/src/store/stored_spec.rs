@@ -49,6 +49,14 @@ impl StoredSpec {
         }
     }
 
+    /// The specification of a run that was made elsewhere.
+    pub fn external(&self) -> Option<&ExternalSpec> {
+        match self {
+            StoredSpec::Made(_) => None,
+            StoredSpec::External(spec) => Some(spec),
+        }
+    }
+
     /// Content id.
     pub fn id(&self) -> String {
         match self {

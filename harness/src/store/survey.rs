@@ -57,6 +57,8 @@ pub struct SurveyedRun {
     pub spec: Option<RunSpec>,
     /// Task and method.
     pub kind: (String, String),
+    /// Title of its method, of a run that was made elsewhere.
+    pub elsewhere: Option<String>,
     /// How it stands.
     pub state: RunState,
 }
@@ -77,10 +79,17 @@ pub fn surveyed(dir: &Path) -> Result<SurveyedRun> {
     let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let spec = fs::read_to_string(dir.join("run.toml")).ok().and_then(|text| StoredSpec::parse(&text).ok());
     let Some(spec) = spec else {
-        return Ok(SurveyedRun { id, spec: None, kind: Default::default(), state: RunState::Unreadable });
+        return Ok(SurveyedRun {
+            id,
+            spec: None,
+            kind: Default::default(),
+            elsewhere: None,
+            state: RunState::Unreadable,
+        });
     };
     let kind = (spec.task().to_string(), spec.method().to_string());
-    Ok(SurveyedRun { id, spec: spec.made().cloned(), kind, state: state(dir)? })
+    let elsewhere = spec.external().map(|spec| spec.title.clone());
+    Ok(SurveyedRun { id, spec: spec.made().cloned(), kind, elsewhere, state: state(dir)? })
 }
 
 /// How the run in a directory stands.
@@ -144,7 +153,7 @@ mod tests {
     use super::*;
 
     fn run(task: &str, method: &str, state: RunState) -> SurveyedRun {
-        SurveyedRun { id: String::new(), spec: None, kind: (task.into(), method.into()), state }
+        SurveyedRun { id: String::new(), spec: None, kind: (task.into(), method.into()), elsewhere: None, state }
     }
 
     #[test]

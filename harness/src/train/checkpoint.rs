@@ -1,8 +1,7 @@
-//! The state of a run between two steps, as a file: tensors as safetensors, everything else as JSON in its metadata.
+//! The state of a run between two steps, as a file of safetensors: its tensors, and everything else as CBOR (RFC 8949) in one of
+//! bytes. JSON has no number for a loss or a norm that is not finite.
 //!
 //! A run that is resumed from it takes the very steps that an undisturbed one would have taken (docs/adr/0023).
-
-use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
@@ -14,8 +13,8 @@ use crate::train::best::{Checkpoint, Scored};
 use crate::train::epoch_losses::RunSums;
 
 /// Version of the file's layout.
-pub const FORMAT: u32 = 1;
-/// Key of the JSON in the file's metadata.
+pub const FORMAT: u32 = 2;
+/// Name of the bytes that hold what is no tensor.
 const PROGRESS: &str = "progress";
 
 /// Everything of a run that is no tensor.
@@ -88,11 +87,12 @@ impl RunCheckpoint {
             groups.iter().map(move |(name, tensor)| (format!("best.{index}.{name}"), tensor))
         });
         let stored = state.chain(best).map(|(name, tensor)| Ok((name, Stored::of(tensor)?)));
-        let stored = stored.collect::<Result<Vec<_>>>()?;
+        let mut stored = stored.collect::<Result<Vec<_>>>()?;
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&self.progress, &mut bytes).map_err(internal)?;
+        stored.push((PROGRESS.into(), Stored { dtype: Dtype::U8, shape: vec![bytes.len()], bytes }));
         let views = stored.iter().map(|(name, stored)| Ok((name.as_str(), stored.view()?)));
-        let progress = serde_json::to_string(&self.progress).map_err(internal)?;
-        let metadata = HashMap::from([(PROGRESS.to_string(), progress)]);
-        serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata)).map_err(internal)
+        serialize(views.collect::<Result<Vec<_>>>()?, None).map_err(internal)
     }
 
     /// Reads a file's bytes.
@@ -100,16 +100,15 @@ impl RunCheckpoint {
     /// # Errors
     /// A file that is not whole, or of another layout.
     pub fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
-        let text = header.metadata().as_ref().and_then(|all| all.get(PROGRESS)).ok_or("it has no progress")?;
-        let progress: Progress = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
+        let progress = file.tensor(PROGRESS).map_err(|_| format!("it is none of layout {FORMAT}"))?;
+        let progress: Progress = ciborium::from_reader(progress.data()).map_err(|e| e.to_string())?;
         if progress.format != FORMAT {
             return Err(format!("its layout is {}, expected {FORMAT}", progress.format));
         }
-        let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
         let (mut state, mut best) = (Vec::new(), Vec::new());
         best.resize_with(progress.best.len(), Vec::new);
-        for (name, view) in file.iter() {
+        for (name, view) in file.iter().filter(|(name, _)| *name != PROGRESS) {
             let tensor = tensor(&view)?;
             match name.split_once('.') {
                 Some(("state", name)) => state.push((name.to_string(), tensor)),
@@ -178,41 +177,104 @@ fn internal(error: impl std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn checkpoint() -> RunCheckpoint {
-        let sums = RunSums { task: 0.1 + 0.2, penalty: 1e-300, tokens: 7, padded_tokens: 8, steps: 3 };
-        let scored = vec![Scored {
-            split: "validation".into(),
-            predictions: vec![1.0, 0.0],
-            metrics: vec![("accuracy".into(), 1.0 / 3.0)],
-        }];
+    /// A row of every kind, with the numbers of two sources in its fields.
+    fn progress(mut wide: impl FnMut() -> f64, mut narrow: impl FnMut() -> f32) -> Progress {
+        let name = || String::from("dev");
+        let epoch = EpochRow {
+            epoch: 1,
+            steps: 3,
+            seconds: wide(),
+            task_loss: wide(),
+            penalty: wide(),
+            tokens: 7,
+            padded_tokens: 8,
+            recordings: 1,
+            recording_seconds: wide(),
+            peak_allocated_mib: Some(wide()),
+            peak_reserved_mib: None,
+            peak_resident_mib: Some(wide()),
+        };
+        let eval = EvalRow {
+            step: 3,
+            epoch: wide(),
+            split: name(),
+            dev_set: name(),
+            metric: name(),
+            value: wide(),
+            effective_parameters: -7,
+        };
+        let rank = |gate| RankRow {
+            step: 3,
+            module: name(),
+            layer: 0,
+            kind: name(),
+            rank: 1,
+            max_rank: 8,
+            mean_abs_gate: gate,
+        };
+        let stage = StageRow {
+            stage: 1,
+            schedule_value: Some(wide()),
+            step: 3,
+            dev_set: name(),
+            metric: name(),
+            memorisation: wide(),
+            generalisation: wide(),
+            test: wide(),
+            allocated: 1,
+            effective: 2,
+            as_published: 3,
+        };
         let step = StepRow {
             step: 3,
             epoch: 1,
-            task_loss: 0.687_5,
-            penalty: 1e-38,
-            lr: 0.1 + 0.2,
-            grad_norm: 1.0 / 3.0,
+            task_loss: narrow(),
+            penalty: narrow(),
+            lr: wide(),
+            grad_norm: narrow(),
             nonzero_components: Some(7),
         };
-        let progress = Progress {
+        let gate = GateRow { step: 3, module: name(), layer: 0, kind: name(), component: 0, value: narrow() };
+        let scored = vec![Scored {
+            split: "validation".into(),
+            predictions: vec![wide(), wide()],
+            metrics: vec![("accuracy".into(), wide())],
+        }];
+        Progress {
             format: FORMAT,
             threads: 1,
             epoch: 2,
-            sums,
-            seconds: 0.5,
-            captures: (0, 0.0),
-            wall_seconds: 1.0,
-            evaluation_seconds: 0.25,
-            epochs: Vec::new(),
-            evals: Vec::new(),
-            ranks: Vec::new(),
-            stages: Vec::new(),
+            sums: RunSums { task: wide(), penalty: wide(), tokens: u64::MAX, padded_tokens: 8, steps: 3 },
+            seconds: wide(),
+            captures: (2, wide()),
+            wall_seconds: wide(),
+            evaluation_seconds: wide(),
+            epochs: vec![epoch],
+            evals: vec![eval],
+            ranks: vec![rank(Some(wide())), rank(None)],
+            stages: vec![stage],
             steps: vec![step],
-            gates: Vec::new(),
-            best: vec![Some(BestProgress { step: 2, value: 0.7, scored }), None],
-        };
+            gates: vec![gate],
+            best: vec![Some(BestProgress { step: 2, value: wide(), scored }), None],
+        }
+    }
+
+    fn checkpoint() -> RunCheckpoint {
+        let (mut wide, mut narrow) = (0.1 + 0.2, 1.0f32 / 3.0);
+        let progress = progress(
+            || {
+                wide /= -3.0;
+                wide
+            },
+            || {
+                narrow /= -3.0;
+                narrow
+            },
+        );
         let state = vec![
             ("params.decayed".to_string(), Tensor::from_slice(&[0.1f32, -2.5e-38])),
             ("done".to_string(), Tensor::from(3i64)),
@@ -232,6 +294,22 @@ mod tests {
         assert_eq!(of("done").map(|done| i64::try_from(done).unwrap()), Some(3));
         assert_eq!(read.best[0].len(), 1);
         assert!(read.best[1].is_empty());
+    }
+
+    proptest! {
+        /// A norm that overflows, a loss that is no number: the run may still end well, and goes on from such a row.
+        #[test]
+        fn every_number_comes_back_to_the_last_bit_or_as_no_number(
+            wide in proptest::collection::vec(proptest::num::f64::ANY, 32),
+            narrow in proptest::collection::vec(proptest::num::f32::ANY, 4),
+        ) {
+            let (mut wide, mut narrow) = (wide.into_iter().cycle(), narrow.into_iter().cycle());
+            let progress = progress(|| wide.next().unwrap(), || narrow.next().unwrap());
+            let written = RunCheckpoint { progress, state: Vec::new(), best: vec![Vec::new(), Vec::new()] };
+            let read = RunCheckpoint::from_bytes(&written.to_bytes().unwrap()).unwrap();
+            // The shortest text that means a float and no other; that of every NaN is the same.
+            prop_assert_eq!(format!("{:?}", read.progress), format!("{:?}", written.progress));
+        }
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Origin of a run's numbers besides its specification: source tree, recipe, libraries, device, files.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use sha2::{Digest, Sha256};
 
 use crate::env::{device, version};
@@ -10,6 +8,7 @@ use crate::load::task_data::TokenizedTask;
 use crate::plan::origin::RunOrigin;
 use crate::plan::spec::RunSpec;
 use crate::store::record::Manifest;
+use crate::store::unix_time;
 use crate::train::parts::Parts;
 
 const CARGO_LOCK: &[u8] = include_bytes!("../../../Cargo.lock");
@@ -31,7 +30,7 @@ pub fn manifest(backbone: &Backbone, data: &TokenizedTask, stack: &[&RunSpec], p
         micro_batch: Parts::new(backbone.micro_batch, known).rows(),
         origin: RunOrigin::default(),
         files: backbone.files.iter().chain(&data.files).cloned().collect(),
-        started_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        started_unix: unix_time::now(),
         restarts: previous.map_or(0, |manifest| manifest.restarts + 1),
     }
 }

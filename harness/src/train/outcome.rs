@@ -49,7 +49,7 @@ impl Cost {
 pub fn conclude(stack: &RunStack, mut callback: RunCallback, cost: &Cost) -> Result<Outcome> {
     let started = Instant::now();
     if callback.failed.is_none() {
-        callback.keep_gates(stack)?;
+        callback.keep_gates(stack, stack.state(callback.index).done())?;
     }
     // Also of a run that failed: they say how it did.
     callback.write_traces()?;

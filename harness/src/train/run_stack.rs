@@ -299,6 +299,7 @@ impl<'a> StackedRun<'a> {
         let context = Context {
             target_modules: &encoder.info().target_modules,
             backbone: &encoder.info().weights,
+            components: &backbone.components,
             protocol: &config,
             hidden_size: encoder.info().hidden_size,
             seed: seeds.adapter,

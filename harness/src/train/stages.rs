@@ -28,11 +28,11 @@ impl RunCallback<'_> {
     }
 
     fn score_stage(&mut self, stack: &RunStack, stage: usize) -> Result<()> {
-        if stage == 0
-            && let Some(best) = self.best.first().and_then(|set| set.best.as_ref())
-        {
+        let selected = self.best.first().and_then(|set| set.best.as_ref()).filter(|_| stage == 0);
+        if let Some(best) = selected {
             stack.restore(self.index, &best.state)?;
         }
+        let step_of_values = selected.map_or(stack.state(self.index).done(), |best| best.step);
         let probe: Vec<TokenizedExample> =
             train_probe(self.data.train.len()).into_iter().map(|row| self.data.train[row].clone()).collect();
         let trained = stack.state(self.index);
@@ -62,7 +62,7 @@ impl RunCallback<'_> {
         });
         self.context.progress.say(&format!("{}stage {}: {}", self.name, stage + 1, said.unwrap_or_default()));
         self.stages.extend(rows);
-        self.keep_gates(stack)?;
+        self.keep_gates(stack, step_of_values)?;
         self.dir.write_rows("stages.csv", &self.stages)
     }
 

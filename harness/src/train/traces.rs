@@ -13,13 +13,12 @@ pub const STEPS: &str = "steps.csv";
 const GATES: &str = "gates.csv";
 
 impl RunCallback<'_> {
-    /// Keeps the gates as they stand, where those of this step are not kept yet.
+    /// Keeps the gates as they stand, those of `step`, where they are not kept yet.
     ///
     /// # Errors
     /// A failure on the device.
-    pub(super) fn keep_gates(&mut self, stack: &RunStack) -> Result<()> {
+    pub(super) fn keep_gates(&mut self, stack: &RunStack, step: usize) -> Result<()> {
         let trained = stack.state(self.index);
-        let step = trained.done();
         if self.gates.last().is_some_and(|row| row.step == step) {
             return Ok(());
         }

@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bound::Bound;
 use crate::method::{MethodEntry, Stacking, build_with};
-use crate::options::{Bound, Options, resolve_with};
+use crate::options::{Options, resolve_with};
 use crate::tuners::base_weights::{BaseWeights, BaseWeightsFormat};
 
 /// BitFit has no options.

@@ -6,16 +6,16 @@ use encoders::TargetModule;
 use encoders::nn::modules::row_norms;
 use serde::{Deserialize, Serialize};
 
-use crate::adapter::bias::Bias;
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
-use crate::adapter::target_modules::TargetModules;
+use crate::bound::Bound;
 use crate::error::Result;
 use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
 use crate::optim::params::{ParamViews, Params, ParamsBuilder};
-use crate::options::{Bound, Options, is_default, resolve_with};
+use crate::options::{Options, resolve_with};
 use crate::peft::low_rank::LORA;
+use crate::tuners::branch_options::BranchOptions;
 use crate::tuners::lora::{kaiming_a, zero_b};
 
 /// Options of DoRA.
@@ -26,40 +26,27 @@ pub struct DoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch is scaled by α/r.
     pub alpha: f64,
-    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
-    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
-    #[serde(skip_serializing_if = "is_default")]
-    pub target_modules: TargetModules,
-    /// Probability that a value of a branch's input is dropped in training. Above 0 no layer is one fused function.
-    #[serde(skip_serializing_if = "is_default")]
-    pub lora_dropout: f64,
-    /// Biases of the backbone that are trained besides, undecayed: none, all, or lora_only, those of the linears with a branch.
-    #[serde(skip_serializing_if = "is_default")]
-    pub bias: Bias,
+    /// Where branches are, their dropout, and trained biases.
+    #[serde(flatten, skip_deserializing)]
+    pub branch: BranchOptions,
 }
 
 impl Default for DoraOptions {
     /// LoRA's.
     fn default() -> Self {
-        DoraOptions { r: 8, alpha: 16.0, target_modules: TargetModules::AllLinear, lora_dropout: 0.0, bias: Bias::None }
+        DoraOptions { r: 8, alpha: 16.0, branch: BranchOptions::default() }
     }
 }
 
 impl Options for DoraOptions {
+    const BRANCH_KEYS: &[&str] = BranchOptions::KEYS;
+
     fn bounds(&self) -> Vec<Bound> {
-        vec![
-            Bound::rank("r", self.r),
-            Bound::above_zero("alpha", self.alpha),
-            Bound::share("lora_dropout", self.lora_dropout),
-        ]
+        vec![Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha), self.branch.bound()]
     }
 
-    fn target_modules(&self) -> &TargetModules {
-        &self.target_modules
-    }
-
-    fn bias(&self) -> Bias {
-        self.bias
+    fn branch(&mut self) -> Option<&mut BranchOptions> {
+        Some(&mut self.branch)
     }
 }
 
@@ -88,8 +75,8 @@ impl Dora {
     /// # Errors
     /// None; the registry's builders may have some.
     pub fn new(options: DoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
-        let DoraOptions { r, alpha, lora_dropout, bias, .. } = options;
-        let layout = Layout { dropout: lora_dropout, bias, ..Layout::new(r, alpha / r as f64) };
+        let DoraOptions { r, alpha, ref branch, .. } = options;
+        let layout = Layout { dropout: branch.lora_dropout, bias: branch.bias, ..Layout::new(r, alpha / r as f64) };
         let groups = ModuleGroups::build(params, context.target_modules, context.backbone, &layout, |module| {
             let factors = ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r));
             ModuleInit { magnitude: Some(row_norms(&context.weight(module))), ..factors }

@@ -5,17 +5,17 @@ use encoders::{Attach, TargetModule};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::adapter::bias::Bias;
 use crate::adapter::counts::{self, Counts};
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
-use crate::adapter::target_modules::TargetModules;
+use crate::bound::Bound;
 use crate::error::{Error, Result};
 use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
 use crate::optim::params::{ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
-use crate::options::{Bound, Options, is_default, resolve_with};
+use crate::options::{Options, resolve_with};
 use crate::peft::low_rank::LORA;
+use crate::tuners::branch_options::BranchOptions;
 use crate::tuners::lora::{kaiming_a, zero_b};
 
 /// Options of DyLoRA.
@@ -26,16 +26,9 @@ pub struct DyLoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch of rank b is scaled by α/b.
     pub alpha: f64,
-    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
-    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
-    #[serde(skip_serializing_if = "is_default")]
-    pub target_modules: TargetModules,
-    /// Probability that a value of a branch's input is dropped in training. Above 0 no layer is one fused function.
-    #[serde(skip_serializing_if = "is_default")]
-    pub lora_dropout: f64,
-    /// Biases of the backbone that are trained besides, undecayed: none, all, or lora_only, those of the linears with a branch.
-    #[serde(skip_serializing_if = "is_default")]
-    pub bias: Bias,
+    /// Where branches are, their dropout, and trained biases.
+    #[serde(flatten, skip_deserializing)]
+    pub branch: BranchOptions,
     /// Whether a step updates component b alone instead of all up to b.
     pub frozen: bool,
     /// Rank that is evaluated and exported; r where it is left out.
@@ -46,35 +39,21 @@ pub struct DyLoraOptions {
 impl Default for DyLoraOptions {
     /// LoRA's rank and α; frozen, as the authors' script for GLUE trains.
     fn default() -> Self {
-        DyLoraOptions {
-            r: 8,
-            alpha: 16.0,
-            target_modules: TargetModules::AllLinear,
-            lora_dropout: 0.0,
-            bias: Bias::None,
-            frozen: true,
-            eval_r: None,
-        }
+        DyLoraOptions { r: 8, alpha: 16.0, branch: BranchOptions::default(), frozen: true, eval_r: None }
     }
 }
 
 impl Options for DyLoraOptions {
+    const BRANCH_KEYS: &[&str] = BranchOptions::KEYS;
+
     fn bounds(&self) -> Vec<Bound> {
         let eval_r = self.eval_r.map(|eval_r| Bound::whole("eval_r", eval_r, 1..=self.r, "1 to r"));
-        let numbers = [
-            Bound::rank("r", self.r),
-            Bound::above_zero("alpha", self.alpha),
-            Bound::share("lora_dropout", self.lora_dropout),
-        ];
+        let numbers = [Bound::rank("r", self.r), Bound::above_zero("alpha", self.alpha), self.branch.bound()];
         numbers.into_iter().chain(eval_r).collect()
     }
 
-    fn target_modules(&self) -> &TargetModules {
-        &self.target_modules
-    }
-
-    fn bias(&self) -> Bias {
-        self.bias
+    fn branch(&mut self) -> Option<&mut BranchOptions> {
+        Some(&mut self.branch)
     }
 }
 
@@ -110,8 +89,8 @@ impl DyLora {
     /// # Errors
     /// None; the registry's builders may have some.
     pub fn new(options: DyLoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
-        let DyLoraOptions { r, alpha, lora_dropout, bias, .. } = options;
-        let layout = Layout { dropout: lora_dropout, bias, ..Layout::new(r, alpha / r as f64) };
+        let DyLoraOptions { r, alpha, ref branch, .. } = options;
+        let layout = Layout { dropout: branch.lora_dropout, bias: branch.bias, ..Layout::new(r, alpha / r as f64) };
         let groups = ModuleGroups::build(params, context.target_modules, context.backbone, &layout, |module| {
             ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r))
         });

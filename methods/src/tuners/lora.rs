@@ -5,18 +5,17 @@ use encoders::TargetModule;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::adapter::bias::Bias;
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
-use crate::adapter::pissa::principal_components;
-use crate::adapter::target_modules::TargetModules;
+use crate::bound::{Bound, is_default};
 use crate::error::{Error, Result};
 use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
 use crate::optim::config::{GroupOptim, OptimConfig};
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
-use crate::options::{Bound, Options, is_default, resolve_with};
+use crate::options::{Options, resolve_with};
 use crate::peft::low_rank::LORA;
+use crate::tuners::branch_options::BranchOptions;
 
 /// Options of LoRA.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,16 +25,9 @@ pub struct LoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch is scaled by α/r.
     pub alpha: f64,
-    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
-    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
-    #[serde(skip_serializing_if = "is_default")]
-    pub target_modules: TargetModules,
-    /// Probability that a value of a branch's input is dropped in training. Above 0 no layer is one fused function.
-    #[serde(skip_serializing_if = "is_default")]
-    pub lora_dropout: f64,
-    /// Biases of the backbone that are trained besides, undecayed: none, all, or lora_only, those of the linears with a branch.
-    #[serde(skip_serializing_if = "is_default")]
-    pub bias: Bias,
+    /// Where branches are, their dropout, and trained biases.
+    #[serde(flatten, skip_deserializing)]
+    pub branch: BranchOptions,
     /// rsLoRA: the branch is scaled by α/√r instead.
     #[serde(skip_serializing_if = "is_default")]
     pub use_rslora: bool,
@@ -67,9 +59,7 @@ impl Default for LoraOptions {
         LoraOptions {
             r: 8,
             alpha: 16.0,
-            target_modules: TargetModules::AllLinear,
-            lora_dropout: 0.0,
-            bias: Bias::None,
+            branch: BranchOptions::default(),
             use_rslora: false,
             init_lora_weights: InitLoraWeights::Kaiming,
             loraplus_lr_ratio: None,
@@ -79,6 +69,8 @@ impl Default for LoraOptions {
 }
 
 impl Options for LoraOptions {
+    const BRANCH_KEYS: &[&str] = BranchOptions::KEYS;
+
     fn bounds(&self) -> Vec<Bound> {
         let ratio = self.loraplus_lr_ratio.map(|ratio| Bound::above_zero("loraplus_lr_ratio", ratio));
         let decay = self.loraplus_weight_decay.into_iter().flat_map(|decay| {
@@ -91,18 +83,14 @@ impl Options for LoraOptions {
         let numbers = [
             Bound::rank("r", self.r),
             Bound::above_zero("alpha", self.alpha),
-            Bound::share("lora_dropout", self.lora_dropout),
-            Bound::needs("lora_dropout", self.lora_dropout, self.can_drop(), "init_lora_weights = \"kaiming\""),
+            self.branch.bound(),
+            Bound::needs("lora_dropout", self.branch.lora_dropout, self.can_drop(), "init_lora_weights = \"kaiming\""),
         ];
         numbers.into_iter().chain(ratio).chain(decay).collect()
     }
 
-    fn target_modules(&self) -> &TargetModules {
-        &self.target_modules
-    }
-
-    fn bias(&self) -> Bias {
-        self.bias
+    fn branch(&mut self) -> Option<&mut BranchOptions> {
+        Some(&mut self.branch)
     }
 }
 
@@ -114,7 +102,7 @@ impl LoraOptions {
 
     /// PiSSA's start values stand in the branch, but are no part of what PEFT drops the input of.
     fn can_drop(&self) -> bool {
-        self.lora_dropout == 0.0 || self.init_lora_weights == InitLoraWeights::Kaiming
+        self.branch.lora_dropout == 0.0 || self.init_lora_weights == InitLoraWeights::Kaiming
     }
 
     /// B with LoRA+ has a rate of its own.
@@ -168,8 +156,8 @@ pub fn zero_b(d_out: i64, r: i64) -> Tensor {
 }
 
 /// PiSSA's start: A and B are the principal components of W, which are taken off it.
-fn principal_start(weight: &Tensor, r: i64, scale: f64) -> ModuleInit {
-    let [a, b] = principal_components(weight, r, scale);
+fn principal_start(context: &Context, module: &TargetModule, r: i64, scale: f64) -> ModuleInit {
+    let [a, b] = context.components.of(module.weight, || context.weight(module), r, scale);
     ModuleInit { fixed: Some([a.copy(), b.neg()]), ..ModuleInit::new(a, b) }
 }
 
@@ -196,15 +184,15 @@ impl Lora {
         let (r, scale) = (options.r, options.scale());
         let layout = Layout {
             b_group: options.b_group(),
-            dropout: options.lora_dropout,
-            bias: options.bias,
+            dropout: options.branch.lora_dropout,
+            bias: options.branch.bias,
             ..Layout::new(r, scale)
         };
         let init: &dyn Fn(&TargetModule) -> ModuleInit = match options.init_lora_weights {
             InitLoraWeights::Kaiming => &|module| ModuleInit::new(kaiming_a(r, module.d_in), zero_b(module.d_out, r)),
             InitLoraWeights::Pissa => {
                 check_rank(r, context.target_modules)?;
-                &|module| principal_start(&context.weight(module), r, scale)
+                &|module| principal_start(context, module, r, scale)
             }
         };
         let groups = ModuleGroups::build(params, context.target_modules, context.backbone, &layout, init);

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use encoders::encoder::EncoderEntry;
 use encoders::{Attach, Config, ENCODERS, Encoder, Pass, TargetModule, TokenBatch};
+use methods::adapter::pissa::PrincipalComponents;
 use methods::method::MethodEntry;
 use methods::optim::config::{DecayOrder, LinearSchedule};
 use methods::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
@@ -49,6 +50,7 @@ fn model(architecture: &EncoderEntry, method: &MethodEntry, options: &str, seed:
     let context = Context {
         target_modules: modules,
         backbone,
+        components: &PrincipalComponents::default(),
         protocol: &protocol,
         hidden_size: encoder.info().hidden_size,
         seed,

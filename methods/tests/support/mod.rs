@@ -9,6 +9,7 @@ pub use case::{Case, cases, floats};
 use encoders::nn::modules::low_rank_linear;
 use encoders::pass::streams;
 use encoders::{Attach, ModuleKind, TargetModule};
+use methods::adapter::pissa::PrincipalComponents;
 use methods::optim::config::{DecayOrder, LinearSchedule};
 use methods::optim::params::ParamsBuilder;
 use methods::{Context, LoraLayer, LoraLayers, Method, OptimConfig, TrainState};
@@ -173,7 +174,14 @@ pub fn boxed_step_at(
         (0..count).map(move |i| (name(i), case.tensor(&format!("base.{}", name(i)))))
     };
     let backbone: Vec<(String, Tensor)> = named("weight").chain(named("bias")).collect();
-    let context = Context { target_modules: modules, backbone: &backbone, protocol, hidden_size, seed: 0 };
+    let context = Context {
+        target_modules: modules,
+        backbone: &backbone,
+        components: &PrincipalComponents::default(),
+        protocol,
+        hidden_size,
+        seed: 0,
+    };
     let mut params = ParamsBuilder::new(Device::Cpu, kind);
     let method = new(&context, &mut params).unwrap();
     TrainState::new(params.finish(), method, protocol)

@@ -24,6 +24,10 @@ unsafe extern "C" {
     fn rb_attention_dropout_pitch() -> c_int;
 }
 
+/// Largest rate of dropout. Numbers of 16 bits choose what is dropped, so that a rate is rounded to 1/65536: a larger one would be 1,
+/// which keeps nothing that 1 / (1 - p) could scale.
+pub const MAX_RATE: f64 = 65535.0 / 65536.0;
+
 /// Seed and step of every stacked run, and the number of the batch's first row among the rows of the step.
 pub struct DropoutRng {
     /// `[runs, 3]`, int64.
@@ -70,7 +74,7 @@ pub struct Dropout<'a> {
     pub rng: Option<&'a DropoutRng>,
     /// Number of the stream, different for every place of a network.
     pub stream: i64,
-    /// Probability that a value is dropped, rounded to 1/65536.
+    /// Probability that a value is dropped, up to [`MAX_RATE`] and rounded to 1/65536.
     pub p: f64,
 }
 
@@ -281,6 +285,16 @@ mod tests {
         let share = kept.eq(0.0).to_kind(Kind::Double).mean(None::<Kind>).double_value(&[]);
         assert!((share - 0.1).abs() < 1e-3, "{share}");
         assert!((kept.mean(None::<Kind>).double_value(&[]) - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_largest_rate_keeps_a_value_in_65536_and_scales_it_by_as_much() {
+        let rng = DropoutRng::new(&[1], Device::Cpu);
+        let kept = at(&rng, MAX_RATE).hidden(&Tensor::ones([4096, 256], (Kind::Float, Device::Cpu)), 128, 0);
+        let count = kept.ne(0.0).sum(Kind::Int64).int64_value(&[]);
+        assert!((1..=60).contains(&count), "{count} of 2^20 values, 16 expected");
+        assert_eq!(kept.max().double_value(&[]), 65536.0);
+        assert!(kept.isfinite().all().int64_value(&[]) == 1 && kept.min().double_value(&[]) == 0.0);
     }
 
     #[test]

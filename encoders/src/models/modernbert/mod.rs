@@ -95,7 +95,7 @@ impl Encoder for ModernBert {
     fn encode(&self, embedded: &Tensor, batch: &TokenBatch, pass: Pass, mut observe: LayerObserver) -> Tensor {
         let size = embedded.size();
         let tables = self.positions.tables(size[1]);
-        let masks = tables.masks(&batch.attention_mask, embedded.kind());
+        let masks = tables.masks(&batch.attention_mask);
         let input = LayerInput { tables: &tables, masks: &masks, length: size[1], pass };
         let x = self.layers.iter().fold(embedded.reshape([-1, self.options.hidden]), |x, layer| {
             let x = layer.forward(&x, input);

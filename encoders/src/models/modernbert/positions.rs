@@ -25,7 +25,7 @@ pub(crate) struct Positions {
 pub(crate) struct Tables {
     /// Of global and of local layers.
     rotary: [Rotary; 2],
-    /// Whether two positions are within reach, `[length, length]`.
+    /// Added to the scores of a local layer: 0 where two positions are within reach, `[length, length]`.
     window: Tensor,
 }
 
@@ -54,7 +54,7 @@ impl Positions {
             let angles = angles(theta, self.width, &position);
             [angles.cos(), angles.sin()].map(|table| table.to_kind(kind).to_device(device))
         });
-        Tables { rotary, window: distance.le(self.reach).to_device(device) }
+        Tables { rotary, window: additive(&distance.le(self.reach), kind).to_device(device) }
     }
 }
 
@@ -76,9 +76,10 @@ impl Tables {
 
     /// Masks of global and of local layers, which are added to the scores: `[rows, 1, 1, length]` and
     /// `[rows, 1, length, length]`.
-    pub fn masks(&self, attention_mask: &Tensor, kind: Kind) -> [Tensor; 2] {
-        let tokens = attention_mask.ne(0).unsqueeze(1).unsqueeze(1);
-        [additive(&tokens, kind), additive(&tokens.logical_and(&self.window), kind)]
+    pub fn masks(&self, attention_mask: &Tensor) -> [Tensor; 2] {
+        let global = additive(&attention_mask.ne(0), self.window.kind()).unsqueeze(1).unsqueeze(1);
+        let local = global.minimum(&self.window);
+        [global, local]
     }
 }
 
@@ -120,13 +121,17 @@ mod tests {
             known: RefCell::default(),
         };
         let mask = Tensor::from_slice(&[1i64, 1, 1, 0]).view([1, 4]);
-        let [global, local] = positions.tables(4).masks(&mask, Kind::Half);
+        let [global, local] = positions.tables(4).masks(&mask);
         let open = |mask: &Tensor| Vec::<bool>::try_from(mask.eq(0.0).flatten(0, -1)).unwrap();
         assert_eq!(open(&global), [true, true, true, false]);
         let rows = open(&local);
         assert_eq!(rows[..4], [true, true, false, false]);
         assert_eq!(rows[4..8], [true, true, true, false]);
         assert_eq!(rows[8..12], [false, true, true, false]);
+        let position = Tensor::arange(4, (Kind::Int64, Device::Cpu));
+        let near = (position.unsqueeze(0) - position.unsqueeze(1)).abs().le(1);
+        let tokens = mask.ne(0).unsqueeze(1).unsqueeze(1);
+        assert_eq!(local, additive(&tokens.logical_and(&near), Kind::Half), "the mask of both conditions");
         // A sum of two masks would not be finite.
         assert!(local.isfinite().all().int64_value(&[]) == 1);
     }

@@ -7,7 +7,7 @@ use crate::plan::external::ExternalSpec;
 use crate::plan::grid;
 use crate::plan::origin::RunOrigin;
 use crate::plan::spec::RunSpec;
-use crate::store::record::RunRecord;
+use crate::store::record::{Manifest, RunRecord};
 use crate::store::stored_spec::StoredSpec;
 
 /// Flat settings, `key` to `value`.
@@ -34,6 +34,8 @@ pub struct RunSetting {
     pub is_external: bool,
     /// Everything in its specification but task, method, seed, numeric version and group.
     pub settings: Settings,
+    /// Version of the program that made it, and what it was built with; nothing of a run that was made elsewhere.
+    pub program: Settings,
 }
 
 impl RunSetting {
@@ -53,8 +55,15 @@ impl RunSetting {
                 StoredSpec::Made(spec) => settings(spec),
                 StoredSpec::External(spec) => stated(spec),
             },
+            program: run.manifest.as_ref().map(program).unwrap_or_default(),
         }
     }
+}
+
+/// Version of the program that wrote a manifest, and the first digits of its Cargo.lock's sum.
+fn program(manifest: &Manifest) -> Settings {
+    let lock = manifest.cargo_lock_sha256.chars().take(8).collect();
+    Settings::from([("cargo_lock".into(), lock), ("rankbench".into(), manifest.rankbench.clone())])
 }
 
 /// Label of a method's first setting that was made elsewhere; the labels of its others begin with it.
@@ -194,6 +203,7 @@ mod tests {
             label: String::new(),
             is_external: false,
             settings: settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            program: Settings::new(),
         }
     }
 

@@ -51,7 +51,7 @@ fn options(record: &StringRecord, headers: &StringRecord) -> String {
 
 fn without_scores(row: RunRow) -> RunResult {
     let (scores, losses, selection, ranks, stages) = Default::default();
-    RunResult { row, scores, losses, selection, ranks, stages, budget_after: None, predictions: None }
+    RunResult { row, scores, losses, selection, ranks, stages, budget_after: None, predictions: None, stored: None }
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ pub fn option_names<'a>(runs: impl Iterator<Item = &'a RunRow>) -> Vec<String> {
 }
 
 /// `key=value` joined by blanks, apart.
-fn pairs(options: &str) -> impl Iterator<Item = (&str, &str)> {
+pub fn pairs(options: &str) -> impl Iterator<Item = (&str, &str)> {
     options.split(' ').filter_map(|pair| pair.split_once('='))
 }
 

@@ -6,7 +6,7 @@ use datasets::metrics::Metric;
 use datasets::tokenizer::Behaviour;
 
 use crate::analysis::frame::group::ReportGroup;
-use crate::analysis::frame::label::{EXTERNAL, options};
+use crate::analysis::frame::label::{EXTERNAL, Settings, options};
 use crate::analysis::frame::predictions::{TestPredictions, TestSets, reported};
 use crate::analysis::frame::rows::{HERE, RunRow, ScoreRow};
 use crate::analysis::stats::median;
@@ -51,6 +51,17 @@ pub struct RunResult {
     pub stages: Vec<StageRow>,
     /// Predictions on the test split of the first development set, of a finished run.
     pub predictions: Option<TestPredictions>,
+    /// Its settings in full, where it is a stored run; a report has a part of them, which is in `row`.
+    pub stored: Option<StoredSetting>,
+}
+
+/// Settings and program of a stored run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredSetting {
+    /// Everything in its specification but task, method, seed, numeric version and group.
+    pub settings: Settings,
+    /// Version of the program that made it, and what it was built with.
+    pub program: Settings,
 }
 
 impl RunResult {
@@ -65,6 +76,7 @@ impl RunResult {
             budget_after: None,
             stages: Vec::new(),
             predictions: None,
+            stored: None,
         };
         let task = datasets::tasks::find(run.spec.task()).ok();
         let first_set = task.and_then(|task| task.dev_sets().first()).map_or("dev", |set| set.name);

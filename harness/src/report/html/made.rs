@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::analysis::frame::rows::RunRow;
 use crate::analysis::results::ResultsFrame;
-use crate::analysis::summary::{bare_title, method_title};
+use crate::analysis::summary::bare_title;
+use crate::store::unix_time;
 
 /// Options that choose between paper and released code (docs/divergences.md).
 const SWITCHES: [&str; 2] = ["variant", "final_phase"];
@@ -50,7 +50,7 @@ fn switches(frame: &ResultsFrame) -> String {
         }
         for (key, value) in run.options.split(' ').filter_map(|pair| pair.split_once('=')) {
             if SWITCHES.contains(&key) {
-                found.insert(format!("{} {key} {value}", method_title(&run.method)));
+                found.insert(format!("{} {key} {value}", bare_title(run)));
             }
         }
     }
@@ -86,7 +86,7 @@ fn command() -> String {
 /// Seconds since 1970; `SOURCE_DATE_EPOCH` where it is set, so that a report can be made again to the byte.
 fn now() -> u64 {
     let given = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
-    given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    given.unwrap_or_else(unix_time::now)
 }
 
 /// `2026-11-29 08:02 UTC`.

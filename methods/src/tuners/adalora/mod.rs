@@ -59,7 +59,8 @@ impl AdaLora {
         let budget = budget(&options, context)?;
         let start = params.group_len(ParamGroup::DECAYED);
         let scale = options.alpha / (r as f64 + 1e-5);
-        let layout = Layout { dropout: options.lora_dropout, bias: options.bias, ..Layout::new(r, scale) };
+        let layout =
+            Layout { dropout: options.branch.lora_dropout, bias: options.branch.bias, ..Layout::new(r, scale) };
         let groups = ModuleGroups::build(params, context.target_modules, context.backbone, &layout, |module| {
             let factors = ModuleInit::new(normal(&[r, module.d_in]), normal(&[module.d_out, r]));
             ModuleInit { gate: Some(Tensor::zeros([r], (Kind::Float, Device::Cpu))), ..factors }

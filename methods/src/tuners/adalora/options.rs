@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::adapter::bias::Bias;
-use crate::adapter::target_modules::TargetModules;
-use crate::options::{Bound, Options, is_default};
+use crate::bound::Bound;
+use crate::options::Options;
+use crate::tuners::branch_options::BranchOptions;
 
 /// A number of steps: absolute, or a share of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -45,16 +45,9 @@ pub struct AdaLoraOptions {
     pub target_r: i64,
     /// Scaling numerator: the branch is scaled by α/(init_r + 1e-5) all through.
     pub alpha: f64,
-    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
-    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
-    #[serde(skip_serializing_if = "is_default")]
-    pub target_modules: TargetModules,
-    /// Probability that a value of a branch's input is dropped in training. Above 0 no layer is one fused function.
-    #[serde(skip_serializing_if = "is_default")]
-    pub lora_dropout: f64,
-    /// Biases of the backbone that are trained besides, undecayed: none, all, or lora_only, those of the linears with a branch.
-    #[serde(skip_serializing_if = "is_default")]
-    pub bias: Bias,
+    /// Where branches are, their dropout, and trained biases.
+    #[serde(flatten, skip_deserializing)]
+    pub branch: BranchOptions,
     /// γ, weight of the orthogonality penalty.
     pub gamma: f64,
     /// t_i: steps (integer) or share of the run (fraction) with the full budget.
@@ -79,9 +72,7 @@ impl Default for AdaLoraOptions {
             init_r: 12,
             target_r: 8,
             alpha: 16.0,
-            target_modules: TargetModules::AllLinear,
-            lora_dropout: 0.0,
-            bias: Bias::None,
+            branch: BranchOptions::default(),
             gamma: 0.1,
             tinit: Span::Share(0.15),
             tfinal: Span::Share(0.46),
@@ -94,6 +85,8 @@ impl Default for AdaLoraOptions {
 }
 
 impl Options for AdaLoraOptions {
+    const BRANCH_KEYS: &[&str] = BranchOptions::KEYS;
+
     fn bounds(&self) -> Vec<Bound> {
         let spans =
             [("tinit", self.tinit), ("tfinal", self.tfinal)].into_iter().filter_map(|(option, span)| match span {
@@ -106,7 +99,7 @@ impl Options for AdaLoraOptions {
             Bound::rank("init_r", self.init_r),
             Bound::rank("target_r", self.target_r),
             Bound::above_zero("alpha", self.alpha),
-            Bound::share("lora_dropout", self.lora_dropout),
+            self.branch.bound(),
             Bound::zero_or_more("gamma", self.gamma),
             Bound::count("delta_t", self.delta_t),
             Bound::share("beta1", self.beta1),
@@ -115,11 +108,7 @@ impl Options for AdaLoraOptions {
         numbers.into_iter().chain(spans).collect()
     }
 
-    fn target_modules(&self) -> &TargetModules {
-        &self.target_modules
-    }
-
-    fn bias(&self) -> Bias {
-        self.bias
+    fn branch(&mut self) -> Option<&mut BranchOptions> {
+        Some(&mut self.branch)
     }
 }

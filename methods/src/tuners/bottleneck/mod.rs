@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::adapter::counts::Counts;
+use crate::bound::Bound;
 use crate::error::Result;
 use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
 use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
-use crate::options::{Bound, Options, resolve_with};
+use crate::options::{Options, resolve_with};
 use crate::peft::format::TrainedAdapter;
 use crate::tuners::bottleneck::file::{BottleneckAdapter, Bottlenecks, FORMAT, PARTS};
 

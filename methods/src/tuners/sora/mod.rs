@@ -14,6 +14,7 @@ use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::resolve_with;
 use crate::peft::low_rank::LORA;
+use crate::tuners::branch_options::BranchOptions;
 use crate::tuners::lora::{kaiming_a, zero_b};
 use crate::tuners::sora::options::{SoraOptions, Variant};
 use crate::tuners::sora::xi::xi_list;
@@ -71,7 +72,7 @@ impl Sora {
     pub fn new(options: SoraOptions, context: &Context, params: &mut ParamsBuilder) -> Result<Self> {
         let (r, scale) = (options.r, options.alpha / options.r as f64);
         let stages = xi_list(ENTRY.name, &options)?;
-        let SoraOptions { lora_dropout: dropout, bias, .. } = options;
+        let BranchOptions { lora_dropout: dropout, bias, .. } = options.branch;
         let layout = Layout { gate_group: GATES, dropout, bias, ..Layout::new(r, scale) };
         let groups = ModuleGroups::build(params, context.target_modules, context.backbone, &layout, |module| {
             let gate = Tensor::randn([r], (Kind::Float, Device::Cpu));

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::adapter::bias::Bias;
-use crate::adapter::target_modules::TargetModules;
-use crate::options::{Bound, Options, is_default};
+use crate::bound::Bound;
+use crate::options::Options;
+use crate::tuners::branch_options::BranchOptions;
 
 /// Which SoRA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,16 +49,9 @@ pub struct SoraOptions {
     pub r: i64,
     /// Scaling numerator: the branch is scaled by α/r_max, also after pruning.
     pub alpha: f64,
-    /// Linears that get a branch: a list of names as PEFT matches them (`query`, `output.dense`, a whole path) or kinds
-    /// (`query`, `attention_output`, `intermediate`, …); every linear of the encoder (`all-linear`) where it is left out.
-    #[serde(skip_serializing_if = "is_default")]
-    pub target_modules: TargetModules,
-    /// Probability that a value of a branch's input is dropped in training. Above 0 no layer is one fused function.
-    #[serde(skip_serializing_if = "is_default")]
-    pub lora_dropout: f64,
-    /// Biases of the backbone that are trained besides, undecayed: none, all, or lora_only, those of the linears with a branch.
-    #[serde(skip_serializing_if = "is_default")]
-    pub bias: Bias,
+    /// Where branches are, their dropout, and trained biases.
+    #[serde(flatten, skip_deserializing)]
+    pub branch: BranchOptions,
     /// Released or paper form.
     pub variant: Variant,
     /// λ of the released form (`sparse_lambda`): weight of the mean |g| in the loss. Not used by the paper form.
@@ -82,9 +75,7 @@ impl Default for SoraOptions {
         SoraOptions {
             r: 8,
             alpha: 16.0,
-            target_modules: TargetModules::AllLinear,
-            lora_dropout: 0.0,
-            bias: Bias::None,
+            branch: BranchOptions::default(),
             variant: Variant::Released,
             l1_weight: 10.0,
             prox_weight: 10.0,
@@ -96,6 +87,8 @@ impl Default for SoraOptions {
 }
 
 impl Options for SoraOptions {
+    const BRANCH_KEYS: &[&str] = BranchOptions::KEYS;
+
     fn bounds(&self) -> Vec<Bound> {
         let schedule = self.xi_schedule.map(|schedule| {
             [Bound::zero_or_more("xi_schedule.max", schedule.max), Bound::count("xi_schedule.stages", schedule.stages)]
@@ -103,7 +96,7 @@ impl Options for SoraOptions {
         let numbers = [
             Bound::rank("r", self.r),
             Bound::above_zero("alpha", self.alpha),
-            Bound::share("lora_dropout", self.lora_dropout),
+            self.branch.bound(),
             Bound::zero_or_more("l1_weight", self.l1_weight),
             Bound::zero_or_more("prox_weight", self.prox_weight),
             Bound::zero_or_more("xi", self.xi),
@@ -112,11 +105,7 @@ impl Options for SoraOptions {
         numbers.into_iter().chain(gate_lr).chain(schedule.into_iter().flatten()).collect()
     }
 
-    fn target_modules(&self) -> &TargetModules {
-        &self.target_modules
-    }
-
-    fn bias(&self) -> Bias {
-        self.bias
+    fn branch(&mut self) -> Option<&mut BranchOptions> {
+        Some(&mut self.branch)
     }
 }
