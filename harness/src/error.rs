@@ -35,9 +35,20 @@ pub enum Error {
     /// Some runs of a sweep failed; the others are stored.
     #[error("{failed} of {total} runs failed; the report shows each with its reason")]
     RunsFailed { failed: usize, total: usize },
+    /// Runs of the plan that are stored and not as they were written; all others are made.
+    #[error("{damaged} of {total} runs are stored and not as they were written: they are in no number")]
+    #[diagnostic(help(
+        "`rankbench fsck` says what mends each; with --remove it deletes them, and the same command makes them again"
+    ))]
+    RunsDamaged { damaged: usize, total: usize },
     /// A stop signal: Ctrl-C, or one of a job system.
     #[error("interrupted; finished runs are kept, and the same command goes on with the rest")]
     Interrupted,
+    /// A stop signal when all runs were made, before their report was whole.
+    #[error(
+        "interrupted before the report was whole: every run is stored, a report from before is as it was, and the same command writes the new one"
+    )]
+    ReportInterrupted,
     /// Another process took a run over while this one made it.
     #[error("run {run} was taken over by {holder}: this process was not heard of for too long")]
     LeaseLost { run: String, holder: String },
@@ -61,12 +72,12 @@ impl Error {
         match self {
             Error::Internal(_) => 1,
             Error::Usage(_) => 2,
-            Error::Input(_) => 3,
+            Error::Input(_) | Error::RunsDamaged { .. } => 3,
             Error::Regression(_) | Error::NotRepeated(_) => 4,
             Error::Diverged(_) | Error::RunsFailed { .. } => 5,
             Error::Output { .. } => 6,
             Error::Environment(_) | Error::LeaseLost { .. } => 7,
-            Error::Interrupted | Error::HeldElsewhere { .. } => 75,
+            Error::Interrupted | Error::ReportInterrupted | Error::HeldElsewhere { .. } => 75,
             Error::WorkersFailed { code, .. } => *code,
         }
     }

@@ -10,13 +10,14 @@ use harness::error::Error;
 
 fn main() -> ExitCode {
     panics::install();
+    output::shape_errors();
     let cli = Cli::from_process();
     let result = std::panic::catch_unwind(|| cli.run()).unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref())));
     match result.and_then(|()| output::check()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.exit_code();
-            output::note(format_args!("{:?}", miette::Report::new(error)));
+            output::note(format!("{:?}", miette::Report::new(error)).trim_end());
             ExitCode::from(code)
         }
     }

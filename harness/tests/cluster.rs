@@ -95,6 +95,28 @@ fn a_line_that_is_not_there_or_fits_other_data_is_refused() {
     assert!(code == 2 && text.contains("other data files"), "{text}");
 }
 
+/// A line is made by one process: what would be left out is refused by its name.
+#[test]
+fn workers_and_plans_are_refused_together() {
+    let world = World::new();
+    for (name, value) in [("--jobs", "2"), ("--gpus", "all")] {
+        let (code, text) = failure(&mut world.run(&[&PLAN[..], &[name, value]].concat()));
+        assert!(code == 2 && text.contains("--write-plan") && text.contains(name), "{text}");
+        assert!(!world.path("plan.jsonl").exists());
+    }
+    stdout(&mut world.run(&PLAN));
+    for (name, value) in [("--jobs", "2"), ("--gpus", "0")] {
+        let line = ["run", "--plan", "plan.jsonl", "--index", "0", name, value];
+        let (code, text) = failure(&mut world.rankbench(&line));
+        assert!(code == 2 && text.contains("--plan") && text.contains(name), "{text}");
+    }
+    // As an older program wrote them.
+    let older = world.read("plan.jsonl").replace("\"--methods\"", "\"--jobs\",\"2\",\"--methods\"");
+    world.write("plan.jsonl", older);
+    let (code, text) = failure(&mut world.rankbench(&["run", "--plan", "plan.jsonl", "--index", "0"]));
+    assert!(code == 2 && text.contains("the flags of plan.jsonl, line 1") && text.contains("--jobs"), "{text}");
+}
+
 #[test]
 fn a_slurm_script_is_written_and_without_slurm_not_submitted() {
     let world = World::new();

@@ -290,9 +290,21 @@ fn only_a_whole_run_that_was_made_here_is_verified() {
         assert!(code == 3 && text.contains(part), "{code} {text}");
     };
     refused(&name(&mine), "made by another program");
-    refused("nothing", "nothing is no run");
     std::fs::write(dirs[0].join("predictions.csv"), "x").unwrap();
     refused(&name(&dirs[0]), "cannot be made again: ");
     std::fs::remove_file(dirs[1].join("DONE")).unwrap();
     refused(&name(&dirs[1]), "it is not finished");
+}
+
+#[test]
+fn a_run_is_verified_by_the_beginning_of_its_id() {
+    let (world, dirs) = with_lora();
+    let [first, second] = [name(&dirs[0]), name(&dirs[1])];
+    let text = said(&world, &verify("sst2-lora-s0", &[]));
+    assert!(text.contains(&format!("{first}: the losses of the first 12 steps repeat")), "{text}");
+    let (code, text) = failure(&mut world.rankbench(&verify("sst2-lora", &[])));
+    assert!(code == 2 && text.contains("runs of out/runs begin with 'sst2-lora': "), "{code} {text}");
+    assert!(text.contains(&first) && text.contains(&second), "{text}");
+    let (code, text) = failure(&mut world.rankbench(&verify("nothing", &[])));
+    assert!(code == 2 && text.contains("no run of out/runs begins with 'nothing'"), "{code} {text}");
 }

@@ -106,6 +106,12 @@ fn a_report_without_room_says_so_and_leaves_the_one_before() {
         let (code, text) = outcome(&mut world.rankbench(&["report", "--out", "out"]));
         assert_eq!(world.read("out/report/results.csv"), before);
         if code == 0 {
+            let figures =
+                std::fs::read_dir(world.path("out/report/figures")).unwrap().map(|entry| entry.unwrap().path());
+            let bitmaps: Vec<PathBuf> =
+                figures.filter(|path| path.extension().is_some_and(|end| end == "png")).collect();
+            let is_whole = |path: &PathBuf| std::fs::read(path).unwrap().ends_with(b"IEND\xaeB`\x82");
+            assert!(bitmaps.len() > 2 && bitmaps.iter().all(is_whole), "{bitmaps:?}");
             break;
         }
         let is_said =

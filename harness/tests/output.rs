@@ -2,8 +2,11 @@
 
 mod support;
 
-use std::fs::OpenOptions;
-use std::process::{Command, Stdio};
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::process::{Command, ExitStatus, Stdio};
+use std::ptr::null_mut;
 
 use support::World;
 use support::process::{process, process_under, run_dirs};
@@ -23,6 +26,23 @@ fn without_reader() -> Stdio {
 /// Exit code of a command with these outputs.
 fn code(mut command: Command, stdout: Stdio, stderr: Stdio) -> i32 {
     command.stdout(stdout).stderr(stderr).status().unwrap().code().expect("it was killed by a signal")
+}
+
+/// Exit status of a command whose standard error is a terminal with so many columns, and what it shows.
+fn on_a_terminal(mut command: Command, columns: u16) -> (ExitStatus, String) {
+    let (mut ours, mut theirs) = (-1, -1);
+    let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: both descriptors are written, the name and the settings may be null, the size is read.
+    let opened = unsafe { libc::openpty(&mut ours, &mut theirs, null_mut(), null_mut(), &size) };
+    assert_eq!(opened, 0);
+    // SAFETY: both were opened just now and are no one else's.
+    let (mut ours, theirs) = unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
+    let mut child = command.stdout(Stdio::null()).stderr(theirs).spawn().unwrap();
+    // Without the command, which holds their end, too, the terminal ends with the process: then reading fails.
+    drop(command);
+    let mut shown = Vec::new();
+    let _ = ours.read_to_end(&mut shown);
+    (child.wait().unwrap(), String::from_utf8_lossy(&shown).into_owned())
 }
 
 fn done(world: &World) -> usize {
@@ -59,6 +79,29 @@ fn streams_that_were_closed_before_the_start_are_no_matter() {
     let shell = process_under(&closed, &world.run(&["--methods", "lora"]));
     assert_eq!(code(shell, Stdio::null(), Stdio::null()), 0);
     assert_eq!(done(&world), 1);
+}
+
+#[test]
+fn a_message_and_its_advice_are_a_line_each_in_a_log() {
+    let world = World::new();
+    let command = || {
+        world.run(&[
+            "--methods",
+            "lora",
+            "--out",
+            "/dev/null/a/directory/that/cannot/be/made/because/a/device/is/no/directory",
+        ])
+    };
+    let output = command().output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let error: Vec<&str> = text.lines().skip_while(|line| !line.contains("cannot write")).collect();
+    assert_eq!(error.len(), 2, "{text}");
+    assert!(error[0].ends_with("(os error 20)") && error[1].trim_start().starts_with("help: finished runs"), "{text}");
+    assert!(error[1].ends_with("start the same command again") && error.iter().all(|line| line.len() > 80), "{text}");
+    let (status, text) = on_a_terminal(process(&command()), 60);
+    assert_eq!(status.code(), Some(6));
+    let error: Vec<&str> = text.lines().skip_while(|line| !line.contains("cannot write")).collect();
+    assert!(error.len() > 4 && error.iter().all(|line| line.chars().count() <= 60), "{text}");
 }
 
 #[test]

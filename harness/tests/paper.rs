@@ -287,3 +287,26 @@ fn tuning_tries_as_many_settings_for_every_method() {
     let (code, text) = failure(&mut world.rankbench(&[&flags[..], &unequal].concat()));
     assert!(code == 2 && text.contains("the same number of trials"), "{text}");
 }
+
+/// Damages one stored run of a command and starts the command again: it names the run before its first step, makes the rest, and
+/// says by its code that a run of its own is missing.
+#[test]
+fn damage_is_named_before_tuning_and_ablation_go_on() {
+    let common = ["--device", "cpu", "--glue", "glue", "--allow-unlocked", "--out", "out", "--epochs", "1"];
+    let ablate = [&["ablate", "--base", "tiny.toml", "--flip", "order", "--methods", "lora"][..], &common].concat();
+    let tune = [&["tune", "--recipe", "tiny.toml", "--methods", "lora"][..], &common].concat();
+    for (command, recipe) in [(ablate, ""), (tune, "[grid]\n'train.lr' = [1e-3, 2e-2]\n")] {
+        let world = World::new();
+        world.recipe(recipe);
+        world.rankbench(&command).assert().success();
+        let runs: Vec<_> = std::fs::read_dir(world.path("out/runs")).unwrap().map(|run| run.unwrap().path()).collect();
+        assert_eq!(runs.len(), 2);
+        std::fs::write(runs[0].join("evals.csv"), "step").unwrap();
+        std::fs::remove_dir_all(&runs[1]).unwrap();
+        let (code, text) = failure(&mut world.rankbench(&command));
+        let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
+        assert!(place("damaged: out/runs/sst2-lora") < place("[1/1] sst2 lora seed 0"), "{text}");
+        assert!(code == 3 && text.contains("1 of 2 runs are stored and not as they were written"), "{code} {text}");
+        assert!(runs[1].join("DONE").is_file() && world.path("out/report/report.html").is_file());
+    }
+}

@@ -142,6 +142,19 @@ fn a_signal_that_the_starter_ignores_stays_ignored() {
 }
 
 #[test]
+fn signals_that_a_shell_ignores_stay_ignored() {
+    let world = World::new();
+    // SIGINT is what a shell ignores for a command with `&` in a script.
+    let mut child = long_run(&world, &["sh", "-c", "trap '' HUP INT; exec \"$0\" \"$@\""]);
+    send(&child, libc::SIGHUP);
+    send(&child, libc::SIGINT);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "it ended, as if the shell had not ignored them");
+    send(&child, libc::SIGTERM);
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+}
+
+#[test]
 fn a_signal_in_the_first_moments_loses_nothing() {
     let world = World::new();
     for milliseconds in [0, 10, 30, 60, 100, 200, 500] {

@@ -105,6 +105,92 @@ fn a_score_that_its_predictions_do_not_give_is_found_without_sums() {
     );
 }
 
+/// Messages of a command, its exit code, and where in them each of some texts begins.
+fn said_in_order(command: &mut assert_cmd::Command, texts: &[&str]) -> (i32, String) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let places: Vec<usize> =
+        texts.iter().map(|part| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"))).collect();
+    assert!(places.is_sorted(), "{texts:?} at {places:?} in {text}");
+    (output.status.code().unwrap(), text)
+}
+
+#[test]
+fn damage_is_named_before_the_first_step_and_the_rest_is_made() {
+    type Damage = fn(&std::path::Path);
+    let damages: [(Damage, &str); 2] = [
+        (
+            |dir| {
+                let path = dir.join("outcome.json");
+                let mut value: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+                value["results"][0]["test"][0][1] = 0.999.into();
+                std::fs::write(&path, value.to_string()).unwrap();
+            },
+            "outcome.json is not the file that was written",
+        ),
+        (|dir| std::fs::write(dir.join("predictions.csv"), "split,dev").unwrap(), "predictions.csv is not the file"),
+    ];
+    for (damage, finding) in damages {
+        for jobs in ["1", "2"] {
+            let (world, dir) = finished();
+            damage(&dir);
+            let mut command = world.run(&["--methods", "lora,sora", "--jobs", jobs]);
+            let texts = [
+                "damaged: out/runs/sst2-lora-s0-",
+                finding,
+                "fsck --out out",
+                "sst2 sora seed 0",
+                "left out: sst2-lora",
+            ];
+            let (code, text) = said_in_order(&mut command, &texts);
+            // The run that is damaged is one of this command, which therefore is not done.
+            assert!(code == 3 && text.contains("1 of 2 runs are stored and not as they were written"), "{text}");
+            assert!(!text.contains("of 2 runs are finished already") || jobs == "2", "{text}");
+            let table = world.read("out/report/table1.md");
+            assert!(table.contains("damaged ✗") && table.contains("SoRA"), "{table}");
+            world.rankbench(&["fsck", "--out", "out", "--remove"]).assert().success();
+            let (code, text) =
+                said_in_order(&mut world.run(&["--methods", "lora,sora", "--jobs", jobs]), &["sst2 lora seed 0"]);
+            assert!(code == 0 && !text.contains("damaged"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn damage_of_other_runs_is_named_and_fails_no_sweep() {
+    let (world, dir) = finished();
+    let copy = dir.with_file_name("sst2-lora-s1-0123456789");
+    assert!(std::process::Command::new("cp").arg("-r").arg(&dir).arg(&copy).status().unwrap().success());
+    world.write("out/runs/notes/run.toml", "not = a run");
+    let texts = [
+        "damaged: out/runs/notes: no run that can be read: out/runs/notes/run.toml is damaged: line 1: ",
+        "copied or renamed",
+        "2 directories in out/runs",
+        "sst2 sora seed 0",
+    ];
+    let (code, text) = said_in_order(&mut world.run(&["--methods", "sora"]), &texts);
+    assert_eq!(code, 0, "{text}");
+    // A report of the plan alone reads no others.
+    let output = world.run(&["--methods", "sora", "--only-plan"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !text.contains("damaged"), "{text}");
+}
+
+#[test]
+fn a_run_in_work_whose_specification_was_damaged_is_made_under_its_own() {
+    let (world, dir) = finished();
+    for name in ["DONE", "outcome.json"] {
+        std::fs::remove_file(dir.join(name)).unwrap();
+    }
+    for content in ["seed = ", &world.read(&format!("{}/run.toml", dir.display())).replace("seed = 0", "seed = 7")] {
+        std::fs::write(dir.join("run.toml"), content).unwrap();
+        let _ = std::fs::remove_file(dir.join("DONE"));
+        world.run(&["--methods", "lora"]).assert().success();
+        let (code, text) = fsck(&world);
+        assert!(code == 0 && text.contains("1 runs are whole"), "{text}");
+    }
+}
+
 #[test]
 fn a_copied_directory_is_not_another_run() {
     let (world, dir) = finished();

@@ -49,9 +49,9 @@ impl Ablate {
         for (id, why) in NOT_FLIPPED.iter().filter(|_| self.flip.iter().any(|name| name == "all")) {
             output::note(format_args!("not flipped: {id} ({why})"));
         }
-        let swept = make_runs(&job, &self.out, Way::of(self.stack.stack))?;
-        let frame = self.report.frame(&self.out, &labels(&job), true)?;
-        self.report.print(&self.report.write(&frame, &self.out)?, &["ablation"])?;
+        let swept = make_runs(&job, &self.out, true, Way::of(self.stack.stack))?;
+        let frame = self.report.frame(&self.out, &labels(&job), true, &job.stop)?;
+        self.report.print(&self.report.write(&frame, &self.out, &job.stop)?, &["ablation"])?;
         verdict(swept)
     }
 }

@@ -42,7 +42,8 @@ impl Efficiency {
         let plan: Vec<_> = job.plan.iter().filter(|run| Some(run.seed) == seed).cloned().collect();
         preflight(&plan, &job.backbone, &job.data)?;
         timing::measure(&plan, &timing, &job.backbone, &job.data, &self.out, &job.stop)?;
-        let frame = self.report.frame(&self.out, &[], false)?;
-        self.report.print(&self.report.write(&frame, &self.out)?, &["efficiency"])
+        let frame = self.report.frame(&self.out, &[], false, &job.stop)?;
+        let paths = self.report.write(&frame, &self.out, &job.stop)?;
+        self.report.print(&paths, &["efficiency"])
     }
 }

@@ -7,6 +7,7 @@ mod attached_adapter;
 mod audit;
 mod compare;
 mod completions;
+mod damage;
 mod doctor;
 mod dry_run;
 mod efficiency;

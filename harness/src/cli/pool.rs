@@ -1,5 +1,6 @@
 //! `rankbench run --gpus` and `--jobs`: a sweep by several worker processes.
 
+use crate::cli::damage;
 use crate::cli::gpus::workers;
 use crate::cli::run::{Run, verdict};
 use crate::env::{output, signals};
@@ -28,9 +29,10 @@ pub fn run(command: &Run) -> Result<()> {
         }
         false => signals::stop_flag()?,
     };
+    let known = damage::find(&command.out, None)?;
     let PoolSummary { plan, lost } = pool(workers, &stop)?;
     let runs: Vec<_> = plan.iter().map(|id| (id.clone(), None)).collect();
-    command.write_report(&runs)?;
+    command.write_report(&runs, &stop)?;
     if !lost.is_empty() {
         output::note(format_args!("{} of the workers were left out; the others made their runs", lost.len()));
     }
@@ -38,5 +40,6 @@ pub fn run(command: &Run) -> Result<()> {
     for id in &plan {
         failed += usize::from(matches!(state(&command.out.join("runs").join(id))?, RunState::Failed));
     }
-    verdict(SweepSummary { total: plan.len(), failed, held: 0 })
+    let damaged = plan.iter().filter(|id| known.contains(*id)).count();
+    verdict(SweepSummary { total: plan.len(), failed, held: 0, damaged })
 }

@@ -1,5 +1,6 @@
 //! `rankbench regression`: the baseline check that CI runs.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -74,7 +75,8 @@ impl Regression {
         let scratch = tempfile::Builder::new().prefix("rankbench-regression-").tempdir();
         let scratch = scratch.map_err(|e| Error::output(&std::env::temp_dir(), e))?;
         let dir = scratch.path();
-        let options = SweepOptions { way: Way::of(StackSize::ONE), checkpoint_every, log_steps, stop: &stop };
+        let damaged = &BTreeSet::new();
+        let options = SweepOptions { way: Way::of(StackSize::ONE), checkpoint_every, log_steps, damaged, stop: &stop };
         let swept = sweep(&plan, &backbone, &data, &origin, &RunStore::open(dir), options)?;
         let runs = plan.iter().map(|spec| read::load(&dir.join(spec.id()))).collect::<Result<Vec<_>>>()?;
         for run in &runs {

@@ -1,6 +1,7 @@
 //! `rankbench report`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
@@ -27,10 +28,12 @@ impl Report {
     pub(super) fn run(&self) -> Result<()> {
         self.own.read()?;
         let out = sweep_dir(self.dir.as_ref().or(self.out.as_ref()).map_or(Path::new("results"), PathBuf::as_path))?;
-        let frame = self.report.frame(&out, &[], false)?;
+        // A signal ends this command as any other program: it changes nothing before the report is whole.
+        let stop = AtomicBool::new(false);
+        let frame = self.report.frame(&out, &[], false, &stop)?;
         if frame.runs.is_empty() && frame.timings.is_empty() {
             return Err(Error::Input(format!("{} holds no run; `rankbench run` makes some", out.display())));
         }
-        self.report.print(&self.report.write(&frame, &out)?, &[])
+        self.report.print(&self.report.write(&frame, &out, &stop)?, &[])
     }
 }

@@ -1,11 +1,14 @@
 //! `rankbench run` and `rankbench quickstart`.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
+use crate::cli::damage;
 use crate::cli::gpus::Gpus;
 use crate::cli::job::{Job, RecipeFlags, recipe};
 use crate::cli::plan;
@@ -54,13 +57,13 @@ pub struct Run {
     #[arg(long, hide = true)]
     pub worker: bool,
     /// Write the runs as a plan for jobs of a cluster, one line each, and stop.
-    #[arg(long, value_name = "JSONL", conflicts_with_all = ["plan", "json"])]
+    #[arg(long, value_name = "JSONL", conflicts_with_all = ["plan", "json", "gpus", "jobs"])]
     pub write_plan: Option<PathBuf>,
     /// Time a few steps of every kind of run on this device, so that the plan or the dry run says how long each takes.
     #[arg(long, requires = "planning")]
     pub measure: bool,
     /// Make one line of a plan that --write-plan wrote; flags given here come after the plan's.
-    #[arg(long, value_name = "JSONL", conflicts_with_all = ["dry_run", "json"])]
+    #[arg(long, value_name = "JSONL", conflicts_with_all = ["dry_run", "json", "gpus", "jobs"])]
     pub plan: Option<PathBuf>,
     /// The line, from 0. Left out: SLURM_ARRAY_TASK_ID, HQ_TASK_ID or JOB_COMPLETION_INDEX.
     #[arg(long, value_name = "I", requires = "plan")]
@@ -127,9 +130,9 @@ impl Run {
         if self.force && !self.worker {
             self.delete_finished(&job)?;
         }
-        let swept = self.make(&job)?;
+        let swept = self.make(&job, self.only_plan)?;
         if !self.worker {
-            self.write_report(&labels(&job))?;
+            self.write_report(&labels(&job), &job.stop)?;
         }
         verdict(swept)
     }
@@ -149,18 +152,18 @@ impl Run {
         Ok(())
     }
 
-    fn make(&self, job: &Job) -> Result<SweepSummary> {
+    fn make(&self, job: &Job, only_plan: bool) -> Result<SweepSummary> {
         let way = Way { stack: self.stack.stack, wait: self.wait == Wait::On, is_worker: self.worker };
-        make_runs(job, &self.out, way)
+        make_runs(job, &self.out, only_plan, way)
     }
 
     /// Writes the report of stored runs, those of the plan first, and prints its tables.
     ///
     /// # Errors
-    /// A file that cannot be read or written.
-    pub fn write_report(&self, plan: &[Labelled]) -> Result<()> {
-        let frame = self.report.frame(&self.out, plan, self.only_plan)?;
-        let paths = self.report.write(&frame, &self.out)?;
+    /// A file that cannot be read or written; a stop signal before the report is whole.
+    pub fn write_report(&self, plan: &[Labelled], stop: &AtomicBool) -> Result<()> {
+        let frame = self.report.frame(&self.out, plan, self.only_plan, stop)?;
+        let paths = self.report.write(&frame, &self.out, stop)?;
         self.report.print(&paths, &["claims", "table1", "one_task", "table2", "schedule", "rank_agreement"])
     }
 
@@ -177,7 +180,8 @@ impl Run {
 pub fn make_line(run: &Run, line: &PlanLine) -> Result<()> {
     let job = run.flags.job(&run.recipe()?)?;
     let plan = line.runs(&job.plan)?;
-    let swept = run.make(&Job { plan, ..job })?;
+    // A job of many reads the runs of its line alone, however many are stored.
+    let swept = run.make(&Job { plan, ..job }, true)?;
     output::print(format_args!("{} runs of line {}; `rankbench report` shows them", swept.total, line.index));
     verdict(swept)
 }
@@ -187,26 +191,32 @@ impl Quickstart {
         let started = Instant::now();
         let recipe = recipe("quick")?;
         let job = self.flags.job(&recipe)?;
-        let swept = make_runs(&job, &self.out, Way::of(StackSize::ONE))?;
+        let swept = make_runs(&job, &self.out, false, Way::of(StackSize::ONE))?;
         time_methods(&job, &recipe, &self.out)?;
-        let frame = self.report.frame(&self.out, &labels(&job), false)?;
-        let paths = self.report.write(&frame, &self.out)?;
+        let frame = self.report.frame(&self.out, &labels(&job), false, &job.stop)?;
+        let paths = self.report.write(&frame, &self.out, &job.stop)?;
         self.report.print(&paths, &["table1", "efficiency"])?;
         output::note(format_args!("Took {}.", spoken(started.elapsed())));
         verdict(swept)
     }
 }
 
-/// Stores the recipe as it was resolved, and makes its runs.
-pub(super) fn make_runs(job: &Job, out: &Path, way: Way) -> Result<SweepSummary> {
+/// Stores the recipe as it was resolved, names damaged runs among those stored (with `only_plan`, among those of the plan), and makes
+/// the others.
+pub(super) fn make_runs(job: &Job, out: &Path, only_plan: bool, way: Way) -> Result<SweepSummary> {
     preflight(&job.plan, &job.backbone, &job.data)?;
+    // The parent of a worker has read them.
+    let damaged = match way.is_worker {
+        true => BTreeSet::new(),
+        false => damage::find(out, only_plan.then_some(&job.plan))?,
+    };
     if !way.is_worker {
         output::note(plan::counts(job)?);
     }
     let recipe = out.join("recipes").join(format!("{}.toml", job.recipe.name));
     write_atomically(&recipe, job.recipe.to_toml()?.as_bytes())?;
-    let options =
-        SweepOptions { way, checkpoint_every: job.checkpoint_every, log_steps: job.log_steps, stop: &job.stop };
+    let Job { checkpoint_every, log_steps, ref stop, .. } = *job;
+    let options = SweepOptions { way, checkpoint_every, log_steps, damaged: &damaged, stop };
     sweep(&job.plan, &job.backbone, &job.data, &job.origin, &RunStore::open(&out.join("runs")), options)
 }
 
@@ -226,10 +236,11 @@ pub(super) fn labels(job: &Job) -> Vec<Labelled> {
     job.plan.iter().map(|spec| (spec.id(), Some(spec.label.clone()))).collect()
 }
 
-/// The error of a sweep in which runs failed, or were left to others.
+/// The error of a sweep in which runs failed, were left to others, or were damaged before it.
 pub fn verdict(swept: SweepSummary) -> Result<()> {
     match swept {
-        SweepSummary { failed: 0, held: 0, .. } => Ok(()),
+        SweepSummary { failed: 0, held: 0, damaged: 0, .. } => Ok(()),
+        SweepSummary { failed: 0, held: 0, damaged, total } => Err(Error::RunsDamaged { damaged, total }),
         SweepSummary { failed: 0, held, total, .. } => Err(Error::HeldElsewhere { held, total }),
         SweepSummary { failed, total, .. } => Err(Error::RunsFailed { failed, total }),
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::analysis::run_details::{FileRow, RunDetails};
 use crate::cli::job::width;
-use crate::cli::stored::sweep_dir;
+use crate::cli::stored::run_dir;
 use crate::cli::task_files::TaskFiles;
 use crate::env::output;
 use crate::error::Result;
@@ -15,7 +15,7 @@ use crate::launch::headline::headline;
 use crate::report::formats::format::Format;
 use crate::report::formats::text::Text;
 use crate::report::show::{documents, fields};
-use crate::store::read::{find_run, load};
+use crate::store::read::load;
 use crate::store::record::{RunRecord, Status};
 use crate::store::sums::file_names;
 
@@ -37,11 +37,7 @@ pub struct Show {
 impl Show {
     pub(super) fn run(&self) -> Result<()> {
         self.own.read()?;
-        let given = Path::new(&self.run);
-        let dir = match given.join("run.toml").is_file() {
-            true => given.to_path_buf(),
-            false => find_run(&sweep_dir(&self.out)?.join("runs"), &self.run)?,
-        };
+        let dir = run_dir(&self.run, &self.out)?;
         let run = load(&dir)?;
         let (details, files) = (RunDetails::of(&run), files(&dir));
         if self.json {

@@ -1,7 +1,8 @@
 //! Data of a report, as every command that writes one reads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
@@ -59,9 +60,9 @@ impl ReportFlags {
     /// Writes the report of a frame to `out`.
     ///
     /// # Errors
-    /// As [`write::write`].
-    pub fn write(&self, frame: &ResultsFrame, out: &Path) -> Result<ReportPaths> {
-        write::write_figures(frame, &out.join("report"), self.bare)
+    /// As [`write::write`]; a stop signal before it is whole.
+    pub fn write(&self, frame: &ResultsFrame, out: &Path, stop: &AtomicBool) -> Result<ReportPaths> {
+        write::write_unless_stopped(frame, &out.join("report"), self.bare, stop)
     }
 
     /// Prints tables of a report; every table when `names` is empty.
@@ -82,9 +83,9 @@ impl ReportFlags {
     /// no others. Directories that are no run, and damaged runs, are named.
     ///
     /// # Errors
-    /// A damaged file of timings or rounds; a folder of runs that cannot be read.
-    pub fn frame(&self, out: &Path, plan: &[Labelled], only_plan: bool) -> Result<ResultsFrame> {
-        let mut frame = self.scores(out, plan, only_plan)?;
+    /// A damaged file of timings or rounds; a folder of runs that cannot be read; a stop signal.
+    pub fn frame(&self, out: &Path, plan: &[Labelled], only_plan: bool, stop: &AtomicBool) -> Result<ResultsFrame> {
+        let mut frame = self.scores(out, plan, only_plan, stop)?;
         for (run, error) in traces::read(&mut frame, &out.join("runs")) {
             output::note(format_args!("{run} has no line in the figures by step: {error}"));
         }
@@ -95,11 +96,14 @@ impl ReportFlags {
     ///
     /// # Errors
     /// As [`ReportFlags::frame`].
-    pub fn scores(&self, out: &Path, plan: &[Labelled], only_plan: bool) -> Result<ResultsFrame> {
+    pub fn scores(&self, out: &Path, plan: &[Labelled], only_plan: bool, stop: &AtomicBool) -> Result<ResultsFrame> {
         let timings = out.join("timings.csv");
         let timings = if timings.exists() { write::read_timings(&timings)? } else { Vec::new() };
         let peers = self.peers(out)?;
         let runs = runs(&out.join("runs"), plan, only_plan)?;
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::ReportInterrupted);
+        }
         Ok(ResultsFrame { timings, peers, margin: self.margin, ..ResultsFrame::of_runs(runs) })
     }
 }
@@ -123,8 +127,8 @@ fn runs(dir: &Path, plan: &[Labelled], only_plan: bool) -> Result<Vec<ReadRun>> 
     }
     let mut paths: Vec<PathBuf> = plan.iter().map(|(id, _)| dir.join(id)).filter(|path| path.is_dir()).collect();
     if !only_plan {
-        let others = read::run_dirs(dir)?.into_iter().filter(|path| !paths.contains(path));
-        paths.extend(others.collect::<Vec<_>>());
+        let planned: HashSet<PathBuf> = paths.iter().cloned().collect();
+        paths.extend(read::run_dirs(dir)?.into_iter().filter(|path| !planned.contains(path)));
     }
     let labels: BTreeMap<&str, &str> =
         plan.iter().filter_map(|(id, label)| Some((id.as_str(), label.as_deref()?))).collect();
@@ -153,6 +157,19 @@ fn runs(dir: &Path, plan: &[Labelled], only_plan: bool) -> Result<Vec<ReadRun>> 
 fn say_damaged(runs: &[ReadRun]) {
     for row in runs.iter().map(|run| &run.result().row).filter(|row| row.status == "damaged") {
         output::note(format_args!("left out: {}: {}", row.run, row.failure.trim_start_matches("damaged: ")));
+    }
+}
+
+/// The directory of a run: `given` itself, or the run of the sweep in `out` with this id or the only one whose id begins so.
+///
+/// # Errors
+/// As [`read::find_run`] and [`sweep_dir`].
+pub fn run_dir(given: &str, out: &Path) -> Result<PathBuf> {
+    let dir = Path::new(given);
+    if dir.join("run.toml").is_file() {
+        Ok(dir.to_path_buf())
+    } else {
+        read::find_run(&sweep_dir(out)?.join("runs"), given)
     }
 }
 

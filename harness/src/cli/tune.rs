@@ -56,20 +56,21 @@ impl Tune {
             spaces.get(&(run.task.clone(), run.method.clone())).is_some_and(|labels| labels.contains(&run.label))
         };
         job.plan = all.iter().filter(|run| seeds.contains(&run.seed) && is_trial(run)).cloned().collect();
-        let trials = make_runs(&job, &self.out, Way::of(self.stack.stack))?;
+        let trials = make_runs(&job, &self.out, true, Way::of(self.stack.stack))?;
         let chosen = self.chosen(&job)?;
         let is_chosen = |run: &RunSpec| chosen.get(&(run.task.clone(), run.method.clone())) == Some(&run.label);
         let more: Vec<RunSpec> =
             all.iter().filter(|run| !seeds.contains(&run.seed) && is_chosen(run)).cloned().collect();
         let tried = std::mem::replace(&mut job.plan, more);
-        let finals = make_runs(&job, &self.out, Way::of(self.stack.stack))?;
+        let finals = make_runs(&job, &self.out, true, Way::of(self.stack.stack))?;
         job.plan = [tried, job.plan].concat();
-        let frame = self.report.frame(&self.out, &labels(&job), true)?;
-        self.report.print(&self.report.write(&frame, &self.out)?, &["claims", "tuning"])?;
+        let frame = self.report.frame(&self.out, &labels(&job), true, &job.stop)?;
+        self.report.print(&self.report.write(&frame, &self.out, &job.stop)?, &["claims", "tuning"])?;
         verdict(SweepSummary {
             total: trials.total + finals.total,
             failed: trials.failed + finals.failed,
             held: trials.held + finals.held,
+            damaged: trials.damaged + finals.damaged,
         })
     }
 
@@ -110,7 +111,7 @@ impl Tune {
 
     /// Label that validation chooses, by task and method.
     fn chosen(&self, job: &Job) -> Result<BTreeMap<(String, String), String>> {
-        let frame = self.report.scores(&self.out, &labels(job), true)?;
+        let frame = self.report.scores(&self.out, &labels(job), true, &job.stop)?;
         let searches = frame.groups.iter().flat_map(searches);
         let chosen = searches
             .filter_map(|search| Some(((search.task.into(), search.method.into()), search.best()?.label.to_string())));

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use crate::cli::job::{DataFlags, load_kernels};
+use crate::cli::stored::run_dir;
 use crate::env::device::Choice;
 use crate::env::micro_batch::MicroBatch;
 use crate::env::output;
@@ -28,9 +29,9 @@ use crate::train::retrace::{Retraced, epochs_of, retrace};
 /// `rankbench verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// A finished run: its name below OUT/runs, or its directory.
-    run: PathBuf,
-    /// The store.
+    /// A finished run: its id, the beginning of one id alone, or its directory.
+    run: String,
+    /// The directory of a sweep that holds it.
     #[arg(long, default_value = "results", value_name = "OUT")]
     out: PathBuf,
     /// Steps to make again, from the first; rounded up to whole epochs, since the stored losses are means over an epoch.
@@ -50,7 +51,7 @@ pub struct Verify {
 impl Verify {
     pub(super) fn run(&self) -> Result<()> {
         self.data.own.read()?;
-        let record = self.record()?;
+        let record = load(&run_dir(&self.run, &self.out)?)?;
         let spec = made_here(&record)?;
         let task = datasets::tasks::find(&spec.task)?;
         let source = if spec.data.source == "micro" { Source::Micro } else { Source::Glue };
@@ -96,19 +97,6 @@ impl Verify {
             (None, Some(known)) if paths::local(&spec.backbone.name).is_none() => &known.repository,
             (None, _) => &spec.backbone.name,
         }
-    }
-
-    fn record(&self) -> Result<RunRecord> {
-        let named = self.out.join("runs").join(&self.run);
-        let dir = if named.is_dir() { named } else { self.run.clone() };
-        if !dir.join("run.toml").is_file() {
-            let (run, runs) = (self.run.display(), self.out.join("runs"));
-            return Err(Error::Input(format!(
-                "{run} is no run: it is neither a directory in {} nor one itself; give --out STORE and a name in STORE/runs",
-                runs.display()
-            )));
-        }
-        load(&dir)
     }
 }
 

@@ -1,14 +1,23 @@
-//! Everything the program prints. A terminal that closed, a reader that left or a full disk ends no work: `println!` and `eprintln!` would.
+//! Everything the program prints, and the shape of its errors. A terminal that closed, a reader that left or a full disk ends no work: `println!` and `eprintln!` would.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::sync::OnceLock;
+
+use miette::MietteHandlerOpts;
 
 use crate::error::{Error, Result};
 
 /// The first error of standard output.
 static LOST: OnceLock<ErrorKind> = OnceLock::new();
+
+/// Sets the shape of errors: wrapped at the width of a terminal; elsewhere, in a log or a pipe, a message and its advice are a line each.
+pub fn shape_errors() {
+    let is_wrapped = io::stderr().is_terminal();
+    // Fails where a shape was set before, which is this one.
+    let _ = miette::set_hook(Box::new(move |_| Box::new(MietteHandlerOpts::new().wrap_lines(is_wrapped).build())));
+}
 
 /// Prints a line to standard output, which holds results. Nothing more is printed once it failed; [`check`] says so at the end.
 pub fn print(text: impl Display) {

@@ -38,7 +38,7 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>> {
                 unsafe { libc::_exit(130) };
             }
             let name = STOPPING.iter().find(|(known, _)| *known == signal).map_or("a signal", |(_, name)| name);
-            output::note(format_args!("{name}: stopping after this step; press Ctrl-C again to end at once"));
+            output::note(format_args!("{name}: saving and stopping; press Ctrl-C again to end at once"));
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(listen).map_err(cannot)?;

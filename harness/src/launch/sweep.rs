@@ -1,7 +1,7 @@
 //! All runs of a plan: what is done stays done, what fails is stored as failed, the rest goes on.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -37,6 +37,8 @@ pub struct SweepSummary {
     pub failed: usize,
     /// Runs that other processes make, and that were not waited for.
     pub held: usize,
+    /// Runs that are stored and not as they were written.
+    pub damaged: usize,
 }
 
 /// Way in which a process makes runs beside others.
@@ -66,6 +68,8 @@ pub struct SweepOptions<'a> {
     pub checkpoint_every: Duration,
     /// Steps between two rows of a run's `steps.csv`; none where nobody says, 0 for no rows.
     pub log_steps: Option<usize>,
+    /// Ids of runs that are stored and not as they were written: no one makes them.
+    pub damaged: &'a BTreeSet<String>,
     /// Set by a stop signal.
     pub stop: &'a AtomicBool,
 }
@@ -84,7 +88,8 @@ pub fn sweep(
 ) -> Result<SweepSummary> {
     plan.iter().try_for_each(|spec| store.add(spec))?;
     let open: Vec<&RunSpec> = plan.iter().filter(|spec| !store.is_done(spec)).collect();
-    let known = plan.len() - open.len();
+    let damaged = plan.iter().filter(|spec| options.damaged.contains(&spec.id())).count();
+    let known = plan.len() - open.len() - damaged;
     if known > 0 && !options.way.is_worker {
         output::note(format_args!("{known} of {} runs are finished already", plan.len()));
     }
@@ -92,7 +97,7 @@ pub fn sweep(
     for spec in &open {
         planned += steps(spec, backbone, data)?;
     }
-    let SweepOptions { way: Way { stack, wait, is_worker }, checkpoint_every, log_steps, stop } = options;
+    let SweepOptions { way: Way { stack, wait, is_worker }, checkpoint_every, log_steps, stop, .. } = options;
     let progress = match is_worker {
         true => Progress::of_worker(plan.iter().map(RunSpec::id).collect(), open.len(), planned),
         false => Progress::new(open.len(), planned),
@@ -110,7 +115,7 @@ pub fn sweep(
     progress.finish();
     made?;
     let held = sweep.others.iter().map(|(stack, _)| stack.len()).sum();
-    Ok(SweepSummary { total: plan.len(), failed: sweep.failed, held })
+    Ok(SweepSummary { total: plan.len(), failed: sweep.failed, held, damaged })
 }
 
 /// The size that measurement gives for stacks of these runs.

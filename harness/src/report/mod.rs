@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod baseline;
 pub mod compare;
+pub mod drawings;
 pub mod figure;
 pub mod figures;
 pub mod folder;

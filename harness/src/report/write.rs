@@ -1,13 +1,15 @@
 //! The report: every table and figure from stored runs, as files and as text for a terminal.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::analysis::results::ResultsFrame;
 use crate::error::{Error, Result};
-use crate::report::figures::FIGURES;
+use crate::report::drawings::{DrawnFigure, GoOn, drawings};
 use crate::report::folder::StagedFolder;
 use crate::report::formats::FORMATS;
 use crate::report::formats::format::Format;
@@ -15,9 +17,7 @@ use crate::report::formats::text::Text;
 use crate::report::html::figure::Drawn;
 use crate::report::html::page::page;
 use crate::report::joined::{curves_csv, ranks_csv};
-use crate::report::plot::pdf::pdf;
-use crate::report::plot::render;
-use crate::report::table::TableDoc;
+use crate::report::table::{Table, TableDoc};
 use crate::report::tables::TABLES;
 use crate::store::files::write_atomically;
 use crate::store::rows::{PeerRound, TimingRow};
@@ -63,29 +63,33 @@ impl ReportPaths {
 /// # Errors
 /// A file cannot be written; `out` is there and is no report.
 pub fn write(frame: &ResultsFrame, out: &Path) -> Result<ReportPaths> {
-    write_figures(frame, out, false)
+    write_unless_stopped(frame, out, false, &AtomicBool::new(false))
 }
 
-/// As [`write`]; with `bare`, the files of the figures have no heading and no notes, for a paper's own caption.
+/// As [`write`]; with `bare`, the files of the figures have no heading and no notes, for a paper's own caption. Once `stop` is set,
+/// the report before stays.
 ///
 /// # Errors
-/// As [`write`].
-pub fn write_figures(frame: &ResultsFrame, out: &Path, bare: bool) -> Result<ReportPaths> {
+/// As [`write`]; it was stopped.
+pub fn write_unless_stopped(frame: &ResultsFrame, out: &Path, bare: bool, stop: &AtomicBool) -> Result<ReportPaths> {
     let staged = StagedFolder::new(out)?;
-    let mut report = Writer { out: staged.dir(), files: Vec::new(), bare };
-    report.file("results.csv", &frame.results_csv()?)?;
-    report.file("curves.csv", &curves_csv(frame)?)?;
-    report.file("ranks.csv", &ranks_csv(frame)?)?;
-    let mut tables = Vec::new();
-    for table in TABLES {
-        let docs = table.build(frame)?;
-        if !docs.is_empty() {
-            report.table(table.name(), &docs)?;
-            tables.push((table.name(), docs));
-        }
+    let go_on = || if stop.load(Ordering::Relaxed) { Err(Error::ReportInterrupted) } else { Ok(()) };
+    let (numbers, figures) =
+        rayon::join(|| rayon::join(|| texts(frame), || built(frame, &go_on)), || drawings(frame, bare, &go_on));
+    let (texts, tables, figures) = (numbers.0?, numbers.1?, figures?);
+    let mut report = Writer { out: staged.dir(), files: Vec::new(), go_on: &go_on };
+    for (name, text) in ["results.csv", "curves.csv", "ranks.csv"].into_iter().zip(texts) {
+        report.file(name, &text)?;
     }
-    let drawn = report.figures(frame)?;
-    report.file("report.html", page(frame, &tables, &drawn, &claims(&tables))?.as_bytes())?;
+    for (name, docs) in &tables {
+        report.table(name, docs)?;
+    }
+    for figure in &figures {
+        report.figure(figure)?;
+    }
+    let shown: Vec<Drawn> = figures.into_iter().map(|figure| figure.shown).collect();
+    report.file("report.html", page(frame, &tables, &shown, &claims(&tables))?.as_bytes())?;
+    go_on()?;
     let files = report.files;
     let names: Vec<PathBuf> =
         files.iter().filter_map(|file| file.strip_prefix(staged.dir()).ok()).map(Path::to_path_buf).collect();
@@ -122,14 +126,31 @@ fn claims(tables: &[(&'static str, Vec<TableDoc>)]) -> Vec<String> {
     docs.flat_map(|doc| doc.notes.iter().take(doc.rows.len()).cloned()).collect()
 }
 
+/// The files of all runs: scores, curves and ranks.
+fn texts(frame: &ResultsFrame) -> Result<[Vec<u8>; 3]> {
+    let (results, points) = rayon::join(|| frame.results_csv(), || (curves_csv(frame), ranks_csv(frame)));
+    Ok([results?, points.0?, points.1?])
+}
+
+/// Every table that has something to say.
+fn built(frame: &ResultsFrame, go_on: &GoOn) -> Result<Vec<(&'static str, Vec<TableDoc>)>> {
+    let build = |table: &&'static dyn Table| {
+        go_on()?;
+        Ok((table.name(), table.build(frame)?))
+    };
+    let tables = TABLES.par_iter().map(build).collect::<Result<Vec<_>>>()?;
+    Ok(tables.into_iter().filter(|(_, docs)| !docs.is_empty()).collect())
+}
+
 struct Writer<'a> {
     out: &'a Path,
     files: Vec<PathBuf>,
-    bare: bool,
+    go_on: &'a GoOn<'a>,
 }
 
 impl Writer<'_> {
     fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        (self.go_on)()?;
         let path = self.out.join(name);
         write_atomically(&path, bytes)?;
         self.files.push(path);
@@ -143,33 +164,10 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn figures(&mut self, frame: &ResultsFrame) -> Result<Vec<Drawn>> {
-        let mut drawn = Vec::new();
-        for group in &frame.groups {
-            for figure in FIGURES {
-                let Some(scene) = figure.draw(group) else { continue };
-                let stem = match frame.groups.len() {
-                    1 => figure.name().into(),
-                    _ => format!("{}-{}", figure.name(), group.group.slug()),
-                };
-                let svg = render::svg(&scene)?;
-                let shown = Drawn::new(figure.title(), &scene, svg.clone());
-                let (scene, svg) = match self.bare {
-                    true => {
-                        let bare = scene.bare();
-                        let svg = render::svg(&bare)?;
-                        (bare, svg)
-                    }
-                    false => (scene, svg),
-                };
-                self.file(&format!("figures/{stem}.svg"), svg.as_bytes())?;
-                self.file(&format!("figures/{stem}.pdf"), &pdf(&scene)?)?;
-                let png = self.out.join(format!("figures/{stem}.png"));
-                render::png(&scene, &png)?;
-                self.files.push(png);
-                drawn.push(shown);
-            }
-        }
-        Ok(drawn)
+    fn figure(&mut self, figure: &DrawnFigure) -> Result<()> {
+        let stem = &figure.stem;
+        self.file(&format!("figures/{stem}.svg"), figure.svg.as_bytes())?;
+        self.file(&format!("figures/{stem}.pdf"), &figure.pdf)?;
+        self.file(&format!("figures/{stem}.png"), &figure.png)
     }
 }

@@ -14,7 +14,7 @@ use crate::store::rows::Outcome;
 use crate::store::stored_spec::StoredSpec;
 
 /// Most runs that a message names.
-const MOST_NAMED: usize = 10;
+pub const MOST_NAMED: usize = 10;
 
 /// The directories below `runs`, in the order of their names.
 ///
@@ -66,9 +66,11 @@ pub fn load_each<T: Send>(paths: &[PathBuf], of: impl Fn(RunRecord) -> T + Sync)
 /// # Errors
 /// A directory without a `run.toml` that can be read.
 pub fn load(path: &Path) -> Result<RunRecord> {
+    // Looked for first: a run that another process finishes meanwhile is read as the unfinished one that it was.
+    let is_finished = path.join("DONE").exists();
     let toml_path = path.join("run.toml");
     let text = fs::read_to_string(&toml_path).map_err(|e| Error::input(&toml_path, e))?;
-    let spec = StoredSpec::parse(&text).map_err(|e| Error::damaged(&toml_path, e))?;
+    let spec = StoredSpec::parse(&text).map_err(|e| Error::damaged(&toml_path, on_a_line(&e, &text)))?;
     let mut findings = Vec::new();
     let mut record = RunRecord {
         id: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
@@ -82,7 +84,7 @@ pub fn load(path: &Path) -> Result<RunRecord> {
         stages: found(read_rows(&path.join("stages.csv")), &mut findings),
         predictions: found(read_predictions(&path.join("predictions.csv")), &mut findings),
     };
-    if path.join("DONE").exists() {
+    if is_finished {
         match read_json::<Outcome>(&path.join("outcome.json")) {
             Ok(outcome) => {
                 findings.extend(fsck::check(path, &record, &outcome).iter().map(ToString::to_string));
@@ -97,6 +99,12 @@ pub fn load(path: &Path) -> Result<RunRecord> {
         record.status = Status::Failed(reason);
     }
     Ok(record)
+}
+
+/// An error of TOML as it can stand in a message of one line.
+fn on_a_line(error: &toml::de::Error, text: &str) -> String {
+    let line = error.span().map_or(1, |place| text[..place.start].matches('\n').count() + 1);
+    format!("line {line}: {}", error.message().lines().collect::<Vec<_>>().join("; "))
 }
 
 /// Reads what a run left of its steps and gates. Their sums are [`load`]'s to check.

@@ -9,6 +9,10 @@ use crate::store::files::write_atomically;
 use crate::store::holder::Holder;
 use crate::store::lease::{Claim, Watch, claim};
 use crate::store::leased_run::LeasedRun;
+use crate::store::stored_spec::StoredSpec;
+
+/// File with the specification of a run.
+const SPEC: &str = "run.toml";
 
 /// Runs below one directory.
 #[derive(Debug)]
@@ -46,11 +50,11 @@ impl RunStore {
     pub fn add(&self, spec: &RunSpec) -> Result<()> {
         let dir = self.dir(spec);
         fs::create_dir_all(&dir).map_err(|e| Error::output(&dir, e))?;
-        let path = dir.join("run.toml");
+        let path = dir.join(SPEC);
         if path.exists() {
             return Ok(());
         }
-        let text = toml::to_string_pretty(spec).map_err(|e| Error::Internal(format!("run.toml: {e}")))?;
+        let text = text(spec)?;
         // Another process may have made it meanwhile, and cleared what this one was about to write.
         write_atomically(&path, text.as_bytes()).or_else(|error| if path.exists() { Ok(()) } else { Err(error) })
     }
@@ -74,7 +78,24 @@ impl RunStore {
             Claim::Other(holder) => Ok(Leased::Other(holder)),
             // The holder before may have finished it just now.
             Claim::Mine(_) if self.is_done(spec) => Ok(Leased::Done),
-            Claim::Mine(lease) => Ok(Leased::Mine(LeasedRun::new(self.dir(spec), lease))),
+            Claim::Mine(lease) => {
+                let run = LeasedRun::new(self.dir(spec), lease);
+                hold_spec(&run, spec)?;
+                Ok(Leased::Mine(run))
+            }
         }
     }
+}
+
+/// Writes the `run.toml` of a run that is made where it is not the run's own: damaged, or edited since the run began.
+fn hold_spec(run: &LeasedRun, spec: &RunSpec) -> Result<()> {
+    let stored = fs::read_to_string(run.path().join(SPEC)).ok().and_then(|text| StoredSpec::parse(&text).ok());
+    match stored {
+        Some(stored) if stored.id() == spec.id() => Ok(()),
+        _ => run.write(SPEC, text(spec)?.as_bytes()),
+    }
+}
+
+fn text(spec: &RunSpec) -> Result<String> {
+    toml::to_string_pretty(spec).map_err(|e| Error::Internal(format!("{SPEC}: {e}")))
 }

@@ -1,7 +1,5 @@
 //! Scenes on plotters backends: SVG and PNG, with the bundled font, the same bytes every time.
 
-use std::fs;
-use std::path::Path;
 use std::sync::OnceLock;
 
 use plotters::coord::Shift;
@@ -73,30 +71,23 @@ pub fn svg(scene: &Scene) -> Result<String> {
     Ok(text)
 }
 
-/// Writes the scene as PNG, through a temporary name.
+/// The scene as PNG.
 ///
 /// # Errors
-/// The file cannot be written.
-pub fn png(scene: &Scene, path: &Path) -> Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(|e| Error::output(parent, e))?;
-    // A name of this process: another may write the same report.
-    let partial = path.with_extension(format!("{}.partial.png", std::process::id()));
-    let size = ((scene.size.0 * PNG_SCALE).ceil() as u32, (scene.size.1 * PNG_SCALE).ceil() as u32);
-    let drawn = {
-        let area = BitMapBackend::new(&partial, size).into_drawing_area();
-        draw(scene, &area, PNG_SCALE)
-    };
-    // The backend's only way to fail is its file.
-    let failed = |error: Error| match error {
-        Error::Internal(reason) => Error::Output { path: path.to_path_buf(), reason },
-        other => other,
-    };
-    drawn.map_err(failed).and_then(|()| fs::rename(&partial, path).map_err(|e| Error::output(path, e))).inspect_err(
-        |_| {
-            let _ = fs::remove_file(&partial);
-        },
-    )
+/// A bug only.
+pub fn png(scene: &Scene) -> Result<Vec<u8>> {
+    let (width, height) = ((scene.size.0 * PNG_SCALE).ceil() as u32, (scene.size.1 * PNG_SCALE).ceil() as u32);
+    // Red, green and blue of every pixel.
+    let mut pixels = vec![0; 3 * width as usize * height as usize];
+    draw(scene, &BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area(), PNG_SCALE)?;
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_compression(png::Compression::Fast);
+    encoder.set_adaptive_filter(png::AdaptiveFilterType::Adaptive);
+    let mut writer = encoder.write_header().map_err(internal)?;
+    writer.write_image_data(&pixels).and_then(|()| writer.finish()).map_err(internal)?;
+    Ok(bytes)
 }
 
 /// Width of a text in logical pixels.
