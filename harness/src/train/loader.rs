@@ -202,7 +202,7 @@ impl<'a> Loader<'a> {
 
     /// Every batch and its shape, step by step over all epochs.
     pub fn shapes(&self) -> impl Iterator<Item = (BatchShape, Batch)> + '_ {
-        (1..=self.train.epochs).flat_map(|epoch| {
+        (1..=self.train.epochs).flat_map(move |epoch| {
             let orders = self.orders(epoch);
             let starts = (0..self.rows.len()).step_by(self.train.batch_size * BATCHES_AHEAD);
             starts.flat_map(move |start| {
