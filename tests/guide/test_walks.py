@@ -17,7 +17,7 @@ RANKBENCH = ROOT / "target/release/rankbench"
 WALKED = ["ten_minutes.md", "cola.md", "cluster.md", "evidence.md"]
 # One task, method and seed of the large recipes; the others are small once their rows are few.
 SMALLER = {"table1": ["--tasks", "rte", "--methods", "lora", "--seeds", "0"], "figure3": ["--train-limit", "8"], "": ["--tasks", "rte,stsb"]}
-FEW = {"--backbone": "all-MiniLM-L6-v2", "--epochs": "2", "--train-limit": "16", "--device": "cpu"}
+FEW = {"--backbone": "all-MiniLM-L6-v2", "--epochs": "2", "--train-limit": "32", "--device": "cpu"}
 
 
 def blocks(guide):
