@@ -98,7 +98,7 @@ fn runs_that_differ_share_their_steps_and_end_where_separate_runs_end() {
     for mark in [
         "sst2, 48 runs side by side",
         "sst2, 8 runs side by side",
-        "sora, lr=0.005 weight_decay=0.1 xi=0.01, seed 1: test",
+        "sora, lr=0.005 weight_decay=0.1 xi=0.01, seed 1: development set accuracy",
         "seed 1: epoch 2.00: validation",
     ] {
         assert!(stderr.contains(mark), "{mark}: {stderr}");

@@ -86,6 +86,8 @@ fn share_steps(one: &RunSpec, other: &RunSpec) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
     use crate::plan::spec::tests::run_spec;
 
@@ -139,7 +141,7 @@ mod tests {
         apart(RunSpec { task: "cola".into(), ..base.clone() });
         let adalora = ["", "delta_t = 3", "gamma = 0.7"].map(|options| with("adalora", options, 0));
         assert_eq!(sizes(&adalora, 8), [2, 1], "other phases at a step");
-        assert_eq!(sizes(&[&[base.clone()], &adalora[..]].concat(), 8), [3, 1]);
+        assert_eq!(sizes(&[slice::from_ref(&base), &adalora].concat(), 8), [3, 1]);
         assert_eq!(sizes(&["", ""].map(|options| with("dora", options, 0)), 8), [2]);
         assert_eq!(sizes(&["", ""].map(|options| with("bitfit", options, 0)), 8), [1, 1]);
     }

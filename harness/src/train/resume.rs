@@ -91,9 +91,12 @@ pub fn checkpoints(runs: &[StoredRun], say: &dyn Fn(&str)) -> Vec<Option<RunChec
     runs.iter().map(read).collect()
 }
 
+/// Number of a run in its stack, and its checkpoint.
+type Numbered = (usize, Option<RunCheckpoint>);
+
 /// Runs that can go on as a stack, by their numbers and with their checkpoints: all at one step, or all at the first.
-pub fn at_one_place(found: Vec<Option<RunCheckpoint>>) -> Vec<Vec<(usize, Option<RunCheckpoint>)>> {
-    let mut places: BTreeMap<Option<(usize, usize)>, Vec<(usize, Option<RunCheckpoint>)>> = BTreeMap::new();
+pub fn at_one_place(found: Vec<Option<RunCheckpoint>>) -> Vec<Vec<Numbered>> {
+    let mut places: BTreeMap<Option<(usize, usize)>, Vec<Numbered>> = BTreeMap::new();
     for (run, found) in found.into_iter().enumerate() {
         let place = found.as_ref().map(|found| (found.progress.epoch, found.progress.sums.steps));
         places.entry(place).or_default().push((run, found));
