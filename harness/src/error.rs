@@ -36,10 +36,10 @@ pub enum Error {
     #[error("{failed} of {total} runs failed; the report shows each with its reason")]
     RunsFailed { failed: usize, total: usize },
     /// Runs of the plan that are stored and not as they were written; all others are made.
-    #[error("{damaged} of {total} runs are stored and not as they were written: they are in no number")]
-    #[diagnostic(help(
-        "`rankbench fsck` says what mends each; with --remove it deletes them, and the same command makes them again"
-    ))]
+    #[error(
+        "{damaged} of {total} runs are stored and not as they were written, or cannot be read: they are in no number"
+    )]
+    #[diagnostic(help("`rankbench fsck --out OUT`, OUT being the directory of these runs, says what mends each"))]
     RunsDamaged { damaged: usize, total: usize },
     /// A stop signal: Ctrl-C, or one of a job system.
     #[error("interrupted; finished runs are kept, and the same command goes on with the rest")]

@@ -25,11 +25,11 @@ fn lines_of_a_plan_make_the_runs_of_the_sweep() {
     let text = stdout(&mut world.run(&PLAN));
     assert!(text.contains("plan.jsonl: 4 lines") && !world.path("out").exists(), "{text}");
     let status = |world: &World| stdout(&mut world.rankbench(&["status", "--plan", "plan.jsonl"]));
-    assert!(status(&world).contains("out/runs: 4 runs: 4 not started"), "{}", status(&world));
+    assert!(status(&world).contains("out/runs: 4 runs: 4 not begun"), "{}", status(&world));
     // By flag and by each scheduler's variable.
     let plan = ["run", "--plan", "plan.jsonl"];
     world.rankbench(&[&plan[..], &["--index", "2"]].concat()).assert().success();
-    assert!(status(&world).contains("1 done, 3 not started"), "{}", status(&world));
+    assert!(status(&world).contains("1 done, 3 not begun"), "{}", status(&world));
     for (name, index) in [("SLURM_ARRAY_TASK_ID", "0"), ("HQ_TASK_ID", "1"), ("JOB_COMPLETION_INDEX", "3")] {
         world.rankbench(&plan).env(name, index).assert().success();
     }

@@ -103,3 +103,28 @@ fn a_run_in_work_is_named_and_left_alone() {
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("1 cut off without one") || status.contains("1 stopped with a checkpoint"), "{status}");
 }
+
+/// What cannot be read may be whole.
+#[test]
+fn a_run_whose_files_cannot_be_read_is_not_deleted() {
+    let (world, run) = finished();
+    let (file, kept) = (run.join("predictions.csv"), world.path("kept"));
+    std::fs::rename(&file, &kept).unwrap();
+    // A link to itself is there and cannot be read, whoever asks.
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+    let (code, text) = fsck(&world, &["--remove"]);
+    assert!(code == 3 && text.contains("make its files readable") && run.join("DONE").exists(), "{text}");
+    let (code, text) = support::failure(&mut world.run(&["--methods", "lora"]));
+    assert!(code == 3 && text.contains("cannot be read: out/runs/sst2-lora-s0-"), "{text}");
+    std::fs::rename(&kept, &file).unwrap();
+    assert_eq!(fsck(&world, &[]).0, 0);
+    world.run(&["--methods", "lora"]).assert().success();
+}
+
+#[test]
+fn a_finished_run_without_its_specification_is_left_as_it_is() {
+    let (world, run) = finished();
+    std::fs::remove_file(run.join("run.toml")).unwrap();
+    let (code, text) = support::failure(&mut world.run(&["--methods", "lora"]));
+    assert!(code == 3 && !run.join("run.toml").exists(), "{text}");
+}

@@ -45,7 +45,9 @@ def rankbench(*arguments):
 
 class Snippets(unittest.TestCase):
     def setUp(self):
-        self.folder = self.enterContext(tempfile.TemporaryDirectory())
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
         before = os.getcwd()
         self.addCleanup(os.chdir, before)
         os.chdir(self.folder)

@@ -41,10 +41,16 @@ def shortened(arguments):
     return [command, *rest, *few, "--micro"]
 
 
+# A block that takes longer hangs.
+SECONDS = 1800
+
+
 @unittest.skipUnless(RANKBENCH.exists(), "the program is not built")
 class Walks(unittest.TestCase):
     def setUp(self):
-        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
         os.symlink(ROOT / ".cache", self.folder / ".cache")
         (self.folder / "results").mkdir()
         for name in ["published", "reference"]:
@@ -64,11 +70,14 @@ class Walks(unittest.TestCase):
         """Output of every block of a guide."""
         known = {"RANKBENCH_HOME": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(self.folder / "hf")}
         known["PATH"] = f"{self.folder / 'target/release'}:{os.environ['PATH']}"
-        environment = {name: value for name, value in os.environ.items() if name != "GLUE_DIR"} | known
+        environment = {name: value for name, value in os.environ.items() if name not in ("GLUE_DIR", "COLUMNS")} | known
         outputs = []
         for block in blocks(guide):
             script = ["bash", "-euo", "pipefail", "-c", block.replace("/shared/", "shared/")]
-            done = subprocess.run(script, cwd=self.folder, env=environment, capture_output=True, text=True)
+            try:
+                done = subprocess.run(script, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                self.fail(f"{guide}: no end after {SECONDS} s:\n{block}")
             self.assertEqual(done.returncode, 0, f"{guide}:\n{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
             outputs.append(done.stdout)
         return outputs

@@ -214,7 +214,7 @@ impl Add {
             let (run, results) = (run.spec.id(), &run.outcome.results);
             output::print(format_args!(
                 "{:#}",
-                json!({ "run": run, "out": self.out, "state": word, "results": results })
+                json!({ "run": run, "out": self.out.display().to_string(), "state": word, "results": results })
             ));
         } else {
             self.say_lines(run, task, word);

@@ -1,15 +1,15 @@
-//! Stored runs are read before the first step: a damaged one is named while there is still time to mend it.
+//! Damaged runs of a store, told before the first step while there is still time to mend them.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::env::output;
 use crate::error::Result;
 use crate::plan::spec::RunSpec;
-use crate::store::read::{MOST_NAMED, load_each, run_dirs};
-use crate::store::record::Status;
+use crate::store::damage::{Fault, faults, is_damaged};
+use crate::store::read::{MOST_NAMED, run_dirs};
 
-/// Ids of stored runs that are not as they were written. They count as made, and are in no number.
+/// Ids of stored runs that are not as they were written, or cannot be read. They count as made, and are in no number.
 pub type Damaged = BTreeSet<String>;
 
 /// Reads stored runs of `out` on every core and names the damaged ones: those of `plan`, or all of them.
@@ -18,43 +18,36 @@ pub type Damaged = BTreeSet<String>;
 /// The folder of runs cannot be read.
 pub fn find(out: &Path, plan: Option<&[RunSpec]>) -> Result<Damaged> {
     let runs = out.join("runs");
-    let dirs: Vec<PathBuf> = match plan {
+    let dirs = match plan {
         Some(plan) => plan.iter().map(|spec| runs.join(spec.id())).filter(|dir| dir.is_dir()).collect(),
         None if runs.is_dir() => run_dirs(&runs)?,
         None => Vec::new(),
     };
-    let found = load_each(&dirs, |run| match run.status {
-        Status::Damaged(findings) => Some(findings.join("; ")),
-        _ => None,
-    });
-    let mut damaged = Vec::new();
-    for (dir, found) in dirs.iter().zip(found) {
-        let reason = match found {
-            Ok(None) => continue,
-            Ok(Some(reason)) => reason,
-            Err(error) => format!("no run that can be read: {error}"),
-        };
-        damaged.push((dir, reason));
-    }
-    say(&runs, &damaged);
-    let id = |dir: &PathBuf| Some(dir.file_name()?.to_string_lossy().into_owned());
+    let found = faults(&dirs);
+    say(&runs, &found);
     // One that is not finished is made, whatever was left of it.
-    Ok(damaged.into_iter().filter(|(dir, _)| dir.join("DONE").exists()).filter_map(|(dir, _)| id(dir)).collect())
+    Ok(found.into_iter().filter(|fault| fault.is_finished).map(|fault| fault.id()).collect())
 }
 
-fn say(runs: &Path, damaged: &[(&PathBuf, String)]) {
-    if damaged.is_empty() {
+/// Number of runs of a plan, given by their ids, that were found damaged and still are: the others were mended meanwhile.
+pub fn count(out: &Path, damaged: &Damaged, plan: impl Iterator<Item = String>) -> usize {
+    plan.filter(|id| damaged.contains(id) && is_damaged(&out.join("runs").join(id))).count()
+}
+
+fn say(runs: &Path, found: &[Fault]) {
+    if found.is_empty() {
         return;
     }
-    for (dir, reason) in damaged.iter().take(MOST_NAMED) {
-        output::note(format_args!("damaged: {}: {reason}", dir.display()));
+    for Fault { dir, reason, is_readable, .. } in found.iter().take(MOST_NAMED) {
+        let word = if *is_readable { "damaged" } else { "cannot be read" };
+        output::note(format_args!("{word}: {}: {reason}", dir.display()));
     }
     let out = runs.parent().unwrap_or(runs).display();
     output::note(format_args!(
-        "{} directories in {} are not as they were written{}: they are in no number, and everything else is made; \
+        "{} directories in {} are not as they were written, or cannot be read{}: they are in no number, and everything else is made; \
          `rankbench fsck --out {out}` says what mends each",
-        damaged.len(),
+        found.len(),
         runs.display(),
-        if damaged.len() > MOST_NAMED { format!(", the first {MOST_NAMED} are named") } else { String::new() },
+        if found.len() > MOST_NAMED { format!(", the first {MOST_NAMED} are named") } else { String::new() },
     ));
 }

@@ -44,15 +44,15 @@ struct Outlook {
 /// # Errors
 /// As a run before its first step. A backbone or data that `run` would fetch are no error.
 pub fn dry_run(command: &Run, form: DryRun) -> Result<()> {
+    if form == DryRun::Toml && command.is_json() {
+        return Err(Error::Usage("--dry-run=toml prints TOML: leave one of it and --json out".into()));
+    }
     command.flags.data.own.read()?;
     let recipe = command.flags.changed(&command.recipe()?)?;
     let outlook = match command.measure || is_at_hand(&command.flags, &recipe)? {
         true => Outlook::of_job(command.flags.job_of(&recipe)?)?,
         false => Outlook::without_weights(&command.flags, &recipe)?,
     };
-    if form == DryRun::Toml && command.is_json() {
-        return Err(Error::Usage("--dry-run=toml prints TOML: leave one of it and --json out".into()));
-    }
     if form == DryRun::Toml {
         for spec in &outlook.plan {
             let text = toml::to_string(spec).map_err(|e| Error::Internal(format!("run.toml: {e}")))?;

@@ -53,7 +53,7 @@ impl Fetch {
         let glue = glue(&recipe, &hub)?;
         let Some(to) = &self.to else {
             if self.json {
-                let backbone = json!({ "name": place.name, "dir": place.dir });
+                let backbone = json!({ "name": place.name, "dir": place.dir.display().to_string() });
                 output::print(format_args!("{:#}", json!({ "backbone": backbone, "data": glue })));
                 return Ok(());
             }

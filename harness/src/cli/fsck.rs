@@ -54,6 +54,7 @@ impl Fsck {
     pub(super) fn run(&self) -> Result<()> {
         let runs = self.out.join("runs");
         let (mut counts, mut treated, mut in_work) = ([0; 3], Vec::new(), Vec::new());
+        let mut not_mended = None;
         let dirs = run_dirs(&runs)?;
         let inspected: Vec<_> = dirs.par_iter().map(|dir| inspect(dir)).collect();
         for (dir, (status, findings)) in dirs.iter().zip(inspected) {
@@ -69,7 +70,7 @@ impl Fsck {
                 in_work.push(found);
             }
             for finding in findings {
-                let found = self.treat(finding)?;
+                let found = self.treat(finding, &mut not_mended);
                 self.say(|| text(&found));
                 treated.push(found);
             }
@@ -85,6 +86,9 @@ impl Fsck {
             false => output::print(format_args!(
                 "{whole} runs are whole, {failed} failed, {unfinished} are unfinished, {open} do not agree"
             )),
+        }
+        if let Some(error) = not_mended {
+            return Err(error);
         }
         match open {
             0 => Ok(()),
@@ -102,8 +106,8 @@ impl Fsck {
         }
     }
 
-    /// Mends a finding where that was asked for.
-    fn treat(&self, finding: Finding) -> Result<Treated> {
+    /// Mends a finding where that was asked for; `failed` keeps the first error of a mending.
+    fn treat(&self, finding: Finding, failed: &mut Option<Error>) -> Treated {
         let (is_wanted, would, done) = match &finding.mend {
             Mend::Rename(own) => {
                 // Another copy may have taken the name meanwhile.
@@ -121,13 +125,22 @@ impl Fsck {
             Mend::Remove(paths) => {
                 (self.remove, format!("--remove deletes {}", names(paths)), format!("deleted {}", names(paths)))
             }
-            Mend::ByHand => (false, "move it away, it is none of this program's".into(), String::new()),
+            Mend::ByHand => (
+                false,
+                "make its files readable, or move it away where it is none of this program's".into(),
+                String::new(),
+            ),
         };
-        if is_wanted {
-            mend(&finding)?;
-        }
+        let error = if is_wanted { mend(&finding).err() } else { None };
         let Finding { dir, reasons, is_damage, .. } = finding;
-        Ok(Treated { dir, reasons, is_damage, is_mended: is_wanted, mend: if is_wanted { done } else { would } })
+        let is_mended = is_wanted && error.is_none();
+        let mend = match &error {
+            Some(error) => format!("not mended: {error}"),
+            None if is_wanted => done,
+            None => would,
+        };
+        *failed = failed.take().or(error);
+        Treated { dir, reasons, is_damage, is_mended, mend }
     }
 }
 

@@ -40,6 +40,6 @@ pub fn run(command: &Run) -> Result<()> {
     for id in &plan {
         failed += usize::from(matches!(state(&command.out.join("runs").join(id))?, RunState::Failed));
     }
-    let damaged = plan.iter().filter(|id| known.contains(*id)).count();
+    let damaged = damage::count(&command.out, &known, plan.iter().cloned());
     verdict(SweepSummary { total: plan.len(), failed, held: 0, damaged })
 }

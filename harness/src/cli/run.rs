@@ -24,6 +24,7 @@ use crate::launch::stack_size::StackSize;
 use crate::launch::sweep::{SweepOptions, SweepSummary, Way, sweep};
 use crate::launch::timing;
 use crate::plan::recipe::Recipe;
+use crate::plan::spec::RunSpec;
 use crate::report::write;
 use crate::store::files::write_atomically;
 use crate::store::rows::TimingRow;
@@ -217,7 +218,8 @@ pub(super) fn make_runs(job: &Job, out: &Path, only_plan: bool, way: Way) -> Res
     write_atomically(&recipe, job.recipe.to_toml()?.as_bytes())?;
     let Job { checkpoint_every, log_steps, ref stop, .. } = *job;
     let options = SweepOptions { way, checkpoint_every, log_steps, damaged: &damaged, stop };
-    sweep(&job.plan, &job.backbone, &job.data, &job.origin, &RunStore::open(&out.join("runs")), options)
+    let swept = sweep(&job.plan, &job.backbone, &job.data, &job.origin, &RunStore::open(&out.join("runs")), options)?;
+    Ok(SweepSummary { damaged: damage::count(out, &damaged, job.plan.iter().map(RunSpec::id)), ..swept })
 }
 
 /// Makes the interleaved timing of a recipe that asks for one, on its first task and seed; once.

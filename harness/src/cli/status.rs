@@ -65,7 +65,7 @@ fn text(dir: &Path, runs: &[SurveyedRun]) -> String {
         (count(|state| matches!(state, RunState::Interrupted)), "stopped with a checkpoint"),
         (count(|state| matches!(state, RunState::CutOff)), "cut off without one"),
         (count(|state| matches!(state, RunState::Failed)), "failed"),
-        (count(|state| matches!(state, RunState::NotStarted)), "not started"),
+        (count(|state| matches!(state, RunState::NotStarted)), "not begun"),
         (count(|state| matches!(state, RunState::Unreadable)), "not readable"),
     ];
     let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
@@ -77,7 +77,7 @@ fn text(dir: &Path, runs: &[SurveyedRun]) -> String {
         }
     }
     let open = runs.len() - parts_done(runs);
-    match time_left(runs, holders.len()) {
+    match time_left(runs.iter(), holders.len()) {
         Some(_) if open == 0 => {}
         Some(left) if holders.is_empty() => lines.push(format!("about {} of work left; no one is at it", spoken(left))),
         Some(left) => lines.push(format!("about {} left with {} at work", spoken(left), holders.len())),
@@ -88,39 +88,28 @@ fn text(dir: &Path, runs: &[SurveyedRun]) -> String {
 
 /// Processes that make runs.
 fn holders(runs: &[SurveyedRun]) -> BTreeSet<String> {
-    let holder = |run: &SurveyedRun| match &run.state {
-        RunState::Running(running) => Some(running.holder.to_string()),
-        _ => None,
-    };
-    runs.iter().filter_map(holder).collect()
+    runs.iter().filter_map(SurveyedRun::holder).collect()
 }
 
 fn json(dir: &Path, runs: &[SurveyedRun]) -> Value {
     let holders = holders(runs);
     let run = |run: &SurveyedRun| {
-        let (state, seconds) = match &run.state {
-            RunState::Done(time) => ("done", Some(time.as_secs_f64())),
-            RunState::Running(running) => ("running", Some(running.since.as_secs_f64())),
-            RunState::Interrupted => ("stopped", None),
-            RunState::CutOff => ("cut off", None),
-            RunState::Failed => ("failed", None),
-            RunState::NotStarted => ("not started", None),
-            RunState::Unreadable => ("not readable", None),
-        };
-        let (holder, silent) = match &run.state {
-            RunState::Running(running) => (Some(running.holder.to_string()), Some(running.silent.as_secs_f64())),
+        let (seconds, silent) = match &run.state {
+            RunState::Done(time) => (Some(*time), None),
+            RunState::Running(running) => (Some(running.since), Some(running.silent)),
             _ => (None, None),
         };
+        let [seconds, silent] = [seconds, silent].map(|time| time.map(|time| time.as_secs_f64()));
         json!({
-            "run": run.id, "task": run.kind.0, "method": run.kind.1, "state": state, "seconds": seconds,
-            "holder": holder, "seconds_since_heard": silent,
+            "run": run.id, "task": run.kind.0, "method": run.kind.1, "state": run.state.word(), "seconds": seconds,
+            "holder": run.holder(), "seconds_since_heard": silent,
         })
     };
     json!({
-        "dir": dir,
+        "dir": dir.display().to_string(),
         "runs": runs.iter().map(run).collect::<Vec<_>>(),
         "at_work": holders.len(),
-        "seconds_left": time_left(runs, holders.len()).map(|left| left.as_secs_f64()),
+        "seconds_left": time_left(runs.iter(), holders.len()).map(|left| left.as_secs_f64()),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 use datasets::permutation::torch_randperm;
@@ -57,6 +58,9 @@ impl Tune {
         };
         job.plan = all.iter().filter(|run| seeds.contains(&run.seed) && is_trial(run)).cloned().collect();
         let trials = make_runs(&job, &self.out, true, Way::of(self.stack.stack))?;
+        if job.stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
         let chosen = self.chosen(&job)?;
         let is_chosen = |run: &RunSpec| chosen.get(&(run.task.clone(), run.method.clone())) == Some(&run.label);
         let more: Vec<RunSpec> =

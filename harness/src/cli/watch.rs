@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cli::stored::sweep_dir;
 use crate::cli::watch_terminal;
-use crate::cli::watch_view::{State, is_open, line, summary};
+use crate::cli::watch_view::{is_open, line, summary};
 use crate::env::output;
 use crate::error::Result;
 use crate::launch::watched::{WatchedRun, WatchedStore};
@@ -74,7 +74,7 @@ fn json(out: &Path, runs: &[WatchedRun]) -> Value {
         let (metric, points) = run.validation.clone().unzip();
         json!({
             "run": run.run.id,
-            "state": State::of(run).word(),
+            "state": run.run.state.word(),
             "epochs": run.epochs.0,
             "epochs_planned": run.epochs.1,
             "task_losses": run.losses,
@@ -85,5 +85,5 @@ fn json(out: &Path, runs: &[WatchedRun]) -> Value {
             "failure": run.failure,
         })
     };
-    json!({ "out": out, "runs": runs.iter().map(run).collect::<Vec<_>>() })
+    json!({ "out": out.display().to_string(), "runs": runs.iter().map(run).collect::<Vec<_>>() })
 }

@@ -1,4 +1,4 @@
-//! What `rankbench watch` found, in lines for a log and drawn for a terminal of any width.
+//! Runs that `rankbench watch` found, in lines for a log and drawn for a terminal of any width.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use ratatui::widgets::{LineGauge, Paragraph};
 use crate::env::console::spoken;
 use crate::launch::watched::WatchedRun;
 use crate::report::formats::text::wrap;
-use crate::store::survey::{RunState, SurveyedRun, time_left};
+use crate::store::survey::{RunState, time_left};
 
 /// Columns from which a run has one line; below, its values are wrapped under its name.
 const WIDE: u16 = 112;
@@ -65,7 +65,7 @@ impl State {
         matches!(self, State::Running | State::Stopped | State::NotBegun)
     }
 
-    /// Its word.
+    /// Word of the state.
     pub fn word(self) -> &'static str {
         match self {
             State::Done => "done",
@@ -124,9 +124,8 @@ fn sweep_left(runs: &[WatchedRun]) -> Option<String> {
     if !is_open(runs) {
         return None;
     }
-    let holders: BTreeSet<String> = runs.iter().filter_map(|run| holder(&run.run)).collect();
-    let surveyed: Vec<SurveyedRun> = runs.iter().map(|run| run.run.clone()).collect();
-    Some(match (time_left(&surveyed, holders.len()), holders.len()) {
+    let holders: BTreeSet<String> = runs.iter().filter_map(|run| run.run.holder()).collect();
+    Some(match (time_left(runs.iter().map(|run| &run.run), holders.len()), holders.len()) {
         (None, workers) => match projected_left(runs, workers) {
             Some(left) => format!("about {} left, by the epochs of the first runs", spoken(left)),
             None => "time left: not known before an epoch is done".into(),
@@ -147,13 +146,6 @@ fn projected_left(runs: &[WatchedRun], workers: usize) -> Option<Duration> {
     let open = runs.iter().filter(|run| State::of(run).is_open());
     let total: Duration = open.map(|run| run.left.unwrap_or(mean)).sum();
     total.checked_div(u32::try_from(workers.max(1)).ok()?)
-}
-
-fn holder(run: &SurveyedRun) -> Option<String> {
-    match &run.state {
-        RunState::Running(running) => Some(running.holder.to_string()),
-        _ => None,
-    }
 }
 
 /// Draws the runs of the sweep in `place`, those at work first; `scroll` is the first line of them that is shown, and is kept inside.
@@ -294,7 +286,7 @@ mod tests {
 
     use super::*;
     use crate::store::holder;
-    use crate::store::survey::Running;
+    use crate::store::survey::{Running, SurveyedRun};
 
     fn run(id: &str, state: RunState, losses: &[f64]) -> WatchedRun {
         let kind = ("rte".to_string(), "lora".to_string());

@@ -86,10 +86,10 @@ pub fn sweep(
     store: &RunStore,
     options: SweepOptions,
 ) -> Result<SweepSummary> {
-    plan.iter().try_for_each(|spec| store.add(spec))?;
-    let open: Vec<&RunSpec> = plan.iter().filter(|spec| !store.is_done(spec)).collect();
-    let damaged = plan.iter().filter(|spec| options.damaged.contains(&spec.id())).count();
-    let known = plan.len() - open.len() - damaged;
+    // A finished run stays as it is, damaged or not.
+    let (done, open): (Vec<&RunSpec>, Vec<&RunSpec>) = plan.iter().partition(|spec| store.is_done(spec));
+    open.iter().try_for_each(|spec| store.add(spec))?;
+    let known = done.iter().filter(|spec| !options.damaged.contains(&spec.id())).count();
     if known > 0 && !options.way.is_worker {
         output::note(format_args!("{known} of {} runs are finished already", plan.len()));
     }
@@ -115,7 +115,7 @@ pub fn sweep(
     progress.finish();
     made?;
     let held = sweep.others.iter().map(|(stack, _)| stack.len()).sum();
-    Ok(SweepSummary { total: plan.len(), failed: sweep.failed, held, damaged })
+    Ok(SweepSummary { total: plan.len(), failed: sweep.failed, held, damaged: 0 })
 }
 
 /// The size that measurement gives for stacks of these runs.

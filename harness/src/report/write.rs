@@ -49,7 +49,7 @@ impl ReportPaths {
     pub fn json(&self, names: &[&str]) -> Value {
         let docs = self.chosen(names).flat_map(|(name, docs)| docs.iter().map(move |doc| (name, doc)));
         let table = |(name, doc): (&&'static str, &TableDoc)| json!({ "name": name, "title": doc.title, "header": doc.header, "rows": doc.rows, "notes": doc.notes });
-        json!({ "report": self.dir, "tables": docs.map(table).collect::<Vec<_>>() })
+        json!({ "report": self.dir.display().to_string(), "tables": docs.map(table).collect::<Vec<_>>() })
     }
 
     fn chosen(&self, names: &[&str]) -> impl Iterator<Item = &(&'static str, Vec<TableDoc>)> {

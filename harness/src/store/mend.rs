@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 
 use crate::error::{Error, Result};
+use crate::store::damage::unreadable;
 use crate::store::files::{PARTIAL, read_json, write_atomically};
 use crate::store::fsck::{Flaw, check};
 use crate::store::lease::{self, Claim, PREFIX, Watch};
@@ -44,7 +45,8 @@ pub struct Finding {
 /// Findings about a directory below `runs`, and its status where it is a run.
 pub fn inspect(dir: &Path) -> (Option<Status>, Vec<Finding>) {
     let damage = |reasons: Vec<String>, mend| Finding { dir: dir.to_path_buf(), reasons, is_damage: true, mend };
-    let whole_dir = || Mend::Remove(vec![dir.to_path_buf()]);
+    // What cannot be read may be whole: nothing is deleted for it.
+    let whole_dir = || if unreadable(dir).is_some() { Mend::ByHand } else { Mend::Remove(vec![dir.to_path_buf()]) };
     match load(dir) {
         Err(error) => {
             // A directory without a run.toml is someone else's.

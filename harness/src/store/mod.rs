@@ -1,6 +1,7 @@
 //! Runs as directories.
 
 pub mod adapter_task;
+pub mod damage;
 pub mod external;
 pub mod files;
 pub mod fsck;

@@ -1,5 +1,6 @@
 //! State of every run of a store, without reading its rows.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -122,29 +123,70 @@ pub fn state(dir: &Path) -> Result<RunState> {
     })
 }
 
+impl RunState {
+    /// Its word in tables and JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            RunState::Done(_) => "done",
+            RunState::Running(_) => "running",
+            RunState::Interrupted => "stopped",
+            RunState::CutOff => "cut off",
+            RunState::Failed => "failed",
+            RunState::NotStarted => "not begun",
+            RunState::Unreadable => "not readable",
+        }
+    }
+}
+
+impl SurveyedRun {
+    /// The process that makes it.
+    pub fn holder(&self) -> Option<String> {
+        match &self.state {
+            RunState::Running(running) => Some(running.holder.to_string()),
+            _ => None,
+        }
+    }
+}
+
+/// Times of finished runs: their sum and number.
+#[derive(Default)]
+struct Times(Duration, u32);
+
+impl Times {
+    fn add(&mut self, time: Duration) {
+        self.0 += time;
+        self.1 += 1;
+    }
+
+    fn mean(&self) -> Option<Duration> {
+        self.0.checked_div(self.1)
+    }
+}
+
 /// Time that the open runs take with `workers` at a time, from the finished ones of the same task and method, or of the same task, or of all;
 /// none where nothing is finished.
-pub fn time_left(runs: &[SurveyedRun], workers: usize) -> Option<Duration> {
-    let mean = |is_like: &dyn Fn(&SurveyedRun) -> bool| {
-        let times = runs.iter().filter(|run| is_like(run)).filter_map(|run| match run.state {
-            RunState::Done(time) if !time.is_zero() => Some(time),
-            _ => None,
-        });
-        let times: Vec<Duration> = times.collect();
-        let count = u32::try_from(times.len()).unwrap_or(u32::MAX);
-        times.iter().sum::<Duration>().checked_div(count)
-    };
-    let all = mean(&|_| true)?;
+pub fn time_left<'a>(runs: impl Iterator<Item = &'a SurveyedRun> + Clone, workers: usize) -> Option<Duration> {
+    let (mut all, mut by_task, mut by_kind) = (Times::default(), BTreeMap::new(), BTreeMap::new());
+    for run in runs.clone() {
+        if let RunState::Done(time) = run.state
+            && !time.is_zero()
+        {
+            all.add(time);
+            by_task.entry(&run.kind.0).or_insert_with(Times::default).add(time);
+            by_kind.entry(&run.kind).or_insert_with(Times::default).add(time);
+        }
+    }
+    let of_all = all.mean()?;
     let expected = |run: &SurveyedRun| {
-        let same = mean(&|other| other.kind == run.kind);
-        same.or_else(|| mean(&|other| other.kind.0 == run.kind.0)).unwrap_or(all)
+        let like = by_kind.get(&run.kind).or_else(|| by_task.get(&run.kind.0));
+        like.and_then(Times::mean).unwrap_or(of_all)
     };
     let left = |run: &SurveyedRun| match &run.state {
         RunState::Done(_) | RunState::Unreadable => Duration::ZERO,
         RunState::Running(running) => expected(run).saturating_sub(running.since),
         _ => expected(run),
     };
-    let total: Duration = runs.iter().map(left).sum();
+    let total: Duration = runs.map(left).sum();
     Some(total / u32::try_from(workers.max(1)).unwrap_or(u32::MAX))
 }
 
@@ -175,8 +217,8 @@ mod tests {
             run("cola", "lora", RunState::Failed),          // the mean of all
         ];
         let expected = 15.0 + 34.0 + 2.0 * 70.0 / 3.0;
-        let left = time_left(&runs, 2).unwrap().as_secs_f64();
+        let left = time_left(runs.iter(), 2).unwrap().as_secs_f64();
         assert!((left - expected / 2.0).abs() < 1e-6, "{left}");
-        assert_eq!(time_left(&runs[3..], 1), None);
+        assert_eq!(time_left(runs[3..].iter(), 1), None);
     }
 }
