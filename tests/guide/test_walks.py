@@ -68,9 +68,9 @@ class Walks(unittest.TestCase):
 
     def walk(self, guide):
         """Output of every block of a guide."""
-        known = {"RANKBENCH_HOME": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(self.folder / "hf")}
+        known = {"RANKBENCH_HOME": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120", "HF_HOME": str(self.folder / "hf")}
         known["PATH"] = f"{self.folder / 'target/release'}:{os.environ['PATH']}"
-        environment = {name: value for name, value in os.environ.items() if name not in ("GLUE_DIR", "COLUMNS")} | known
+        environment = {name: value for name, value in os.environ.items() if name != "GLUE_DIR"} | known
         outputs = []
         for block in blocks(guide):
             script = ["bash", "-euo", "pipefail", "-c", block.replace("/shared/", "shared/")]
