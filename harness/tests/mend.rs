@@ -104,7 +104,7 @@ fn a_run_in_work_is_named_and_left_alone() {
     assert!(status.contains("1 cut off without one") || status.contains("1 stopped with a checkpoint"), "{status}");
 }
 
-/// What cannot be read may be whole.
+/// A run whose files cannot be read may be whole.
 #[test]
 fn a_run_whose_files_cannot_be_read_is_not_deleted() {
     let (world, run) = finished();

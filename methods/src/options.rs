@@ -3,9 +3,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::adapter::branch_options::BranchOptions;
 use crate::bound::Bound;
 use crate::error::{Error, Result};
-use crate::tuners::branch_options::BranchOptions;
 
 /// Options of a method, as a recipe gives them.
 pub(crate) trait Options: Serialize + DeserializeOwned {

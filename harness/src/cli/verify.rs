@@ -70,8 +70,7 @@ impl Verify {
             self.say(format_args!("  the same {same}"));
         }
         let tokenized = data.of_run(spec, &backbone.tokenizer)?;
-        let differing =
-            provenance(spec, record.manifest.as_ref(), &manifest::manifest(&backbone, &tokenized, &[spec], None));
+        let differing = provenance(spec, record.manifest.as_ref(), &manifest::manifest(&backbone, &tokenized, 1, None));
         differing.iter().for_each(|fact| self.say(format_args!("  not the same: {fact}")));
         torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
         let epochs = epochs_of(spec, tokenized.train.len(), usize::try_from(self.steps).unwrap_or(usize::MAX));

@@ -19,9 +19,9 @@ pub fn stacks<'a>(
 ) -> Result<Vec<Vec<&'a RunSpec>>> {
     let mut stacks: Vec<(usize, Vec<&RunSpec>)> = Vec::new();
     for sharing in sharing(runs)? {
-        let all: Vec<&RunSpec> = sharing.iter().map(|&at| runs[at]).collect();
+        let all: Vec<&RunSpec> = sharing.runs.iter().map(|&at| runs[at]).collect();
         let most = MOST_ROWS / all.first().map_or(1, |spec| spec.train.batch_size);
-        let chunks = sharing.chunks(size(&all)?.min(most).max(1));
+        let chunks = sharing.runs.chunks(size(&all)?.min(most).max(1));
         stacks.extend(chunks.map(|chunk| {
             let first = chunk.iter().copied().min().unwrap_or_default();
             (first, chunk.iter().map(|&at| runs[at]).collect())
@@ -31,8 +31,26 @@ pub fn stacks<'a>(
     Ok(stacks.into_iter().map(|(_, stack)| stack).collect())
 }
 
-/// Places of the runs, those together that could all share their steps.
-fn sharing(runs: &[&RunSpec]) -> Result<Vec<Vec<usize>>> {
+/// Runs that could all share their steps, by their places.
+struct Sharing {
+    runs: Vec<usize>,
+    /// The first run of each method among them: runs of one method that share with it share with each other.
+    of_methods: Vec<usize>,
+}
+
+impl Sharing {
+    fn takes(&self, runs: &[&RunSpec], spec: &RunSpec) -> Result<bool> {
+        for &other in &self.of_methods {
+            if !share_steps(runs[other], spec)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The runs in groups that could share their steps; runs of one setting are neighbours.
+fn sharing(runs: &[&RunSpec]) -> Result<Vec<Sharing>> {
     let mut settings: Vec<Vec<usize>> = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
     for (at, spec) in runs.iter().enumerate() {
@@ -40,31 +58,42 @@ fn sharing(runs: &[&RunSpec]) -> Result<Vec<Vec<usize>>> {
         settings.resize_with(settings.len().max(setting + 1), Vec::new);
         settings[setting].push(at);
     }
-    let mut sharing: Vec<Vec<usize>> = Vec::new();
+    let alone = |run| Sharing { runs: vec![run], of_methods: vec![run] };
+    let (mut groups, mut others): (Vec<Sharing>, Vec<Sharing>) = Default::default();
     for setting in settings {
+        let (first, spec) = (setting[0], runs[setting[0]]);
+        if !share_steps(spec, spec)? {
+            others.extend(setting.into_iter().map(alone));
+            continue;
+        }
         let mut open = None;
-        for (index, others) in sharing.iter().enumerate() {
-            let mut fits = true;
-            for &other in others {
-                fits = fits && share_steps(runs[other], runs[setting[0]])?;
-            }
-            if fits {
-                open = Some(index);
+        for group in &mut groups {
+            if group.takes(runs, spec)? {
+                open = Some(group);
                 break;
             }
         }
         match open {
-            Some(index) => sharing[index].extend(setting),
-            None if share_steps(runs[setting[0]], runs[setting[0]])? => sharing.push(setting),
-            None => sharing.extend(setting.into_iter().map(|at| vec![at])),
+            Some(group) => {
+                if group.of_methods.iter().all(|&known| runs[known].method != spec.method) {
+                    group.of_methods.push(first);
+                }
+                group.runs.extend(setting);
+            }
+            None => groups.push(Sharing { runs: setting, of_methods: vec![first] }),
         }
     }
-    Ok(sharing)
+    groups.extend(others);
+    Ok(groups)
 }
 
 /// Whether two runs can share their steps: both see as many rows of the same data at a step, and differ in nothing but method, options,
 /// seed and what their optimisers do.
 fn share_steps(one: &RunSpec, other: &RunSpec) -> Result<bool> {
+    let [method, other_method] = [one, other].map(|spec| methods::registry::find(&spec.method));
+    if one.task != other.task || !method?.stacks_with(&one.options, other_method?, &other.options) {
+        return Ok(false);
+    }
     let alike = RunSpec {
         method: one.method.clone(),
         label: one.label.clone(),
@@ -80,8 +109,7 @@ fn share_steps(one: &RunSpec, other: &RunSpec) -> Result<bool> {
         },
         ..other.clone()
     };
-    let [method, other_method] = [one, other].map(|spec| methods::registry::find(&spec.method));
-    Ok(alike == *one && method?.stacks_with(&one.options, other_method?, &other.options))
+    Ok(alike == *one)
 }
 
 #[cfg(test)]

@@ -13,8 +13,13 @@ use crate::train::parts::Parts;
 
 const CARGO_LOCK: &[u8] = include_bytes!("../../../Cargo.lock");
 
-/// The manifest of a run that starts now, one of `stack`, `previous` being what a cut-off start left behind.
-pub fn manifest(backbone: &Backbone, data: &TokenizedTask, stack: &[&RunSpec], previous: Option<Manifest>) -> Manifest {
+/// Whether runs differ in more than their seed.
+pub fn is_mixed(stack: &[&RunSpec]) -> bool {
+    stack.windows(2).any(|pair| pair[0].setting() != pair[1].setting())
+}
+
+/// The manifest of a run that starts now, one of `together` side by side, `previous` being what a cut-off start left behind.
+pub fn manifest(backbone: &Backbone, data: &TokenizedTask, together: usize, previous: Option<Manifest>) -> Manifest {
     let known = previous.as_ref().and_then(|manifest| manifest.micro_batch);
     Manifest {
         rankbench: env!("CARGO_PKG_VERSION").into(),
@@ -25,8 +30,8 @@ pub fn manifest(backbone: &Backbone, data: &TokenizedTask, stack: &[&RunSpec], p
         device: device::name(backbone.device),
         driver: device::driver_of(backbone.device),
         threads: i64::from(tch::get_num_threads()),
-        together: stack.len(),
-        is_mixed: stack.windows(2).any(|pair| pair[0].setting() != pair[1].setting()),
+        together,
+        is_mixed: false,
         micro_batch: Parts::new(backbone.micro_batch, known).rows(),
         origin: RunOrigin::default(),
         files: backbone.files.iter().chain(&data.files).cloned().collect(),

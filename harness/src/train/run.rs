@@ -14,7 +14,7 @@ use crate::store::rows::{Outcome, Seconds};
 use crate::train::callbacks::{RunCallback, separated};
 use crate::train::checkpoint::RunCheckpoint;
 use crate::train::context::{RunContext, StoredRun};
-use crate::train::manifest::manifest;
+use crate::train::manifest::{is_mixed, manifest};
 use crate::train::memory::peak_memory;
 use crate::train::outcome::{Cost, conclude};
 use crate::train::resume::{Checkpointer, at_one_place, checkpoints, resume};
@@ -78,16 +78,17 @@ fn train_stack(
     }
     torch_ext::device::reset_peak_memory(context.backbone.device)?;
     let specs: Vec<&RunSpec> = runs.iter().map(|(spec, _)| *spec).collect();
-    let mut in_parts = Vec::new();
+    let (is_mixed, mut in_parts) = (is_mixed(&specs), Vec::new());
     for ((spec, dir), found) in runs.iter().zip(&found) {
         let previous = dir.manifest();
         let begun_in_parts = previous.as_ref().and_then(|manifest| manifest.micro_batch);
-        let manifest = manifest(context.backbone, data, &specs, previous);
+        let manifest = manifest(context.backbone, data, runs.len(), previous);
         if found.is_some() && begun_in_parts != manifest.micro_batch {
             context.progress.say(&other_parts(begun_in_parts, manifest.micro_batch));
         }
         in_parts.push(manifest.micro_batch);
-        dir.write_json("manifest.json", &Manifest { origin: context.origin.of(&spec.method), ..manifest })?;
+        let origin = context.origin.of(&spec.method);
+        dir.write_json("manifest.json", &Manifest { is_mixed, origin, ..manifest })?;
     }
     let trainer = Trainer::new(&specs, context.backbone, data, in_parts.iter().copied().flatten().min())?;
     let settings: Vec<&TrainSpec> = specs.iter().map(|spec| &spec.train).collect();

@@ -1,6 +1,7 @@
 //! Attachments: a low-rank branch, the groups of equal shape, their counts; replaced weights.
 
 pub mod bias;
+pub mod branch_options;
 pub mod counts;
 pub mod lora_layer;
 pub mod module_groups;

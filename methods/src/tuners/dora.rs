@@ -6,6 +6,7 @@ use encoders::TargetModule;
 use encoders::nn::modules::row_norms;
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::branch_options::BranchOptions;
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
@@ -15,7 +16,6 @@ use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
 use crate::optim::params::{ParamViews, Params, ParamsBuilder};
 use crate::options::{Options, resolve_with};
 use crate::peft::low_rank::LORA;
-use crate::tuners::branch_options::BranchOptions;
 use crate::tuners::lora::{kaiming_a, zero_b};
 
 /// Options of DoRA.

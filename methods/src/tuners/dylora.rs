@@ -5,6 +5,7 @@ use encoders::{Attach, TargetModule};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use crate::adapter::branch_options::BranchOptions;
 use crate::adapter::counts::{self, Counts};
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
@@ -15,7 +16,6 @@ use crate::optim::params::{ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::{Options, resolve_with};
 use crate::peft::low_rank::LORA;
-use crate::tuners::branch_options::BranchOptions;
 use crate::tuners::lora::{kaiming_a, zero_b};
 
 /// Options of DyLoRA.

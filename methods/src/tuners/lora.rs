@@ -5,6 +5,7 @@ use encoders::TargetModule;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::adapter::branch_options::BranchOptions;
 use crate::adapter::counts::Counts;
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
@@ -15,7 +16,6 @@ use crate::optim::config::{GroupOptim, OptimConfig};
 use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::options::{Options, resolve_with};
 use crate::peft::low_rank::LORA;
-use crate::tuners::branch_options::BranchOptions;
 
 /// Options of LoRA.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,10 +1,9 @@
-//! One file a method, and the options that methods have in common.
+//! One file a method.
 
 pub mod adalora;
 pub mod base_weights;
 pub mod bitfit;
 pub mod bottleneck;
-pub mod branch_options;
 pub mod dora;
 pub mod dylora;
 pub mod full;

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::branch_options::BranchOptions;
 use crate::bound::Bound;
 use crate::options::Options;
-use crate::tuners::branch_options::BranchOptions;
 
 /// A number of steps: absolute, or a share of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 use encoders::TargetModule;
 use tch::{Device, Kind, Tensor};
 
+use crate::adapter::branch_options::BranchOptions;
 use crate::adapter::counts::{self, Counts};
 use crate::adapter::lora_layer::{LoraLayer, LoraLayers};
 use crate::adapter::module_groups::{Layout, ModuleGroups, ModuleInit};
@@ -14,7 +15,6 @@ use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::resolve_with;
 use crate::peft::low_rank::LORA;
-use crate::tuners::branch_options::BranchOptions;
 use crate::tuners::lora::{kaiming_a, zero_b};
 use crate::tuners::sora::options::{SoraOptions, Variant};
 use crate::tuners::sora::xi::xi_list;
