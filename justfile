@@ -21,7 +21,7 @@ quickstart *args: build
 
 # All tests
 test *args: setup
-    cargo test --release --workspace {{args}}
+    cargo test --release --workspace --no-fail-fast {{args}}
 
 # The paper's Table 1 (DeBERTaV3-base, GLUE); flags override the recipe, e.g. --backbone all-MiniLM-L6-v2 --glue DIR --tasks rte
 reproduce-table1 *args: build

@@ -35,10 +35,11 @@ fn main() {
     println!("cargo:rustc-env=RANKBENCH_DIRTY={is_dirty}");
 }
 
-/// Writes a list of the methods' source texts: the documentation of their options is read out of them.
+/// Writes a list of the methods' source texts, with the options that all low-rank methods have: the documentation of their options
+/// is read out of them.
 fn write_tuner_sources() {
-    let tuners = Path::new(env!("CARGO_MANIFEST_DIR")).join("../methods/src/tuners");
-    let (mut open, mut files) = (vec![tuners], Vec::new());
+    let methods = Path::new(env!("CARGO_MANIFEST_DIR")).join("../methods/src");
+    let (mut open, mut files) = (vec![methods.join("tuners")], vec![methods.join("adapter/branch_options.rs")]);
     while let Some(dir) = open.pop() {
         for path in std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
             if path.is_dir() {

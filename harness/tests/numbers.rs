@@ -307,6 +307,7 @@ fn timing(method: &str, repeat: usize, seconds: f64, recordings: usize) -> Timin
         tokens: 100,
         operations: Some(1e12),
         product_rate: Some(4e12),
+        joules: Some(50.0 * seconds),
         peak_allocated_mib: None,
         peak_reserved_mib: None,
         peak_resident_mib: Some(10.0 * repeat as f64),
@@ -351,6 +352,7 @@ fn efficiency_pairs_the_epochs_of_a_round() {
     close(ours.tokens_per_second.unwrap(), 300.0 / 6.3);
     close(ours.teraflops.unwrap(), 3.0 / 6.3);
     close(ours.product_share.unwrap(), 100.0 * 0.75 / 6.3);
+    close(ours.median_joules.unwrap(), 50.0 * 2.1);
     assert_eq!((ours.peak_resident_mib, ours.allocated, ours.effective), (Some(40.0), Some(8), Some(4)));
     assert_eq!(ours.by_phase, "late 2.450", "rounds 3 and 4");
     assert_eq!(ours.time_claim(), Some(TimeClaim::Holds));

@@ -44,6 +44,24 @@ pub fn load_cuda() -> bool {
     is_here
 }
 
+/// PCI bus id of a GPU, e.g. `0000:0F:00.0`: the name that other libraries know it by, whatever `CUDA_VISIBLE_DEVICES` says.
+/// `None` for a CPU and before [`load_cuda`].
+pub fn pci_bus_id(device: Device) -> Option<String> {
+    type GetPciBusId = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
+    let Device::Cuda(index) = device else { return None };
+    // libtorch_cuda.so brings the CUDA runtime, which this program is not linked with.
+    // SAFETY: the symbol is the CUDA runtime's function of this type, which writes at most as many bytes as it is told.
+    unsafe {
+        let function = libc::dlsym(libc::RTLD_DEFAULT, c"cudaDeviceGetPCIBusId".as_ptr());
+        if function.is_null() {
+            return None;
+        }
+        let mut id = [0; 64];
+        let code = std::mem::transmute::<*mut libc::c_void, GetPciBusId>(function)(id.as_mut_ptr(), 64, index as c_int);
+        (code == 0).then(|| text(id.as_ptr()))
+    }
+}
+
 /// Waits for everything queued on a GPU. Does nothing on a CPU.
 ///
 /// # Errors

@@ -270,6 +270,7 @@ mod tests {
             tokens: 100,
             operations: None,
             product_rate: None,
+            joules: None,
             peak_allocated_mib: None,
             peak_reserved_mib: None,
             peak_resident_mib: Some(100.0),

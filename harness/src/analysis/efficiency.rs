@@ -65,6 +65,8 @@ frame_rows! {
         teraflops: Option<f64>,
         /// Its share, in percent, of what a large product of the same number format reaches on the device.
         product_share: Option<f64>,
+        /// Median energy of the whole card in joules an epoch.
+        median_joules: Option<f64>,
         /// Peak allocated memory of the method alone in MiB.
         peak_allocated_mib: Option<f64>,
         /// Peak reserved memory of the method alone in MiB.
@@ -121,6 +123,7 @@ fn own_row(all: &[&TimingRow], reference: Option<&[&TimingRow]>) -> EfficiencyRo
     let operations = rows.iter().map(|row| row.operations).sum::<Option<f64>>();
     let rate = operations.filter(|_| total > 0.0).map(|operations| operations / total);
     let product_rates: Vec<f64> = rows.iter().filter_map(|row| row.product_rate).collect();
+    let joules: Vec<f64> = rows.iter().filter_map(|row| row.joules).collect();
     let (first, last) = (all[0], all[all.len() - 1]);
     let ratios = reference.map(|reference| ratios(&rows, reference)).unwrap_or_default();
     let interval = if first.method == REFERENCE { None } else { ratio_interval(&ratios) };
@@ -147,6 +150,7 @@ fn own_row(all: &[&TimingRow], reference: Option<&[&TimingRow]>) -> EfficiencyRo
         tokens_per_second: (total > 0.0).then(|| tokens / total),
         teraflops: rate.map(|rate| rate / 1e12),
         product_share: rate.zip(median(&product_rates)).map(|(rate, most)| 100.0 * rate / most),
+        median_joules: median(&joules),
         peak_allocated_mib: largest(|row| row.peak_allocated_mib),
         peak_reserved_mib: largest(|row| row.peak_reserved_mib),
         peak_resident_mib: largest(|row| row.peak_resident_mib),
@@ -222,6 +226,7 @@ fn peer_rows(peers: &[PeerRound]) -> Vec<EfficiencyRow> {
             tokens_per_second: median(&seconds).map(|seconds| (batch * length) as f64 / seconds),
             teraflops: None,
             product_share: None,
+            median_joules: None,
             peak_allocated_mib: None,
             peak_reserved_mib: None,
             peak_resident_mib: None,

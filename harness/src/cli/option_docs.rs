@@ -93,7 +93,7 @@ pub fn of_files() -> Vec<(&'static str, &'static str, Vec<OptionDoc>)> {
     FILES.iter().map(|(file, place, text, names)| (*file, *place, columns(text, names))).collect()
 }
 
-/// Fields of a struct with their documentation; those of a flattened struct in its place.
+/// Fields of a struct with their documentation; those of a flattened struct in its place. None where one of the two is not there.
 fn fields(text: &str, name: &str) -> Option<Vec<OptionDoc>> {
     let body = body(text, "struct", name)?;
     let (mut fields, mut doc, mut attributes) = (Vec::new(), Vec::new(), String::new());
@@ -107,7 +107,9 @@ fn fields(text: &str, name: &str) -> Option<Vec<OptionDoc>> {
             let kind = kind.strip_prefix("Option<").and_then(|kind| kind.strip_suffix('>')).unwrap_or(kind);
             let kind = kind.rsplit("::").next().unwrap_or(kind);
             if attributes.contains("flatten") {
-                fields.extend(TUNERS.iter().find_map(|text| self::fields(text, kind)).unwrap_or_default());
+                // A table has no keys of its own.
+                let of_kind = || [text].iter().chain(TUNERS).find_map(|text| self::fields(text, kind));
+                fields.extend(if kind == "Table" { Vec::new() } else { of_kind()? });
             } else {
                 // A column of a frame may be named otherwise: `label = "variant"`.
                 let column = field.split('"').nth(1).unwrap_or(field.trim_start_matches("r#").trim());
@@ -166,6 +168,7 @@ fn source_of_defaults(text: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use methods::adapter::branch_options::BranchOptions;
     use methods::registry::METHODS;
 
     use super::*;
@@ -178,6 +181,11 @@ mod tests {
             for key in defaults.keys() {
                 let found = docs.iter().find(|doc| doc.name == *key);
                 assert!(found.is_some_and(|doc| doc.text.len() > 3), "{}: {key} has no text", method.name);
+            }
+            // Those without a default are not among them.
+            let bias = toml::from_str("bias = \"none\"").unwrap();
+            for key in BranchOptions::KEYS.iter().filter(|_| method.options(&bias).is_ok()) {
+                assert!(docs.iter().any(|doc| doc.name == *key), "{}: {key} has no text", method.name);
             }
             assert!(defaults.is_empty() || !source.is_empty(), "{}: its defaults have no source", method.name);
         }

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod console;
 pub mod device;
+pub mod energy;
 pub mod events;
 pub mod memory;
 pub mod micro_batch;

@@ -238,25 +238,31 @@ impl<'a> Sweep<'a> {
                 Ok(outcome) => {
                     progress.end(&format!("{whose}{} in {}", headline(spec, &outcome), spoken(started.elapsed())))
                 }
-                Err(Failure::Lost(reason)) => {
-                    progress.end(&format!("{whose}{reason}"));
-                    self.others.push((vec![*spec], "the process that took it over".into()));
-                }
+                Err(Failure::Lost(reason)) => self.lose(spec, &format!("{whose}{reason}")),
                 Err(Failure::Failed(reason)) if !device::is_usable(backbone.device) => {
                     let device = device::name(backbone.device);
                     return Err(Error::Environment(format!(
                         "{device} has failed, and its run is left to others: {reason}"
                     )));
                 }
-                Err(Failure::Failed(reason)) => {
-                    self.failed += 1;
-                    run.fail(&reason)?;
-                    progress.skip(steps);
-                    progress.end(&format!("{whose}FAILED: {reason}"));
-                }
+                Err(Failure::Failed(reason)) => match run.fail(&reason) {
+                    Ok(()) => {
+                        self.failed += 1;
+                        progress.skip(steps);
+                        progress.end(&format!("{whose}FAILED: {reason}"));
+                    }
+                    Err(error @ Error::LeaseLost { .. }) => self.lose(spec, &format!("{whose}{error}")),
+                    Err(error) => return Err(error),
+                },
             }
         }
         Ok(())
+    }
+
+    /// Leaves a run to the process that took it over, and looks at it again at the end.
+    fn lose(&mut self, spec: &'a RunSpec, said: &str) {
+        self.context.progress.end(said);
+        self.others.push((vec![spec], "the process that took it over".into()));
     }
 }
 

@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::env::console::Progress;
 use crate::env::device;
+use crate::env::energy::EnergyMeter;
 use crate::error::{Error, Result};
 use crate::load::backbone::Backbone;
 use crate::load::precision::weight_kind;
@@ -95,15 +96,18 @@ fn rounds(
     let peaks = contestants.iter().map(|contestant| peak_alone(contestant, backbone)).collect::<Result<Vec<_>>>()?;
     let mut trainers = contestants.iter().map(|contestant| warm(contestant, backbone)).collect::<Result<Vec<_>>>()?;
     let info = backbone.encoder.info();
+    let meter = EnergyMeter::of(backbone.device);
     for round in 1..=timing.rounds {
         for ((trainer, (spec, task)), peak) in trainers.iter_mut().zip(contestants).zip(&peaks) {
             torch_ext::device::allow_tf32(spec.train.precision == Precision::Tf32)?;
             let product_seconds = Some(product_seconds(SMALL, Kind::Float, backbone.device)?);
+            let joules = meter.as_ref().and_then(EnergyMeter::joules);
             let rows = trainer.epoch(round, &mut |_, _| {
                 progress.step();
                 if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(Next::Continue) }
             })?;
             let row = rows.into_iter().flatten().collect::<Result<Vec<_>>>()?.remove(0);
+            let joules = meter.as_ref().and_then(|meter| meter.joules_since(joules, row.seconds));
             let counts = trainer.stack().state(0).method().counts(trainer.stack().state(0).params());
             progress.say(&format!("round {round}: {} {} {:.2} s", spec.method, spec.label, row.seconds));
             keep(TimingRow {
@@ -120,6 +124,7 @@ fn rounds(
                 tokens: row.tokens,
                 operations: Some(operations(info, trainer.stack().state(0), &lengths(task))),
                 product_rate: rates.get(spec.train.precision.name()).copied(),
+                joules,
                 peak_allocated_mib: peak.peak_allocated_mib,
                 peak_reserved_mib: peak.peak_reserved_mib,
                 peak_resident_mib: peak.peak_resident_mib,

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -20,10 +21,17 @@ const LIST: &str = ".report";
 /// First bytes of a report's own files in a folder of an older program, which wrote no list.
 const SIGNS: [(&str, &str); 2] = [("report.html", "<title>rankbench report"), ("results.csv", "run,task,")];
 
+/// Begin and end of the name of a report that is being written.
+const STAGING: [&str; 2] = [".report-", ".partial"];
+/// Age from which such a folder without a lock is a leftover: its maker locks it right after it has made it.
+const SETTLED: Duration = Duration::from_secs(60);
+
 /// A report that is being written.
 pub struct StagedFolder {
     place: PathBuf,
     staging: TempDir,
+    /// The folder, locked as long as this process lives; none where the file system has no locks.
+    _lock: Option<File>,
 }
 
 impl StagedFolder {
@@ -37,11 +45,13 @@ impl StagedFolder {
         refuse_strangers(&place)?;
         let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(|e| Error::output(parent, e))?;
+        remove_leftovers(parent);
         // The umask takes its share, as of any folder.
         let mut builder = tempfile::Builder::new();
-        let builder = builder.prefix(".report-").suffix(".partial").permissions(Permissions::from_mode(0o777));
+        let builder = builder.prefix(STAGING[0]).suffix(STAGING[1]).permissions(Permissions::from_mode(0o777));
         let staging = builder.tempdir_in(parent).map_err(|e| Error::output(parent, e))?;
-        Ok(StagedFolder { place, staging })
+        let lock = File::open(staging.path()).ok().filter(|folder| folder.try_lock().is_ok());
+        Ok(StagedFolder { place, staging, _lock: lock })
     }
 
     /// Where its files are written.
@@ -65,6 +75,21 @@ impl StagedFolder {
             fs::rename(self.dir(), &self.place).map_err(failed)?;
         }
         Ok(self.place)
+    }
+}
+
+/// Removes reports that a killed process left half written.
+fn remove_leftovers(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !(name.starts_with(STAGING[0]) && name.ends_with(STAGING[1])) {
+            continue;
+        }
+        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|made| made.elapsed().ok());
+        let is_settled = age.is_some_and(|age| age >= SETTLED);
+        if is_settled && File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -206,6 +231,22 @@ mod tests {
         fs::write(staged.dir().join("results.csv"), "half").unwrap();
         drop(staged);
         assert_eq!((names(&place).len(), names(dir.path()).len()), (2, 1));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_and_what_is_being_written_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let age = |path: &Path| {
+            let then = std::time::SystemTime::now() - 2 * SETTLED;
+            File::open(path).unwrap().set_times(std::fs::FileTimes::new().set_modified(then)).unwrap();
+        };
+        let [left, young] = [".report-a.partial", ".report-b.partial"].map(|name| dir.path().join(name));
+        [&left, &young].map(|path| fs::create_dir(path).unwrap());
+        let written = StagedFolder::new(&dir.path().join("one")).unwrap();
+        [&left, written.dir()].map(age);
+        let other = StagedFolder::new(&dir.path().join("two")).unwrap();
+        assert!(!left.exists());
+        assert!([&young, written.dir(), other.dir()].iter().all(|path| path.exists()));
     }
 
     #[test]

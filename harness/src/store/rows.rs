@@ -302,6 +302,9 @@ pub struct TimingRow {
     /// Operations a second of a large product in the epoch's number format on this device.
     #[serde(default)]
     pub product_rate: Option<f64>,
+    /// Energy of the whole card during the epoch in joules; none where NVML does not count it, and for an epoch below a second.
+    #[serde(default)]
+    pub joules: Option<f64>,
     /// Peak allocated memory in MiB of the method alone ([`PeakMiB`]).
     #[serde(default)]
     pub peak_allocated_mib: Option<f64>,

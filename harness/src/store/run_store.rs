@@ -80,8 +80,11 @@ impl RunStore {
             Claim::Mine(_) if self.is_done(spec) => Ok(Leased::Done),
             Claim::Mine(lease) => {
                 let run = LeasedRun::new(self.dir(spec), lease);
-                hold_spec(&run, spec)?;
-                Ok(Leased::Mine(run))
+                match hold_spec(&run, spec) {
+                    // Another process has taken it over meanwhile.
+                    Err(Error::LeaseLost { .. }) => self.lease(spec),
+                    held => held.map(|()| Leased::Mine(run)),
+                }
             }
         }
     }

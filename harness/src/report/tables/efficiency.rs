@@ -27,20 +27,15 @@ impl Table for Efficiency {
         }
         let mut notes = notes(&own);
         notes.extend(claim_notes(&rows));
-        let is_several = is_several(&rows);
+        let columns = Columns::of(&rows);
         Ok(vec![TableDoc {
             title: self.title().to_string(),
-            header: header(is_several),
-            rows: rows.iter().map(|row| table_row(row, is_several)).collect(),
+            header: columns.header(),
+            rows: rows.iter().map(|row| columns.cells(row)).collect(),
             notes,
             data: Frame::from_rows(&rows)?.into_data(),
         }])
     }
-}
-
-/// Whether the setting (task, device, batch …) varies, so that each row has to name it.
-fn is_several(rows: &[EfficiencyRow]) -> bool {
-    rows.windows(2).any(|pair| setting(&pair[0]) != setting(&pair[1]))
 }
 
 fn setting(row: &EfficiencyRow) -> String {
@@ -86,51 +81,59 @@ fn claim_sentence(row: &EfficiencyRow) -> Option<String> {
     Some(format!("The claim {word} for {place}: ratio {ratio}, 95 % interval {low} to {high}."))
 }
 
-fn header(is_several: bool) -> Vec<String> {
-    let first = if is_several { vec!["Method", "Implementation", "Setting"] } else { vec!["Method"] };
-    let rest = [
-        "Epochs",
-        "Median s/epoch",
-        "Quartiles",
-        "Ratio to AdaLoRA",
-        "95 % interval",
-        "Tokens/s",
-        "TFLOP/s",
-        "Peak MiB",
-        "Allocated",
-        "Effective",
-    ];
-    first.into_iter().chain(rest).map(str::to_string).collect()
+/// Columns that not every table has.
+struct Columns {
+    /// The setting (task, device, batch …) varies, so each row has to name it.
+    has_setting: bool,
+    /// Energy was counted.
+    has_energy: bool,
 }
 
-fn table_row(row: &EfficiencyRow, is_several: bool) -> Vec<String> {
-    let both = |low: Option<f64>, high: Option<f64>| match (low, high) {
-        (Some(low), Some(high)) => format!("{low:.3} to {high:.3}"),
-        _ => ABSENT.to_string(),
-    };
-    let counted = |value: Option<i64>| count_or_absent(value.map(|n| n as f64));
-    let mut cells = vec![row.title.clone()];
-    if is_several {
-        cells.extend([row.implementation.clone(), setting(row)]);
+impl Columns {
+    fn of(rows: &[EfficiencyRow]) -> Self {
+        Columns {
+            has_setting: rows.windows(2).any(|pair| setting(&pair[0]) != setting(&pair[1])),
+            has_energy: rows.iter().any(|row| row.median_joules.is_some()),
+        }
     }
-    cells.extend(match row.is_own() {
-        true => [row.epochs.to_string(), fixed(row.median_seconds, 3), both(row.quartile1, row.quartile3)],
-        false => [
-            format!("{} rounds", row.epochs),
-            format!("{} ms/step", fixed(row.median_seconds.map(|seconds| 1000.0 * seconds), 1)),
-            ABSENT.into(),
-        ],
-    });
-    cells.extend([
-        fixed(row.ratio, 3),
-        both(row.ratio_low, row.ratio_high),
-        fixed(row.tokens_per_second, 0),
-        rate(row),
-        peak_memory([row.peak_allocated_mib, row.peak_reserved_mib, row.peak_resident_mib]),
-        counted(row.allocated),
-        counted(row.effective),
-    ]);
-    cells
+
+    fn header(&self) -> Vec<String> {
+        let setting = ["Implementation", "Setting"].into_iter().filter(|_| self.has_setting);
+        let times =
+            ["Epochs", "Median s/epoch", "Quartiles", "Ratio to AdaLoRA", "95 % interval", "Tokens/s", "TFLOP/s"];
+        let energy = ["J/epoch"].into_iter().filter(|_| self.has_energy);
+        let sizes = ["Peak MiB", "Allocated", "Effective"];
+        let names = ["Method"].into_iter().chain(setting).chain(times).chain(energy).chain(sizes);
+        names.map(str::to_string).collect()
+    }
+
+    fn cells(&self, row: &EfficiencyRow) -> Vec<String> {
+        let both = |low: Option<f64>, high: Option<f64>| match (low, high) {
+            (Some(low), Some(high)) => format!("{low:.3} to {high:.3}"),
+            _ => ABSENT.to_string(),
+        };
+        let counted = |value: Option<i64>| count_or_absent(value.map(|n| n as f64));
+        let mut cells = vec![row.title.clone()];
+        if self.has_setting {
+            cells.extend([row.implementation.clone(), setting(row)]);
+        }
+        cells.extend(match row.is_own() {
+            true => [row.epochs.to_string(), fixed(row.median_seconds, 3), both(row.quartile1, row.quartile3)],
+            false => [
+                format!("{} rounds", row.epochs),
+                format!("{} ms/step", fixed(row.median_seconds.map(|seconds| 1000.0 * seconds), 1)),
+                ABSENT.into(),
+            ],
+        });
+        let interval = both(row.ratio_low, row.ratio_high);
+        cells.extend([fixed(row.ratio, 3), interval, fixed(row.tokens_per_second, 0), rate(row)]);
+        if self.has_energy {
+            cells.push(fixed(row.median_joules, 0));
+        }
+        let peaks = [row.peak_allocated_mib, row.peak_reserved_mib, row.peak_resident_mib];
+        cells.extend([peak_memory(peaks), counted(row.allocated), counted(row.effective)]);
+        cells
+    }
 }
 
 /// `0.061 (58 %)`.
@@ -160,6 +163,12 @@ fn notes(own: &[&EfficiencyRow]) -> Vec<String> {
                 .into(),
         );
     }
+    if own.iter().any(|row| row.median_joules.is_some()) {
+        notes.push(
+            "J/epoch: median energy of the whole card while an epoch ran, as its own counter has it; epochs below a second have none."
+                .into(),
+        );
+    }
     let recorded: u64 = own.iter().map(|row| row.epochs_with_recording).sum();
     if recorded > 0 {
         notes.push(format!("{recorded} epochs in which a step was recorded are left out."));
@@ -176,4 +185,31 @@ fn notes(own: &[&EfficiencyRow]) -> Vec<String> {
         notes.push(format!("{}, median s/epoch by phase ({setting}): {}.", row.title, row.by_phase));
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn columns_of(joules: Option<f64>) -> (Vec<String>, Vec<String>) {
+        let timing = json!({
+            "method": "lora", "task": "rte", "repeat": 1, "epoch": 1, "seconds": 2.0, "steps": 4, "tokens": 100, "joules": joules,
+            "allocated": 8, "effective": 8, "batch_size": 32, "length": 64, "device": "gpu", "driver": "1", "precision": "bf16",
+        });
+        let rows = efficiency(&[serde_json::from_value(timing).unwrap()], &[]);
+        let columns = Columns::of(&rows);
+        (columns.header(), columns.cells(&rows[0]))
+    }
+
+    #[test]
+    fn energy_has_a_column_where_it_was_counted() {
+        let (header, cells) = columns_of(Some(901.4));
+        assert_eq!(header.len(), cells.len());
+        let at = header.iter().position(|name| name == "J/epoch").unwrap();
+        assert_eq!(cells[at], "901");
+        let (header, cells) = columns_of(None);
+        assert!(header.len() == cells.len() && !header.contains(&"J/epoch".to_string()), "{header:?}");
+    }
 }
