@@ -121,6 +121,9 @@ fn searches_and_timings_as_json() {
     assert!(rows(&json(&world, &ablated, 0), "ablation") > 0);
     let timed = here(&["efficiency", "--recipe", "tiny.toml", "--methods", "lora,sora", "--out", "efficiency"]);
     assert!(rows(&json(&world, &timed, 0), "efficiency") > 0);
+    let first = ["quickstart", "--tasks", "rte", "--methods", "lora", "--epochs", "1", "--backbone", "tiny"];
+    let first = json(&world, &[&first[..], &["--device", "cpu", "--out", "first", "--json"]].concat(), 0);
+    assert!(rows(&first, "table1") > 0 && rows(&first, "efficiency") > 0, "{first}");
     let check = ["regression", "--recipe", "tiny.toml", "--methods", "lora", "--baseline", "baseline.csv"];
     let flags = &HERE[..HERE.len() - 1];
     assert!(world.rankbench(&[&check[..], flags, &["--bless"]].concat()).output().unwrap().status.success());

@@ -241,9 +241,11 @@ mod tests {
             File::open(path).unwrap().set_times(std::fs::FileTimes::new().set_modified(then)).unwrap();
         };
         let [left, young] = [".report-a.partial", ".report-b.partial"].map(|name| dir.path().join(name));
-        [&left, &young].map(|path| fs::create_dir(path).unwrap());
+        for path in [&left, &young] {
+            fs::create_dir(path).unwrap();
+        }
         let written = StagedFolder::new(&dir.path().join("one")).unwrap();
-        [&left, written.dir()].map(age);
+        [&left, written.dir()].into_iter().for_each(age);
         let other = StagedFolder::new(&dir.path().join("two")).unwrap();
         assert!(!left.exists());
         assert!([&young, written.dir(), other.dir()].iter().all(|path| path.exists()));
