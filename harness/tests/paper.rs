@@ -310,3 +310,24 @@ fn damage_is_named_before_tuning_and_ablation_go_on() {
         assert!(runs[1].join("DONE").is_file() && world.path("out/report/report.html").is_file());
     }
 }
+
+/// The trial whose result is unknown may be the best.
+#[test]
+fn nothing_is_chosen_while_a_trial_is_damaged() {
+    let world = World::new();
+    world.recipe("[grid]\n'train.lr' = [1e-3, 2e-2]\n");
+    let tune =
+        ["tune", "--recipe", "tiny.toml", "--methods", "lora", "--seeds", "0,1", "--epochs", "1", "--device", "cpu"];
+    let tune = [&tune[..], &["--glue", "glue", "--allow-unlocked", "--out", "out"]].concat();
+    world.rankbench(&tune).assert().success();
+    let of_seed = |seed: &str| {
+        let runs = std::fs::read_dir(world.path("out/runs")).unwrap().map(|run| run.unwrap().path());
+        runs.filter(|run| run.to_string_lossy().contains(seed)).collect::<Vec<_>>()
+    };
+    assert_eq!((of_seed("-s0-").len(), of_seed("-s1-").len()), (2, 1));
+    std::fs::write(of_seed("-s0-")[0].join("evals.csv"), "step").unwrap();
+    std::fs::remove_dir_all(&of_seed("-s1-")[0]).unwrap();
+    let (code, text) = failure(&mut world.rankbench(&tune));
+    assert!(code == 3 && text.contains("nothing is chosen, and no further seed made"), "{code} {text}");
+    assert_eq!(of_seed("-s1-").len(), 0);
+}

@@ -13,6 +13,7 @@ use crate::cli::job::{Job, RecipeFlags, recipe};
 use crate::cli::run::{labels, make_runs, verdict};
 use crate::cli::stack::StackFlag;
 use crate::cli::stored::ReportFlags;
+use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::sweep::{SweepSummary, Way};
 use crate::plan::spec::RunSpec;
@@ -61,7 +62,11 @@ impl Tune {
         if job.stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
-        let chosen = self.chosen(&job)?;
+        // One whose result is not known may be the best.
+        let chosen = if trials.damaged == 0 { self.chosen(&job)? } else { BTreeMap::new() };
+        if trials.damaged > 0 {
+            output::note("nothing is chosen, and no further seed made, while trials are damaged");
+        }
         let is_chosen = |run: &RunSpec| chosen.get(&(run.task.clone(), run.method.clone())) == Some(&run.label);
         let more: Vec<RunSpec> =
             all.iter().filter(|run| !seeds.contains(&run.seed) && is_chosen(run)).cloned().collect();
