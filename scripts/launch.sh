@@ -16,6 +16,8 @@ for torch in "${LIBTORCH:-}" "$here/libtorch" "$python_torch"; do
     if [ "$found" = "$wanted" ]; then
         export LD_LIBRARY_PATH="$torch/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
         export RANKBENCH_HOME="${RANKBENCH_HOME:-$here}"
+        # What a script for other machines has to start.
+        export RANKBENCH_PROGRAM="$here/$(basename "$0")"
         [ ! -d "$here/glue" ] || export GLUE_DIR="${GLUE_DIR:-$here/glue}"
         exec "$here/rankbench.bin" "$@"
     fi

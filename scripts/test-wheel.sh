@@ -59,6 +59,9 @@ for version in ${RANKBENCH_PYTHONS:-3.10 3.11 3.12 3.13}; do
     fi
     (cd "$scratch" && run --version && run quickstart --out "$scratch/out-$version" "$@" > "$scratch/log-$version" 2>&1) ||
         { tail -20 "$scratch/log-$version"; exit 1; }
+    # A script for a cluster starts the launcher: the binary alone does not find libtorch.
+    (cd "$scratch" && run run quick --tasks rte --write-plan plan.jsonl && run submit slurm --plan plan.jsonl --dry-run) > /dev/null 2>&1
+    grep -q "^$env/bin/rankbench run --plan" "$scratch/slurm/plan.sh" || fail "$version: the script for Slurm starts another program"
     grep -q "Table 1: SYNTHETIC" "$scratch/log-$version" || fail "$version: the quickstart printed no Table 1"
     tested+=("$version")
     echo "wheel: installed and run with Python $version, torch $torch, $(du -sh "$env" | cut -f1)"

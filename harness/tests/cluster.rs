@@ -136,6 +136,13 @@ fn a_slurm_script_is_written_and_without_slurm_not_submitted() {
     ] {
         assert!(script.contains(part), "{part}: {script}");
     }
+    // The launcher of a wheel or a bundle: the binary alone would not find libtorch.
+    stdout(world.rankbench(&[&submit[..], &["--dry-run"]].concat()).env("RANKBENCH_PROGRAM", "/env/bin/rankbench"));
+    assert!(
+        world.read("slurm/plan.sh").contains("\n/env/bin/rankbench run --plan "),
+        "{}",
+        world.read("slurm/plan.sh")
+    );
     let (code, text) = failure(world.rankbench(&submit).env("PATH", "/nowhere"));
     assert!(code == 7 && text.contains("cannot submit") && text.contains("sbatch"), "{text}");
 }

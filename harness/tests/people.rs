@@ -141,6 +141,20 @@ fn merged_rows(world: &World, left: &str, right: &str) -> usize {
 }
 
 #[test]
+fn a_recipe_needs_no_flag() {
+    let world = World::new();
+    world.recipe("");
+    for command in ["plan", "tune", "ablate", "efficiency", "regression"] {
+        refused(&world, &[command, "nothing"], 2, &["no embedded recipe"]);
+        let flag = if command == "ablate" { "--base" } else { "--recipe" };
+        refused(&world, &[command, "tiny.toml", flag, "tiny.toml"], 2, &["cannot be used with"]);
+    }
+    let flags = ["--glue", "glue", "--allow-unlocked", "--device", "cpu"];
+    let planned = said(&world, &[&["plan", "tiny.toml", "--no-measure"][..], &flags].concat());
+    assert!(planned.contains("tiny"), "{planned}");
+}
+
+#[test]
 fn a_report_covers_the_whole_store_unless_told_otherwise() {
     let world = World::new();
     world.run(&["--methods", "LoRA "]).assert().success();

@@ -18,6 +18,9 @@ use crate::plan::spec::RunSpec;
 /// `rankbench ablate`.
 #[derive(Debug, Args)]
 pub struct Ablate {
+    /// A recipe file, or the name of an embedded one, in place of --base.
+    #[arg(value_name = "RECIPE", conflicts_with = "base")]
+    named: Option<String>,
     /// The base: a recipe file, or an embedded recipe.
     #[arg(long, default_value = "ablation", value_name = "RECIPE")]
     base: String,
@@ -38,7 +41,7 @@ pub struct Ablate {
 impl Ablate {
     pub(super) fn run(&self) -> Result<()> {
         let flips = named(&self.flip)?;
-        let mut job = self.flags.job(&recipe(&self.base)?)?;
+        let mut job = self.flags.job(&recipe(self.named.as_ref().unwrap_or(&self.base))?)?;
         if let Some(labelled) = job.plan.iter().find(|run| !run.label.is_empty()) {
             return Err(Error::Usage(format!(
                 "the base {} has a grid ({}), expected one setting a method; --set KEY=VALUE chooses one",

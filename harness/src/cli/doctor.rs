@@ -127,10 +127,10 @@ fn findings() -> Vec<Finding> {
     torch_ext::device::load_cuda();
     let home = paths::dir();
     let mut found = vec![
-        ("rankbench", format!("{} at {}", env!("CARGO_PKG_VERSION"), current_exe())),
+        ("rankbench", format!("{} at {}", env!("CARGO_PKG_VERSION"), program())),
         ("project", home.canonicalize().unwrap_or(home.clone()).display().to_string()),
         ("libtorch", format!("{} at {}", torch_ext::device::version(), loaded("libtorch_cpu.so"))),
-        ("python torch", python_torch(&home)),
+        ("python torch", python_torch()),
         ("processor", format!("{}, libtorch uses {} threads", device::processor(), tch::get_num_threads())),
         ("GPU", gpus()),
     ];
@@ -184,8 +184,8 @@ fn bundle(home: &Path) -> Result<Option<Finding>> {
     )))
 }
 
-fn current_exe() -> String {
-    std::env::current_exe().map_or_else(|e| format!("unknown ({e})"), |path| path.display().to_string())
+fn program() -> String {
+    paths::program().map_or_else(|e| format!("unknown ({e})"), |path| path.display().to_string())
 }
 
 /// Where the running process has a library from.
@@ -195,10 +195,15 @@ fn loaded(library: &str) -> String {
     path.unwrap_or("an unknown place").to_string()
 }
 
-fn python_torch(home: &Path) -> String {
-    let file = home.join(".venv/libtorch/version.py");
-    let Ok(text) = std::fs::read_to_string(&file) else {
-        return format!("missing: no {}; `./justw setup` makes it", file.display());
+/// Version of the Python package whose libtorch was loaded.
+fn python_torch() -> String {
+    let library = PathBuf::from(loaded("libtorch_cpu.so"));
+    let Some(package) = library.ancestors().nth(2) else { return "unknown".into() };
+    let Ok(text) = std::fs::read_to_string(package.join("version.py")) else {
+        return format!(
+            "none: {} is no Python package, which only tests and figures of the peers need",
+            package.display()
+        );
     };
     let version = text.lines().find_map(|line| line.strip_prefix("__version__ = ")).unwrap_or("?").trim_matches('\'');
     let wanted = torch_ext::device::version();

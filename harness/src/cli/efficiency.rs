@@ -14,6 +14,9 @@ use crate::launch::timing;
 /// `rankbench efficiency`.
 #[derive(Debug, Args)]
 pub struct Efficiency {
+    /// A recipe file, or the name of an embedded one, in place of --recipe.
+    #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
+    named: Option<String>,
     /// A recipe with a [timing] section: a file, or an embedded one.
     #[arg(long, default_value = "efficiency")]
     recipe: String,
@@ -31,7 +34,7 @@ pub struct Efficiency {
 
 impl Efficiency {
     pub(super) fn run(&self) -> Result<()> {
-        let recipe = recipe(&self.recipe)?;
+        let recipe = recipe(self.named.as_ref().unwrap_or(&self.recipe))?;
         let mut timing = recipe
             .timing
             .clone()

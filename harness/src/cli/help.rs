@@ -33,9 +33,9 @@ pub const RUN: &str = help!(
 /// `rankbench plan`.
 pub const PLAN: &str = help!(
     "what a recipe takes on this machine",
-    "rankbench plan --recipe table2 --glue DIR",
+    "rankbench plan table2 --glue DIR",
     "its runs and steps alone, for a script",
-    "rankbench plan --recipe table2 --glue DIR --no-measure --json"
+    "rankbench plan table2 --glue DIR --no-measure --json"
 );
 /// `rankbench ablate`.
 pub const ABLATE: &str = help!(

@@ -18,6 +18,9 @@ use crate::train::schedule::{evaluations, lengths};
 /// `rankbench plan`.
 #[derive(Debug, Args)]
 pub struct Plan {
+    /// A recipe file, or the name of an embedded one, in place of --recipe.
+    #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
+    named: Option<String>,
     /// A recipe file, or an embedded recipe.
     #[arg(long, default_value = "table1")]
     recipe: String,
@@ -36,7 +39,7 @@ pub struct Plan {
 
 impl Plan {
     pub(super) fn run(&self) -> Result<()> {
-        let job = self.flags.job(&recipe(&self.recipe)?)?;
+        let job = self.flags.job(&recipe(self.named.as_ref().unwrap_or(&self.recipe))?)?;
         preflight(&job.plan, &job.backbone, &job.data)?;
         let rows = rows(&job, !self.no_measure)?;
         let device = device::name(job.backbone.device);

@@ -24,6 +24,9 @@ use crate::store::run_store::RunStore;
 /// `rankbench regression`.
 #[derive(Debug, Args)]
 pub struct Regression {
+    /// A recipe file, or the name of an embedded one, in place of --recipe.
+    #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
+    named: Option<String>,
     /// A recipe file, or an embedded one.
     #[arg(long, default_value = "regression")]
     recipe: String,
@@ -42,7 +45,7 @@ pub struct Regression {
 
 impl Regression {
     pub(super) fn run(&self) -> Result<()> {
-        let recipe = recipe(&self.recipe)?;
+        let recipe = recipe(self.named.as_ref().unwrap_or(&self.recipe))?;
         let named = paths::dir().join("results/baselines").join(format!("{}.csv", recipe.name));
         let path = self.baseline.clone().unwrap_or(named);
         let baseline = if self.bless { Vec::new() } else { baseline::read(&path)? };

@@ -9,6 +9,7 @@ use crate::env::output;
 use crate::error::{Error, Result};
 use crate::launch::plan_file;
 use crate::launch::slurm::{ArrayJob, minutes};
+use crate::load::paths;
 use crate::store::files::write_atomically;
 
 /// `rankbench submit`.
@@ -30,7 +31,7 @@ struct Slurm {
     /// The plan, as `rankbench run --write-plan FILE` writes it. Script and logs go to `slurm` beside it.
     #[arg(long, value_name = "JSONL")]
     plan: PathBuf,
-    /// The program on the nodes, e.g. the launcher of a bundle. Left out: this one.
+    /// The program on the nodes, e.g. the launcher of a bundle. Left out: this one, with its launcher.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
     /// Minutes of each task. Left out: half as much again as the plan's longest line and five more, where the plan was written
@@ -64,9 +65,7 @@ impl Slurm {
         let lines = plan_file::read(&self.plan)?;
         let program = match &self.program {
             Some(program) => absolute(program)?,
-            None => {
-                std::env::current_exe().map_err(|e| Error::Environment(format!("cannot find this program: {e}")))?
-            }
+            None => paths::program()?,
         };
         let plan = absolute(&self.plan)?;
         let logs = plan.with_file_name("slurm");

@@ -24,6 +24,9 @@ const DRAW_SEED: u64 = 0;
 /// `rankbench tune`.
 #[derive(Debug, Args)]
 pub struct Tune {
+    /// A recipe file, or the name of an embedded one, in place of --recipe.
+    #[arg(value_name = "RECIPE", conflicts_with = "recipe")]
+    named: Option<String>,
     /// A recipe whose grid is the space: a file, or an embedded recipe.
     #[arg(long, default_value = "tune")]
     recipe: String,
@@ -50,7 +53,7 @@ type Spaces = BTreeMap<(String, String), Vec<String>>;
 
 impl Tune {
     pub(super) fn run(&self) -> Result<()> {
-        let mut job = self.flags.job(&recipe(&self.recipe)?)?;
+        let mut job = self.flags.job(&recipe(self.named.as_ref().unwrap_or(&self.recipe))?)?;
         let all = std::mem::take(&mut job.plan);
         let spaces = self.trials_of(&all)?;
         let seeds: BTreeSet<u64> = job.recipe.seeds.iter().copied().take(self.trial_seeds.get()).collect();

@@ -22,6 +22,18 @@ pub fn dir() -> PathBuf {
     built_in.unwrap_or_else(|| PathBuf::from("."))
 }
 
+/// The program as a job starts it: `RANKBENCH_PROGRAM`, which the launchers of a wheel and of a bundle set to themselves, since the
+/// binary behind them does not find libtorch alone; else this binary.
+///
+/// # Errors
+/// The system does not say where it is.
+pub fn program() -> Result<PathBuf> {
+    if let Some(launcher) = std::env::var_os("RANKBENCH_PROGRAM") {
+        return Ok(PathBuf::from(launcher));
+    }
+    std::env::current_exe().map_err(|e| Error::Environment(format!("cannot find this program: {e}")))
+}
+
 /// A backbone's directory and its name in tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackbonePath {

@@ -60,6 +60,10 @@ def main():
     libraries = [str(libtorch())] + [path for path in [os.environ.get("LD_LIBRARY_PATH")] if path]
     os.environ["LD_LIBRARY_PATH"] = ":".join(libraries)
     os.environ.setdefault("RANKBENCH_HOME", str(home()))
+    # What a script for other machines has to start.
+    started = Path(sys.argv[0]).absolute()
+    command = Path(sys.executable).with_name("rankbench") if started.name == "__main__.py" else started
+    os.environ["RANKBENCH_PROGRAM"] = str(command)
     try:
         os.execv(program, [sys.argv[0], *sys.argv[1:]])
     except OSError as error:
