@@ -10,6 +10,7 @@ pub mod batch;
 pub mod dataset;
 pub mod error;
 pub mod hub;
+pub mod lines;
 pub mod metrics;
 pub mod micro;
 pub mod permutation;

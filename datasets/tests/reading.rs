@@ -219,7 +219,7 @@ fn missing_files_are_named_with_all_names_tried() {
     let none = load(task("cola"), &dir.path().join("nowhere"), false).unwrap_err();
     insta::assert_snapshot!(message(&none, dir.path()), @"data directory not found: DIR/nowhere. Point to a directory that holds GLUE's folders");
     let no_folder = load(task("cola"), dir.path(), false).unwrap_err();
-    insta::assert_snapshot!(message(&no_folder, dir.path()), @"folder of CoLA not found: DIR/CoLA. Nor is there DIR/cola with the Hub's parquet files");
+    insta::assert_snapshot!(message(&no_folder, dir.path()), @"folder of CoLA not found: DIR/CoLA. Nor is there DIR/cola with the Hub's parquet files. Point to the directory above");
     write(dir.path(), task("mnli"), task("mnli").train(), Form::Zstd, &rows(task("mnli"), 3));
     let no_dev = load(task("mnli"), dir.path(), true).unwrap_err();
     insta::assert_snapshot!(message(&no_dev, dir.path()), @"matched set of MNLI not found: DIR. Tried MNLI/dev_matched.tsv, MNLI/dev_matched.tsv.zst, MNLI/dev_matched.tsv.gz, mnli/validation_matched-00000-of-00001.parquet");

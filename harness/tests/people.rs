@@ -20,6 +20,8 @@ fn refused(world: &World, arguments: &[&str], code: i32, parts: &[&str]) {
 fn a_store_is_watched() {
     let world = World::new();
     world.run(&["--methods", "lora", "--epochs", "1"]).assert().success();
+    assert_eq!(said(&world, &["status", "out"]), said(&world, &["status", "--out", "out"]));
+    assert_eq!(said(&world, &["fsck", "out"]), said(&world, &["fsck", "--out", "out"]));
     let text = said(&world, &["watch", "out"]);
     assert!(text.contains(": done, epoch 1 of 1, loss ") && text.contains("1 runs: 1 done"), "{text}");
 }

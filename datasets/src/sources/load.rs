@@ -126,7 +126,7 @@ fn find(task: &'static Task, dir: &Path, set: &SetSpec) -> Result<(&'static Sour
     let folder = |path: &str| dir.join(path.split('/').next().unwrap_or_default());
     if !paths.iter().any(|(_, path)| folder(path).is_dir()) {
         let [official, hub] = [paths.first(), paths.last()].map(|path| path.map_or(dir.into(), |(_, p)| folder(p)));
-        let help = format!("Nor is there {} with the Hub's parquet files", hub.display());
+        let help = format!("Nor is there {} with the Hub's parquet files. Point to the directory above", hub.display());
         return missing(format!("folder of {}", task.title), official, help);
     }
     let tried: Vec<String> = paths.into_iter().map(|(_, path)| path).collect();

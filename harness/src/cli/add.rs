@@ -81,6 +81,9 @@ struct Stated {
     /// Rows of one step.
     #[arg(long, value_parser = count)]
     batch_size: Option<usize>,
+    /// Number of training rows, the first ones, where it was not trained on all.
+    #[arg(long, value_name = "N", value_parser = count)]
+    train_limit: Option<usize>,
     /// Peak learning rate.
     #[arg(long, value_parser = rate)]
     lr: Option<f64>,
@@ -133,7 +136,7 @@ impl Add {
             source: dataset.source.into(),
             sha256: dataset.sha256.clone(),
             split: self.policy,
-            train_limit: None,
+            train_limit: self.stated.train_limit,
         };
         let mut given = match (&self.predictions, &self.adapter) {
             (Some(path), _) => self.read(path, &split, task)?,

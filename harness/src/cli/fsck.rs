@@ -18,8 +18,11 @@ use crate::store::survey::{RunState, state};
 #[derive(Debug, Args)]
 pub struct Fsck {
     /// The directory of a sweep: its `runs` are checked.
-    #[arg(long, default_value = "results", value_name = "OUT")]
-    out: PathBuf,
+    #[arg(default_value = "results", value_name = "OUT")]
+    named: PathBuf,
+    /// The same as a flag.
+    #[arg(long, value_name = "OUT", conflicts_with = "named")]
+    out: Option<PathBuf>,
     /// Take a run whose numbers agree with its predictions as its own: one that was renamed, or that has no sums.
     #[arg(long)]
     adopt: bool,
@@ -52,7 +55,7 @@ struct InWork {
 
 impl Fsck {
     pub(super) fn run(&self) -> Result<()> {
-        let runs = self.out.join("runs");
+        let runs = self.out.as_ref().unwrap_or(&self.named).join("runs");
         let (mut counts, mut treated, mut in_work) = ([0; 3], Vec::new(), Vec::new());
         let mut not_mended = None;
         let dirs = run_dirs(&runs)?;

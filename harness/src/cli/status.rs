@@ -16,7 +16,10 @@ use crate::store::survey::{RunState, Running, SurveyedRun, survey, time_left};
 #[derive(Debug, Args)]
 pub struct Status {
     /// The directory of a sweep: its `runs` are looked at. Left out: that of the plan, or `results`.
-    #[arg(long, value_name = "OUT")]
+    #[arg(value_name = "OUT")]
+    named: Option<PathBuf>,
+    /// The same as a flag.
+    #[arg(long, value_name = "OUT", conflicts_with = "named")]
     out: Option<PathBuf>,
     /// Only the runs of this plan, those that no one has begun among them.
     #[arg(long, value_name = "JSONL")]
@@ -30,7 +33,7 @@ impl Status {
     pub(super) fn run(&self) -> Result<()> {
         let lines = self.plan.as_deref().map(plan_file::read).transpose()?;
         let planned = || lines.as_ref()?.first()?.out();
-        let dir = self.out.clone().or_else(planned).unwrap_or("results".into()).join("runs");
+        let dir = self.named.clone().or(self.out.clone()).or_else(planned).unwrap_or("results".into()).join("runs");
         let runs = match lines {
             Some(lines) => of_plan(&lines, if dir.is_dir() { survey(&dir)? } else { Vec::new() }),
             None => survey(&dir)?,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use datasets::Task;
+use datasets::hub::{is_plain, is_repository};
 use datasets::tokenizer::{Behaviour, Embeddings, Tokenizer};
 use encoders::Encoder;
 use methods::adapter::pissa::PrincipalComponents;
@@ -154,11 +155,16 @@ impl Backbone {
 /// that of a known backbone of this name, else it is not stated.
 ///
 /// # Errors
-/// Files that cannot be read.
+/// Files that cannot be read; a path that leads nowhere.
 pub fn stated(name: &str) -> Result<StatedBackbone> {
     let (name, weights_sha256) = match paths::local(name) {
         Some(place) => (place.name, weights_sum(&encoders::checkpoint::checksums::checksums(&place.dir)?)),
         None => {
+            if !is_plain(name) && !is_repository(name) {
+                return Err(Error::Usage(format!(
+                    "backbone '{name}' is no directory: expected one, or a name (all-MiniLM-L6-v2, owner/name)"
+                )));
+            }
             let known = datasets::backbones::named(name).or_else(|| datasets::backbones::of_repository(name));
             (name.to_string(), known.and_then(|known| known.weights.first()).cloned().unwrap_or_default())
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use datasets::lines::line_of;
 use datasets::metrics::largest;
 use datasets::split::{DevSplit, Split, TEST, VALIDATION};
 use datasets::{Example, Labels, Task};
@@ -69,19 +70,28 @@ fn json_lines(text: &str) -> Lines {
 
 fn csv_lines(text: &str) -> Lines {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let wrong = |e: csv::Error| (e.position().map_or(1, |at| at.line() as usize), e.to_string());
+    let line = |at: Option<&csv::Position>| at.map_or(1, |at| line_of(text, at.byte()));
+    let wrong = |e: csv::Error| (line(e.position()), e.to_string());
     let names = reader.headers().map_err(wrong)?.clone();
+    if let Some(unknown) = names.iter().find_map(|name| unknown_column(name.trim())) {
+        return Err((1, unknown));
+    }
     let fields = |record: csv::StringRecord| {
         let cells = names.iter().zip(record.iter()).filter(|(_, cell)| !cell.trim().is_empty());
         let fields = cells.map(|(name, cell)| (name.trim().to_string(), Value::from(cell.trim())));
-        (record.position().map_or(0, |at| at.line() as usize), fields.collect())
+        (line(record.position()), fields.collect())
     };
     reader.records().map(|record| record.map(fields).map_err(wrong)).collect()
 }
 
+/// Message on a column that is none of [`COLUMNS`].
+fn unknown_column(name: &str) -> Option<String> {
+    (!COLUMNS.contains(&name)).then(|| datasets::Error::unknown("column", name, COLUMNS).to_string())
+}
+
 fn prediction(fields: &Map<String, Value>, task: &Task) -> std::result::Result<GivenPrediction, String> {
-    if let Some(unknown) = fields.keys().find(|name| !COLUMNS.contains(&name.as_str())) {
-        return Err(datasets::Error::unknown("column", unknown, COLUMNS).to_string());
+    if let Some(unknown) = fields.keys().find_map(|name| unknown_column(name)) {
+        return Err(unknown);
     }
     let text = |name: &str| fields.get(name).map(plain);
     if let Some(other) = text("task").filter(|own| own != task.name) {
@@ -125,7 +135,9 @@ fn class_or_score(text: &str, labels: &Labels) -> std::result::Result<f64, Strin
         Labels::Classes(names) => {
             let named = names.iter().position(|name| *name == text).map(|id| id as f64);
             let id = number.filter(|id| id.fract() == 0.0 && (0.0..names.len() as f64).contains(id));
-            let expected = || format!("'{text}', expected a class: {}, or 0 to {}", names.join(", "), names.len() - 1);
+            let to = if names.len() == 2 { "or" } else { "to" };
+            let expected =
+                || format!("'{text}', expected a class: {}, or 0 {to} {}", names.join(", "), names.len() - 1);
             named.or(id).ok_or_else(expected)
         }
     }
@@ -260,8 +272,8 @@ mod tests {
     #[test]
     fn what_is_wrong_on_a_line_is_named() {
         let wrong = [
-            ("row,predicton\n3,0\n", "rte", "line 2: unknown column 'predicton' (did you mean 'prediction'?)"),
-            ("row,prediction\n3,2\n", "rte", "line 2: '2', expected a class: entailment, not_entailment, or 0 to 1"),
+            ("row,predicton\n3,0\n", "rte", "line 1: unknown column 'predicton' (did you mean 'prediction'?)"),
+            ("row,prediction\n3,2\n", "rte", "line 2: '2', expected a class: entailment, not_entailment, or 0 or 1"),
             ("row,prediction\n3,0.5\n", "rte", "'0.5', expected a class"),
             ("row,prediction\n3,nan\n", "stsb", "'nan', expected a score"),
             ("row,logits\n3,1 2 3\n", "rte", "expected 2 finite numbers"),
@@ -273,6 +285,8 @@ mod tests {
             ("row,prediction\n1,1\n", "mnli", "dev_set '', expected matched or mismatched"),
             ("row,split,prediction\n1,train,1\n", "rte", "split 'train', expected validation or test"),
             ("task,row,prediction\ncola,1,1\n", "rte", "for task cola, expected rte"),
+            ("row,prediction\r\n3,0\r\n4,2\r\n", "rte", "line 3: '2'"),
+            ("row,prediction\n3,0\n\n4,2\n", "rte", "line 4: '2'"),
             ("{\"row\": 3,\n", "rte", "line 1: EOF"),
             ("row,prediction\n", "rte", "holds no prediction"),
         ];

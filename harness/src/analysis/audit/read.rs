@@ -2,6 +2,7 @@
 //! each task (as results/published/literature.csv).
 
 use datasets::Task;
+use datasets::lines::line_of;
 use datasets::tasks::TASKS;
 
 use crate::analysis::audit::printed::{PrintedRow, cell, cells, is_called, number};
@@ -39,7 +40,7 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<PrintedRow>> {
     let mut rows: Vec<PrintedRow> = Vec::new();
     for record in reader.records() {
         let record = record.map_err(bad)?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = record.position().map_or(1, |at| line_of(text, at.byte()));
         let found = columns.row(&record).map_err(|e| at(name, line, &e))?;
         match rows.iter_mut().find(|row| columns.is_long() && row.table == found.table && row.label == found.label) {
             Some(row) => join(row, found).map_err(|e| at(name, line, &e))?,
@@ -51,7 +52,7 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<PrintedRow>> {
 }
 
 /// An error of one line, of the same kind.
-fn at(name: &str, line: u64, error: &Error) -> Error {
+fn at(name: &str, line: usize, error: &Error) -> Error {
     let text = format!("{name}, line {line}: {error}");
     if matches!(error, Error::Usage(_)) { Error::Usage(text) } else { Error::Input(text) }
 }

@@ -7,7 +7,7 @@ use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::error::Result;
 use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::{ABSENT, count_or_absent, fixed, spread};
-use crate::report::tables::table1_notes::{seeds_in_words, shared_rows_note};
+use crate::report::tables::table1_notes::{scored_rows, seeds_in_words, shared_rows_note};
 
 /// Methods on one task, where a group's runs are of one.
 pub struct OneTask;
@@ -60,9 +60,10 @@ fn notes(group: &GroupResults, rows: &[OneTaskRow]) -> Vec<String> {
         format!(" p: two-sided paired t test against {reference} on the same seeds, with three or more of them.")
     });
     let how = format!(
-        "Points of 100 on the test split, mean ± sample standard deviation over seeds (another number of them is given as n). \
+        "Points of 100 on the {}, mean ± sample standard deviation over seeds (another number of them is given as n). \
          Parameters: trained values of the adapter without the head, and those left after pruning; mean over seeds. Seconds an epoch: \
-         training alone, median over runs of one device.{against}"
+         training alone, median over runs of one device.{against}",
+        scored_rows(&group.group.split)
     );
     std::iter::once(how).chain(shared_rows_note(&group.group.split)).collect()
 }

@@ -112,8 +112,9 @@ fn evidence(part: &PartComparison) -> Option<String> {
 pub fn notes(frame: &ResultsFrame, group: &GroupResults, seeds: usize) -> Vec<String> {
     let mut notes = vec![
         format!(
-            "Points of 100 on the test split: mean ± sample standard deviation over seeds ({}; another number of seeds is given as \
-             n). Average: mean over the eight tasks after averaging Acc/F1 and m/mm inside QQP and MNLI.",
+            "Points of 100 on the {}: mean ± sample standard deviation over seeds ({}; another number of seeds is given as n). \
+             Average: mean over the eight tasks after averaging Acc/F1 and m/mm inside QQP and MNLI.",
+            scored_rows(&group.group.split),
             seeds_in_words(seeds)
         ),
         "Published numbers: no mark, read in the paper; † second-hand; ‡ unverified (recalled, in no copy at hand)."
@@ -135,6 +136,11 @@ pub fn notes(frame: &ResultsFrame, group: &GroupResults, seeds: usize) -> Vec<St
     notes.extend(resolution_note(group));
     notes.push(parameter_note(group));
     notes
+}
+
+/// Rows that a split scores.
+pub fn scored_rows(split: &str) -> &'static str {
+    if is_official(split) { "development set" } else { "test split" }
 }
 
 /// Note on a split under which one set of rows selects and is scored.
