@@ -152,6 +152,18 @@ pub fn resolutions(columns: &[TaskColumn], methods: &[MethodRow]) -> Vec<(String
     columns.iter().filter_map(of_column).collect()
 }
 
+/// Accuracy in points of 100 of the most frequent class alone, for each column with a finished run whose number is an accuracy: its title,
+/// and the score.
+pub fn majority_scores(columns: &[TaskColumn], methods: &[MethodRow]) -> Vec<(String, f64)> {
+    let of_column = |column: &TaskColumn| {
+        column.parts.first().filter(|(_, metric)| metric == "accuracy")?;
+        let scores = methods.iter().filter_map(|row| row.cells.get(&column.name)).flat_map(|cell| &cell.scores);
+        let predicted = scores.into_iter().find_map(|score| score.run.predictions.as_ref())?;
+        Some((column.title.clone(), predicted.test_set.largest_share()))
+    };
+    columns.iter().filter_map(of_column).collect()
+}
+
 /// Resolution of the split behind a part of a cell.
 fn resolution_of(cell: &TaskCell, part: usize) -> Option<f64> {
     resolution(*cell.scores.first()?.examples.get(part)? as usize)

@@ -64,6 +64,14 @@ impl TestSet {
     pub fn labels(&self) -> Vec<f64> {
         self.labels.iter().map(|bits| f64::from_bits(*bits)).collect()
     }
+
+    /// Share of the most frequent label in points of 100.
+    pub fn largest_share(&self) -> f64 {
+        let mut labels = self.labels.clone();
+        labels.sort_unstable();
+        let most = labels.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or(0);
+        100.0 * most as f64 / labels.len().max(1) as f64
+    }
 }
 
 /// Test splits that runs share: one copy of each.
@@ -122,6 +130,14 @@ mod tests {
     fn set(split: &str, labels: [f64; 2]) -> SetPredictions {
         let (split, dev_set) = (split.into(), "dev".into());
         SetPredictions { split, dev_set, rows: vec![3, 5], labels: labels.to_vec(), predictions: vec![1.0, 0.5] }
+    }
+
+    #[test]
+    fn the_most_frequent_label_has_the_largest_share() {
+        let share = |labels: &[f64]| {
+            TestSet { rows: Vec::new(), labels: labels.iter().map(|label| label.to_bits()).collect() }.largest_share()
+        };
+        assert_eq!([share(&[1.0, 0.0, 1.0, 1.0]), share(&[2.0]), share(&[])], [75.0, 100.0, 0.0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::error::Result;
 use crate::report::table::{Table, TableDoc};
 use crate::report::tables::cells::{ABSENT, count_or_absent, fixed, spread};
-use crate::report::tables::table1_notes::{scored_rows, seeds_in_words, shared_rows_note};
+use crate::report::tables::table1_notes::{majority_note, scored_rows, seeds_in_words, shared_rows_note};
 
 /// Methods on one task, where a group's runs are of one.
 pub struct OneTask;
@@ -65,7 +65,7 @@ fn notes(group: &GroupResults, rows: &[OneTaskRow]) -> Vec<String> {
          training alone, median over runs of one device.{against}",
         scored_rows(&group.group.split)
     );
-    std::iter::once(how).chain(shared_rows_note(&group.group.split)).collect()
+    std::iter::once(how).chain(shared_rows_note(&group.group.split)).chain(majority_note(group)).collect()
 }
 
 /// `MCC` for Matthews' correlation; other metrics as they are.

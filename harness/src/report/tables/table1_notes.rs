@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::analysis::columns::TaskColumn;
-use crate::analysis::comparison::resolutions;
+use crate::analysis::comparison::{majority_scores, resolutions};
 use crate::analysis::published::is_official;
 use crate::analysis::results::{GroupResults, ResultsFrame};
 use crate::analysis::row_comparison::{PartComparison, RowComparison};
@@ -134,6 +134,7 @@ pub fn notes(frame: &ResultsFrame, group: &GroupResults, seeds: usize) -> Vec<St
     }
     notes.extend(shared_rows_note(&group.group.split));
     notes.extend(resolution_note(group));
+    notes.extend(majority_note(group));
     notes.push(parameter_note(group));
     notes
 }
@@ -150,6 +151,13 @@ pub fn shared_rows_note(split: &str) -> Option<String> {
          scores are optimistic."
             .into()
     })
+}
+
+/// Note on the scores that a row must pass to have learned anything.
+pub fn majority_note(group: &GroupResults) -> Option<String> {
+    let scores = majority_scores(&group.columns, &group.methods);
+    let scores = join(scores.into_iter().map(|(title, points)| format!("{title} {points:.2}")), ", ");
+    (!scores.is_empty()).then(|| format!("The most frequent class alone scores: {scores}."))
 }
 
 fn resolution_note(group: &GroupResults) -> Option<String> {
