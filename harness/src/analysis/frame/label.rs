@@ -24,7 +24,7 @@ pub struct RunSetting {
     pub method: String,
     /// Task name.
     pub task: String,
-    /// Start, seconds since 1970.
+    /// Start, seconds since 1970; the largest number for a run that has not begun.
     pub started: u64,
     /// Recipe and rule it was made for.
     pub origin: RunOrigin,
@@ -41,13 +41,15 @@ pub struct RunSetting {
 impl RunSetting {
     /// Setting of a stored run.
     pub fn of(run: &RunRecord) -> Self {
-        let added = run.addition.as_ref().map_or(0, |addition| addition.added_unix);
+        let added = run.addition.as_ref().map(|addition| addition.added_unix);
+        let started = run.manifest.as_ref().map(|manifest| manifest.started_unix);
         RunSetting {
             run: run.id.clone(),
             group: ReportGroup::of_spec(&run.spec),
             method: run.spec.method().into(),
             task: run.spec.task().into(),
-            started: run.manifest.as_ref().map_or(added, |manifest| manifest.started_unix),
+            // One that has not begun comes last: it must not name the rows that are there.
+            started: started.or(added).unwrap_or(u64::MAX),
             origin: run.manifest.as_ref().map(|manifest| manifest.origin.clone()).unwrap_or_default(),
             label: run.spec.made().map(|spec| spec.label.clone()).unwrap_or_default(),
             is_external: run.spec.made().is_none(),
@@ -227,6 +229,14 @@ mod tests {
             run("c", "rte", 3, ("table1", "2222"), &[("lr", "9"), ("r", "4"), ("xi", "5")]),
         ];
         assert_eq!(labels(&runs), ["r=4", "", "lr=9 r=4 xi=5"]);
+    }
+
+    #[test]
+    fn a_run_that_has_not_begun_stands_in_the_row_it_will_be_of() {
+        let later = |name: &str, task: &str| run(name, task, u64::MAX, ("", ""), &[("lr", task)]);
+        let begun = run("z", "rte", 7, BASE, &[("lr", "rte")]);
+        assert_eq!(labels(&[later("a", "rte"), later("b", "cola"), begun, later("c", "mrpc")]), ["", "", "", ""]);
+        assert_eq!(labels(&[later("a", "rte"), later("b", "cola")]), ["", ""], "nothing has begun");
     }
 
     #[test]
