@@ -193,7 +193,7 @@ fn predictions_that_are_not_the_splits_are_refused_by_name_and_count() {
     world.write("typo.csv", own.replace("prediction", "predicted"));
     let (code, text) = failure(&mut world.rankbench(&add("0", "typo.csv", &KNOWN)));
     assert!(
-        code == 3 && text.contains("line 2: unknown column 'predicted'") && text.contains("did you mean 'prediction'"),
+        code == 3 && text.contains("line 1: unknown column 'predicted'") && text.contains("did you mean 'prediction'"),
         "{text}"
     );
     let (code, text) = failure(&mut world.rankbench(&add("0", "typo.csv", &["--max-length", "8"])));

@@ -147,7 +147,7 @@ fn a_recipe_needs_no_flag() {
     let world = World::new();
     world.recipe("");
     for command in ["plan", "tune", "ablate", "efficiency", "regression"] {
-        refused(&world, &[command, "nothing"], 2, &["no embedded recipe"]);
+        refused(&world, &[command, "nothing"], 2, &["there is no recipe 'nothing'"]);
         let flag = if command == "ablate" { "--base" } else { "--recipe" };
         refused(&world, &[command, "tiny.toml", flag, "tiny.toml"], 2, &["cannot be used with"]);
     }
