@@ -66,10 +66,12 @@ impl Tune {
             return Err(Error::Interrupted);
         }
         // One whose result is not known may be the best.
-        let chosen = if trials.damaged == 0 { self.chosen(&job)? } else { BTreeMap::new() };
-        if trials.damaged > 0 {
+        let chosen = if trials.damaged == 0 {
+            self.chosen(&job)?
+        } else {
             output::note("nothing is chosen, and no further seed made, while trials are damaged");
-        }
+            BTreeMap::new()
+        };
         let is_chosen = |run: &RunSpec| chosen.get(&(run.task.clone(), run.method.clone())) == Some(&run.label);
         let more: Vec<RunSpec> =
             all.iter().filter(|run| !seeds.contains(&run.seed) && is_chosen(run)).cloned().collect();

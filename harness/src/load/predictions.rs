@@ -49,50 +49,58 @@ pub struct SplitPredictions {
 pub fn read(path: &Path, task: &Task) -> Result<Vec<GivenPrediction>> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
     let lines = if text.trim_start().starts_with('{') { json_lines(&text) } else { csv_lines(&text) };
-    let place = |number: usize, problem: String| Error::Input(format!("{}, line {number}: {problem}", path.display()));
-    let lines = lines.map_err(|(number, problem)| place(number, problem))?;
+    let place = |byte: u64, problem: String| {
+        Error::Input(format!("{}, line {}: {problem}", path.display(), line_of(&text, byte)))
+    };
+    let lines = lines.map_err(|(byte, problem)| place(byte, problem))?;
     if lines.is_empty() {
         return Err(Error::Input(format!("{} holds no prediction", path.display())));
     }
-    let given = |(number, fields): (usize, Map<String, Value>)| {
-        prediction(&fields, task).map_err(|problem| place(number, problem))
-    };
+    let given =
+        |(byte, fields): (u64, Map<String, Value>)| prediction(&fields, task).map_err(|problem| place(byte, problem));
     lines.into_iter().map(given).collect()
 }
 
-/// Fields of each line with its number, or the number of a line that is wrong and why.
-type Lines = std::result::Result<Vec<(usize, Map<String, Value>)>, (usize, String)>;
+/// Fields of each line, all of [`COLUMNS`], with the byte it begins at, or that of a line that is wrong and why.
+type Lines = std::result::Result<Vec<(u64, Map<String, Value>)>, (u64, String)>;
 
 fn json_lines(text: &str) -> Lines {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(at, line)| Ok((at + 1, serde_json::from_str(line).map_err(|e| (at + 1, e.to_string()))?))).collect()
+    let fields = |line: &str| {
+        let fields: Map<String, Value> = serde_json::from_str(line).map_err(|e| e.to_string())?;
+        known_columns(fields.keys().map(String::as_str)).map(|()| fields)
+    };
+    let places = text.split_inclusive('\n').scan(0, |next, line| {
+        let byte = *next;
+        *next += line.len() as u64;
+        Some((byte, line))
+    });
+    let lines = places.filter(|(_, line)| !line.trim().is_empty());
+    lines.map(|(byte, line)| fields(line).map(|fields| (byte, fields)).map_err(|problem| (byte, problem))).collect()
 }
 
 fn csv_lines(text: &str) -> Lines {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let line = |at: Option<&csv::Position>| at.map_or(1, |at| line_of(text, at.byte()));
-    let wrong = |e: csv::Error| (line(e.position()), e.to_string());
+    let byte = |at: Option<&csv::Position>| at.map_or(0, csv::Position::byte);
+    let wrong = |e: csv::Error| (byte(e.position()), e.to_string());
     let names = reader.headers().map_err(wrong)?.clone();
-    if let Some(unknown) = names.iter().find_map(|name| unknown_column(name.trim())) {
-        return Err((1, unknown));
-    }
+    known_columns(names.iter().map(str::trim)).map_err(|problem| (0, problem))?;
     let fields = |record: csv::StringRecord| {
         let cells = names.iter().zip(record.iter()).filter(|(_, cell)| !cell.trim().is_empty());
         let fields = cells.map(|(name, cell)| (name.trim().to_string(), Value::from(cell.trim())));
-        (line(record.position()), fields.collect())
+        (byte(record.position()), fields.collect())
     };
     reader.records().map(|record| record.map(fields).map_err(wrong)).collect()
 }
 
-/// Message on a column that is none of [`COLUMNS`].
-fn unknown_column(name: &str) -> Option<String> {
-    (!COLUMNS.contains(&name)).then(|| datasets::Error::unknown("column", name, COLUMNS).to_string())
+/// Refuses a column that is none of [`COLUMNS`].
+fn known_columns<'a>(mut names: impl Iterator<Item = &'a str>) -> std::result::Result<(), String> {
+    match names.find(|name| !COLUMNS.contains(name)) {
+        Some(unknown) => Err(datasets::Error::unknown("column", unknown, COLUMNS).to_string()),
+        None => Ok(()),
+    }
 }
 
 fn prediction(fields: &Map<String, Value>, task: &Task) -> std::result::Result<GivenPrediction, String> {
-    if let Some(unknown) = fields.keys().find_map(|name| unknown_column(name)) {
-        return Err(unknown);
-    }
     let text = |name: &str| fields.get(name).map(plain);
     if let Some(other) = text("task").filter(|own| own != task.name) {
         return Err(format!("a prediction for task {other}, expected {}", task.name));
@@ -288,6 +296,7 @@ mod tests {
             ("row,prediction\r\n3,0\r\n4,2\r\n", "rte", "line 3: '2'"),
             ("row,prediction\n3,0\n\n4,2\n", "rte", "line 4: '2'"),
             ("{\"row\": 3,\n", "rte", "line 1: EOF"),
+            ("\n{\"row\": 3, \"prediction\": 0}\r\n\n{\"rows\": 4}\n", "rte", "line 4: unknown column 'rows'"),
             ("row,prediction\n", "rte", "holds no prediction"),
         ];
         for (text, name, expected) in wrong {

@@ -111,7 +111,6 @@ fn an_adapter_whose_gates_are_all_pruned_is_still_one_that_peft_loads() {
         // Trained biases are still there.
         let mut unadapted = LoraLayers::new(Vec::new());
         unadapted.weights = model.adapters(&views).weights;
-        let off = error(&logits, &model.logits(&views, &unadapted));
-        assert!(off <= 10.0 * ROUNDING, "{}: {off:e}", model.title);
+        assert!(error(&logits, &model.logits(&views, &unadapted)) <= ROUNDING, "{}", model.title);
     });
 }

@@ -179,8 +179,8 @@ fn rank_0_is_legal_everywhere() {
             assert_eq!((adapter.rank(), adapter.to_lora().rank()), (0, 0), "{}", model.title);
         }
         let frozen = model.logits(&views, &Frozen);
-        // A linear with a branch and one without round in other places, by a unit or two of the logits' last digit.
+        // A linear with a branch and one without round in other places: 1.04e-7 without AVX-512.
         let off = error(&model.logits(&views, &adapters), &frozen);
-        assert!(off <= 10.0 * ROUNDING, "{}: {off:e}", model.title);
+        assert!(off <= 2.0 * ROUNDING, "{}: {off:e}", model.title);
     });
 }

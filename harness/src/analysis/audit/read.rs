@@ -40,10 +40,10 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<PrintedRow>> {
     let mut rows: Vec<PrintedRow> = Vec::new();
     for record in reader.records() {
         let record = record.map_err(bad)?;
-        let line = record.position().map_or(1, |at| line_of(text, at.byte()));
-        let found = columns.row(&record).map_err(|e| at(name, line, &e))?;
+        let line = || record.position().map_or(1, |at| line_of(text, at.byte()));
+        let found = columns.row(&record).map_err(|e| at(name, line(), &e))?;
         match rows.iter_mut().find(|row| columns.is_long() && row.table == found.table && row.label == found.label) {
-            Some(row) => join(row, found).map_err(|e| at(name, line, &e))?,
+            Some(row) => join(row, found).map_err(|e| at(name, line(), &e))?,
             None => rows.push(found),
         }
     }
