@@ -12,7 +12,7 @@
 
 #include <array>
 
-#include "../kernels/branch_blocks.h"
+#include "../kernels/branches.h"
 #include "attention.h"
 #include "norm.h"
 
@@ -29,57 +29,63 @@ struct AugmentedRows {
   at::Tensor reserved() const { return all.narrow(1, width, all.size(1) - width); }
 };
 
-// A frozen linear, [out + rank, in + rank], and its branch: A [rank, in], U [out, rank]. With stacked runs, the A of
-// all one below the other and the U side by side.
+// A frozen linear, [out + ranks, in + ranks], and its branch: A [runs, r, in], U [runs, out, r], or both without the
+// first dimension for one run. A stack may be a view with a step of its own from run to run.
 struct AugmentedLinear {
   at::Tensor augmented, bias, lora_a, scaled_b;
-  int64_t runs = 1;
-  bool is_stack = false;
 
-  // Branches of stacked runs come as [runs, r, in] and [runs, out, r].
   AugmentedLinear() = default;
   AugmentedLinear(at::Tensor weight, at::Tensor bias, const at::Tensor& a, const at::Tensor& b)
-      : augmented(std::move(weight)), bias(std::move(bias)), is_stack(a.dim() == 3) {
-    if (is_stack) runs = a.size(0);
-    lora_a = a.reshape({-1, a.size(-1)}).contiguous();
-    scaled_b = (is_stack ? b.transpose(0, 1).flatten(1) : b).contiguous();
-    if (augmented.size(1) < in() + rank()) {
-      auto wider = at::empty({out() + rank(), in() + rank()}, augmented.options());
+      : augmented(std::move(weight)), bias(std::move(bias)), lora_a(with_whole_runs(a)), scaled_b(with_whole_runs(b)) {
+    if (augmented.size(1) < in() + ranks()) {
+      auto wider = at::empty({out() + ranks(), in() + ranks()}, augmented.options());
       wider.narrow(0, 0, out()).narrow(1, 0, in()).copy_(block(out(), in()));
       augmented = wider;
     }
+    bool has_kind = a.scalar_type() == augmented.scalar_type() && b.scalar_type() == augmented.scalar_type();
+    TORCH_CHECK(has_kind, "branches in ", a.scalar_type(), " and ", b.scalar_type(), " for a weight in ",
+                augmented.scalar_type(), ", expected its own");
   }
 
-  int64_t in() const { return lora_a.size(1); }
-  int64_t out() const { return scaled_b.size(0); }
-  int64_t rank() const { return lora_a.size(0); }
+  // Matrices whose values are neighbours and aligned for eight at a time.
+  static at::Tensor with_whole_runs(const at::Tensor& x) {
+    bool is_dense = x.stride(-1) == 1 && x.stride(-2) == x.size(-1) && (x.dim() == 2 || x.stride(0) % 8 == 0);
+    bool is_aligned = reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0;
+    return is_dense && is_aligned ? x : x.clone(at::MemoryFormat::Contiguous);
+  }
+
+  int64_t in() const { return lora_a.size(-1); }
+  int64_t out() const { return scaled_b.size(-2); }
+  int64_t r() const { return lora_a.size(-2); }
+  int64_t runs() const { return lora_a.dim() == 3 ? lora_a.size(0) : 1; }
+  int64_t ranks() const { return runs() * r(); }
+  static int64_t run_stride(const at::Tensor& x) { return x.dim() == 3 ? x.stride(0) : 0; }
   at::Tensor block(int64_t rows, int64_t columns) const { return augmented.narrow(0, 0, rows).narrow(1, 0, columns); }
 
-  BranchBlock scaled_b_block() const { return branch_block(scaled_b, augmented.narrow(1, in(), rank())); }
-  BranchBlock lora_a_block() const { return branch_block(lora_a, augmented.narrow(0, out(), rank())); }
-  static BranchBlock branch_block(const at::Tensor& from, const at::Tensor& to) {
-    auto aligned = [](const at::Tensor& x) { return reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0; };
-    TORCH_CHECK(from.scalar_type() == to.scalar_type() && aligned(from) && aligned(to), "a branch in ",
-                from.scalar_type(), " for a weight in ", to.scalar_type(), ", both must be aligned to 16 bytes");
-    return {from.data_ptr(), to.data_ptr(), static_cast<int>(from.size(0)), static_cast<int>(from.size(1)),
-            static_cast<int>(to.stride(0))};
+  // U beside W, and its transpose.
+  BranchBlock scaled_b_block(const at::Tensor& transposed) const {
+    auto block = branch_block(scaled_b, augmented.narrow(1, in(), ranks()));
+    block.transposed = pointer(transposed), block.columns_per_run = r();
+    return block;
   }
-
-  at::Tensor d_lora_a(const at::Tensor& d_low, const at::Tensor& x) const {
-    auto all = at::mm(d_low.t(), x);
-    return is_stack ? all.view({runs, -1, in()}) : all;
+  // A below W.
+  BranchBlock lora_a_block(const at::Tensor&) const {
+    auto block = branch_block(lora_a, augmented.narrow(0, out(), ranks()));
+    block.rows_per_run = r();
+    return block;
   }
-
-  at::Tensor d_scaled_b(const AugmentedRows& grad, const at::Tensor& low) const {
-    auto all = at::mm(grad.content().t(), low);
-    return is_stack ? all.view({out(), runs, -1}).transpose(0, 1) : all;
+  BranchBlock branch_block(const at::Tensor& from, const at::Tensor& to) const {
+    return {pointer(from), pointer(to), nullptr, run_stride(from), static_cast<int>(runs()),
+            static_cast<int>(from.size(-2)), static_cast<int>(from.size(-1)), static_cast<int>(to.stride(0)), 0, 0};
   }
 
   // The gradient of x, added to `sum` where that is defined.
   at::Tensor d_input(const AugmentedRows& grad, at::Tensor sum) const {
-    auto matrix = block(out() + rank(), in());
+    auto matrix = block(out() + ranks(), in());
     return sum.defined() ? sum.addmm_(grad.all, matrix) : at::mm(grad.all, matrix);
   }
+
+  at::Tensor output(const AugmentedRows& x) const { return at::addmm(bias, x.all, block(out(), in() + ranks()).t()); }
 };
 
 // Linears of a layer: query, key and value as one; attention's output; intermediate; output.
@@ -115,50 +121,96 @@ struct LayerParams : torch::CustomClassHolder {
                 cu_seqlens.numel(), " values of cu_seqlens, expected one more than rows");
   }
 
-  int64_t runs() const { return linears[QKV].runs; }
+  int64_t runs() const { return linears[QKV].runs(); }
   AttentionPass attention() const { return {mask, cu_seqlens, rows * runs(), length, drops[0], heads, scale}; }
   Norm norm(int index) const { return {norms[index][0], norms[index][1], indices, drops[1 + index], rows, length}; }
 
-  void write_branch_blocks(BranchBlock (AugmentedLinear::*block)() const) const {
+  void write_branches(BranchBlock (AugmentedLinear::*block)(const at::Tensor&) const,
+                      const std::array<at::Tensor, LINEARS>& transposed) const {
     BranchBlocks blocks;
-    for (int i = 0; i < LINEARS; ++i) blocks.of[i] = (linears[i].*block)();
-    launch("write_branch_blocks", variant(linears[QKV].augmented), {{16, LINEARS}, {256}}, blocks);
+    for (int i = 0; i < LINEARS; ++i) blocks.of[i] = (linears[i].*block)(transposed[i]);
+    launch("write_branches", variant(linears[QKV].augmented), {{16, LINEARS}, {256}}, blocks);
   }
 
-  // The product of x with a branch's first or second matrix, written to the columns reserved behind x.
-  at::Tensor low_product(const AugmentedLinear& linear, const AugmentedRows& x, const at::Tensor& matrix) const {
-    auto low = x.reserved();
-    at::mm_out(low, x.content(), matrix);
-    if (runs() > 1) {
-      long count = low.size(0), first_distance = content;
-      int run_tokens = rows * length, run_distances = 2 * length, rank = linear.rank() / runs(), all = runs();
-      int pitch = low.stride(0);
-      launch("mask_other_runs", variant(low), {{ceil_div(count * linear.rank() / 8, 256)}, {256}}, pointer(low),
-             pointer(indices), count, first_distance, run_tokens, run_distances, rank, all, pitch);
-    }
-    return low;
+  TokenRuns token_runs() const {
+    return {static_cast<const long long*>(pointer(indices)), static_cast<int>(content),
+            static_cast<int>(rows * length), static_cast<int>(2 * length)};
   }
 
-  // y. The gradient needs `low`, which is in the columns reserved behind x.
-  at::Tensor forward(const AugmentedLinear& linear, const AugmentedRows& x, at::Tensor& low) const {
-    low = low_product(linear, x, linear.lora_a.t());
-    return at::addmm(linear.bias, x.all, linear.block(linear.out(), linear.in() + linear.rank()).t());
+  // The product of x with A, to the columns reserved behind x and to `out`.
+  LowProduct low(const AugmentedLinear& linear, const AugmentedRows& x, at::Tensor& out) const {
+    return low_product(linear, x, linear.lora_a, AugmentedLinear::run_stride(linear.lora_a), out);
+  }
+  // The product of a gradient with U, whose transpose is given.
+  LowProduct d_low(const AugmentedLinear& linear, const AugmentedRows& grad, const at::Tensor& transposed,
+                   at::Tensor& out) const {
+    return low_product(linear, grad, transposed, linear.r() * linear.out(), out);
+  }
+  // Makes `out`, [ranks, tokens] and zeros behind the last token.
+  LowProduct low_product(const AugmentedLinear& linear, const AugmentedRows& x, const at::Tensor& matrix,
+                         int64_t run_stride, at::Tensor& out) const {
+    out = at::empty({linear.ranks(), low_product_traits::transposed_pitch(x.all.size(0))}, x.all.options());
+    return {pointer(matrix), pointer(x.reserved()), pointer(out), run_stride, static_cast<int>(x.all.stride(0)),
+            static_cast<int>(linear.r()), static_cast<int>(runs()), token_runs()};
   }
 
-  // In the columns reserved behind the gradient.
-  at::Tensor d_low(const AugmentedLinear& linear, const AugmentedRows& grad) const {
-    return low_product(linear, grad, linear.scaled_b);
+  // Of tokens that another kernel wrote.
+  static void make(const LowProduct& low, const AugmentedRows& x) {
+    long count = x.all.size(0);
+    int width = x.width, pitch = x.all.stride(0);
+    launch("low_product", variant(x.all), by_tokens(count), pointer(x.all), count, width, pitch, low);
   }
 
-  // The tokens of x, then the distances.
-  AugmentedRows gather(const at::Tensor& x) const {
+  // The tokens of x, then the distances, with the product of each with A.
+  AugmentedRows gather(const at::Tensor& x, at::Tensor& low_of_x) const {
     long tokens = x.size(0), count = tokens + (distances.defined() ? distances.size(0) : 0);
-    AugmentedRows out(count, x.size(1), linears[QKV].rank(), x.options());
+    AugmentedRows out(count, x.size(1), linears[QKV].ranks(), x.options());
     int width = x.size(1), pitch = out.all.size(1);
-    launch("gather_tokens", variant(x), {{ceil_div(count * width / 8, 256)}, {256}}, pointer(x), pointer(distances),
-           pointer(out.all), count, tokens, width, pitch);
+    launch("gather_tokens", variant(x), by_tokens(count), pointer(x), pointer(distances), pointer(out.all), count,
+           width, pitch, low(linears[QKV], out, low_of_x));
     return out;
   }
+};
+
+// Gradients of branches, made by one launch.
+class BranchGradientLaunch {
+ public:
+  BranchGradientLaunch(const LayerParams& params) : params(params) {
+    all.cu_seqlens = static_cast<const int*>(pointer(params.cu_seqlens));
+    all.rows = params.rows, all.content = params.content, all.run_distances = 2 * params.length;
+  }
+
+  // Of A, [r, in] or [runs, r, in].
+  at::Tensor lora_a(const AugmentedLinear& linear, const at::Tensor& d_low, const at::Tensor& x) {
+    auto out = at::empty(linear.lora_a.sizes(), linear.lora_a.options());
+    add(linear, x, d_low, out, true);
+    return out;
+  }
+  // Of U, [out, r] or [runs, out, r].
+  at::Tensor scaled_b(const AugmentedLinear& linear, const AugmentedRows& grad, const at::Tensor& low) {
+    auto out = at::empty(linear.scaled_b.sizes(), linear.scaled_b.options());
+    add(linear, grad.content(), low, out, false);
+    return out;
+  }
+
+  void run() {
+    using namespace branch_gradient_traits;
+    Launch how{{static_cast<unsigned>(strips), static_cast<unsigned>(params.runs())}, {THREADS}};
+    launch("branch_gradients", "bf16", how, all);
+  }
+
+ private:
+  void add(const AugmentedLinear& linear, const at::Tensor& x, const at::Tensor& low, const at::Tensor& out,
+           bool is_lora_a) {
+    all.of[all.count++] = {pointer(x), pointer(low), pointer(out), static_cast<int>(x.stride(0)),
+                           static_cast<int>(low.stride(0)), static_cast<int>(x.size(1)), static_cast<int>(linear.r()),
+                           is_lora_a, x.size(0) > params.content, strips};
+    strips += ceil_div(x.size(1), branch_gradient_traits::COLUMNS);
+  }
+
+  const LayerParams& params;
+  BranchGradients all{};
+  int strips = 0;
 };
 
 struct FusedLayer : torch::autograd::Function<FusedLayer> {
@@ -168,8 +220,9 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     FIRST_SUM, FIRST_MEAN, FIRST_RSTD,
     HIDDEN, INNER,
     SECOND_SUM, SECOND_MEAN, SECOND_RSTD,
-    LOW,  // one for each linear
-    COUNT = LOW + LINEARS
+    LOW,                         // of each linear, [ranks, tokens]
+    TRANSPOSED = LOW + LINEARS,  // U of each linear, [ranks, out]
+    COUNT = TRANSPOSED + LINEARS
   };
   // Positions of the arguments of `forward` that may need gradients: x, then A and U of every linear.
   static constexpr int X = 0, ARGUMENTS = 2 + 2 * LINEARS;
@@ -178,40 +231,39 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
 
   using Tensors = torch::autograd::variable_list;
 
-  static void gelu(const char* pass, const at::Tensor& inner, at::Tensor& values, const at::Tensor& augmented) {
-    long count = inner.size(0);
-    int width = inner.size(1), pitch = augmented.size(1);
-    launch(pass, variant(inner), {{ceil_div(count * width / 8, 256)}, {256}}, pointer(inner), pointer(values),
-           pointer(augmented), count, width, pitch);
-  }
-
   static at::Tensor forward(
       torch::autograd::AutogradContext* context, const at::Tensor& given_x, const at::Tensor&, const at::Tensor&,
       const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
       const c10::intrusive_ptr<LayerParams>& params) {
     const auto& [qkv, attention_output, intermediate, output] = params->linears;
     auto x = given_x.contiguous();
-    std::array<at::Tensor, LINEARS> low;
-    params->write_branch_blocks(&AugmentedLinear::scaled_b_block);
+    long tokens = x.size(0);
+    std::array<at::Tensor, LINEARS> low, transposed;
+    for (int i = 0; i < LINEARS; ++i) {
+      const auto& linear = params->linears[i];
+      transposed[i] = at::empty({linear.ranks(), linear.out()}, x.options());
+    }
+    params->write_branches(&AugmentedLinear::scaled_b_block, transposed);
 
-    auto input = params->gather(x);
+    auto input = params->gather(x, low[QKV]);
     params->distances.reset();
-    auto projected = params->forward(qkv, input, low[QKV]);
-    AugmentedRows attended(x.size(0), x.size(1), attention_output.rank(), x.options());
+    auto projected = qkv.output(input);
+    AugmentedRows attended(tokens, x.size(1), attention_output.ranks(), x.options());
     auto context_rows = attended.content();
     auto log_sum = params->attention().forward(projected, context_rows);
-    AugmentedRows hidden(x.size(0), x.size(1), intermediate.rank(), x.options());
+    LayerParams::make(params->low(attention_output, attended, low[ATTENTION_OUTPUT]), attended);
+    AugmentedRows hidden(tokens, x.size(1), intermediate.ranks(), x.options());
     auto hidden_rows = hidden.content();
     auto first = params->norm(0).forward(
-        params->forward(attention_output, attended, low[ATTENTION_OUTPUT]), x, hidden_rows, params->eps);
+        attention_output.output(attended), x, hidden_rows, params->eps,
+        params->low(intermediate, hidden, low[INTERMEDIATE]));
 
-    auto inner = params->forward(intermediate, hidden, low[INTERMEDIATE]);
-    AugmentedRows active(x.size(0), output.in(), output.rank(), x.options());
-    at::Tensor none;
-    gelu("gelu_forward", inner, none, active.all);
-    auto y = params->forward(output, active, low[OUTPUT]);
-    // The gradient computes GELU's values again. A view of `active` would keep them.
-    low[OUTPUT] = low[OUTPUT].contiguous();
+    auto inner = intermediate.output(hidden);
+    AugmentedRows active(tokens, output.in(), output.ranks(), x.options());
+    int inner_width = output.in(), pitch = active.all.size(1);
+    launch("gelu_forward", variant(inner), by_tokens(tokens), pointer(inner), pointer(active.all), tokens, inner_width,
+           pitch, params->low(output, active, low[OUTPUT]));
+    auto y = output.output(active);
     auto out = at::empty_like(x);
     auto second = params->norm(1).forward(y, hidden.content(), out, params->eps);
 
@@ -220,7 +272,7 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     saved[FIRST_SUM] = first.sum, saved[FIRST_MEAN] = first.mean, saved[FIRST_RSTD] = first.rstd;
     saved[HIDDEN] = hidden.all, saved[INNER] = inner;
     saved[SECOND_SUM] = second.sum, saved[SECOND_MEAN] = second.mean, saved[SECOND_RSTD] = second.rstd;
-    for (int i = 0; i < LINEARS; ++i) saved[LOW + i] = low[i];
+    for (int i = 0; i < LINEARS; ++i) saved[LOW + i] = low[i], saved[TRANSPOSED + i] = transposed[i];
     context->save_for_backward(std::move(saved));
     context->saved_data["params"] = c10::IValue::make_capsule(params);
     return out;
@@ -230,7 +282,7 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     auto params = c10::static_intrusive_pointer_cast<LayerParams>(context->saved_data["params"].toCapsule());
     auto saved = context->get_saved_variables();
     Tensors result(ARGUMENTS);
-    params->write_branch_blocks(&AugmentedLinear::lora_a_block);
+    params->write_branches(&AugmentedLinear::lora_a_block, {});
     // Each half frees its tensors before the other begins.
     auto d_hidden = feed_forward_backward(*params, saved, grads[0].contiguous(), result);
     auto dx = attention_backward(*params, saved, d_hidden, context->needs_input_grad(X), result);
@@ -243,21 +295,26 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
       const LayerParams& params, const Tensors& saved, const at::Tensor& grad, Tensors& result) {
     const auto &intermediate = params.linears[INTERMEDIATE], &output = params.linears[OUTPUT];
     const auto& inner = saved[INNER];
+    long tokens = grad.size(0);
     AugmentedRows hidden(saved[HIDDEN], intermediate.in());
-    AugmentedRows d_output(grad.size(0), grad.size(1), output.rank(), grad.options());
+    AugmentedRows d_output(tokens, grad.size(1), output.ranks(), grad.options());
     auto d_output_rows = d_output.content();
     Norm::Kept kept{saved[SECOND_SUM], saved[SECOND_MEAN], saved[SECOND_RSTD]};
-    auto d_hidden = params.norm(1).backward(grad, kept, d_output_rows);
-    auto d_low = params.d_low(output, d_output);
-    result[scaled_b_of(OUTPUT)] = output.d_scaled_b(d_output, saved[LOW + OUTPUT]);
+    at::Tensor low_of_output, low_of_inner;
+    auto d_hidden = params.norm(1).backward(
+        grad, kept, d_output_rows, params.d_low(output, d_output, saved[TRANSPOSED + OUTPUT], low_of_output));
     // The gradient of GELU's values, which gelu_backward replaces with the values.
     auto active = output.d_input(d_output, at::Tensor());
-    AugmentedRows d_inner(grad.size(0), output.in(), intermediate.rank(), grad.options());
-    gelu("gelu_backward", inner, active, d_inner.all);
-    result[lora_a_of(OUTPUT)] = output.d_lora_a(d_low, active);
-    d_low = params.d_low(intermediate, d_inner);
-    result[scaled_b_of(INTERMEDIATE)] = intermediate.d_scaled_b(d_inner, saved[LOW + INTERMEDIATE]);
-    result[lora_a_of(INTERMEDIATE)] = intermediate.d_lora_a(d_low, hidden.content());
+    AugmentedRows d_inner(tokens, output.in(), intermediate.ranks(), grad.options());
+    int inner_width = output.in(), pitch = d_inner.all.size(1);
+    launch("gelu_backward", variant(inner), by_tokens(tokens), pointer(inner), pointer(active), pointer(d_inner.all),
+           tokens, inner_width, pitch, params.d_low(intermediate, d_inner, saved[TRANSPOSED + INTERMEDIATE], low_of_inner));
+    BranchGradientLaunch gradients(params);
+    result[scaled_b_of(OUTPUT)] = gradients.scaled_b(output, d_output, saved[LOW + OUTPUT]);
+    result[lora_a_of(OUTPUT)] = gradients.lora_a(output, low_of_output, active);
+    result[scaled_b_of(INTERMEDIATE)] = gradients.scaled_b(intermediate, d_inner, saved[LOW + INTERMEDIATE]);
+    result[lora_a_of(INTERMEDIATE)] = gradients.lora_a(intermediate, low_of_inner, hidden.content());
+    gradients.run();
     return intermediate.d_input(d_inner, d_hidden);
   }
 
@@ -267,20 +324,24 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     const auto &qkv = params.linears[QKV], &attention_output = params.linears[ATTENTION_OUTPUT];
     const auto& projected = saved[PROJECTED];
     AugmentedRows input(saved[INPUT], qkv.in()), attended(saved[ATTENDED], attention_output.in());
-    AugmentedRows d_attended(d_hidden.size(0), d_hidden.size(1), attention_output.rank(), d_hidden.options());
+    AugmentedRows d_attended(d_hidden.size(0), d_hidden.size(1), attention_output.ranks(), d_hidden.options());
     auto d_attended_rows = d_attended.content();
     Norm::Kept kept{saved[FIRST_SUM], saved[FIRST_MEAN], saved[FIRST_RSTD]};
-    auto dx = params.norm(0).backward(d_hidden, kept, d_attended_rows);
-    auto d_low = params.d_low(attention_output, d_attended);
-    result[scaled_b_of(ATTENTION_OUTPUT)] = attention_output.d_scaled_b(d_attended, saved[LOW + ATTENTION_OUTPUT]);
-    result[lora_a_of(ATTENTION_OUTPUT)] = attention_output.d_lora_a(d_low, attended.content());
+    at::Tensor low_of_attended, low_of_projected;
+    auto dx = params.norm(0).backward(
+        d_hidden, kept, d_attended_rows,
+        params.d_low(attention_output, d_attended, saved[TRANSPOSED + ATTENTION_OUTPUT], low_of_attended));
     auto d_context = attention_output.d_input(d_attended, at::Tensor());
-    AugmentedRows d_projected(projected.size(0), projected.size(1), qkv.rank(), d_hidden.options());
+    AugmentedRows d_projected(projected.size(0), projected.size(1), qkv.ranks(), d_hidden.options());
     auto d_projected_rows = d_projected.content();
     params.attention().backward(projected, attended.content(), d_context, saved[LOG_SUM], d_projected_rows);
-    d_low = params.d_low(qkv, d_projected);
-    result[scaled_b_of(QKV)] = qkv.d_scaled_b(d_projected, saved[LOW + QKV]);
-    result[lora_a_of(QKV)] = qkv.d_lora_a(d_low, input.content());
+    LayerParams::make(params.d_low(qkv, d_projected, saved[TRANSPOSED + QKV], low_of_projected), d_projected);
+    BranchGradientLaunch gradients(params);
+    result[scaled_b_of(ATTENTION_OUTPUT)] = gradients.scaled_b(attention_output, d_attended, saved[LOW + ATTENTION_OUTPUT]);
+    result[lora_a_of(ATTENTION_OUTPUT)] = gradients.lora_a(attention_output, low_of_attended, attended.content());
+    result[scaled_b_of(QKV)] = gradients.scaled_b(qkv, d_projected, saved[LOW + QKV]);
+    result[lora_a_of(QKV)] = gradients.lora_a(qkv, low_of_projected, input.content());
+    gradients.run();
     // Distances, the last tokens, need no gradient.
     AugmentedRows d_content(d_projected.all.narrow(0, 0, dx.size(0)), d_projected.width);
     return needs_input ? qkv.d_input(d_content, dx) : at::Tensor();

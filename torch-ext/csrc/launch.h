@@ -7,6 +7,7 @@
 #include <string>
 
 #include "../kernels/dropout_traits.h"
+#include "../kernels/low_product_traits.h"
 #include "autograd.h"
 
 struct Dim3 {
@@ -39,6 +40,13 @@ std::string variant(const at::Tensor& tensor) {
 }
 
 unsigned ceil_div(int64_t n, int64_t divisor) { return static_cast<unsigned>((n + divisor - 1) / divisor); }
+
+// Blocks for tokens, also for those that fill the last tile of a product over tokens.
+Launch by_tokens(int64_t count, int warps) {
+  using namespace low_product_traits;
+  return {{ceil_div(transposed_pitch(count), TOKENS)}, {static_cast<unsigned>(warps * WARP)}};
+}
+Launch by_tokens(int64_t count) { return by_tokens(count, low_product_traits::warps_of(count)); }
 
 void* pointer(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 

@@ -44,6 +44,9 @@ inline unsigned __float_as_uint(float value) { return same_bits<unsigned>(value)
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
+template <typename V>
+V __ldg(const V* from) { return *from; }
+
 inline void __syncthreads() { emulator::sync_threads(); }
 
 template <typename V>
@@ -143,6 +146,10 @@ inline void mma_m16n8k16(float (&d)[4], const unsigned (&a)[4], unsigned b0, uns
     d[e] += sum;
   }
 }
+
+inline uint4 ld_once(const void* from) { return *static_cast<const uint4*>(from); }
+inline float ex2_approx(float x) { return std::exp2(x); }
+inline float rcp_approx(float x) { return 1.0f / x; }
 
 inline void cp_async_16(void* to, const void* from, bool is_inside) { emulator::copy_async(to, from, is_inside); }
 inline void cp_async_commit_group() { emulator::commit_copies(); }

@@ -26,13 +26,15 @@ REGISTER(position_bias_forward, VARIANT, nullptr);
 REGISTER(position_bias_backward, VARIANT, nullptr);
 
 #ifdef BF16
+#include "../../kernels/branch_gradients.cu"
 #include "../../kernels/encoder_layer.cu"
 
 REGISTER(gather_tokens, VARIANT, nullptr);
+REGISTER(low_product, VARIANT, nullptr);
 REGISTER(gelu_forward, VARIANT, nullptr);
 REGISTER(gelu_backward, VARIANT, nullptr);
-REGISTER(write_branch_blocks, VARIANT, nullptr);
-REGISTER(mask_other_runs, VARIANT, nullptr);
+REGISTER(write_branches, VARIANT, nullptr);
+REGISTER(branch_gradients, VARIANT, nullptr);
 #else
 #include "../../kernels/adamw.cu"
 #include "../../kernels/gemm_3xf16.cu"
