@@ -42,11 +42,10 @@ std::string variant(const at::Tensor& tensor) {
 unsigned ceil_div(int64_t n, int64_t divisor) { return static_cast<unsigned>((n + divisor - 1) / divisor); }
 
 // Blocks for tokens, also for those that fill the last tile of a product over tokens.
-Launch by_tokens(int64_t count, int warps) {
+Launch by_tokens(int64_t count) {
   using namespace low_product_traits;
-  return {{ceil_div(transposed_pitch(count), TOKENS)}, {static_cast<unsigned>(warps * WARP)}};
+  return {{ceil_div(transposed_pitch(count), TOKENS)}, {THREADS}};
 }
-Launch by_tokens(int64_t count) { return by_tokens(count, low_product_traits::warps_of(count)); }
 
 void* pointer(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 

@@ -10,58 +10,67 @@
 #include "branches.h"
 #include "low_product.cuh"
 
-#define KERNEL \
-  extern "C" __global__ void __launch_bounds__(low_product_traits::MOST_WARPS * low_product_traits::WARP, 2)
-
-// Eight values of a token that nothing writes before they are read, or zeros where the lane has none.
-__device__ Eight of_token(const T* x, long token, int column, long count, int width, int pitch) {
-  Eight values{};
-  if (token < count && column < width) {
-    *reinterpret_cast<uint4*>(&values) = ld_once(x + token * pitch + column);
-  }
-  return values;
-}
-
-// The tokens of x, then the distances.
-KERNEL gather_tokens(const T* x, const T* distances, T* out, long count, int width, int pitch, LowProduct low) {
-  const int BATCH = 3;
-  long token = token_of_lane(), content = low.tokens.content;
-  const T* from = token < content ? x + token * width : distances + (token - content) * width;
+// Writes values of tokens to `out`, unless they lie there, and makes their product. `values` has two functions: `read`
+// gives what eight values are made of, and `made` makes them. All of a lane's are read before any is made.
+template <typename Values>
+__device__ void write_tokens(const Values& values, T* out, bool is_written, long count, int width, int pitch,
+                             const LowProduct& low) {
+  using namespace low_product_traits;
+  __shared__ Eight tile[TOKENS * TILE_PITCH];
   TileProduct product(low, count, width);
-  for (int step = 0; has_columns(step, width); step += BATCH) {
-    Eight values[BATCH];
-    MatrixColumns matrix[BATCH];
+  long token = token_of_warp();
+  for (int begin = 0; begin < width; begin += CHUNK) {
+    typename Values::Read read[GROUPS_PER_LANE];
 #pragma unroll
-    for (int i = 0; i < BATCH; ++i) {
-      values[i] = of_token(from, 0, column_of_step(step + i), token < count, width, 0);
-      matrix[i] = product.columns_of_matrix(column_of_step(step + i));
+    for (int c = 0; c < GROUPS_PER_LANE; ++c) {
+      int column = begin + (c * WARP + threadIdx.x % WARP) * 8;
+      if (token < count && column < width) read[c] = values.read(token, column);
     }
 #pragma unroll
-    for (int i = 0; i < BATCH; ++i) {
-      int column = column_of_step(step + i);
-      if (token < count && column < width) *reinterpret_cast<Eight*>(out + token * pitch + column) = values[i];
-      product.add(values[i], matrix[i], column);
+    for (int c = 0; c < GROUPS_PER_LANE; ++c) {
+      int column = begin + (c * WARP + threadIdx.x % WARP) * 8;
+      if (token >= count || column >= width) break;
+      Eight eight = values.made(read[c], token, column);
+      if (!is_written) *reinterpret_cast<Eight*>(out + token * pitch + column) = eight;
+      tile[threadIdx.x / WARP * TILE_PITCH + (column - begin) / 8] = eight;
     }
+    __syncthreads();
+    product.add_chunk(tile, begin);
+    // The tile is written again.
+    if (begin + CHUNK < width) __syncthreads();
   }
   product.finish(out, pitch);
 }
 
-// The product of tokens that lie in memory.
-KERNEL low_product(const T* x, long count, int width, int pitch, LowProduct low) {
-  const int BATCH = 3;
-  TileProduct product(low, count, width);
-  for (int step = 0; has_columns(step, width); step += BATCH) {
-    Eight values[BATCH];
-    MatrixColumns matrix[BATCH];
-#pragma unroll
-    for (int i = 0; i < BATCH; ++i) {
-      values[i] = of_token(x, token_of_lane(), column_of_step(step + i), count, width, pitch);
-      matrix[i] = product.columns_of_matrix(column_of_step(step + i));
-    }
-#pragma unroll
-    for (int i = 0; i < BATCH; ++i) product.add(values[i], matrix[i], column_of_step(step + i));
+// Eight values that nothing writes before they are read.
+__device__ Eight read_once(const T* from) {
+  Eight values;
+  *reinterpret_cast<uint4*>(&values) = ld_once(from);
+  return values;
+}
+
+struct GatheredTokens {
+  typedef Eight Read;
+  const T *x, *distances;
+  long content;
+  int width;
+  __device__ Eight read(long token, int column) const {
+    const T* from = token < content ? x + token * width : distances + (token - content) * width;
+    return read_once(from + column);
   }
-  product.finish(x, pitch);
+  __device__ Eight made(const Eight& values, long, int) const { return values; }
+};
+
+#define KERNEL extern "C" __global__ void __launch_bounds__(low_product_traits::THREADS)
+
+// The tokens of x, then the distances.
+KERNEL gather_tokens(const T* x, const T* distances, T* out, long count, int width, int pitch, LowProduct low) {
+  write_tokens(GatheredTokens{x, distances, low.tokens.content, width}, out, false, count, width, pitch, low);
+}
+
+// The product of tokens that lie in memory.
+KERNEL low_product(T* x, long count, int width, int pitch, LowProduct low) {
+  write_tokens(GatheredTokens{x, nullptr, count, pitch}, x, true, count, width, pitch, low);
 }
 
 // Phi(x), the distribution function of a standard normal value, by exp(-x^2 / 2): 7.1.26 of Abramowitz and Stegun, with
@@ -79,71 +88,54 @@ __device__ float phi(float x, float exponential) {
 // exp(-x^2 / 2)
 __device__ float gaussian(float x) { return ex2_approx(-0.72134752044448170f * x * x); }
 
+struct Gelu {
+  typedef Eight Read;
+  const T* x;
+  int width;
+  __device__ Eight read(long token, int column) const { return read_once(x + token * width + column); }
+  __device__ Eight made(const Eight& inner, long, int) const {
+    float values[8];
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      float value = widened(inner.at[e]);
+      values[e] = value * phi(value, gaussian(value));
+    }
+    return narrowed(values);
+  }
+};
+
 // x Phi(x) of [count, width].
 KERNEL gelu_forward(const T* x, T* out, long count, int width, int pitch, LowProduct low) {
-  const int BATCH = 3;
-  long token = token_of_lane();
-  TileProduct product(low, count, width);
-  for (int step = 0; has_columns(step, width); step += BATCH) {
-    Eight inner[BATCH];
-    MatrixColumns matrix[BATCH];
-#pragma unroll
-    for (int i = 0; i < BATCH; ++i) {
-      inner[i] = of_token(x, token, column_of_step(step + i), count, width, width);
-      matrix[i] = product.columns_of_matrix(column_of_step(step + i));
-    }
-#pragma unroll
-    for (int i = 0; i < BATCH; ++i) {
-      int column = column_of_step(step + i);
-      float values[8];
-#pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        float value = widened(inner[i].at[e]);
-        values[e] = value * phi(value, gaussian(value));
-      }
-      Eight active = narrowed(values);
-      if (token < count && column < width) *reinterpret_cast<Eight*>(out + token * pitch + column) = active;
-      product.add(active, matrix[i], column);
-    }
-  }
-  product.finish(out, pitch);
+  write_tokens(Gelu{x, width}, out, false, count, width, pitch, low);
 }
 
-// The gradient of x. GELU's values replace the gradient of out, because the branch's gradient needs them; a lane reads
-// its own before it writes them.
-KERNEL gelu_backward(const T* x, T* grad, T* dx, long count, int width, int pitch, LowProduct low) {
-  const int BATCH = 2;
-  long token = token_of_lane();
-  TileProduct product(low, count, width);
-  for (int step = 0; has_columns(step, width); step += BATCH) {
-    Eight inner[BATCH], of_out[BATCH];
-    MatrixColumns matrix[BATCH];
-#pragma unroll
-    for (int i = 0; i < BATCH; ++i) {
-      int column = column_of_step(step + i);
-      inner[i] = of_token(x, token, column, count, width, width);
-      of_out[i] = of_token(grad, token, column, count, width, width);
-      matrix[i] = product.columns_of_matrix(column);
-    }
-#pragma unroll
-    for (int i = 0; i < BATCH; ++i) {
-      int column = column_of_step(step + i);
-      float values[8], of_x[8];
-#pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        float value = widened(inner[i].at[e]), exponential = gaussian(value), below = phi(value, exponential);
-        of_x[e] = widened(of_out[i].at[e]) * (below + value * 0.39894228040143268f * exponential);
-        values[e] = value * below;
-      }
-      Eight gradient = narrowed(of_x);
-      if (token < count && column < width) {
-        *reinterpret_cast<Eight*>(dx + token * pitch + column) = gradient;
-        *reinterpret_cast<Eight*>(grad + token * width + column) = narrowed(values);
-      }
-      product.add(gradient, matrix[i], column);
-    }
+struct GeluGradient {
+  struct Read {
+    Eight inner, of_out;
+  };
+  const T* x;
+  T* grad;
+  int width;
+  __device__ Read read(long token, int column) const {
+    return {read_once(x + token * width + column), read_once(grad + token * width + column)};
   }
-  product.finish(dx, pitch);
+  // Also writes GELU's values in place of the gradient.
+  __device__ Eight made(const Read& read, long token, int column) const {
+    float values[8], of_x[8];
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      float value = widened(read.inner.at[e]), exponential = gaussian(value), below = phi(value, exponential);
+      of_x[e] = widened(read.of_out.at[e]) * (below + value * 0.39894228040143268f * exponential);
+      values[e] = value * below;
+    }
+    *reinterpret_cast<Eight*>(grad + token * width + column) = narrowed(values);
+    return narrowed(of_x);
+  }
+};
+
+// The gradient of x. GELU's values replace the gradient of out, because the branch's gradient needs them.
+KERNEL gelu_backward(const T* x, T* grad, T* dx, long count, int width, int pitch, LowProduct low) {
+  write_tokens(GeluGradient{x, grad, width}, dx, false, count, width, pitch, low);
 }
 
 // Copies U or A of every linear to its block, and to its transpose where there is one; a row of the grid each.

@@ -1,26 +1,21 @@
 // Products of a block's eight tokens with a branch's A or U, by the kernel that writes the tokens:
 // low[t, c] = sum_k x[t, k] matrix[c, k].
 //
-// Lane (g, q) = (lane / 4, lane % 4) of a warp has token g, eight neighbouring columns at a step. The tensor cores' k may
-// be any order of the columns as long as both factors have the same: a lane's first four columns are its k of one
-// product, the last four that of the next. So values go from where they were computed to the tensor cores without shared
-// memory. The ranks are the rows of the product, the tokens its columns.
+// A warp writes a token, to shared memory too, where the warps share its columns: lane (g, q) = (lane / 4, lane % 4) has
+// eight neighbouring columns of token g and of rank g at a step. The tensor cores' k may be any order of the columns as
+// long as both factors have the same: a lane's first four columns are its k of one product, the last four that of the
+// next. The ranks are the rows of the product, the tokens its columns.
 #pragma once
 
 #include "low_product_traits.h"
 #include "values.cuh"
 
-// The lane's token, and its first column at a step.
+// The token of a warp, and of a lane of the product.
+__device__ long token_of_warp() {
+  return static_cast<long>(blockIdx.x) * low_product_traits::TOKENS + threadIdx.x / low_product_traits::WARP;
+}
 __device__ long token_of_lane() {
-  return static_cast<long>(blockIdx.x) * low_product_traits::TOKENS + threadIdx.x % 32 / 4;
-}
-__device__ int column_of_step(int step) {
-  using namespace low_product_traits;
-  return (step * (blockDim.x / WARP) + threadIdx.x / WARP) * COLUMNS_PER_WARP + threadIdx.x % 4 * 8;
-}
-// Whether a warp has columns at a step: all its lanes take part in a product.
-__device__ bool has_columns(int step, int width) {
-  return column_of_step(step) - static_cast<int>(threadIdx.x % 4) * 8 < width;
+  return static_cast<long>(blockIdx.x) * low_product_traits::TOKENS + threadIdx.x % low_product_traits::WARP / 4;
 }
 
 #ifdef BF16
@@ -29,13 +24,8 @@ __device__ int run_of_token(const TokenRuns& of, long token) {
   return static_cast<int>(of.indices ? of.indices[token] : token) / of.run_tokens;
 }
 
-// Eight columns of two rows of a branch's matrix, eight rows apart.
-struct MatrixColumns {
-  uint4 low, high;
-};
-
-// The product of a block's tokens. One pass has RANKS_PER_PASS of one run; the first is made while the tokens are
-// written, by `add`, and `finish` makes the others from what was written.
+// The product of a block's tokens. One pass has RANKS_PER_PASS of one run; the first is made chunk by chunk while the
+// tokens are written, and `finish` makes the others from what was written.
 struct TileProduct {
   const LowProduct& to;
   long first, count;  // first token of the block; tokens of all blocks
@@ -57,13 +47,13 @@ struct TileProduct {
   // Zeroes all columns, and finds the runs of the block's tokens.
   __device__ void begin_with_runs() {
     int groups = to.runs * to.r / 8;
-    for (int i = threadIdx.x; i < low_product_traits::TOKENS * groups; i += blockDim.x) {
+    for (int i = threadIdx.x; i < low_product_traits::TOKENS * groups; i += low_product_traits::THREADS) {
       long token = first + i / groups;
       int column = i % groups * 8;
       if (token < count) *reinterpret_cast<Eight*>(static_cast<T*>(to.low) + token * to.pitch + column) = Eight{};
     }
     // A group of tokens of a rank.
-    for (int c = threadIdx.x; c < to.runs * to.r; c += blockDim.x) {
+    for (int c = threadIdx.x; c < to.runs * to.r; c += low_product_traits::THREADS) {
       *reinterpret_cast<Eight*>(transposed(c, first)) = Eight{};
     }
     bool is_inside = token_of_lane() < count;
@@ -88,38 +78,42 @@ struct TileProduct {
     return __ldg(reinterpret_cast<const uint4*>(matrix + static_cast<long>(rank + row) * width + column));
   }
 
-  // The lane's columns of the first tile of ranks: to be read together with the tokens.
-  __device__ MatrixColumns columns_of_matrix(int column) const {
-    int row = threadIdx.x % 32 / 4;
-    return {of_matrix(row, column), of_matrix(row + 8, column)};
-  }
-
-  // Adds the lane's columns of its token. A lane without any gives zeros.
-  __device__ void add(const Eight& values, const MatrixColumns& of_first_tile, int column) {
-    add_tile(sums[0], values, of_first_tile);
+  // Adds the columns from `begin` on of the tokens in `tile`, CHUNK of them at most.
+  __device__ void add_chunk(const Eight* tile, int begin) {
+    using namespace low_product_traits;
+    const int STEPS = CHUNK / (TOKENS * COLUMNS_PER_WARP);
+    int lane = threadIdx.x % WARP;
 #pragma unroll
-    for (int n = 1; n < low_product_traits::TILES; ++n) {
-      int begin = n * low_product_traits::RANKS_PER_TILE, row = begin + threadIdx.x % 32 / 4;
-      if (rank + begin < to.r) add_tile(sums[n], values, {of_matrix(row, column), of_matrix(row + 8, column)});
+    for (int step = 0; step < STEPS; ++step) {
+      int first_column = (step * TOKENS + threadIdx.x / WARP) * COLUMNS_PER_WARP, column = first_column + lane % 4 * 8;
+      if (begin + first_column >= width) break;
+      bool is_inside = token_of_lane() < count && begin + column < width;
+      add(is_inside ? tile[lane / 4 * TILE_PITCH + column / 8] : Eight{}, begin + column);
     }
   }
 
-  static __device__ void add_tile(float (&sum)[4], const Eight& values, const MatrixColumns& matrix) {
+  // Adds the lane's columns of its token. A lane without any gives zeros.
+  __device__ void add(const Eight& values, int column) {
     const unsigned* x = reinterpret_cast<const unsigned*>(&values);
-    const uint4 &low = matrix.low, &high = matrix.high;
-    unsigned first_half[4] = {low.x, high.x, low.y, high.y}, second_half[4] = {low.z, high.z, low.w, high.w};
-    mma_m16n8k16(sum, first_half, x[0], x[1]);
-    mma_m16n8k16(sum, second_half, x[2], x[3]);
+    int row = threadIdx.x % 32 / 4;
+#pragma unroll
+    for (int n = 0; n < low_product_traits::TILES; ++n) {
+      int begin = n * low_product_traits::RANKS_PER_TILE;
+      if (rank + begin >= to.r) break;
+      uint4 low = of_matrix(begin + row, column), high = of_matrix(begin + row + 8, column);
+      unsigned first_half[4] = {low.x, high.x, low.y, high.y}, second_half[4] = {low.z, high.z, low.w, high.w};
+      mma_m16n8k16(sums[n], first_half, x[0], x[1]);
+      mma_m16n8k16(sums[n], second_half, x[2], x[3]);
+    }
   }
 
   // Sums the warps' parts of a pass in one order and stores them. A thread a token and rank.
   __device__ void store_pass() {
-    using low_product_traits::MOST_WARPS;
     using low_product_traits::RANKS_PER_PASS;
     using low_product_traits::RANKS_PER_TILE;
     using low_product_traits::TILES;
     using low_product_traits::TOKENS;
-    __shared__ float parts[MOST_WARPS][TOKENS][RANKS_PER_PASS];
+    __shared__ float parts[TOKENS][TOKENS][RANKS_PER_PASS];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, ranks = min(to.r - rank, RANKS_PER_PASS);
     for (int n = 0; n < TILES; ++n) {
       for (int e = 0; e < 4; ++e) {
@@ -127,13 +121,13 @@ struct TileProduct {
       }
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < TOKENS * ranks; i += blockDim.x) {
+    for (int i = threadIdx.x; i < TOKENS * ranks; i += low_product_traits::THREADS) {
       int row = i % TOKENS, c = i / TOKENS, column = run * to.r + rank + c;
       long token = first + row;
       bool is_inside = token < count;
       if (is_inside && to.runs > 1 && run_of_token(to.tokens, token) != run) continue;
       float sum = 0.0f;
-      for (int part = 0; part < static_cast<int>(blockDim.x / 32); ++part) sum += parts[part][row][c];
+      for (int part = 0; part < TOKENS; ++part) sum += parts[part][row][c];
       T value = is_inside ? narrowed(sum) : narrowed(0.0f);
       if (is_inside) static_cast<T*>(to.low)[token * to.pitch + column] = value;
       *transposed(column, token) = value;
@@ -142,44 +136,31 @@ struct TileProduct {
 
   // Stores the first pass and makes the others, of the tokens that the block has written to `x`.
   __device__ void finish(const T* x, int x_pitch) {
-    if (to.r == 0) return;
+    using namespace low_product_traits;
     // Its barrier also orders the block's zeros and tokens before what follows.
     store_pass();
-    while (has_next_pass()) make_pass(x + first * x_pitch, x_pitch);
-  }
-
-  // Makes all passes, of the block's tokens in shared memory; they must be there.
-  __device__ void make(const T* tile, int tile_pitch) {
-    if (to.r == 0) return;
-    do make_pass(tile, tile_pitch);
-    while (has_next_pass());
-  }
-
-  __device__ bool has_next_pass() {
-    rank += low_product_traits::RANKS_PER_PASS;
-    if (rank >= to.r) rank = 0, ++run;
-    return run <= last_run;
-  }
-
-  // A pass over the block's tokens at `x`.
-  __device__ void make_pass(const T* x, int x_pitch) {
-    clear();
-    for (int step = 0; has_columns(step, width); ++step) {
-      int column = column_of_step(step);
-      bool is_inside = token_of_lane() < count && column < width;
-      Eight values{};
-      if (is_inside) values = *reinterpret_cast<const Eight*>(x + (token_of_lane() - first) * x_pitch + column);
-      add(values, columns_of_matrix(column), column);
+    for (;;) {
+      rank += RANKS_PER_PASS;
+      if (rank >= to.r) rank = 0, ++run;
+      if (run > last_run) return;
+      clear();
+      for (int first_column = threadIdx.x / WARP * COLUMNS_PER_WARP; first_column < width;
+           first_column += TOKENS * COLUMNS_PER_WARP) {
+        int column = first_column + threadIdx.x % 4 * 8;
+        bool is_inside = token_of_lane() < count && column < width;
+        add(is_inside ? *reinterpret_cast<const Eight*>(x + token_of_lane() * x_pitch + column) : Eight{}, column);
+      }
+      // The parts of the pass before have been read.
+      __syncthreads();
+      store_pass();
     }
-    // The parts of a pass before have been read, and its zeros written.
-    __syncthreads();
-    store_pass();
   }
 };
 #else
 // Float32 multiplies branches as other matrices.
 struct TileProduct {
   __device__ TileProduct(const LowProduct&, long, int) {}
-  __device__ void make(const T*, int) {}
+  __device__ void add_chunk(const Eight*, int) {}
+  __device__ void finish(const T*, int) {}
 };
 #endif

@@ -20,13 +20,17 @@ struct LowProduct {
 };
 
 namespace low_product_traits {
-// A block has so many tokens, a lane one of them. Its warps share the columns, a lane has eight at a step. Many warps
-// shorten a block, few let more blocks run at once, so that one works while another waits for its sums.
-constexpr int TOKENS = 8, WARP = 32, MOST_WARPS = 16, MANY_TOKENS = 2048;
-constexpr int warps_of(long tokens) { return tokens < MANY_TOKENS ? MOST_WARPS : MOST_WARPS / 2; }
-constexpr int TOKENS_PER_TILE = 16;  // of a product over tokens (branch_gradients.cu)
-constexpr long transposed_pitch(long tokens) { return (tokens + TOKENS_PER_TILE - 1) / TOKENS_PER_TILE * TOKENS_PER_TILE; }
+// A block has so many tokens, a warp each. Their values are in shared memory in chunks of columns, groups of eight, rows
+// padded against bank conflicts.
+constexpr int TOKENS = 8, WARP = 32, THREADS = TOKENS * WARP;
+constexpr int GROUPS_PER_LANE = 4, CHUNK = GROUPS_PER_LANE * WARP * 8, TILE_PITCH = CHUNK / 8 + 4;
+// Columns of the product that a warp takes at a step.
 constexpr int COLUMNS_PER_WARP = 32;
 // Ranks of a product of the tensor cores, and of a pass over a token's columns.
-constexpr int RANKS_PER_TILE = 16, TILES = 2, RANKS_PER_PASS = TILES * RANKS_PER_TILE;
+constexpr int RANKS_PER_TILE = 16, TILES = 3, RANKS_PER_PASS = TILES * RANKS_PER_TILE;
+// Tokens of a product over tokens (branch_gradients.cu).
+constexpr int TOKENS_PER_TILE = 16;
+constexpr long transposed_pitch(long tokens) {
+  return (tokens + TOKENS_PER_TILE - 1) / TOKENS_PER_TILE * TOKENS_PER_TILE;
+}
 }  // namespace low_product_traits

@@ -16,12 +16,11 @@
 #include "values.cuh"
 #include "warp.cuh"
 
-const int GROUPS = norm_traits::GROUPS_PER_LANE, TOKENS = low_product_traits::TOKENS;
+const int GROUPS = norm_traits::GROUPS_PER_LANE;
 
-// Of the tile of tokens that a product needs, in groups of eight. Padded against bank conflicts.
-const int TILE_PITCH = norm_traits::MAX_WIDTH / 8 + 4;
+// The tokens of a block for their product, of which there is one in bf16 alone.
 #ifdef BF16
-#define TILE_OF_TOKENS __shared__ Eight tile[TOKENS * TILE_PITCH]
+#define TILE_OF_TOKENS __shared__ Eight tile[low_product_traits::TOKENS * low_product_traits::TILE_PITCH]
 #else
 #define TILE_OF_TOKENS Eight* tile = nullptr
 #endif
@@ -31,7 +30,7 @@ extern "C" __global__ void norm_forward(const T* x, const T* residual, const T* 
                                         long tokens, int rows, int length, int width, int residual_pitch, int out_pitch,
                                         float eps, LowProduct low) {
   TILE_OF_TOKENS;
-  long token = static_cast<long>(blockIdx.x) * TOKENS + threadIdx.x / 32;
+  long token = token_of_warp();
   int lane = threadIdx.x % 32;
   if (token < tokens) {
     long padded = indices ? indices[token] : token;
@@ -72,13 +71,15 @@ extern "C" __global__ void norm_forward(const T* x, const T* residual, const T* 
       }
       Eight y = narrowed(held[c]);
       *reinterpret_cast<Eight*>(out + token * out_pitch + column) = y;
-      if (low.r > 0) tile[threadIdx.x / 32 * TILE_PITCH + column / 8] = y;
+      if (low.r > 0) tile[threadIdx.x / 32 * low_product_traits::TILE_PITCH + column / 8] = y;
     }
     if (lane == 0) mean[token] = average, rstd[token] = reciprocal;
   }
   if (low.r == 0) return;
   __syncthreads();
-  TileProduct(low, tokens, width).make(reinterpret_cast<const T*>(tile), TILE_PITCH * 8);
+  TileProduct product(low, tokens, width);
+  product.add_chunk(tile, 0);
+  product.finish(out, out_pitch);
 }
 
 extern "C" __global__ void norm_backward(
@@ -86,7 +87,7 @@ extern "C" __global__ void norm_backward(
     DropoutParams dropout, const long long* indices, long tokens, int rows, int length, int width, int dx_pitch,
     LowProduct low) {
   TILE_OF_TOKENS;
-  long token = static_cast<long>(blockIdx.x) * TOKENS + threadIdx.x / 32;
+  long token = token_of_warp();
   int lane = threadIdx.x % 32;
   if (token < tokens) {
     long padded = indices ? indices[token] : token;
@@ -122,10 +123,12 @@ extern "C" __global__ void norm_backward(
       Eight a = narrowed(of_x);
       *reinterpret_cast<Eight*>(dx + token * dx_pitch + column) = a;
       *reinterpret_cast<Eight*>(dresidual + token * width + column) = narrowed(of_residual);
-      if (low.r > 0) tile[threadIdx.x / 32 * TILE_PITCH + column / 8] = a;
+      if (low.r > 0) tile[threadIdx.x / 32 * low_product_traits::TILE_PITCH + column / 8] = a;
     }
   }
   if (low.r == 0) return;
   __syncthreads();
-  TileProduct(low, tokens, width).make(reinterpret_cast<const T*>(tile), TILE_PITCH * 8);
+  TileProduct product(low, tokens, width);
+  product.add_chunk(tile, 0);
+  product.finish(dx, dx_pitch);
 }
