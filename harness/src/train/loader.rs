@@ -25,6 +25,8 @@ const FEWEST_TOKENS: usize = 128;
 const LENGTHS: usize = 2;
 /// Least difference of two lengths of packed rows.
 const FEWEST_PLACES: usize = 16;
+/// Most rows of a batch: kernels of attention count rows times heads, of which a GPU's grid holds 65,535.
+pub const MOST_ROWS: usize = 4_095;
 /// Batches on the device ahead of the work.
 pub const BATCHES_AHEAD: usize = 64;
 
@@ -117,6 +119,11 @@ impl Collator {
     /// The same for layers that leave padding out, or compute it.
     pub fn of_layers(self, pack: bool) -> Self {
         Collator { packs: self.packs && pack, ..self }
+    }
+
+    /// Whether layers leave padding out.
+    pub fn packs(&self) -> bool {
+        self.packs
     }
 
     /// Device of the batches.
