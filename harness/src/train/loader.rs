@@ -27,8 +27,8 @@ const LENGTHS: usize = 2;
 const FEWEST_PLACES: usize = 16;
 /// Most rows of a batch: kernels of attention count rows times heads, of which a GPU's grid holds 65,535.
 pub const MOST_ROWS: usize = 4_095;
-/// Batches on the device ahead of the work.
-pub const BATCHES_AHEAD: usize = 64;
+/// Batches on the device ahead of the work: the first step of an epoch waits for so many, and every other is laid out beside steps.
+pub const BATCHES_AHEAD: usize = 16;
 
 /// A batch on the device.
 pub struct DeviceBatch {
