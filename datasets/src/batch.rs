@@ -35,6 +35,19 @@ pub struct Batch {
     pub tokens: u64,
 }
 
+impl Batch {
+    /// Adds the ids, the mask and the segment ids to the end of `tables`, every row padded to `length`, which is no shorter.
+    pub fn append_to(&self, tables: &mut [Vec<i64>; 3], length: usize, pad_id: u32) {
+        let values = [(&self.ids, i64::from(pad_id)), (&self.mask, 0), (&self.type_ids, 0)];
+        for ((values, padding), table) in values.into_iter().zip(tables) {
+            for row in values.chunks(self.length.max(1)) {
+                table.extend_from_slice(row);
+                table.resize(table.len() + length - row.len(), padding);
+            }
+        }
+    }
+}
+
 /// Cuts `order` (positions in `encoded`) into batches of `batch_size` rows; the last may be smaller.
 ///
 /// Rows are never cut: one longer than `max_length` makes its batch that long, so tokenise with the same limit.
@@ -63,16 +76,18 @@ pub fn stack_batches(batches: Vec<Batch>, pad_id: u32) -> Batch {
         Err(several) => several,
     };
     let length = batches.iter().map(|batch| batch.length).max().unwrap_or(0);
-    let padded = |of: fn(&Batch) -> &Vec<i64>, with: i64| -> Vec<i64> {
-        let rows = batches.iter().flat_map(|batch| of(batch).chunks(batch.length.max(1)));
-        rows.flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(with, length - row.len()))).collect()
-    };
+    let rows = batches.iter().map(|batch| batch.rows).sum();
+    let mut tables = [(); 3].map(|()| Vec::with_capacity(rows * length));
+    for batch in &batches {
+        batch.append_to(&mut tables, length, pad_id);
+    }
+    let [ids, mask, type_ids] = tables;
     Batch {
-        rows: batches.iter().map(|batch| batch.rows).sum(),
+        rows,
         length,
-        ids: padded(|batch| &batch.ids, i64::from(pad_id)),
-        mask: padded(|batch| &batch.mask, 0),
-        type_ids: padded(|batch| &batch.type_ids, 0),
+        ids,
+        mask,
+        type_ids,
         labels: batches.iter().flat_map(|batch| batch.labels.iter().copied()).collect(),
         source_rows: batches.iter().flat_map(|batch| batch.source_rows.iter().copied()).collect(),
         tokens: batches.iter().map(|batch| batch.tokens).sum(),

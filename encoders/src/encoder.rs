@@ -21,6 +21,11 @@ pub trait Encoder {
     /// layer's output. Values at padding are undefined.
     fn encode(&self, embedded: &Tensor, batch: &TokenBatch, pass: Pass, observe: LayerObserver) -> Tensor;
 
+    /// Whether [`Encoder::encode`] leaves padding out in such a pass where it may ([`TokenBatch::token_capacity`]).
+    fn packs(&self, _pass: Pass) -> bool {
+        false
+    }
+
     /// Classification head with the start values of transformers: linears that the checkpoint has are taken over, new
     /// ones are drawn from `seed`.
     fn new_head(&self, num_labels: i64, seed: i64) -> Head;
@@ -57,8 +62,6 @@ pub struct EncoderInfo {
     pub vocab_size: i64,
     /// Longest input in tokens.
     pub max_positions: usize,
-    /// Whether [`Encoder::encode`] can leave padding out ([`TokenBatch::token_capacity`]).
-    pub can_pack: bool,
 }
 
 /// One architecture.

@@ -3,6 +3,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
+use torch_ext::nvrtc::Compiling;
 use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
 use torch_ext::ops::attention::Attention;
 use torch_ext::ops::dropout::{Dropout, DropoutRng};
@@ -20,7 +21,7 @@ const R: i64 = 8;
 /// Device, kind and rows: a GPU gets the batch of the published timings, a CPU one that it can hold.
 fn place() -> (Device, Kind, i64) {
     let has_gpu = torch_ext::device::load_cuda() && tch::Cuda::is_available();
-    if has_gpu && torch_ext::nvrtc::load(0).is_ok() {
+    if has_gpu && Compiling::begin(0).and_then(Compiling::load).is_ok() {
         return (Device::Cuda(0), Kind::BFloat16, 32);
     }
     eprintln!("no GPU: the reference implementation on the CPU, 2 rows of {LENGTH}");

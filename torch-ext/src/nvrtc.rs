@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
 
 use tch::{Kind, Tensor};
 
@@ -121,35 +122,54 @@ pub fn architecture(device: usize) -> Result<c_int> {
     Ok(architecture)
 }
 
-/// Compiles the kernels that a device runs and loads them; from then on operations use them.
-///
-/// # Errors
-/// A build or a machine without CUDA, or without NVRTC.
-pub fn load(device: usize) -> Result<()> {
-    let functions = functions()?;
-    let architecture = architecture(device)?;
-    // A second each. The compiler takes several at a time.
-    let binaries: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
-        let compile = |module| scope.spawn(move || compile(architecture, module, LIBRARIES.map(Path::new)));
-        let threads: Vec<_> = supported(architecture).map(compile).collect();
-        let lost = || Error::Cuda("the run-time compiler ended in a panic".into());
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(lost()))).collect()
-    });
-    for (module, binary) in supported(architecture).zip(binaries) {
-        let binary = binary?;
-        let names: Vec<*const c_char> = module.kernels.iter().copied().flatten().map(|name| name.as_ptr()).collect();
-        let load = functions.load_kernels;
-        // SAFETY: the binary is a whole cubin, and the driver copies it; the names outlive the call.
-        let code = unsafe {
-            load(binary.as_ptr().cast::<c_char>(), module.variant.as_ptr(), names.as_ptr(), names.len() as c_int)
-        };
-        functions.kernels.check(code)?;
-        LOADED.fetch_or(module.bit(), Ordering::Relaxed);
+/// Kernels of a device that are being compiled, a thread each: that takes a second or two, in which the host has other work.
+pub struct Compiling(Vec<(&'static Module, JoinHandle<Result<Vec<u8>>>)>);
+
+impl Compiling {
+    /// Begins to compile the kernels that a device runs.
+    ///
+    /// # Errors
+    /// A build or a machine without CUDA.
+    pub fn begin(device: usize) -> Result<Self> {
+        let architecture = architecture(device)?;
+        let begin = |module| (module, thread::spawn(move || compile(architecture, module, LIBRARIES.map(Path::new))));
+        Ok(Compiling(supported(architecture).map(begin).collect()))
     }
-    Ok(())
+
+    /// Loads them; from then on operations use them.
+    ///
+    /// # Errors
+    /// A machine without NVRTC.
+    pub fn load(mut self) -> Result<()> {
+        let lost = || Error::Cuda("the run-time compiler ended in a panic".into());
+        while let Some((module, compiled)) = self.0.pop() {
+            module.load(&compiled.join().unwrap_or_else(|_| Err(lost()))?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Compiling {
+    /// Waits for the compiler: a process must not end under it.
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|(_, compiled)| drop(compiled.join()));
+    }
 }
 
 impl Module {
+    fn load(&self, binary: &[u8]) -> Result<()> {
+        let functions = functions()?;
+        let names: Vec<*const c_char> = self.kernels.iter().copied().flatten().map(|name| name.as_ptr()).collect();
+        let load = functions.load_kernels;
+        // SAFETY: the binary is a whole cubin, and the driver copies it; the names outlive the call.
+        let code = unsafe {
+            load(binary.as_ptr().cast::<c_char>(), self.variant.as_ptr(), names.as_ptr(), names.len() as c_int)
+        };
+        functions.kernels.check(code)?;
+        LOADED.fetch_or(self.bit(), Ordering::Relaxed);
+        Ok(())
+    }
+
     fn bit(&self) -> u32 {
         MODULES.iter().position(|module| module.variant == self.variant).map_or(0, |index| 1 << index)
     }

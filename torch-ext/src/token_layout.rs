@@ -16,12 +16,12 @@ pub struct TokenLayout {
     pub length: i64,
 }
 
-/// Index of packed tokens in padded rows, and the reverse.
+/// Index of packed tokens in padded rows.
 struct Packing {
     /// For every packed token its index in `[rows * length]`, `[tokens]`, int64; 0 where no row has it.
     indices: Tensor,
-    /// For every index in `[rows * length]` its packed token; padding has that of the token before it.
-    inverse: Tensor,
+    /// The same, and the index behind the last place where no row has it.
+    places: Tensor,
 }
 
 impl TokenLayout {
@@ -39,11 +39,12 @@ impl TokenLayout {
         let like = (Kind::Int64, mask.device());
         let token_ends = mask.flatten(0, -1).cumsum(0, Kind::Int64);
         let row_ends = token_ends.view([rows, length]).select(1, length - 1);
-        let inverse = &token_ends - 1;
         // Padding is sent behind the last token.
-        let targets = inverse.where_scalarother(&mask.flatten(0, -1).ne(0), capacity);
-        let indices = Tensor::zeros([capacity + 1], like).scatter(0, &targets, &Tensor::arange(rows * length, like));
-        let packing = Packing { indices: indices.narrow(0, 0, capacity), inverse: inverse.clamp_min(0) };
+        let targets = (&token_ends - 1).where_scalarother(&mask.flatten(0, -1).ne(0), capacity);
+        let all = rows * length;
+        let places = Tensor::full([capacity + 1], all, like).scatter(0, &targets, &Tensor::arange(all, like));
+        let places = places.narrow(0, 0, capacity);
+        let packing = Packing { indices: places.remainder(all), places };
         let cu_seqlens = Tensor::cat(&[Tensor::zeros([1], like), row_ends.clamp_max(capacity)], 0).to_kind(Kind::Int);
         TokenLayout { cu_seqlens, mask: None, packing: Some(packing), rows, length }
     }
@@ -58,9 +59,13 @@ impl TokenLayout {
         self.packing.as_ref().map_or_else(|| x.shallow_clone(), |packing| x.index_select(0, &packing.indices))
     }
 
-    /// `[rows * length, width]` of `[tokens, width]`. Padding gets the values of the token before it.
+    /// `[rows * length, width]` of `[tokens, width]`, 0 at padding. Every token has one place, so that its gradient is read from there
+    /// and not summed over padding.
     pub fn unpack(&self, x: &Tensor) -> Tensor {
-        self.packing.as_ref().map_or_else(|| x.shallow_clone(), |packing| x.index_select(0, &packing.inverse))
+        let Some(Packing { places, .. }) = &self.packing else { return x.shallow_clone() };
+        let all = self.rows * self.length;
+        let padded = Tensor::zeros([all + 1, x.size()[1]], (x.kind(), x.device()));
+        padded.index_copy(0, places, x).narrow(0, 0, all)
     }
 }
 
@@ -80,7 +85,7 @@ mod tests {
         let tokens = layout.pack(&x).set_requires_grad(true);
         let back = layout.unpack(&tokens);
         let is_token = mask.view([9, 1]);
-        assert_eq!(&back * &is_token, &x * &is_token);
+        assert_eq!(back, &x * &is_token);
         (&back * &is_token * &x).sum(None::<Kind>).backward();
         let unused = Tensor::zeros([2, 2], (Kind::Double, Device::Cpu));
         assert_eq!(tokens.grad(), Tensor::cat(&[tokens.detach().narrow(0, 0, 6), unused], 0));

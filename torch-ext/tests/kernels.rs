@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 use torch_ext::graph::Graph;
+use torch_ext::nvrtc::Compiling;
 use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
 use torch_ext::ops::attention::Attention;
 use torch_ext::ops::dropout::{Dropout, DropoutRng};
@@ -17,7 +18,7 @@ fn has_gpu() -> bool {
         eprintln!("skipped: this machine has no GPU");
         return false;
     }
-    torch_ext::nvrtc::load(0).unwrap();
+    Compiling::begin(0).and_then(Compiling::load).unwrap();
     true
 }
 

@@ -79,6 +79,10 @@ impl Encoder for Bert {
         self.encoder.self_attention(embedded, batch, pass, observe)
     }
 
+    fn packs(&self, pass: Pass) -> bool {
+        self.encoder.packs(pass)
+    }
+
     fn new_head(&self, num_labels: i64, seed: i64) -> Head {
         Head::two_linears(
             ["bert.pooler.dense", "classifier"],

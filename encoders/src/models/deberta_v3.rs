@@ -227,6 +227,10 @@ impl Encoder for DebertaV3 {
         self.encoder.encode(embedded, batch, self.score_scale().recip(), pass, of_layer, observe)
     }
 
+    fn packs(&self, pass: Pass) -> bool {
+        self.encoder.packs(pass)
+    }
+
     fn new_head(&self, num_labels: i64, seed: i64) -> Head {
         Head::two_linears(["pooler.dense", "classifier"], &self.encoder.dims, num_labels, seed, self.pooler.as_ref())
     }

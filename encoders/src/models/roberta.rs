@@ -107,6 +107,10 @@ impl Encoder for Roberta {
         self.encoder.self_attention(embedded, batch, pass, observe)
     }
 
+    fn packs(&self, pass: Pass) -> bool {
+        self.encoder.packs(pass)
+    }
+
     fn new_head(&self, num_labels: i64, seed: i64) -> Head {
         Head::two_linears(["classifier.dense", "classifier.out_proj"], &self.encoder.dims, num_labels, seed, None)
     }

@@ -32,7 +32,6 @@ impl PostNormEncoder {
             hidden_size: dims.hidden,
             vocab_size: dims.vocab,
             max_positions: max_positions as usize,
-            can_pack: true,
         };
         PostNormEncoder { dims, info, layers }
     }
@@ -78,6 +77,12 @@ impl PostNormEncoder {
             }
         };
         last.view(size.as_slice())
+    }
+
+    /// Whether layers are fused in such a pass, and may leave padding out.
+    pub fn packs(&self, pass: Pass) -> bool {
+        let kind = self.info.weights.first().map(|(_, weight)| (weight.kind(), weight.device()));
+        kind.is_some_and(|like| self.fused_branches(&Tensor::empty([0, self.dims.hidden], like), pass).is_some())
     }
 
     /// Branches of every layer, where all layers can be fused.

@@ -12,6 +12,7 @@ use datasets::hub::Hub;
 use datasets::sources::fetch;
 use datasets::tokenizer::Behaviour;
 use tch::Device;
+use torch_ext::nvrtc::Compiling;
 
 use crate::cli::task_files::TaskFiles;
 use crate::cli::values::{self, Names, Seeds, Targets};
@@ -244,9 +245,7 @@ impl RecipeFlags {
         // From here on a signal stops at a step: a batch job may be told to save itself while its backbone is read.
         let stop = signals::stop_flag()?;
         let started = Instant::now();
-        if self.machine.kernels == Kernels::Fused {
-            load_kernels(device);
-        }
+        let kernels = (self.machine.kernels == Kernels::Fused).then(|| PendingKernels::begin(device));
         let behaviour = self.tokenizer.unwrap_or(recipe.tokenizer);
         let mut backbone = Backbone::load(&place, behaviour, device, self.machine.graphs == Graphs::On)?;
         backbone.micro_batch = self.machine.micro_batch;
@@ -264,6 +263,7 @@ impl RecipeFlags {
             log_steps: self.machine.log_steps,
         };
         job.plan = job.plan_of(recipe)?;
+        kernels.into_iter().for_each(PendingKernels::load);
         Ok(job)
     }
 }
@@ -335,10 +335,23 @@ impl DataFlags {
     }
 }
 
-/// Makes our kernels ready on a GPU. It is slower without them, and not wrong.
-pub fn load_kernels(device: Device) {
-    if let Device::Cuda(index) = device {
-        torch_ext::nvrtc::load(index)
+/// Our kernels on their way to a GPU; none on a CPU.
+pub struct PendingKernels(Option<torch_ext::Result<Compiling>>);
+
+impl PendingKernels {
+    /// Begins to compile them: whatever needs no kernel is done meanwhile.
+    pub fn begin(device: Device) -> Self {
+        match device {
+            Device::Cuda(index) => PendingKernels(Some(Compiling::begin(index))),
+            _ => PendingKernels(None),
+        }
+    }
+
+    /// Makes them ready. It is slower without them, and not wrong.
+    pub fn load(self) {
+        let Some(compiling) = self.0 else { return };
+        compiling
+            .and_then(Compiling::load)
             .unwrap_or_else(|e| output::note(format_args!("{e}; going on with --kernels plain, several times slower")));
     }
 }

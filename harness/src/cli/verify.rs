@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tch::Device;
 
-use crate::cli::job::{DataFlags, load_kernels};
+use crate::cli::job::{DataFlags, PendingKernels};
 use crate::cli::stored::run_dir;
 use crate::env::device::Choice;
 use crate::env::micro_batch::MicroBatch;
@@ -61,7 +61,7 @@ impl Verify {
         let data = TaskCache::new(flags.origin(source, &[task], &hub)?);
         let device = if spec.train.device == "cpu" { Choice::Cpu } else { Choice::Cuda }.device()?;
         let place = paths::backbone(self.backbone_name(spec), &hub)?;
-        load_kernels(device);
+        PendingKernels::begin(device).load();
         let mut backbone = Backbone::load(&place, spec.backbone.tokenizer, device, device != Device::Cpu)?;
         let rows = record.manifest.as_ref().and_then(|manifest| manifest.micro_batch).and_then(NonZeroUsize::new);
         backbone.micro_batch = rows.map(MicroBatch::Rows);

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::plan::spec::{RunSpec, TrainSpec};
-
-/// Most rows of a step: kernels of attention count rows times heads, of which a GPU's grid holds 65,535.
-const MOST_ROWS: usize = 4_095;
+use crate::train::loader::MOST_ROWS;
 
 /// The runs in stacks that share their steps, each stack where its first run is. `size` gives the most runs of a stack of those that could
 /// all share their steps. Runs of one method and setting are neighbours: what the method does at a step is then done once for them.

@@ -19,7 +19,7 @@ use crate::report::html::page::page;
 use crate::report::joined::{curves_csv, ranks_csv};
 use crate::report::table::{Table, TableDoc};
 use crate::report::tables::TABLES;
-use crate::store::files::write_atomically;
+use crate::store::files::{sync_files, write_unsynced};
 use crate::store::rows::{PeerRound, TimingRow};
 
 /// Files of a report, and its tables.
@@ -93,6 +93,7 @@ pub fn write_unless_stopped(frame: &ResultsFrame, out: &Path, bare: bool, stop: 
     let files = report.files;
     let names: Vec<PathBuf> =
         files.iter().filter_map(|file| file.strip_prefix(staged.dir()).ok()).map(Path::to_path_buf).collect();
+    sync_files(staged.dir(), &names)?;
     staged.swap_in(&files)?;
     let files = names.iter().map(|name| out.join(name)).collect();
     Ok(ReportPaths { dir: out.to_path_buf(), html: out.join("report.html"), files, tables })
@@ -152,7 +153,7 @@ impl Writer<'_> {
     fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         (self.go_on)()?;
         let path = self.out.join(name);
-        write_atomically(&path, bytes)?;
+        write_unsynced(&path, bytes)?;
         self.files.push(path);
         Ok(())
     }

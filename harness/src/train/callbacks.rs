@@ -138,7 +138,7 @@ impl<'a> RunCallback<'a> {
                 .say(&format!("out of memory: steps are taken in parts of at most {rows} rows from now on"));
         }
         match self.dir.manifest() {
-            Some(manifest) => self.dir.write_json("manifest.json", &Manifest { micro_batch: rows, ..manifest }),
+            Some(manifest) => self.dir.write_manifest(&Manifest { micro_batch: rows, ..manifest }),
             None => Ok(()),
         }
     }

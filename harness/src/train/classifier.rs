@@ -24,6 +24,11 @@ impl SequenceClassifier {
         self.is_regression
     }
 
+    /// Whether padding is left out where it may be, with so much attached and dropped.
+    pub fn packs(&self, attach: &dyn Attach, dropout: Option<&DropoutRng>) -> bool {
+        self.encoder.packs(Pass { attach, dropout })
+    }
+
     /// Logits `[rows, outputs]`, float32, of a batch; `dropout` in training. The head's tensors are in the encoder's order, for
     /// several runs a stack of each.
     pub fn logits(

@@ -1,6 +1,6 @@
 //! How a step is taken: operation by operation, or as a CUDA graph that was captured once and is replayed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use torch_ext::graph::Graph;
@@ -71,6 +71,8 @@ struct CapturedStep {
 #[derive(Default)]
 pub struct GraphRecorder {
     graphs: BTreeMap<GraphKey, CapturedStep>,
+    /// Sizes of batches whose caches are filled.
+    filled: BTreeSet<Vec<i64>>,
     is_warm: bool,
     captures: Captures,
 }
@@ -111,9 +113,11 @@ impl GraphRecorder {
         // Steps in parts that turned out too large are not taken again.
         self.graphs.retain(|(_, _, rows), _| *rows == stack.parts().rows());
         let started = Instant::now();
-        // The forward pass fills the caches kept per shape, which cannot be built during a capture. Its memory is freed, or it
-        // would stay allocated beside the graph's pool.
-        stack.fill_caches(batch);
+        // The forward pass fills the caches kept per size, which cannot be built during a capture.
+        if self.filled.insert(batch.tokens.input_ids.size()) {
+            stack.fill_caches(batch);
+        }
+        // Memory of steps that were not captured would stay allocated beside the graphs' pool.
         torch_ext::device::release_memory(stack.device())?;
         let batch = batch.copy();
         let (graph, values) = Graph::capture(|| stack.step(&batch))?;

@@ -17,10 +17,18 @@ use crate::train::seeds::Seeds;
 
 /// Batches in a window of [`Order::Grouped`].
 const WINDOW: usize = 16;
+/// Token capacities between a power of two and the next: a step costs its capacity, and each is a capture.
+const CAPACITIES: usize = 8;
 /// Tokens that cost a step on a GPU next to nothing.
 const FEWEST_TOKENS: usize = 128;
-/// Batches on the device ahead of the work.
-pub const BATCHES_AHEAD: usize = 64;
+/// Lengths of packed rows between a power of two and the next: a place of padding costs next to nothing.
+const LENGTHS: usize = 2;
+/// Least difference of two lengths of packed rows.
+const FEWEST_PLACES: usize = 16;
+/// Most rows of a batch: kernels of attention count rows times heads, of which a GPU's grid holds 65,535.
+pub const MOST_ROWS: usize = 4_095;
+/// Batches on the device ahead of the work: the first step of an epoch waits for so many, and every other is laid out beside steps.
+pub const BATCHES_AHEAD: usize = 16;
 
 /// A batch on the device.
 pub struct DeviceBatch {
@@ -30,7 +38,7 @@ pub struct DeviceBatch {
     pub labels: Tensor,
 }
 
-/// `[rows, length]` of a batch, and its token capacity where padding may be left out.
+/// `[rows, length]` of a batch on the device, and its token capacity where padding is left out.
 pub type BatchShape = (Vec<i64>, Option<i64>);
 
 impl DeviceBatch {
@@ -91,8 +99,8 @@ pub struct Collator {
     pad_id: u32,
     /// Kind of the labels.
     label_kind: Kind,
-    /// Whether layers may leave padding out.
-    may_pack: bool,
+    /// Whether layers leave padding out.
+    packs: bool,
 }
 
 impl Collator {
@@ -104,10 +112,18 @@ impl Collator {
             max_length,
             pad_id: backbone.tokenizer.pad_id(),
             label_kind: if task.is_regression() { Kind::Float } else { Kind::Int64 },
-            may_pack: backbone.encoder.info().can_pack
-                && padding != Padding::MaxLength
-                && encoder_layer::is_available(backbone.device, kind),
+            packs: padding != Padding::MaxLength && encoder_layer::is_available(backbone.device, kind),
         }
+    }
+
+    /// The same for layers that leave padding out, or compute it.
+    pub fn of_layers(self, pack: bool) -> Self {
+        Collator { packs: self.packs && pack, ..self }
+    }
+
+    /// Whether layers leave padding out.
+    pub fn packs(&self) -> bool {
+        self.packs
     }
 
     /// Device of the batches.
@@ -120,38 +136,39 @@ impl Collator {
         batches(rows, order, batch_size, self.padding, self.max_length, self.pad_id)
     }
 
-    /// Capacity for a batch's tokens where padding need not be computed, rounded up so that batches share captured steps. With
-    /// [`Padding::MaxLength`] padding is computed, as the released scripts do.
-    fn token_capacity(&self, batch: &Batch) -> Option<i64> {
-        let capacity = rounded_up(batch.tokens as usize);
-        (self.may_pack && capacity < batch.rows * batch.length).then_some(capacity as i64)
-    }
-
-    /// Shape of a batch once it is on the device.
+    /// Shape of a batch once it is on the device. Where padding is left out, length and token capacity are rounded up, so that batches
+    /// share captured steps. With [`Padding::MaxLength`] padding is computed, as the released scripts do.
     pub fn shape(&self, batch: &Batch) -> BatchShape {
-        (vec![batch.rows as i64, batch.length as i64], self.token_capacity(batch))
+        let Batch { rows, length, .. } = *batch;
+        if !self.packs {
+            return (vec![rows as i64, length as i64], None);
+        }
+        // Tables of positions end at the maximum length.
+        let length = rounded_up(length, LENGTHS, FEWEST_PLACES).min(self.max_length).max(length);
+        let capacity = rounded_up(batch.tokens as usize, CAPACITIES, FEWEST_TOKENS).min(rows * length);
+        (vec![rows as i64, length as i64], Some(capacity as i64))
     }
 
-    /// Batches on the device, by one transfer.
+    /// Batches on the device, by one transfer of each tensor's values.
     pub fn upload(&self, batches: &[Batch]) -> Vec<DeviceBatch> {
-        let tokens = batches.iter().flat_map(|batch| [&batch.ids, &batch.mask, &batch.type_ids]).flatten().copied();
-        let tokens = Tensor::from_slice(&tokens.collect::<Vec<i64>>()).to_device(self.device);
+        let shapes: Vec<BatchShape> = batches.iter().map(|batch| self.shape(batch)).collect();
+        let mut tables = [(); 3].map(|()| Vec::new());
+        for (batch, (size, _)) in batches.iter().zip(&shapes) {
+            batch.append_to(&mut tables, size[1] as usize, self.pad_id);
+        }
+        let tables = tables.map(|table| Tensor::from_slice(&table).to_device(self.device));
         let labels: Vec<f64> = batches.iter().flat_map(|batch| batch.labels.iter().copied()).collect();
         let labels = Tensor::from_slice(&labels).to_kind(self.label_kind).to_device(self.device);
-        let (mut token, mut row) = (0, 0);
-        let on_device = |batch: &Batch| {
-            let (rows, length) = (batch.rows as i64, batch.length as i64);
-            let mut next = || {
-                token += rows * length;
-                tokens.narrow(0, token - rows * length, rows * length).view([rows, length])
-            };
-            let token_capacity = self.token_capacity(batch);
-            let (input_ids, attention_mask, token_type_ids) = (next(), next(), next());
+        let (mut place, mut row) = (0, 0);
+        let on_device = |(size, token_capacity): BatchShape| {
+            let (rows, places) = (size[0], size[0] * size[1]);
+            let [input_ids, attention_mask, token_type_ids] =
+                tables.each_ref().map(|table| table.narrow(0, place, places).view(size.as_slice()));
             let tokens = TokenBatch { input_ids, attention_mask, token_type_ids, token_capacity };
-            row += rows;
+            (place, row) = (place + places, row + rows);
             DeviceBatch { tokens, labels: labels.narrow(0, row - rows, rows) }
         };
-        batches.iter().map(on_device).collect()
+        shapes.into_iter().map(on_device).collect()
     }
 
     /// One batch of each run as one.
@@ -297,24 +314,71 @@ fn order(rows: &[TokenizedExample], train: &TrainSpec, seed: u64) -> Vec<usize> 
     shuffled.into_iter().flat_map(batch).chain(rest).copied().collect()
 }
 
-/// The tokens, and an eighth of them more or [`FEWEST_TOKENS`] at most.
-fn rounded_up(tokens: usize) -> usize {
-    tokens.next_multiple_of((tokens.next_power_of_two() / 16).max(FEWEST_TOKENS))
+/// The next number of which there are `steps` between a power of two and the next, `fewest` or more apart.
+fn rounded_up(number: usize, steps: usize, fewest: usize) -> usize {
+    number.next_multiple_of((number.next_power_of_two() / (2 * steps)).max(fewest))
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use std::collections::BTreeSet;
+
     use datasets::tokenizer::Encoding;
     use proptest::prelude::*;
 
     use super::*;
     use crate::plan::spec::tests::train_spec;
 
+    /// Rows of so many tokens, whose ids are row and position.
+    pub fn rows_of(lengths: &[usize]) -> Vec<TokenizedExample> {
+        let ids = |row: usize, n: usize| (0..n).map(|position| (1 + 1000 * row + position) as u32).collect();
+        let encoding = |(row, n)| Encoding { ids: ids(row, n), type_ids: vec![1; n] };
+        let row = |(row, &n)| TokenizedExample { encoding: encoding((row, n)), label: row as f64, row };
+        lengths.iter().enumerate().map(row).collect()
+    }
+
+    /// Batches on the CPU of rows of at most 64 tokens, for layers that leave padding out or compute it.
+    pub fn collator(packs: bool) -> Collator {
+        let (padding, label_kind) = (Padding::Bucket(4), Kind::Double);
+        Collator { device: Device::Cpu, padding, max_length: 64, pad_id: 0, label_kind, packs }
+    }
+
+    /// The rows of a batch without their padding, as ids and segments, with their labels.
+    fn unpadded(batch: &DeviceBatch) -> Vec<(Vec<i64>, Vec<i64>, f64)> {
+        let [ids, mask, types] = [&batch.tokens.input_ids, &batch.tokens.attention_mask, &batch.tokens.token_type_ids]
+            .map(|table| Vec::<Vec<i64>>::try_from(table).unwrap());
+        let labels = Vec::<f64>::try_from(&batch.labels).unwrap();
+        let row = |row: usize| {
+            let count = mask[row].iter().sum::<i64>() as usize;
+            let (tokens, padding) = mask[row].split_at(count);
+            assert!(tokens.iter().all(|&is_token| is_token == 1) && padding.iter().all(|&is_token| is_token == 0));
+            assert!(ids[row][count..].iter().chain(&types[row][count..]).all(|&value| value == 0));
+            (ids[row][..count].to_vec(), types[row][..count].to_vec(), labels[row])
+        };
+        (0..batch.rows()).map(row).collect()
+    }
+
     proptest! {
         #[test]
+        fn packed_batches_have_the_rows_and_the_stated_padding_of_padded_ones(
+            lengths in prop::collection::vec(1usize..=64, 1..60), size in 1usize..9, runs in 1u64..4
+        ) {
+            let (rows, train) = (rows_of(&lengths), train_spec(size, Order::Random));
+            let loader = |packs| Loader::new(&rows, &train, (0..runs).map(Seeds::of).collect(), collator(packs));
+            let [packed, padded] = [loader(true), loader(false)];
+            for (packed, padded) in packed.epoch(1, 0).zip(padded.epoch(1, 0)) {
+                prop_assert_eq!(unpadded(&packed.batch), unpadded(&padded.batch));
+                prop_assert_eq!((&packed.tokens, packed.padded_tokens), (&padded.tokens, padded.padded_tokens));
+                let [packed, padded] = [packed, padded].map(|step| step.batch.shape());
+                prop_assert!(packed.0[1] >= padded.0[1] && packed.0[1] <= 64 && padded.1.is_none());
+                let (places, tokens) = (packed.0[0] * packed.0[1], packed.1.unwrap_or(0));
+                prop_assert!(tokens <= places, "{tokens} tokens in {places} places");
+            }
+        }
+
+        #[test]
         fn every_row_comes_once_and_groups_pad_less(lengths in prop::collection::vec(1usize..64, 1..200), size in 1usize..9, seed: u64) {
-            let row = |(row, &n): (usize, &usize)| TokenizedExample { encoding: Encoding { ids: vec![1; n], type_ids: vec![0; n] }, label: 0.0, row };
-            let rows: Vec<TokenizedExample> = lengths.iter().enumerate().map(row).collect();
+            let rows = rows_of(&lengths);
             let padded = |kind: Order| {
                 let order = order(&rows, &train_spec(size, kind), seed);
                 let mut sorted = order.clone();
@@ -328,11 +392,18 @@ mod tests {
 
     #[test]
     fn token_capacities_are_enough_and_not_many_more() {
+        let capacity = |tokens| rounded_up(tokens, CAPACITIES, FEWEST_TOKENS);
         for tokens in 0..10_000 {
-            let capacity = rounded_up(tokens);
-            assert!(capacity >= tokens && capacity - tokens < (tokens / 8).max(FEWEST_TOKENS), "{tokens}: {capacity}");
+            let more = capacity(tokens).checked_sub(tokens).unwrap();
+            assert!(more < (tokens / 8).max(FEWEST_TOKENS), "{tokens}: {more} more");
         }
-        let numbers: std::collections::BTreeSet<usize> = (2_048..4_096).map(rounded_up).collect();
+        let numbers: BTreeSet<usize> = (2_048..4_096).map(capacity).collect();
         assert!(numbers.len() <= 10, "{} captured steps", numbers.len());
+    }
+
+    #[test]
+    fn packed_rows_have_few_lengths() {
+        let lengths: BTreeSet<usize> = (1..=512).map(|length| rounded_up(length, LENGTHS, FEWEST_PLACES)).collect();
+        assert_eq!(lengths.into_iter().collect::<Vec<_>>(), [16, 32, 48, 64, 96, 128, 192, 256, 384, 512]);
     }
 }

@@ -88,7 +88,7 @@ fn train_stack(
         }
         in_parts.push(manifest.micro_batch);
         let origin = context.origin.of(&spec.method);
-        dir.write_json("manifest.json", &Manifest { is_mixed, origin, ..manifest })?;
+        dir.write_manifest(&Manifest { is_mixed, origin, ..manifest })?;
     }
     let trainer = Trainer::new(&specs, context.backbone, data, in_parts.iter().copied().flatten().min())?;
     let settings: Vec<&TrainSpec> = specs.iter().map(|spec| &spec.train).collect();

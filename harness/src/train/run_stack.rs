@@ -82,7 +82,19 @@ impl<'a> RunStack<'a> {
     /// The training batches of these runs.
     pub fn loader(&self) -> Loader<'a> {
         let seeds = self.runs.iter().map(|run| run.seeds).collect();
-        Loader::new(&self.data.train, self.train(0), seeds, self.collator)
+        Loader::new(&self.data.train, self.train(0), seeds, self.collator.of_layers(self.packs()))
+    }
+
+    /// Whether the layers of a step leave padding out where they may.
+    fn packs(&self) -> bool {
+        tch::no_grad(|| self.classifier.packs(self.attach(&self.views()).as_ref(), Some(&self.rng)))
+    }
+
+    /// Attachments of all runs at their next step.
+    fn attach(&self, views: &[ParamViews]) -> Box<dyn Attach> {
+        attach(&self.runs, views, weight_kind(self.train(0).precision), |run, views| {
+            run.state.method().attach_step(views, run.state.step())
+        })
     }
 
     /// Settings of a run; every run has the same but for its optimisers'.
@@ -198,9 +210,7 @@ impl<'a> RunStack<'a> {
     fn task_losses(&self, batch: &DeviceBatch, views: &[ParamViews]) -> Vec<Tensor> {
         let heads = self.runs.iter().zip(views).map(|(run, views)| run.head_values(views));
         let head = stack_heads(heads.collect());
-        let attached = attach(&self.runs, views, weight_kind(self.train(0).precision), |run, views| {
-            run.state.method().attach_step(views, run.state.step())
-        });
+        let attached = self.attach(views);
         let logits = self.classifier.logits(&batch.tokens, &head, attached.as_ref(), Some(&self.rng));
         self.classifier.mean_losses(&logits, &batch.labels, self.rng.runs())
     }

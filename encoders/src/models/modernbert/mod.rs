@@ -67,7 +67,6 @@ impl ModernBert {
             hidden_size: options.hidden,
             vocab_size: options.vocab,
             max_positions: options.positions as usize,
-            can_pack: false,
         };
         Ok(ModernBert {
             positions: Positions::new(&options, reader.options()),
