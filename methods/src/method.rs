@@ -195,8 +195,14 @@ pub trait Method {
         Box::new(LowRankAdapter::folded(self.target_modules(), &self.adapters(views), head))
     }
 
-    /// Term added to the task loss, `[]`; never part of an evaluation loss.
+    /// Term added to the task loss times [`Method::penalty_weight`], `[]`, or `[runs]` for [`ParamViews::stack`]; never part of an
+    /// evaluation loss.
     fn penalty(&self, _views: &ParamViews) -> Option<Tensor> {
+        None
+    }
+
+    /// Weight of [`Method::penalty`]; `None` where the run has no such term.
+    fn penalty_weight(&self) -> Option<f64> {
         None
     }
 
@@ -256,7 +262,8 @@ pub trait Method {
     }
 }
 
-/// Whether two methods make the same attachments of the same parameters, so that the parameters may be stacked. Of methods whose runs
+/// Whether two methods make the same attachments and [penalties](Method::penalty) of the same parameters, so that the parameters may
+/// be stacked. Of methods whose runs
 /// stack ([`MethodEntry::stacks_with`]): their modules, dropout and biases are equal, and values beside the trained ones are those of
 /// the same weights.
 pub fn attaches_alike(one: &dyn Method, other: &dyn Method) -> bool {

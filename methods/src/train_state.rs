@@ -119,8 +119,14 @@ impl TrainState {
     /// [`TrainState::loss`] of a part of the step's rows, whose mean task loss is `task`. The sums over all parts are those of the whole:
     /// gradients add up until [`TrainState::update`].
     pub fn loss_of(&self, part: Part, task: &Tensor, views: &ParamViews) -> (Tensor, StepLoss) {
+        self.loss_with(part, task, || self.method.penalty(views))
+    }
+
+    /// [`TrainState::loss_of`] with what [`Method::penalty`] gives for this run.
+    pub fn loss_with(&self, part: Part, task: &Tensor, penalty: impl FnOnce() -> Option<Tensor>) -> (Tensor, StepLoss) {
         let task = if part.share == 1.0 { task.shallow_clone() } else { task * part.share };
-        let penalty = part.is_first.then(|| self.method.penalty(views)).flatten();
+        let weight = self.method.penalty_weight().filter(|_| part.is_first);
+        let penalty = weight.and_then(|weight| Some(penalty()? * weight));
         let total = match &penalty {
             Some(penalty) => &task + penalty,
             None => task.shallow_clone(),

@@ -131,27 +131,33 @@ impl ParamsBuilder {
 impl Params {
     /// Views of every parameter, in the graph when gradients are on: one split per group.
     pub fn views(&self) -> ParamViews {
-        self.views_of(|flat| flat.shallow_clone())
+        self.watched_views_of(|flat| flat.shallow_clone())
     }
 
     /// [`Params::views`] rounded to another kind: one cast per group, through which the gradient goes back.
     pub fn views_as(&self, kind: Kind) -> ParamViews {
-        self.views_of(|flat| flat.to_kind(kind))
+        self.watched_views_of(|flat| flat.to_kind(kind))
     }
 
-    fn views_of(&self, whole: impl Fn(&Tensor) -> Tensor) -> ParamViews {
+    fn watched_views_of(&self, whole: impl Fn(&Tensor) -> Tensor) -> ParamViews {
+        let views = self.views_of(self.groups.iter().map(|group| whole(&group.flat)));
+        self.watch(&views);
+        views
+    }
+
+    /// Views of the groups' flat tensors `[.., n]`.
+    fn views_of(&self, flats: impl Iterator<Item = Tensor>) -> ParamViews {
         let mut views: Vec<Option<Tensor>> = self.entries.iter().map(|_| None).collect();
-        for group in &self.groups {
+        for (group, flat) in self.groups.iter().zip(flats) {
             let members: Vec<usize> =
                 (0..self.entries.len()).filter(|&i| self.entries[i].group == group.kind).collect();
             let sizes: Vec<i64> = members.iter().map(|&i| self.entries[i].len).collect();
-            for (i, part) in members.into_iter().zip(whole(&group.flat).split_with_sizes(&sizes, 0)) {
-                views[i] = Some(part.view(self.entries[i].shape.as_slice()));
+            let leading = &flat.size()[..flat.dim() - 1];
+            for (i, part) in members.into_iter().zip(flat.split_with_sizes(&sizes, -1)) {
+                views[i] = Some(part.view([leading, &self.entries[i].shape].concat().as_slice()));
             }
         }
-        let views = ParamViews(views.into_iter().flatten().collect());
-        self.watch(&views);
-        views
+        ParamViews(views.into_iter().flatten().collect())
     }
 
     /// Lets views that are in the graph keep their gradients, up to the first update, and those of the part of the step before go.
@@ -172,6 +178,14 @@ impl Params {
         watch.note();
         let mut missed = self.entries.iter().zip(watch.reached).filter(|(entry, reached)| entry.len > 0 && !reached);
         missed.next().map(|(entry, _)| entry.name.as_str())
+    }
+
+    /// Whether the other's groups hold as large parameters in the same places.
+    pub fn is_laid_out_as(&self, other: &Self) -> bool {
+        let places = |params: &Self| -> Vec<(ParamGroup, Vec<i64>)> {
+            params.entries.iter().map(|entry| (entry.group, entry.shape.clone())).collect()
+        };
+        places(self) == places(other)
     }
 
     /// The groups that hold something.
@@ -236,10 +250,17 @@ impl Params {
 }
 
 impl ParamViews {
-    /// Parameters of stacked runs: every view with a dimension of runs in front.
-    pub fn stack(runs: &[ParamViews]) -> Self {
-        let of_all = |index: usize| Tensor::stack(&runs.iter().map(|views| &views.0[index]).collect::<Vec<_>>(), 0);
-        ParamViews((0..runs.first().map_or(0, |views| views.0.len())).map(of_all).collect())
+    /// Parameters of runs that are [laid out alike](Params::is_laid_out_as), every view with a dimension of runs in front, in each
+    /// of `kinds`: one stack, cast and split per group, whatever the number of parameters.
+    pub fn stack<const KINDS: usize>(runs: &[&Params], kinds: [Kind; KINDS]) -> [ParamViews; KINDS] {
+        let of_group =
+            |group: usize| Tensor::stack(&runs.iter().map(|run| &run.groups[group].flat).collect::<Vec<_>>(), 0);
+        let flats: Vec<Tensor> = (0..runs[0].groups.len()).map(of_group).collect();
+        kinds.map(|kind| {
+            let views = runs[0].views_of(flats.iter().map(|flat| flat.to_kind(kind)));
+            runs.iter().for_each(|run| run.watch(&views));
+            views
+        })
     }
 
     /// The view of one parameter.

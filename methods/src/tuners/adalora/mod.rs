@@ -16,7 +16,7 @@ use crate::peft::low_rank::LORA;
 use crate::tuners::adalora::budget::{Budget, Phase};
 use crate::tuners::adalora::importance::Importance;
 use crate::tuners::adalora::options::{AdaLoraOptions, FinalPhase};
-use crate::tuners::adalora::orthogonality::{gram_distance, grams};
+use crate::tuners::adalora::orthogonality::{grams, mean_distance};
 
 pub mod budget;
 mod importance;
@@ -200,11 +200,15 @@ impl Method for AdaLora {
         self.groups.adapters(views)
     }
 
-    /// γ times the mean over all A and B of the un-squared `||G - I||_F`, G the Gram matrix of the components (spec §2.2).
+    /// The mean over all A and B of the un-squared `||G - I||_F`, G the Gram matrix of the components (spec §2.2).
     fn penalty(&self, views: &ParamViews) -> Option<Tensor> {
         let grams: Vec<Tensor> = self.groups.by_shape.iter().flat_map(|group| grams(group, views)).collect();
-        let weight = self.options.gamma / (2 * self.modules.len()) as f64;
-        Some(gram_distance(&Tensor::cat(&grams, 0)) * weight)
+        Some(mean_distance(&Tensor::cat(&grams, -3)))
+    }
+
+    /// γ (spec §2.2).
+    fn penalty_weight(&self) -> Option<f64> {
+        Some(self.options.gamma)
     }
 
     /// Importance, then masking when it is due (spec §2.5).

@@ -5,16 +5,16 @@ use tch::{Kind, Tensor};
 use crate::adapter::module_groups::ModuleGroup;
 use crate::optim::params::ParamViews;
 
-/// A and B of a shape, `[k, r, d_in]` and `[k, d_out, r]`, give their Gram matrices `[k, r, r]`, summed chunk by chunk: for so few
-/// values a product's length is all that a GPU can share out.
+/// A and B of a shape, `[.., k, r, d_in]` and `[.., k, d_out, r]`, give their Gram matrices `[.., k, r, r]`, summed chunk by chunk:
+/// for so few values a product's length is all that a GPU can share out.
 pub(crate) fn grams(group: &ModuleGroup, views: &ParamViews) -> [Tensor; 2] {
     let (a, b) = (views.get(group.a), views.get(group.b));
-    let ([k, r, d_in], d_out) = ([0, 1, 2].map(|dim| a.size()[dim]), b.size()[1]);
-    let rows_of_a = a.view([k, r, chunks(d_in), -1]).transpose(1, 2).flatten(0, 1);
-    let rows_of_b = b.view([k * chunks(d_out), -1, r]).transpose(1, 2);
+    let rows_of_a = a.unflatten(-1, [chunks(group.d_in), -1]).transpose(-3, -2);
+    let rows_of_b = b.unflatten(-2, [chunks(group.d_out), -1]).transpose(-2, -1);
     [rows_of_a, rows_of_b].map(|rows| {
-        let of_chunks = rows.bmm(&rows.transpose(1, 2)).view([k, -1, r, r]);
-        of_chunks.sum_dim_intlist([1].as_slice(), false, None::<Kind>)
+        let products = rows.matmul(&rows.transpose(-2, -1));
+        let is_one = rows.size()[rows.dim() - 3] == 1;
+        if is_one { products.squeeze_dim(-3) } else { products.sum_dim_intlist([-3].as_slice(), false, None::<Kind>) }
     })
 }
 
@@ -24,8 +24,9 @@ fn chunks(values: i64) -> i64 {
     if values % CHUNK == 0 { values / CHUNK } else { 1 }
 }
 
-/// Sum over Gram matrices `[k, r, r]` of `||G - I||_F`.
-pub(crate) fn gram_distance(gram: &Tensor) -> Tensor {
-    let eye = Tensor::eye(gram.size()[1], (gram.kind(), gram.device()));
-    (gram - eye).square().sum_dim_intlist([1, 2].as_slice(), false, None::<Kind>).sqrt().sum(None::<Kind>)
+/// Mean over Gram matrices `[.., k, r, r]` of `||G - I||_F`, `[..]`.
+pub(crate) fn mean_distance(gram: &Tensor) -> Tensor {
+    let eye = Tensor::eye(gram.size()[gram.dim() - 1], (gram.kind(), gram.device()));
+    let squares = (gram - eye).square().sum_dim_intlist([-2, -1].as_slice(), false, None::<Kind>);
+    squares.sqrt().mean_dim(-1, false, None::<Kind>)
 }
