@@ -60,4 +60,8 @@ int rb_attention_dropout_pitch() { return dropout_traits::WEIGHTS_PITCH; }
 int rb_retain_grad(const at::Tensor* tensor) {
   return guarded([=] { tensor->retain_grad(); });
 }
+
+int rb_clear_grad(const at::Tensor* tensor) {
+  return guarded([=] { tensor->mutable_grad().reset(); });
+}
 }

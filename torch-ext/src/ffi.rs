@@ -26,12 +26,13 @@ type LoraLinear = unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, O
 type Attention = unsafe extern "C" fn(Handle, Handle, Handle, c_longlong, f64, c_longlong, f64, Out) -> c_int;
 /// Tensors and numbers of a layer, as encoder_layer.h reads them.
 type Layer = unsafe extern "C" fn(*const Handle, *const f64, Out) -> c_int;
-/// Gradients, how many, bound.
-type Clip = unsafe extern "C" fn(*const Handle, c_int, f64, Out) -> c_int;
+/// Gradients of run after run; how many of each run, bound of each; runs.
+type Clip = unsafe extern "C" fn(*const Handle, *const c_int, *const f64, c_int, Out) -> c_int;
 /// Values, gradient, average, uncertainty: decays of the averages.
 type Importance = unsafe extern "C" fn(*const Handle, f64, f64) -> c_int;
-/// Values, gradient, moments, table, step, factor: decays of the moments, epsilon, where weight decay comes in.
-type AdamW = unsafe extern "C" fn(*const Handle, f64, f64, f64, c_int) -> c_int;
+/// Of each update: values, gradient, moments, table, step, factor; decays of the moments, epsilon, where weight decay comes in.
+/// How many.
+type AdamW = unsafe extern "C" fn(*const Handle, *const f64, c_int) -> c_int;
 
 /// Functions around the kernels (`kernels.cpp`).
 pub(crate) struct Kernels {

@@ -37,6 +37,7 @@ macro_rules! sources {
 /// Everything a kernel includes.
 const SOURCES: &[(&str, &str)] = sources![
     "adamw.cu",
+    "adamw_lists.h",
     "attention.cu",
     "attention_traits.h",
     "branch_blocks.h",

@@ -162,7 +162,8 @@ impl<'a> RunStack<'a> {
     /// # Errors
     /// A parameter without a gradient, more steps than planned, a failure on the device.
     pub fn update(&mut self) -> Result<Vec<Tensor>> {
-        let norms = self.runs.iter_mut().map(|run| Ok(run.state.update()?)).collect::<Result<_>>()?;
+        let mut states: Vec<&mut TrainState> = self.runs.iter_mut().map(|run| &mut run.state).collect();
+        let norms = TrainState::update_all(&mut states)?.unbind(0);
         self.rng.advance();
         Ok(norms)
     }
