@@ -7,6 +7,7 @@
 
 #include "../kernels/adamw_lists.h"
 #include "../kernels/position_bias_traits.h"
+#include "adalora.h"
 #include "attention.h"
 #include "encoder_layer.h"
 #include "gemm_3xf16.h"
@@ -150,6 +151,20 @@ int rb_clip(
     }
     *out = new at::Tensor(result);
   });
+}
+
+// A [runs, k, rank, d_in] and B [runs, k, d_out, rank] of shape after shape.
+int rb_gram_distance(const at::Tensor* const* factors, int count, at::Tensor** out) {
+  return guarded([=] {
+    std::vector<at::Tensor> all;
+    for (int i = 0; i < count; ++i) all.push_back(*factors[i]);
+    *out = new at::Tensor(GramDistance::apply(at::TensorList(all)));
+  });
+}
+
+int rb_component_scores(const at::Tensor* average, const at::Tensor* uncertainty, const long long* shapes, int count,
+                        int rank, at::Tensor** out) {
+  return guarded([=] { *out = new at::Tensor(component_scores(*average, *uncertainty, shapes, count, rank)); });
 }
 
 // Average and uncertainty of |values * grads|.

@@ -1,11 +1,9 @@
-// Clipping, AdamW (Loshchilov and Hutter 2019) and AdaLoRA's importance (arXiv 2303.10512, spec 2.3) of flat float32
-// values [n]. Clipping and AdamW take the tensors of many runs in one launch: of few values, a launch each would be all
-// their time.
+// Clipping and AdamW (Loshchilov and Hutter 2019) of flat float32 values [n], the tensors of many runs in one launch: of
+// few values, a launch each would be all their time.
 //
 // square_sums, clip_factor: norm = sqrt(sum g^2) over all gradients of a run; factor = min(1, bound / (norm + 1e-6)).
 // adamw: g <- factor g; m <- m + (1 - beta1) (g - m); v <- beta2 v + (1 - beta2) g^2; w <- w - size m / (sqrt(v) root +
 //   eps), and w <- decay w before or after that.
-// importance: I = |w g|; I' <- I' + (1 - beta1) (I - I'); U' <- U' + (1 - beta2) (|I - I'| - U').
 
 #include "adamw_lists.h"
 #include "warp.cuh"
@@ -48,16 +46,4 @@ extern "C" __global__ void adamw(AdamWUpdates updates) {
     if (of.decay == 2) value *= decay;
     of.grads[i] = grad, of.exp_avg[i] = m, of.exp_avg_sq[i] = v, of.values[i] = value;
   }
-}
-
-// A thread a value.
-extern "C" __global__ void importance(
-    const float* values, const float* grads, float* average, float* uncertainty, long count, float one_minus_beta1,
-    float one_minus_beta2) {
-  long i = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  float now = fabsf(values[i] * grads[i]), mean = average[i], distance = uncertainty[i];
-  mean += one_minus_beta1 * (now - mean);
-  average[i] = mean;
-  uncertainty[i] = distance + one_minus_beta2 * (fabsf(now - mean) - distance);
 }

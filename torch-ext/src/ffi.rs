@@ -34,6 +34,11 @@ type Importance = unsafe extern "C" fn(*const Handle, f64, f64) -> c_int;
 /// How many.
 type AdamW = unsafe extern "C" fn(*const Handle, *const f64, c_int) -> c_int;
 
+/// A and B by turns, how many.
+type GramDistance = unsafe extern "C" fn(*const Handle, c_int, Out) -> c_int;
+/// Average, uncertainty: six numbers of each shape, how many, rank.
+type ComponentScores = unsafe extern "C" fn(Handle, Handle, *const c_longlong, c_int, c_int, Out) -> c_int;
+
 /// Functions around the kernels (`kernels.cpp`).
 pub(crate) struct Kernels {
     error: unsafe extern "C" fn() -> *const c_char,
@@ -45,7 +50,9 @@ pub(crate) struct Kernels {
     pub layer: Layer,
     pub clip: Clip,
     pub adamw: AdamW,
+    pub gram_distance: GramDistance,
     pub importance: Importance,
+    pub component_scores: ComponentScores,
 }
 
 impl Kernels {
@@ -66,7 +73,9 @@ impl Kernels {
                 layer: find(library, c"rb_layer")?,
                 clip: find(library, c"rb_clip")?,
                 adamw: find(library, c"rb_adamw")?,
+                gram_distance: find(library, c"rb_gram_distance")?,
                 importance: find(library, c"rb_importance")?,
+                component_scores: find(library, c"rb_component_scores")?,
             })
         }
     }
