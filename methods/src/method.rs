@@ -104,7 +104,7 @@ impl MethodEntry {
         of_one_kind && !has_biases && SHARED_OPTIONS.iter().chain(phases).all(is_alike)
     }
 
-    /// Builds the method and adds its parameters.
+    /// Builds the method and adds its parameters, a part of their own.
     ///
     /// # Errors
     /// Those of [`MethodEntry::options`]; options that do not fit the run or the backbone.
@@ -114,7 +114,9 @@ impl MethodEntry {
         context: &Context,
         params: &mut ParamsBuilder,
     ) -> Result<Box<dyn Method>> {
-        (self.build)(self.name, options, context, params)
+        let method = (self.build)(self.name, options, context, params)?;
+        params.end_part();
+        Ok(method)
     }
 }
 

@@ -52,9 +52,8 @@ struct StackedRun<'a> {
 /// Parameters of neighbouring runs in the graph of one step: of one run in training alone, or stacked, of runs that attach alike.
 struct RunViews {
     runs: Range<usize>,
-    exact: ParamViews,
-    /// In the kind of the backbone's weights, where that is another.
-    rounded: Option<ParamViews>,
+    /// In float32, and in the kind of the backbone's weights where that is another.
+    kinds: Vec<ParamViews>,
 }
 
 /// Runs in training that [share their steps](crate::launch::stacking). Each has its own adapters, data order, dropout and optimisers.
@@ -208,9 +207,8 @@ impl<'a> RunStack<'a> {
     /// Parameters of every run as views. Runs that attach alike are stacked, so that what a method does for its modules is done once
     /// for all of them.
     fn views(&self) -> Vec<RunViews> {
-        let kind = weight_kind(self.train(0).precision);
         if let [run] = self.runs.as_slice() {
-            return vec![RunViews::of_one(run, kind)];
+            return vec![RunViews::of_one(run)];
         }
         let alike = self.runs.chunk_by(StackedRun::attaches_like);
         let first = alike.clone().scan(0, |next, runs| {
@@ -218,7 +216,7 @@ impl<'a> RunStack<'a> {
             *next += runs.len();
             Some(first)
         });
-        alike.zip(first).map(|(runs, first)| RunViews::of_stack(first, runs, kind)).collect()
+        alike.zip(first).map(|(runs, first)| RunViews::of_stack(first, runs)).collect()
     }
 
     /// Mean task loss `[]` of every run.
@@ -246,11 +244,11 @@ impl<'a> RunStack<'a> {
     /// The heads' tensors: of one run as they are, of several each as a stack.
     fn head(&self, views: &[RunViews]) -> Vec<Tensor> {
         if let ([run], [views]) = (self.runs.as_slice(), views) {
-            return run.head_values(&views.exact);
+            return run.head_values(views.exact());
         }
         let of_alike = |index: usize, views: &RunViews| {
             let heads = self.runs[views.runs.clone()].iter().map(|run| &run.head[index]);
-            stacked_head(&heads.collect::<Vec<_>>(), &views.exact)
+            stacked_head(&heads.collect::<Vec<_>>(), views.exact())
         };
         let tensor =
             |index: usize| Tensor::cat(&views.iter().map(|views| of_alike(index, views)).collect::<Vec<_>>(), 0);
@@ -262,7 +260,7 @@ impl<'a> RunStack<'a> {
         let of_alike = |views: &RunViews| {
             let runs = &self.runs[views.runs.clone()];
             let has_any = runs.iter().any(|run| run.state.method().penalty_weight().is_some());
-            let penalty = has_any.then(|| self.method(views).penalty(&views.exact)).flatten();
+            let penalty = has_any.then(|| self.method(views).penalty(views.exact())).flatten();
             let penalties = penalty.map(|penalty| penalty.view([-1]).unbind(0).into_iter());
             let mut penalties = penalties.into_iter().flatten();
             (0..runs.len()).map(|_| penalties.next()).collect::<Vec<_>>()
@@ -277,9 +275,9 @@ impl<'a> RunStack<'a> {
     pub fn predict(&self, run: usize, rows: &[TokenizedExample]) -> Result<Predictions> {
         tch::no_grad(|| {
             let run = &self.runs[run];
-            let views = RunViews::of_one(run, weight_kind(run.train.precision));
+            let views = RunViews::of_one(run);
             let attached = run.state.method().attach(views.attached());
-            let head = run.head_values(&views.exact);
+            let head = run.head_values(views.exact());
             predict(&self.classifier, &self.collator, (&head, attached.as_ref()), rows, run.train.batch_size)
         })
     }
@@ -383,6 +381,12 @@ impl<'a> StackedRun<'a> {
         Ok(StackedRun { train: &spec.train, seeds, head, state: TrainState::new(params.finish(), method, &config) })
     }
 
+    /// Kinds that its parameters are used in.
+    fn kinds(&self) -> Vec<Kind> {
+        let rounded = Some(weight_kind(self.train.precision)).filter(|kind| *kind != Kind::Float);
+        iter::once(Kind::Float).chain(rounded).collect()
+    }
+
     /// Whether its parameters can be stacked with another run's.
     fn attaches_like(&self, other: &Self) -> bool {
         let [one, other] = [&self.state, &other.state];
@@ -395,30 +399,24 @@ impl<'a> StackedRun<'a> {
 }
 
 impl RunViews {
-    fn of_one(run: &StackedRun, kind: Kind) -> Self {
-        let params = run.state.params();
-        RunViews { runs: 0..1, exact: params.views(), rounded: (kind != Kind::Float).then(|| params.views_as(kind)) }
+    fn of_one(run: &StackedRun) -> Self {
+        RunViews { runs: 0..1, kinds: run.state.params().views_in(&run.kinds()) }
     }
 
     /// Those of alike runs, the first of which has a place in the stack.
-    fn of_stack(first: usize, runs: &[StackedRun], kind: Kind) -> Self {
+    fn of_stack(first: usize, runs: &[StackedRun]) -> Self {
         let params: Vec<&Params> = runs.iter().map(|run| run.state.params()).collect();
-        let (exact, rounded) = match kind {
-            Kind::Float => {
-                let [exact] = ParamViews::stack(&params, [Kind::Float]);
-                (exact, None)
-            }
-            kind => {
-                let [exact, rounded] = ParamViews::stack(&params, [Kind::Float, kind]);
-                (exact, Some(rounded))
-            }
-        };
-        RunViews { runs: first..first + runs.len(), exact, rounded }
+        RunViews { runs: first..first + runs.len(), kinds: ParamViews::stack(&params, &runs[0].kinds()) }
+    }
+
+    /// Those of head and penalty.
+    fn exact(&self) -> &ParamViews {
+        &self.kinds[0]
     }
 
     /// Those that attachments are made of.
     fn attached(&self) -> &ParamViews {
-        self.rounded.as_ref().unwrap_or(&self.exact)
+        &self.kinds[self.kinds.len() - 1]
     }
 }
 

@@ -21,10 +21,11 @@ pub struct StackedBranches {
 
 /// Modules of one shape, which repeat from period to period.
 struct ShapeStack {
-    /// A `[runs, periods, count, r, d_in]` and U `[runs, periods, count, d_out, r]` of every stack; by part of the period.
-    parts: Vec<Vec<[Tensor; 2]>>,
+    /// A `[periods, count, runs * rank, d_in]` and U `[periods, count, d_out, runs * rank]` by part of the period.
+    parts: Vec<[Tensor; 2]>,
     /// DoRA's m `[runs, d_out]`, by module.
     magnitudes: Option<Vec<Tensor>>,
+    runs: i64,
     /// The rank of every run.
     rank: i64,
     /// Modules of a period.
@@ -80,15 +81,18 @@ impl StackedBranches {
 
 impl ShapeStack {
     fn new(stacks: &[GroupFactors], period: usize, has_qkv: bool) -> Self {
-        let parts = stacks.iter().map(|stack| {
-            let [a, up] = [&stack.a, &stack.up].map(|x| parts_of(x, period, has_qkv).into_iter());
-            a.zip(up).map(|(a, up)| [a, up]).collect()
-        });
-        let parts = transposed(parts.collect());
+        let rank = stacks.iter().map(|stack| aligned_rank(&stack.up)).max().unwrap_or(0);
+        let join = |of: fn(&GroupFactors) -> &Tensor, dim: i64| {
+            let runs = stacks.iter().flat_map(|stack| of(stack).unflatten(1, [-1, period as i64]).unbind(0));
+            parts_of(joined(runs, rank, dim), has_qkv)
+        };
+        let parts = join(|stack| &stack.a, -2).into_iter().zip(join(|stack| &stack.up, -1));
+        let parts: Vec<[Tensor; 2]> = parts.map(|(a, up)| [a, up]).collect();
         let magnitudes: Option<Vec<&Tensor>> = stacks.iter().map(|stack| stack.magnitude.as_ref()).collect();
         ShapeStack {
             magnitudes: magnitudes.map(|all| Tensor::cat(&all, 0).unbind(1)),
-            rank: stacks.iter().map(|stack| aligned_rank(&stack.up)).max().unwrap_or(0),
+            runs: stacks.iter().map(|stack| stack.a.size()[0]).sum(),
+            rank,
             period,
             has_qkv,
             modules: parts.iter().map(|_| OnceCell::new()).collect(),
@@ -112,46 +116,35 @@ impl ShapeStack {
     }
 
     fn branches_in(&self, part: usize) -> Vec<Vec<Branch>> {
-        let [a, up] = self.joined(part).map(|x| modules_of(&x).into_iter());
+        let [a, up] = self.parts[part].each_ref().map(|x| modules_of(x).into_iter());
         a.zip(up).map(|(a, up)| self.branches_of(&a, &up)).collect()
     }
 
     /// A one below the other, U in blocks.
     fn fused_branches(&self) -> Vec<Branch> {
-        let [a, up] = self.joined(0);
+        let [a, up] = &self.parts[0];
         let a = a.unflatten(2, [-1, self.rank]).transpose(1, 2).flatten(1, 3);
         let eye = Tensor::eye(QKV, (up.kind(), up.device())).view([QKV, 1, 1, QKV, 1]);
         let up = (up.unflatten(3, [-1, self.rank]).unsqueeze(4) * eye).flatten(3, 5).flatten(1, 2);
         self.branches_of(&a, &up)
     }
 
-    /// All runs' A `[periods, count, runs * rank, d_in]` and U `[periods, count, d_out, runs * rank]` of a part.
-    fn joined(&self, part: usize) -> [Tensor; 2] {
-        let join = |factor: usize, dim: i64| {
-            let runs = self.parts[part].iter().flat_map(|stack| stack[factor].unbind(0));
-            joined(runs, self.rank, dim)
-        };
-        [join(0, -2), join(1, -1)]
-    }
-
     /// Branches of `[periods, runs * r, d_in]` and `[periods, d_out, runs * r]`, by period.
     fn branches_of(&self, a: &Tensor, up: &Tensor) -> Vec<Branch> {
-        let runs: i64 = self.parts[0].iter().map(|[a, _]| a.size()[0]).sum();
         let of_period = |(a, up): (Tensor, Tensor)| Branch {
-            a: a.unflatten(0, [runs, -1]),
-            up: up.unflatten(1, [runs, -1]).transpose(0, 1),
+            a: a.unflatten(0, [self.runs, -1]),
+            up: up.unflatten(1, [self.runs, -1]).transpose(0, 1),
         };
         a.unbind(0).into_iter().zip(up.unbind(0)).map(of_period).collect()
     }
 }
 
-/// `[runs, periods, count, x, y]` of each part of the period, for `[runs, k, x, y]`: query, key and value in one, others alone.
-fn parts_of(x: &Tensor, period: usize, has_qkv: bool) -> Vec<Tensor> {
-    let x = x.unflatten(1, [-1, period as i64]);
-    let fused = if has_qkv { vec![QKV] } else { Vec::new() };
-    let sizes = [fused.clone(), vec![1; period - fused.iter().sum::<i64>() as usize]].concat();
-    // A part that is the whole would get its gradient as a copy.
-    if sizes.len() == 1 { vec![x] } else { x.split_with_sizes(&sizes, 2) }
+/// Parts of the period in `[periods, modules, ..]`: query, key and value in one, others alone.
+fn parts_of(x: Tensor, has_qkv: bool) -> Vec<Tensor> {
+    let fused = if has_qkv { QKV } else { 1 };
+    let others = x.size()[1] - fused;
+    // The gradient of a part that is the whole would be a copy.
+    if others == 0 { vec![x] } else { x.split_with_sizes([&[fused][..], &vec![1; others as usize]].concat(), 1) }
 }
 
 /// Runs' factors side by side in `dim`, that of their ranks, each behind zeros filled up to `rank`: one concatenation.
@@ -165,16 +158,6 @@ fn joined(runs: impl Iterator<Item = Tensor>, rank: i64, dim: i64) -> Tensor {
         std::iter::once(run).chain(zeros)
     };
     Tensor::cat(&runs.flat_map(with_zeros).collect::<Vec<_>>(), dim)
-}
-
-/// Rows as columns.
-fn transposed<T>(rows: Vec<Vec<T>>) -> Vec<Vec<T>> {
-    let mut columns: Vec<Vec<T>> = Vec::new();
-    for row in rows {
-        columns.resize_with(row.len(), Vec::new);
-        columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
-    }
-    columns
 }
 
 impl Attach for StackedBranches {
