@@ -82,9 +82,10 @@ impl StackedBranches {
 impl ShapeStack {
     fn new(stacks: &[GroupFactors], period: usize, has_qkv: bool) -> Self {
         let rank = stacks.iter().map(|stack| aligned_rank(&stack.up)).max().unwrap_or(0);
+        let zero = Tensor::zeros([1], (stacks[0].a.kind(), stacks[0].a.device()));
         let join = |of: fn(&GroupFactors) -> &Tensor, dim: i64| {
             let runs = stacks.iter().flat_map(|stack| of(stack).unflatten(1, [-1, period as i64]).unbind(0));
-            parts_of(joined(runs, rank, dim), has_qkv)
+            parts_of(joined(runs, rank, dim, &zero), has_qkv)
         };
         let parts = join(|stack| &stack.a, -2).into_iter().zip(join(|stack| &stack.up, -1));
         let parts: Vec<[Tensor; 2]> = parts.map(|(a, up)| [a, up]).collect();
@@ -147,14 +148,13 @@ fn parts_of(x: Tensor, has_qkv: bool) -> Vec<Tensor> {
     if others == 0 { vec![x] } else { x.split_with_sizes([&[fused][..], &vec![1; others as usize]].concat(), 1) }
 }
 
-/// Runs' factors side by side in `dim`, that of their ranks, each behind zeros filled up to `rank`: one concatenation.
-fn joined(runs: impl Iterator<Item = Tensor>, rank: i64, dim: i64) -> Tensor {
+/// Runs' factors side by side in `dim`, that of their ranks, each filled up to `rank` with a zero, `[1]`: one concatenation.
+fn joined(runs: impl Iterator<Item = Tensor>, rank: i64, dim: i64, zero: &Tensor) -> Tensor {
     let with_zeros = |run: Tensor| {
         let mut size = run.size();
         let at = (run.dim() as i64 + dim) as usize;
         size[at] = rank - size[at];
-        let missing = size[at] > 0;
-        let zeros = missing.then(|| Tensor::zeros([1], (run.kind(), run.device())).expand(&size, false));
+        let zeros = (size[at] > 0).then(|| zero.expand(&size, false));
         std::iter::once(run).chain(zeros)
     };
     Tensor::cat(&runs.flat_map(with_zeros).collect::<Vec<_>>(), dim)
