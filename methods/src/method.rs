@@ -104,7 +104,7 @@ impl MethodEntry {
         of_one_kind && !has_biases && SHARED_OPTIONS.iter().chain(phases).all(is_alike)
     }
 
-    /// Builds the method and adds its parameters.
+    /// Builds the method and adds its parameters, a part of their own.
     ///
     /// # Errors
     /// Those of [`MethodEntry::options`]; options that do not fit the run or the backbone.
@@ -114,7 +114,9 @@ impl MethodEntry {
         context: &Context,
         params: &mut ParamsBuilder,
     ) -> Result<Box<dyn Method>> {
-        (self.build)(self.name, options, context, params)
+        let method = (self.build)(self.name, options, context, params)?;
+        params.end_part();
+        Ok(method)
     }
 }
 
@@ -195,8 +197,14 @@ pub trait Method {
         Box::new(LowRankAdapter::folded(self.target_modules(), &self.adapters(views), head))
     }
 
-    /// Term added to the task loss, `[]`; never part of an evaluation loss.
+    /// Term added to the task loss times [`Method::penalty_weight`], `[]`, or `[runs]` for [`ParamViews::stack`]; never part of an
+    /// evaluation loss.
     fn penalty(&self, _views: &ParamViews) -> Option<Tensor> {
+        None
+    }
+
+    /// Weight of [`Method::penalty`]; `None` where the run has no such term.
+    fn penalty_weight(&self) -> Option<f64> {
         None
     }
 
@@ -256,7 +264,8 @@ pub trait Method {
     }
 }
 
-/// Whether two methods make the same attachments of the same parameters, so that the parameters may be stacked. Of methods whose runs
+/// Whether two methods make the same attachments and [penalties](Method::penalty) of the same parameters, so that the parameters may
+/// be stacked. Of methods whose runs
 /// stack ([`MethodEntry::stacks_with`]): their modules, dropout and biases are equal, and values beside the trained ones are those of
 /// the same weights.
 pub fn attaches_alike(one: &dyn Method, other: &dyn Method) -> bool {

@@ -1,10 +1,12 @@
 //! The training step: one order of calls for every method, and no host round trip inside it.
 
 use tch::{Device, Tensor};
+use torch_ext::autograd::clear_grad;
+use torch_ext::ops::adamw::{self, Clipped, Update};
 
 use crate::error::{Error, Result};
 use crate::method::Method;
-use crate::optim::adamw::{AdamW, clip_factor};
+use crate::optim::adamw::AdamW;
 use crate::optim::config::OptimConfig;
 use crate::optim::params::{ParamViews, Params};
 use crate::optim::step_counter::StepCounter;
@@ -119,8 +121,14 @@ impl TrainState {
     /// [`TrainState::loss`] of a part of the step's rows, whose mean task loss is `task`. The sums over all parts are those of the whole:
     /// gradients add up until [`TrainState::update`].
     pub fn loss_of(&self, part: Part, task: &Tensor, views: &ParamViews) -> (Tensor, StepLoss) {
+        self.loss_with(part, task, || self.method.penalty(views))
+    }
+
+    /// [`TrainState::loss_of`] with what [`Method::penalty`] gives for this run.
+    pub fn loss_with(&self, part: Part, task: &Tensor, penalty: impl FnOnce() -> Option<Tensor>) -> (Tensor, StepLoss) {
         let task = if part.share == 1.0 { task.shallow_clone() } else { task * part.share };
-        let penalty = part.is_first.then(|| self.method.penalty(views)).flatten();
+        let weight = self.method.penalty_weight().filter(|_| part.is_first);
+        let penalty = weight.and_then(|weight| Some(penalty()? * weight));
         let total = match &penalty {
             Some(penalty) => &task + penalty,
             None => task.shallow_clone(),
@@ -128,32 +136,61 @@ impl TrainState {
         (total, StepLoss { task: task.detach(), penalty: penalty.map(|p| p.detach()) })
     }
 
-    /// Clips, updates, calls [`Method::after_step`] and clears the gradients: device work only, so it can be captured with the
-    /// backward pass. Gives the gradient norm before clipping, `[]`.
+    /// [`TrainState::update_all`] for this run alone.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn update(&mut self) -> Result<Tensor> {
+        let norms = Self::update_all(&mut [self])?;
+        Ok(norms.squeeze_dim(0))
+    }
+
+    /// Clips, updates, calls [`Method::after_step`] and lets the gradients go, in every run: device work only, so it can be captured
+    /// with the backward pass. Norms and updates of all runs are a launch each. Gives every run's gradient norm before clipping,
+    /// `[runs]`.
     ///
     /// # Errors
     /// A parameter that the loss does not depend on, at the first step; more steps than planned.
-    pub fn update(&mut self) -> Result<Tensor> {
-        let step = self.step.number;
-        if let Some(name) = self.params.first_without_gradient() {
-            return Err(Error::NoGradient { name: name.to_string(), step });
-        }
-        if let Some(group) = self.params.groups().iter().find(|group| !group.flat.grad().defined()) {
-            return Err(Error::NoGradient { name: format!("all of group {}", group.kind.name), step });
-        }
-        let [norm, factor] = clip_factor(&self.params, self.max_grad_norm);
-        for (group, optimizer) in self.params.groups().iter().zip(&mut self.optimizers) {
-            optimizer.step(&group.flat, &group.flat.grad(), &factor, &self.step)?;
-        }
-        self.method.after_step(&self.params, &self.step)?;
-        self.clear_gradients();
-        self.step.advance_on_device();
-        Ok(norm)
+    pub fn update_all(states: &mut [&mut TrainState]) -> Result<Tensor> {
+        let clipped = states.iter().map(|state| state.clipped()).collect::<Result<Vec<_>>>()?;
+        tch::no_grad(|| {
+            let both = adamw::norms_and_factors(&clipped).unbind(1);
+            let mut updates = Vec::new();
+            for ((state, clipped), factor) in states.iter().zip(clipped).zip(both[1].unbind(0)) {
+                updates.extend(state.updates(clipped.grads, &factor)?);
+            }
+            adamw::apply(&updates)?;
+            for state in states {
+                state.method.after_step(&state.params, &state.step)?;
+                state.clear_gradients();
+                state.step.advance_on_device();
+            }
+            Ok(both[0].shallow_clone())
+        })
     }
 
-    /// Sets all gradients to 0.
+    /// Gradients of the groups.
+    fn clipped(&self) -> Result<Clipped> {
+        let no_gradient = |name: String| Err(Error::NoGradient { name, step: self.step.number });
+        if let Some(name) = self.params.first_without_gradient() {
+            return no_gradient(name.to_string());
+        }
+        if let Some(group) = self.params.groups().iter().find(|group| !group.flat.grad().defined()) {
+            return no_gradient(format!("all of group {}", group.kind.name));
+        }
+        let grads = self.params.groups().iter().map(|group| group.flat.grad()).collect();
+        Ok(Clipped { grads, bound: self.max_grad_norm })
+    }
+
+    /// Updates of the groups by their gradients.
+    fn updates(&self, grads: Vec<Tensor>, factor: &Tensor) -> Result<Vec<Update>> {
+        let groups = self.params.groups().iter().zip(&self.optimizers).zip(grads);
+        groups.map(|((group, optimizer), grad)| optimizer.update(&group.flat, grad, factor, &self.step)).collect()
+    }
+
+    /// Lets all gradients go: the next backward pass puts its own in their place, and nothing is set to 0 or added to.
     pub fn clear_gradients(&self) {
-        self.params.groups().iter().for_each(|group| group.flat.shallow_clone().zero_grad());
+        self.params.groups().iter().for_each(|group| clear_grad(&group.flat));
     }
 
     /// Counts a step that was taken.

@@ -12,6 +12,7 @@ use methods::tuners::sora::{Sora, prox};
 use serde_json::Value;
 use support::{Case, Net, TOLERANCE, TOLERANCE_64, assert_adapters, assert_close, assert_scalar, cases, floats};
 use tch::{Device, Kind, Tensor};
+use torch_ext::ops::adamw;
 
 fn spacing(name: &str) -> XiSpacing {
     match name {
@@ -232,11 +233,12 @@ fn optimizer_row(case: &Case, row: &Value, kind: Kind, type_name: &str) {
     let start = case.tensor(&format!("optim{index}.start")).to_kind(kind);
     let want = case.tensor(&format!("optim{index}.{type_name}.trajectory"));
     let values = start.copy();
-    let mut optimizer = AdamW::new(&values, options, grads.size()[0] as usize, |_| 1.0);
+    let optimizer = AdamW::new(&values, options, grads.size()[0] as usize, |_| 1.0);
     let tau = Tensor::from(get("sparse_lambda", 0.0)).to_kind(kind).to_device(Device::Cpu);
     let mut number = StepCounter::zero(Device::Cpu);
     for t in 0..grads.size()[0] {
-        optimizer.step(&values, &grads.get(t), &Tensor::from(1.0).to_kind(values.kind()), &number).unwrap();
+        let factor = Tensor::from(1.0).to_kind(values.kind());
+        adamw::apply(&[optimizer.update(&values, grads.get(t), &factor, &number).unwrap()]).unwrap();
         number.set(t as usize + 1);
         if get("sparse_lambda", 0.0) > 0.0 {
             values.shallow_clone().copy_(&prox::released(&values, &tau));

@@ -4,7 +4,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use torch_ext::nvrtc::Compiling;
-use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
+use torch_ext::ops::adamw::{self, Clipped, Decay, Update, norms_and_factors};
 use torch_ext::ops::attention::Attention;
 use torch_ext::ops::dropout::{Dropout, DropoutRng};
 use torch_ext::ops::encoder_layer::{AugmentedLinear, FusedLayer};
@@ -125,21 +125,18 @@ fn kernels(c: &mut Criterion) {
     c.bench_function("clipping and AdamW of 2 million values", |b| {
         b.iter(|| {
             let grad = first.copy();
-            let both = norm_and_factor(&[grad.shallow_clone()], 1.0);
-            let moments = [&first, &second];
-            let (betas, decay, factor) = ([0.9, 0.999], Decay::None, &both.get(1));
-            Update {
-                values: &values,
-                grad: &grad,
-                moments,
-                table: &table,
-                step: &step,
-                factor,
-                betas,
+            let both = norms_and_factors(&[Clipped { grads: vec![grad.shallow_clone()], bound: 1.0 }]);
+            adamw::apply(&[Update {
+                values: values.shallow_clone(),
+                grad,
+                moments: [&first, &second].map(Tensor::shallow_clone),
+                table: table.shallow_clone(),
+                step: step.shallow_clone(),
+                factor: both.get(0).get(1),
+                betas: [0.9, 0.999],
                 eps: 1e-8,
-                decay,
-            }
-            .apply()
+                decay: Decay::None,
+            }])
             .expect("a device that answers");
             torch_ext::device::synchronize(device).expect("a device that answers");
         });

@@ -36,7 +36,7 @@ struct AugmentedLinear {
 
   AugmentedLinear() = default;
   AugmentedLinear(at::Tensor weight, at::Tensor bias, const at::Tensor& a, const at::Tensor& b)
-      : augmented(std::move(weight)), bias(std::move(bias)), lora_a(with_whole_runs(a)), scaled_b(with_whole_runs(b)) {
+      : augmented(std::move(weight)), bias(std::move(bias)), lora_a(readable(a, true)), scaled_b(readable(b, false)) {
     if (augmented.size(1) < in() + ranks()) {
       auto wider = at::empty({out() + ranks(), in() + ranks()}, augmented.options());
       wider.narrow(0, 0, out()).narrow(1, 0, in()).copy_(block(out(), in()));
@@ -47,11 +47,12 @@ struct AugmentedLinear {
                 augmented.scalar_type(), ", expected its own");
   }
 
-  // Matrices whose values are neighbours and aligned for eight at a time.
-  static at::Tensor with_whole_runs(const at::Tensor& x) {
-    bool is_dense = x.stride(-1) == 1 && x.stride(-2) == x.size(-1) && (x.dim() == 2 || x.stride(0) % 8 == 0);
-    bool is_aligned = reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0;
-    return is_dense && is_aligned ? x : x.clone(at::MemoryFormat::Contiguous);
+  // Matrices whose rows are read eight values at a time; those of `has_dense_rows` lie one behind the other.
+  static at::Tensor readable(const at::Tensor& x, bool has_dense_rows) {
+    bool is_aligned = x.stride(-1) == 1 && reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0;
+    for (int64_t dim = 0; dim + 1 < x.dim(); ++dim) is_aligned &= x.stride(dim) % 8 == 0;
+    bool is_readable = is_aligned && (!has_dense_rows || x.stride(-2) == x.size(-1));
+    return is_readable ? x : x.clone(at::MemoryFormat::Contiguous);
   }
 
   int64_t in() const { return lora_a.size(-1); }
@@ -75,7 +76,7 @@ struct AugmentedLinear {
     return block;
   }
   BranchBlock branch_block(const at::Tensor& from, const at::Tensor& to) const {
-    return {pointer(from), pointer(to), nullptr, run_stride(from), static_cast<int>(runs()),
+    return {pointer(from), pointer(to), nullptr, run_stride(from), from.stride(-2), static_cast<int>(runs()),
             static_cast<int>(from.size(-2)), static_cast<int>(from.size(-1)), static_cast<int>(to.stride(0)), 0, 0};
   }
 
@@ -183,13 +184,14 @@ class BranchGradientLaunch {
   // Of A, [r, in] or [runs, r, in].
   at::Tensor lora_a(const AugmentedLinear& linear, const at::Tensor& d_low, const at::Tensor& x) {
     auto out = at::empty(linear.lora_a.sizes(), linear.lora_a.options());
-    add(linear, x, d_low, out, true);
+    add(linear, x, d_low, out, out.stride(-2), out.stride(-1));
     return out;
   }
-  // Of U, [out, r] or [runs, out, r].
+  // Of U, [out, r] or [runs, out, r], the runs side by side in memory as they are beside W.
   at::Tensor scaled_b(const AugmentedLinear& linear, const AugmentedRows& grad, const at::Tensor& low) {
-    auto out = at::empty(linear.scaled_b.sizes(), linear.scaled_b.options());
-    add(linear, grad.content(), low, out, false);
+    auto all = at::empty({linear.out(), linear.runs(), linear.r()}, linear.scaled_b.options()).transpose(0, 1);
+    auto out = linear.scaled_b.dim() == 3 ? all : all.squeeze(0);
+    add(linear, grad.content(), low, out, out.stride(-1), out.stride(-2));
     return out;
   }
 
@@ -201,10 +203,11 @@ class BranchGradientLaunch {
 
  private:
   void add(const AugmentedLinear& linear, const at::Tensor& x, const at::Tensor& low, const at::Tensor& out,
-           bool is_lora_a) {
-    all.of[all.count++] = {pointer(x), pointer(low), pointer(out), static_cast<int>(x.stride(0)),
-                           static_cast<int>(low.stride(0)), static_cast<int>(x.size(1)), static_cast<int>(linear.r()),
-                           is_lora_a, x.size(0) > params.content, strips};
+           int64_t rank_stride, int64_t column_stride) {
+    all.of[all.count++] = {pointer(x), pointer(low), pointer(out), AugmentedLinear::run_stride(out), rank_stride,
+                           column_stride, static_cast<int>(x.stride(0)), static_cast<int>(low.stride(0)),
+                           static_cast<int>(x.size(1)), static_cast<int>(linear.r()), x.size(0) > params.content,
+                           strips};
     strips += ceil_div(x.size(1), branch_gradient_traits::COLUMNS);
   }
 

@@ -1,9 +1,13 @@
 // The project's kernels as functions for Rust, differentiable where they have gradients. Every function gives 0, or -1
 // with the message in rb_kernel_error(). No header of CUDA is needed: launch.h.
 
+#include <algorithm>
 #include <memory>
+#include <numeric>
 
+#include "../kernels/adamw_lists.h"
 #include "../kernels/position_bias_traits.h"
+#include "adalora.h"
 #include "attention.h"
 #include "encoder_layer.h"
 #include "gemm_3xf16.h"
@@ -57,6 +61,19 @@ at::Tensor dropped(const at::Tensor& given, const DropoutSpec& drop, const Count
 }
 
 using Dropout = DropoutBy<dropped>;
+
+float* floats(const at::Tensor& tensor) {
+  TORCH_CHECK(tensor.scalar_type() == at::kFloat && tensor.is_contiguous(), "a tensor of an update: flat float32 values");
+  return tensor.data_ptr<float>();
+}
+
+AdamWUpdate adamw_update(const at::Tensor* const* tensors, const double* numbers) {
+  auto at = [=](int index) { return floats(*tensors[index]); };
+  double beta1 = numbers[0], beta2 = numbers[1];
+  return {at(0), at(1), at(2), at(3), at(4), reinterpret_cast<const long long*>(tensors[5]->data_ptr()), at(6),
+          tensors[0]->numel(), static_cast<float>(1.0 - beta1), static_cast<float>(beta2),
+          static_cast<float>(1.0 - beta2), static_cast<float>(numbers[2]), static_cast<int>(numbers[3])};
+}
 }  // namespace
 
 extern "C" {
@@ -104,19 +121,50 @@ int rb_layer(const at::Tensor* const* tensors, const double* numbers, at::Tensor
   });
 }
 
-int rb_clip(const at::Tensor* const* grads, int count, double bound, at::Tensor** out) {
+// The gradients of run after run, counts[run] of each.
+int rb_clip(
+    const at::Tensor* const* grads, const int* counts, const double* bounds, int runs, at::Tensor** out) {
   return guarded([=] {
-    constexpr unsigned BLOCKS = 256;
+    int all = std::accumulate(counts, counts + runs, 0);
+    auto is_shorter = [](const at::Tensor* one, const at::Tensor* other) { return one->numel() < other->numel(); };
+    int blocks = std::min(256u, ceil_div((*std::max_element(grads, grads + all, is_shorter))->numel(), 256));
     auto options = grads[0]->options();
-    auto partial = at::empty({count, int64_t{BLOCKS}}, options), result = at::empty({2}, options);
-    for (int i = 0; i < count; ++i) {
-      launch("square_sums", "f32", {{BLOCKS}, {256}}, pointer(*grads[i]), pointer(partial[i]),
-             static_cast<long>(grads[i]->numel()));
+    auto partial = at::empty({all, blocks}, options), result = at::empty({runs, 2}, options);
+    for (int first = 0; first < all; first += Gradients::MOST) {
+      Gradients some;
+      int count = std::min(all - first, Gradients::MOST);
+      for (int i = 0; i < count; ++i) some.of[i] = {floats(*grads[first + i]), grads[first + i]->numel()};
+      Launch how{{static_cast<unsigned>(blocks), static_cast<unsigned>(count)}, {256}};
+      launch("square_sums", "f32", how, some, pointer(partial[first]));
     }
-    launch("clip_factor", "f32", {{1}, {256}}, pointer(partial), pointer(result), static_cast<int>(count * BLOCKS),
-           static_cast<float>(bound));
+    ClippedRuns some;
+    some.starts[0] = 0;
+    for (int first = 0; first < runs; first += ClippedRuns::MOST) {
+      int count = std::min(runs - first, ClippedRuns::MOST);
+      for (int i = 0; i < count; ++i) {
+        some.starts[i + 1] = some.starts[i] + counts[first + i] * blocks;
+        some.bounds[i] = static_cast<float>(bounds[first + i]);
+      }
+      launch("clip_factor", "f32", {{static_cast<unsigned>(count)}, {256}}, some, pointer(partial),
+             pointer(result[first]));
+      some.starts[0] = some.starts[count];
+    }
     *out = new at::Tensor(result);
   });
+}
+
+// A [runs, k, rank, d_in] and B [runs, k, d_out, rank] of shape after shape.
+int rb_gram_distance(const at::Tensor* const* factors, int count, at::Tensor** out) {
+  return guarded([=] {
+    std::vector<at::Tensor> all;
+    for (int i = 0; i < count; ++i) all.push_back(*factors[i]);
+    *out = new at::Tensor(GramDistance::apply(at::TensorList(all)));
+  });
+}
+
+int rb_component_scores(const at::Tensor* average, const at::Tensor* uncertainty, const long long* shapes, int count,
+                        int rank, at::Tensor** out) {
+  return guarded([=] { *out = new at::Tensor(component_scores(*average, *uncertainty, shapes, count, rank)); });
 }
 
 // Average and uncertainty of |values * grads|.
@@ -129,13 +177,23 @@ int rb_importance(const at::Tensor* const* tensors, double beta1, double beta2) 
   });
 }
 
-int rb_adamw(const at::Tensor* const* tensors, double beta1, double beta2, double eps, int decay) {
+// Of each update: values, gradient, moments, table, step, factor; decays of the moments, epsilon, place of the weight decay.
+int rb_adamw(const at::Tensor* const* tensors, const double* numbers, int all) {
   return guarded([=] {
-    auto at = [=](int index) { return pointer(*tensors[index]); };
-    long count = tensors[0]->numel();
-    launch("adamw", "f32", {{ceil_div(count, 256)}, {256}}, at(0), at(1), at(2), at(3), at(4), at(5), at(6), count,
-           static_cast<float>(1.0 - beta1), static_cast<float>(beta2), static_cast<float>(1.0 - beta2),
-           static_cast<float>(eps), decay);
+    constexpr int TENSORS = 7, NUMBERS = 4;
+    // Blocks of all tensors together: what a GPU has at once, several times.
+    constexpr unsigned BLOCKS = 16384;
+    for (int first = 0; first < all; first += AdamWUpdates::MOST) {
+      AdamWUpdates some;
+      int count = std::min(all - first, AdamWUpdates::MOST);
+      long longest = 0;
+      for (int i = 0; i < count; ++i) {
+        some.of[i] = adamw_update(tensors + TENSORS * (first + i), numbers + NUMBERS * (first + i));
+        longest = std::max(longest, some.of[i].count);
+      }
+      auto blocks = std::min(ceil_div(longest, 256), BLOCKS / count);
+      launch("adamw", "f32", {{blocks, static_cast<unsigned>(count)}, {256}}, some);
+    }
   });
 }
 }

@@ -7,6 +7,7 @@
 #include <c10/core/AllocatorConfig.h>
 #include <torch/version.h>
 
+#include "../kernels/adalora_traits.h"
 #include "../kernels/dropout_traits.h"
 #include "../kernels/norm_traits.h"
 #include "guarded.h"
@@ -55,9 +56,14 @@ int rb_allow_tf32(bool allow) {
 
 // Constants of the kernels' headers.
 int rb_max_norm_width() { return norm_traits::MAX_WIDTH; }
+int rb_max_gram_rank() { return adalora_traits::MAX_RANK; }
 int rb_attention_dropout_pitch() { return dropout_traits::WEIGHTS_PITCH; }
 
 int rb_retain_grad(const at::Tensor* tensor) {
   return guarded([=] { tensor->retain_grad(); });
+}
+
+int rb_clear_grad(const at::Tensor* tensor) {
+  return guarded([=] { tensor->mutable_grad().reset(); });
 }
 }

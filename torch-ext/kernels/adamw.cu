@@ -1,58 +1,49 @@
-// Clipping, AdamW (Loshchilov and Hutter 2019) and AdaLoRA's importance (arXiv 2303.10512, spec 2.3) of flat float32
-// values [n].
+// Clipping and AdamW (Loshchilov and Hutter 2019) of flat float32 values [n], the tensors of many runs in one launch: of
+// few values, a launch each would be all their time.
 //
-// square_sums, clip_factor: norm = sqrt(sum g^2) over all gradients; factor = min(1, bound / (norm + 1e-6)). adamw: g
-// <- factor g; m <- m + (1 - beta1) (g - m); v <- beta2 v + (1 - beta2) g^2; w <- w - size m / (sqrt(v) root + eps),
-// and
-//   w <- decay w before or after that.
-// importance: I = |w g|; I' <- I' + (1 - beta1) (I - I'); U' <- U' + (1 - beta2) (|I - I'| - U').
+// square_sums, clip_factor: norm = sqrt(sum g^2) over all gradients of a run; factor = min(1, bound / (norm + 1e-6)).
+// adamw: g <- factor g; m <- m + (1 - beta1) (g - m); v <- beta2 v + (1 - beta2) g^2; w <- w - size m / (sqrt(v) root +
+//   eps), and w <- decay w before or after that.
 
+#include "adamw_lists.h"
 #include "warp.cuh"
 
-// Each block's share of the sum of squares.
-extern "C" __global__ void square_sums(const float* x, float* partial, long count) {
+// Each block's share of the sum of squares of gradient blockIdx.y: partial is [gradients, gridDim.x].
+extern "C" __global__ void square_sums(Gradients gradients, float* partial) {
+  const float* x = gradients.of[blockIdx.y].values;
+  long count = gradients.of[blockIdx.y].count;
   float sum = 0.0f;
   for (long i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) sum += x[i] * x[i];
   sum = block_sum(sum);
-  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+  if (threadIdx.x == 0) partial[blockIdx.y * gridDim.x + blockIdx.x] = sum;
 }
 
-// The norm of partial sums, and min(1, bound / (norm + 1e-6)). A norm that is not a number stays so in both. One block.
-extern "C" __global__ void clip_factor(const float* partial, float* norm_and_factor, int count, float bound) {
+// The norm of a run's partial sums, and min(1, bound / (norm + 1e-6)): [runs, 2]. A norm that is not a number stays so
+// in both. A block a run.
+extern "C" __global__ void clip_factor(ClippedRuns runs, const float* partial, float* norm_and_factor) {
+  int run = blockIdx.x;
   float sum = 0.0f;
-  for (int i = threadIdx.x; i < count; i += blockDim.x) sum += partial[i];
+  for (int i = runs.starts[run] + threadIdx.x; i < runs.starts[run + 1]; i += blockDim.x) sum += partial[i];
   sum = block_sum(sum);
   if (threadIdx.x > 0) return;
-  float norm = sqrtf(sum), factor = bound / (norm + 1e-6f);
-  norm_and_factor[0] = norm;
-  norm_and_factor[1] = factor > 1.0f ? 1.0f : factor;
+  float norm = sqrtf(sum), factor = runs.bounds[run] / (norm + 1e-6f);
+  norm_and_factor[2 * run] = norm;
+  norm_and_factor[2 * run + 1] = factor > 1.0f ? 1.0f : factor;
 }
 
-// A thread a value. `table` is [steps, 3]: decay factor, step size and root factor of every step. `decay` is
-// adamw.rs's: 0 none, 1 before, 2 after the update.
-extern "C" __global__ void adamw(
-    float* values, float* grads, float* exp_avg, float* exp_avg_sq, const float* table, const long long* step,
-    const float* factor, long count, float one_minus_beta1, float beta2, float one_minus_beta2, float eps, int decay) {
-  long i = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  const float* row = table + 3 * *step;
-  float grad = grads[i] * *factor, value = values[i];
-  if (decay == 1) value *= row[0];
-  float m = exp_avg[i] + one_minus_beta1 * (grad - exp_avg[i]),
-        v = exp_avg_sq[i] * beta2 + grad * grad * one_minus_beta2;
-  value -= m * row[1] / (sqrtf(v) * row[2] + eps);
-  if (decay == 2) value *= row[0];
-  grads[i] = grad, exp_avg[i] = m, exp_avg_sq[i] = v, values[i] = value;
-}
-
-// A thread a value.
-extern "C" __global__ void importance(
-    const float* values, const float* grads, float* average, float* uncertainty, long count, float one_minus_beta1,
-    float one_minus_beta2) {
-  long i = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  float now = fabsf(values[i] * grads[i]), mean = average[i], distance = uncertainty[i];
-  mean += one_minus_beta1 * (now - mean);
-  average[i] = mean;
-  uncertainty[i] = distance + one_minus_beta2 * (fabsf(now - mean) - distance);
+// The update of tensor blockIdx.y.
+extern "C" __global__ void adamw(AdamWUpdates updates) {
+  const AdamWUpdate& of = updates.of[blockIdx.y];
+  const float* row = of.table + 3 * *of.step;
+  float decay = row[0], size = row[1], root = row[2], factor = *of.factor;
+  long stride = static_cast<long>(gridDim.x) * blockDim.x;
+  for (long i = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x; i < of.count; i += stride) {
+    float grad = of.grads[i] * factor, value = of.values[i];
+    if (of.decay == 1) value *= decay;
+    float m = of.exp_avg[i] + of.one_minus_beta1 * (grad - of.exp_avg[i]),
+          v = of.exp_avg_sq[i] * of.beta2 + grad * grad * of.one_minus_beta2;
+    value -= m * size / (sqrtf(v) * root + of.eps);
+    if (of.decay == 2) value *= decay;
+    of.grads[i] = grad, of.exp_avg[i] = m, of.exp_avg_sq[i] = v, of.values[i] = value;
+  }
 }

@@ -92,9 +92,7 @@ __device__ void store_tile(const float (&sums)[4][4], const BranchGradient& grad
   __syncthreads();
   column += strip * COLUMNS;
   if (column >= gradient.columns) return;
-  long row = static_cast<long>(run) * gradient.r + rank + of_tile;
-  long line = static_cast<long>(run) * gradient.columns + column;
-  long place = gradient.is_lora_a ? row * gradient.columns + column : line * gradient.r + rank + of_tile;
+  long place = run * gradient.run_stride + (rank + of_tile) * gradient.rank_stride + column * gradient.column_stride;
   static_cast<T*>(gradient.out)[place] = narrowed(sum);
 }
 

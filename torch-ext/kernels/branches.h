@@ -8,8 +8,8 @@
 struct BranchBlock {
   const void* from;
   void* to;
-  void* transposed;  // [runs, columns, rows], or null
-  long run_stride;   // of `from`
+  void* transposed;             // [runs, columns, rows], or null
+  long run_stride, row_stride;  // of `from`
   int runs, rows, columns, pitch;
   int rows_per_run, columns_per_run;  // from run to run in the block
 };
@@ -22,10 +22,11 @@ struct BranchBlocks {
 // linear's output. `low` is the transposed one of low_product_traits.h.
 struct BranchGradient {
   const void *x, *low;
-  void* out;  // of A [runs, r, columns], of U [runs, columns, r]
+  void* out;
+  long run_stride, rank_stride, column_stride;  // of `out`
   int x_pitch, low_pitch, columns, r;
-  int is_lora_a, has_distances;  // whether the tokens of x end with distances
-  int first_strip;               // of the grid's
+  int has_distances;  // whether the tokens of x end with distances
+  int first_strip;    // of the grid's
 };
 
 struct BranchGradients {

@@ -146,7 +146,7 @@ extern "C" __global__ void write_branches(BranchBlocks blocks) {
        index += gridDim.x * blockDim.x) {
     int run = index / of_run, row = index % of_run / groups, column = index % groups * 8;
     const T* from = static_cast<const T*>(block.from) + run * block.run_stride;
-    Eight values = *reinterpret_cast<const Eight*>(from + static_cast<long>(row) * block.columns + column);
+    Eight values = *reinterpret_cast<const Eight*>(from + row * block.row_stride + column);
     T* to = static_cast<T*>(block.to) + static_cast<long>(row + run * block.rows_per_run) * block.pitch;
     *reinterpret_cast<Eight*>(to + column + run * block.columns_per_run) = values;
     if (!block.transposed) continue;

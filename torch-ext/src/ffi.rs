@@ -26,12 +26,18 @@ type LoraLinear = unsafe extern "C" fn(Handle, Handle, Handle, Handle, Handle, O
 type Attention = unsafe extern "C" fn(Handle, Handle, Handle, c_longlong, f64, c_longlong, f64, Out) -> c_int;
 /// Tensors and numbers of a layer, as encoder_layer.h reads them.
 type Layer = unsafe extern "C" fn(*const Handle, *const f64, Out) -> c_int;
-/// Gradients, how many, bound.
-type Clip = unsafe extern "C" fn(*const Handle, c_int, f64, Out) -> c_int;
+/// Gradients of run after run; how many of each run, bound of each; runs.
+type Clip = unsafe extern "C" fn(*const Handle, *const c_int, *const f64, c_int, Out) -> c_int;
 /// Values, gradient, average, uncertainty: decays of the averages.
 type Importance = unsafe extern "C" fn(*const Handle, f64, f64) -> c_int;
-/// Values, gradient, moments, table, step, factor: decays of the moments, epsilon, where weight decay comes in.
-type AdamW = unsafe extern "C" fn(*const Handle, f64, f64, f64, c_int) -> c_int;
+/// Of each update: values, gradient, moments, table, step, factor; decays of the moments, epsilon, where weight decay comes in.
+/// How many.
+type AdamW = unsafe extern "C" fn(*const Handle, *const f64, c_int) -> c_int;
+
+/// A and B by turns, how many.
+type GramDistance = unsafe extern "C" fn(*const Handle, c_int, Out) -> c_int;
+/// Average, uncertainty: six numbers of each shape, how many, rank.
+type ComponentScores = unsafe extern "C" fn(Handle, Handle, *const c_longlong, c_int, c_int, Out) -> c_int;
 
 /// Functions around the kernels (`kernels.cpp`).
 pub(crate) struct Kernels {
@@ -44,7 +50,9 @@ pub(crate) struct Kernels {
     pub layer: Layer,
     pub clip: Clip,
     pub adamw: AdamW,
+    pub gram_distance: GramDistance,
     pub importance: Importance,
+    pub component_scores: ComponentScores,
 }
 
 impl Kernels {
@@ -65,7 +73,9 @@ impl Kernels {
                 layer: find(library, c"rb_layer")?,
                 clip: find(library, c"rb_clip")?,
                 adamw: find(library, c"rb_adamw")?,
+                gram_distance: find(library, c"rb_gram_distance")?,
                 importance: find(library, c"rb_importance")?,
+                component_scores: find(library, c"rb_component_scores")?,
             })
         }
     }

@@ -37,7 +37,10 @@ macro_rules! sources {
 
 /// Everything a kernel includes.
 const SOURCES: &[(&str, &str)] = sources![
+    "adalora.cu",
+    "adalora_traits.h",
     "adamw.cu",
+    "adamw_lists.h",
     "attention.cu",
     "attention_traits.h",
     "branch_gradients.cu",
@@ -64,9 +67,13 @@ const FLOAT32: Module = Module {
     variant: c"f32",
     title: "float32",
     oldest: TURING,
-    files: &["dropout.cu", "norm.cu", "position_bias.cu", "gemm_3xf16.cu", "adamw.cu"],
+    files: &["dropout.cu", "norm.cu", "position_bias.cu", "gemm_3xf16.cu", "adamw.cu", "adalora.cu"],
     options: &[],
-    kernels: &[IN_BOTH, &[c"split_to_f16", c"unscale", c"square_sums", c"clip_factor", c"adamw", c"importance"]],
+    kernels: &[
+        IN_BOTH,
+        &[c"split_to_f16", c"unscale", c"square_sums", c"clip_factor", c"adamw"],
+        &[c"gram_distance_forward", c"gram_distance_backward", c"importance", c"component_scores"],
+    ],
 };
 const BFLOAT16: Module = Module {
     variant: c"bf16",

@@ -3,11 +3,13 @@
 use tch::{Device, Kind, Tensor};
 use torch_ext::graph::Graph;
 use torch_ext::nvrtc::Compiling;
-use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
+use torch_ext::ops::adamw::{self, Clipped, Decay, Update, norms_and_factors};
 use torch_ext::ops::attention::Attention;
 use torch_ext::ops::dropout::{Dropout, DropoutRng};
 use torch_ext::ops::encoder_layer::{AugmentedLinear, FusedLayer};
+use torch_ext::ops::importance::{ScoredShape, scores};
 use torch_ext::ops::norm::drop_add_norm;
+use torch_ext::ops::orthogonality::gram_distances;
 use torch_ext::token_layout::TokenLayout;
 
 const GPU: Device = Device::Cuda(0);
@@ -149,19 +151,19 @@ fn clipping_adamw_and_importance() {
         let table = Tensor::from_slice(&[0.5f32, 0.5, 0.5, 0.9, 0.1, 1.5]).view([2, 3]);
         let results = [Device::Cpu, GPU].map(|device| {
             let [values, grad, first, second] = start.each_ref().map(|x| x.copy().to_device(device));
-            let both = norm_and_factor(&[grad.shallow_clone(), &values * 2.0], 10.0);
+            let both = norms_and_factors(&[Clipped { grads: vec![grad.copy(), &values * 2.0], bound: 10.0 }]);
             let update = Update {
-                values: &values,
-                grad: &grad,
-                moments: [&first, &second],
-                table: &table.to_device(device),
-                step: &Tensor::from_slice(&[1i64]).to_device(device),
-                factor: &both.get(1),
+                values: values.shallow_clone(),
+                grad: grad.shallow_clone(),
+                moments: [&first, &second].map(Tensor::shallow_clone),
+                table: table.to_device(device),
+                step: Tensor::from_slice(&[1i64]).to_device(device),
+                factor: both.get(0).get(1),
                 betas: [0.9, 0.999],
                 eps: 1e-8,
                 decay,
             };
-            update.apply().unwrap();
+            adamw::apply(&[update]).unwrap();
             [both, values, grad, first, second].map(|x| x.to_device(Device::Cpu))
         });
         for (index, (want, got)) in results[0].iter().zip(&results[1]).enumerate() {
@@ -180,7 +182,20 @@ fn clipping_adamw_and_importance() {
         assert!((got - want).abs().max().double_value(&[]) < 1e-6);
     }
     let broken = Tensor::from_slice(&[1.0f32, f32::NAN]).to_device(GPU);
-    assert!(norm_and_factor(&[broken], 1.0).isnan().all().int64_value(&[]) == 1);
+    let broken = Clipped { grads: vec![broken], bound: 1.0 };
+    assert!(norms_and_factors(&[broken]).isnan().all().int64_value(&[]) == 1);
+}
+
+fn distances_from_orthonormal_components_and_scores() {
+    let inputs = [[3, 6, 12, 384], [3, 6, 1536, 12]].map(|size| random(&size) * 0.02);
+    compare("gram_distances", Kind::Float, &inputs, 1e-5, |inputs, _| gram_distances(&[[&inputs[0], &inputs[1]]]));
+    let shapes = [ScoredShape { starts: [0, 12 * 2 * 384, 12 * 2 * (384 + 1536)], modules: 2, widths: [384, 1536] }];
+    let averages = [0, 1].map(|_| random(&[12 * 2 * (384 + 1536 + 1)]));
+    let [want, got] = [Device::Cpu, GPU].map(|device| {
+        let averages = averages.each_ref().map(|x| x.to_device(device));
+        scores(averages.each_ref(), &shapes, 12).to_device(Device::Cpu)
+    });
+    assert!((got - want).abs().max().double_value(&[]) < 1e-5);
 }
 
 /// Products of three in float16 are as near to those of doubles as libtorch's own in float32 are.
@@ -418,6 +433,7 @@ fn kernels_compute_what_plain_tensors_compute() {
         dropout_residual_and_layer_norm();
         attention();
         clipping_adamw_and_importance();
+        distances_from_orthonormal_components_and_scores();
         layer();
         a_broken_capture_leaves_the_next_one_whole();
     }

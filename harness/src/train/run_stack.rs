@@ -1,16 +1,18 @@
 //! Runs that share the passes through the backbone, and the training step they take: usually one run.
 
 use std::collections::BTreeMap;
+use std::iter;
+use std::ops::Range;
 use std::slice;
 
 use datasets::tokenizer::TokenizedExample;
 use encoders::Attach;
 use methods::adapter::stacked_branches::StackedBranches;
 use methods::method::attaches_alike;
-use methods::optim::params::{ParamGroup, ParamId, ParamViews, ParamsBuilder};
+use methods::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
 use methods::peft::format::TrainedAdapter;
 use methods::train_state::{Part, StepLoss};
-use methods::{Context, TrainState};
+use methods::{Context, Method, TrainState};
 use tch::{Device, Kind, Tensor};
 use torch_ext::ops::dropout::DropoutRng;
 
@@ -47,6 +49,13 @@ struct StackedRun<'a> {
     state: TrainState,
 }
 
+/// Parameters of neighbouring runs in the graph of one step: of one run in training alone, or stacked, of runs that attach alike.
+struct RunViews {
+    runs: Range<usize>,
+    /// In float32, and in the kind of the backbone's weights where that is another.
+    kinds: Vec<ParamViews>,
+}
+
 /// Runs in training that [share their steps](crate::launch::stacking). Each has its own adapters, data order, dropout and optimisers.
 pub struct RunStack<'a> {
     classifier: SequenceClassifier,
@@ -65,6 +74,9 @@ impl<'a> RunStack<'a> {
     pub fn new(specs: &[&'a RunSpec], backbone: &Backbone, data: &'a TokenizedTask) -> Result<Self> {
         let spec = specs.first().ok_or_else(|| Error::Internal("no run to train".into()))?;
         let runs = specs.iter().map(|spec| StackedRun::new(spec, backbone, data)).collect::<Result<Vec<_>>>()?;
+        if runs.len() > 1 && runs.iter().any(|run| run.state.method().module_groups().is_none()) {
+            return Err(Error::Internal("a run without plain branches was stacked".into()));
+        }
         let seeds: Vec<i64> = runs.iter().map(|run| run.seeds.dropout).collect();
         let TrainSpec { precision, padding, max_length, .. } = spec.train;
         let classifier = SequenceClassifier::new(backbone.encoder_in(weight_kind(precision))?, data.task);
@@ -88,13 +100,6 @@ impl<'a> RunStack<'a> {
     /// Whether the layers of a step leave padding out where they may.
     fn packs(&self) -> bool {
         tch::no_grad(|| self.classifier.packs(self.attach(&self.views()).as_ref(), Some(&self.rng)))
-    }
-
-    /// Attachments of all runs at their next step.
-    fn attach(&self, views: &[ParamViews]) -> Box<dyn Attach> {
-        attach(&self.runs, views, weight_kind(self.train(0).precision), |run, views| {
-            run.state.method().attach_step(views, run.state.step())
-        })
     }
 
     /// Settings of a run; every run has the same but for its optimisers'.
@@ -141,9 +146,11 @@ impl<'a> RunStack<'a> {
         for (part, batch) in self.parts_of(batch) {
             let views = self.views();
             let task_losses = self.task_losses(&batch, &views);
-            let of_runs = self.runs.iter().zip(&task_losses).zip(&views);
+            let penalties = if part.is_first { self.penalties(&views) } else { Vec::new() };
+            let penalties = penalties.into_iter().chain(iter::repeat_with(|| None));
+            let of_runs = self.runs.iter().zip(&task_losses).zip(penalties);
             let (totals, of_part): (Vec<Tensor>, Vec<StepLoss>) =
-                of_runs.map(|((run, task), views)| run.state.loss_of(part, task, views)).unzip();
+                of_runs.map(|((run, task), penalty)| run.state.loss_with(part, task, || penalty)).unzip();
             // No run's loss depends on another's values, so the gradient of the sum is that of each.
             Tensor::stack(&totals, 0).sum(None::<Kind>).f_backward()?;
             losses = match losses.is_empty() {
@@ -159,7 +166,8 @@ impl<'a> RunStack<'a> {
     /// # Errors
     /// A parameter without a gradient, more steps than planned, a failure on the device.
     pub fn update(&mut self) -> Result<Vec<Tensor>> {
-        let norms = self.runs.iter_mut().map(|run| Ok(run.state.update()?)).collect::<Result<_>>()?;
+        let mut states: Vec<&mut TrainState> = self.runs.iter_mut().map(|run| &mut run.state).collect();
+        let norms = TrainState::update_all(&mut states)?.unbind(0);
         self.rng.advance();
         Ok(norms)
     }
@@ -201,18 +209,68 @@ impl<'a> RunStack<'a> {
         self.runs.iter().map(|run| run.state.phase()).collect()
     }
 
-    /// Parameters of every run as views, one split a flat group.
-    pub fn views(&self) -> Vec<ParamViews> {
-        self.runs.iter().map(|run| run.state.params().views()).collect()
+    /// Parameters of every run as views. Runs that attach alike are stacked, so that what a method does for its modules is done once
+    /// for all of them.
+    fn views(&self) -> Vec<RunViews> {
+        if let [run] = self.runs.as_slice() {
+            return vec![RunViews::of_one(run)];
+        }
+        let alike = self.runs.chunk_by(StackedRun::attaches_like);
+        let first = alike.clone().scan(0, |next, runs| {
+            let first = *next;
+            *next += runs.len();
+            Some(first)
+        });
+        alike.zip(first).map(|(runs, first)| RunViews::of_stack(first, runs)).collect()
     }
 
     /// Mean task loss `[]` of every run.
-    fn task_losses(&self, batch: &DeviceBatch, views: &[ParamViews]) -> Vec<Tensor> {
-        let heads = self.runs.iter().zip(views).map(|(run, views)| run.head_values(views));
-        let head = stack_heads(heads.collect());
+    fn task_losses(&self, batch: &DeviceBatch, views: &[RunViews]) -> Vec<Tensor> {
         let attached = self.attach(views);
-        let logits = self.classifier.logits(&batch.tokens, &head, attached.as_ref(), Some(&self.rng));
+        let logits = self.classifier.logits(&batch.tokens, &self.head(views), attached.as_ref(), Some(&self.rng));
         self.classifier.mean_losses(&logits, &batch.labels, self.rng.runs())
+    }
+
+    /// Attachments of all runs in a training step.
+    fn attach(&self, views: &[RunViews]) -> Box<dyn Attach> {
+        if let ([run], [views]) = (self.runs.as_slice(), views) {
+            return run.state.method().attach_step(views.attached(), run.state.step());
+        }
+        let groups = views.iter().filter_map(|views| self.method(views).module_groups());
+        let stacks: Vec<_> = groups.zip(views.iter().map(RunViews::attached)).collect();
+        Box::new(StackedBranches::new(&stacks))
+    }
+
+    /// The method of alike runs.
+    fn method(&self, views: &RunViews) -> &dyn Method {
+        self.runs[views.runs.start].state.method()
+    }
+
+    /// The heads' tensors: of one run as they are, of several each as a stack.
+    fn head(&self, views: &[RunViews]) -> Vec<Tensor> {
+        if let ([run], [views]) = (self.runs.as_slice(), views) {
+            return run.head_values(views.exact());
+        }
+        let of_alike = |index: usize, views: &RunViews| {
+            let heads = self.runs[views.runs.clone()].iter().map(|run| &run.head[index]);
+            stacked_head(&heads.collect::<Vec<_>>(), views.exact())
+        };
+        let tensor =
+            |index: usize| Tensor::cat(&views.iter().map(|views| of_alike(index, views)).collect::<Vec<_>>(), 0);
+        (0..self.runs[0].head.len()).map(tensor).collect()
+    }
+
+    /// What [`Method::penalty`] gives for every run.
+    fn penalties(&self, views: &[RunViews]) -> Vec<Option<Tensor>> {
+        let of_alike = |views: &RunViews| {
+            let runs = &self.runs[views.runs.clone()];
+            let has_any = runs.iter().any(|run| run.state.method().penalty_weight().is_some());
+            let penalty = has_any.then(|| self.method(views).penalty(views.exact())).flatten();
+            let penalties = penalty.map(|penalty| penalty.view([-1]).unbind(0).into_iter());
+            let mut penalties = penalties.into_iter().flatten();
+            (0..runs.len()).map(|_| penalties.next()).collect::<Vec<_>>()
+        };
+        views.iter().flat_map(of_alike).collect()
     }
 
     /// Predicts every row with a run's values as they are.
@@ -222,12 +280,9 @@ impl<'a> RunStack<'a> {
     pub fn predict(&self, run: usize, rows: &[TokenizedExample]) -> Result<Predictions> {
         tch::no_grad(|| {
             let run = &self.runs[run];
-            let views = run.state.params().views();
-            let kind = weight_kind(run.train.precision);
-            let attached = attach(slice::from_ref(run), slice::from_ref(&views), kind, |run, views| {
-                run.state.method().attach(views)
-            });
-            let head = run.head_values(&views);
+            let views = RunViews::of_one(run);
+            let attached = run.state.method().attach(views.attached());
+            let head = run.head_values(views.exact());
             predict(&self.classifier, &self.collator, (&head, attached.as_ref()), rows, run.train.batch_size)
         })
     }
@@ -331,44 +386,49 @@ impl<'a> StackedRun<'a> {
         Ok(StackedRun { train: &spec.train, seeds, head, state: TrainState::new(params.finish(), method, &config) })
     }
 
+    /// Kinds that its parameters are used in.
+    fn kinds(&self) -> Vec<Kind> {
+        let rounded = Some(weight_kind(self.train.precision)).filter(|kind| *kind != Kind::Float);
+        iter::once(Kind::Float).chain(rounded).collect()
+    }
+
+    /// Whether its parameters can be stacked with another run's.
+    fn attaches_like(&self, other: &Self) -> bool {
+        let [one, other] = [&self.state, &other.state];
+        attaches_alike(one.method(), other.method()) && one.params().is_laid_out_as(other.params())
+    }
+
     fn head_values(&self, views: &ParamViews) -> Vec<Tensor> {
         self.head.iter().map(|tensor| tensor.value(views)).collect()
     }
 }
 
-/// The heads' tensors: of one run as they are, of several each as a stack.
-fn stack_heads(mut heads: Vec<Vec<Tensor>>) -> Vec<Tensor> {
-    if heads.len() == 1 {
-        return heads.remove(0);
+impl RunViews {
+    fn of_one(run: &StackedRun) -> Self {
+        RunViews { runs: 0..1, kinds: run.state.params().views_in(&run.kinds()) }
     }
-    let tensor = |index: usize| Tensor::stack(&heads.iter().map(|head| &head[index]).collect::<Vec<_>>(), 0);
-    (0..heads.first().map_or(0, Vec::len)).map(tensor).collect()
+
+    /// Those of alike runs, the first of which has a place in the stack.
+    fn of_stack(first: usize, runs: &[StackedRun]) -> Self {
+        let params: Vec<&Params> = runs.iter().map(|run| run.state.params()).collect();
+        RunViews { runs: first..first + runs.len(), kinds: ParamViews::stack(&params, &runs[0].kinds()) }
+    }
+
+    /// Those of head and penalty.
+    fn exact(&self) -> &ParamViews {
+        &self.kinds[0]
+    }
+
+    /// Those that attachments are made of.
+    fn attached(&self) -> &ParamViews {
+        &self.kinds[self.kinds.len() - 1]
+    }
 }
 
-/// Attachments of all runs, made of their parameters rounded to a kind. Neighbours that attach alike have their parameters stacked
-/// first, so that what a method does for its modules is done once for all of them.
-fn attach(
-    runs: &[StackedRun],
-    views: &[ParamViews],
-    kind: Kind,
-    of_views: impl Fn(&StackedRun, &ParamViews) -> Box<dyn Attach>,
-) -> Box<dyn Attach> {
-    let rounded: Vec<ParamViews> = match kind {
-        Kind::Float => Vec::new(),
-        kind => runs.iter().map(|run| run.state.params().views_as(kind)).collect(),
-    };
-    let mut views = if rounded.is_empty() { views } else { &rounded };
-    if let ([run], [views]) = (runs, views) {
-        return of_views(run, views);
-    }
-    let mut stacks: Vec<Box<dyn Attach>> = Vec::new();
-    for alike in runs.chunk_by(|a, b| attaches_alike(a.state.method(), b.state.method())) {
-        let (of_alike, others) = views.split_at(alike.len());
-        stacks.push(of_views(&alike[0], &ParamViews::stack(of_alike)));
-        views = others;
-    }
-    match stacks.len() {
-        1 => stacks.remove(0),
-        _ => Box::new(StackedBranches::new(stacks, runs[0].state.method().target_modules())),
+/// A tensor of alike runs' heads, with a dimension of runs in front.
+fn stacked_head(heads: &[&HeadTensor], views: &ParamViews) -> Tensor {
+    match &heads[0].value {
+        HeadValue::Trained(_) => heads[0].value(views),
+        HeadValue::Fixed(_) => Tensor::stack(&heads.iter().map(|head| head.value(views)).collect::<Vec<_>>(), 0),
     }
 }

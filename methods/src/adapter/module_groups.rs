@@ -74,6 +74,20 @@ pub struct ModuleGroup {
     fused_qkv: Option<QkvGroup>,
 }
 
+/// A group's branches in one step.
+pub(crate) struct GroupFactors {
+    /// A `[.., k, r, d_in]`.
+    pub a: Tensor,
+    /// B `[.., k, d_out, r]`.
+    pub b: Tensor,
+    /// B with gate and scaling folded in, `[.., k, d_out, r]`.
+    pub up: Tensor,
+    /// `[.., k, r]`, where the method has one.
+    pub gate: Option<Tensor>,
+    /// `[.., k, d_out]`, where the method has one.
+    pub magnitude: Option<Tensor>,
+}
+
 impl ModuleGroup {
     fn build(
         params: &mut ParamsBuilder,
@@ -126,13 +140,28 @@ impl ModuleGroup {
         Some([behind(a, fixed_a, -2), behind(b, fixed_b, -1)])
     }
 
-    /// Adds the group's adapters of one step to those of all modules.
-    fn attach(&self, [a, b]: [Tensor; 2], scale: f64, views: &ParamViews, adapters: &mut LoraLayers) {
+    /// How many modules there are till they repeat.
+    pub(crate) fn period(&self) -> usize {
+        self.fused_qkv.as_ref().map_or(1, |qkv| qkv.period as usize)
+    }
+
+    /// Whether every period begins with query, key and value of a layer.
+    pub(crate) fn has_qkv(&self) -> bool {
+        self.fused_qkv.is_some()
+    }
+
+    /// The group's branches of one step, of a function of its A and B.
+    fn factors(&self, [a, b]: [Tensor; 2], scale: f64, views: &ParamViews) -> GroupFactors {
         let [a, b] = self.with_fixed(&a, &b).unwrap_or([a, b]);
-        let [gates, magnitudes] = [self.gate, self.magnitude].map(|id| id.map(|id| views.get(id)));
-        let up = folded(&b, gates, scale);
+        let [gate, magnitude] = [self.gate, self.magnitude].map(|id| id.map(|id| views.get(id).shallow_clone()));
+        GroupFactors { up: folded(&b, gate.as_ref(), scale), a, b, gate, magnitude }
+    }
+
+    /// Adds the group's adapters of one step to those of all modules.
+    fn attach(&self, factors: GroupFactors, scale: f64, adapters: &mut LoraLayers) {
+        let GroupFactors { a, b, up, gate, magnitude } = factors;
         let branch = aligned(&a, &up);
-        if let (Some(qkv), None) = (&self.fused_qkv, magnitudes) {
+        if let (Some(qkv), None) = (&self.fused_qkv, &magnitude) {
             let [a, up] = branch.as_ref().map_or([&a, &up], |[a, up]| [a, up]);
             qkv.fuse(a, up, &mut adapters.fused_qkv);
         }
@@ -144,8 +173,8 @@ impl ModuleGroup {
             }
         }
         let fixed = self.fixed.as_ref().map_or(0, |[a, _]| a.size()[1]);
-        let each = |values: Option<&Tensor>| values.map(|values| values.unbind(-2).into_iter());
-        let [mut gates, mut magnitudes] = [gates, magnitudes].map(each);
+        let each = |values: Option<Tensor>| values.map(|values| values.unbind(-2).into_iter());
+        let [mut gates, mut magnitudes] = [gate, magnitude].map(each);
         let parts = self.by_module(&a).into_iter().zip(b.unbind(-3)).zip(self.by_module(&up));
         for (&module, ((a, b), up)) in self.modules.iter().zip(parts) {
             let [gate, magnitude] =
@@ -156,20 +185,25 @@ impl ModuleGroup {
 }
 
 /// `[.., x, y]` of each of `[.., n, x, y]`: for one, a view whose gradient is not copied.
-fn modules_of(x: &Tensor) -> Vec<Tensor> {
+pub(crate) fn modules_of(x: &Tensor) -> Vec<Tensor> {
     if x.size().iter().rev().nth(2) == Some(&1) { vec![x.squeeze_dim(-3)] } else { x.unbind(-3) }
 }
 
 /// Values of a row that tensor cores can read.
 const ALIGNED: i64 = 8;
 
-/// A `[.., r, d_in]` and U `[.., d_out, r]` with components of zero up to a rank that tensor cores can read; `None` where
-/// there are none, or where it is such a rank.
-fn aligned(a: &Tensor, up: &Tensor) -> Option<[Tensor; 2]> {
-    let missing = -up.size().last()? & (ALIGNED - 1);
+/// The least rank from that of U `[.., d_out, r]` on which tensor cores can read.
+pub(crate) fn aligned_rank(up: &Tensor) -> i64 {
+    let rank = up.size().last().copied().unwrap_or(0);
     // Products in float32 are made on them, too (ADR 0019).
-    let has_tensor_cores = a.device().is_cuda() && matches!(a.kind(), Kind::BFloat16 | Kind::Float);
-    (has_tensor_cores && missing > 0).then(|| [a.constant_pad_nd([0, 0, 0, missing]), up.constant_pad_nd([0, missing])])
+    let has_tensor_cores = up.device().is_cuda() && matches!(up.kind(), Kind::BFloat16 | Kind::Float);
+    if has_tensor_cores { rank + (-rank & (ALIGNED - 1)) } else { rank }
+}
+
+/// A `[.., r, d_in]` and U `[.., d_out, r]` with components of zero up to [`aligned_rank`]; `None` where it is theirs.
+fn aligned(a: &Tensor, up: &Tensor) -> Option<[Tensor; 2]> {
+    let missing = aligned_rank(up) - up.size().last()?;
+    (missing > 0).then(|| [a.constant_pad_nd([0, 0, 0, missing]), up.constant_pad_nd([0, missing])])
 }
 
 /// The low-rank parameters of every module, grouped by shape.
@@ -229,7 +263,7 @@ impl ModuleGroups {
         self.r == other.r && self.scale == other.scale && modules(self) == modules(other)
     }
 
-    /// The adapters of one step; for [`ParamViews::stack`], those of every run.
+    /// The adapters of one step.
     pub fn adapters(&self, views: &ParamViews) -> LoraLayers {
         self.adapters_of(views, self.scale, |a, b| [a.shallow_clone(), b.shallow_clone()])
     }
@@ -250,9 +284,21 @@ impl ModuleGroups {
             |(index, name, id): &(usize, String, ParamId)| (*index, (name.clone(), views.get(*id).shallow_clone()));
         adapters.weights = self.biases.iter().map(trained).collect();
         for group in &self.by_shape {
-            group.attach(factors(views.get(group.a), views.get(group.b)), scale, views, &mut adapters);
+            let factors = group.factors(factors(views.get(group.a), views.get(group.b)), scale, views);
+            group.attach(factors, scale, &mut adapters);
         }
         adapters
+    }
+
+    /// The branches of a shape in one step; for [`ParamViews::stack`], those of every run.
+    pub(crate) fn factors(&self, shape: usize, views: &ParamViews) -> GroupFactors {
+        let group = &self.by_shape[shape];
+        group.factors([group.a, group.b].map(|id| views.get(id).shallow_clone()), self.scale, views)
+    }
+
+    /// Probability that a value of a branch's input is dropped in training.
+    pub(crate) fn dropout(&self) -> f64 {
+        self.dropout
     }
 
     /// The gates as they stand, shape by shape, `[k, r]` each.

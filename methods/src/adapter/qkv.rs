@@ -8,11 +8,11 @@ pub(crate) struct QkvGroup {
     /// The layers, ascending.
     layers: Vec<usize>,
     /// Modules of the group in a layer.
-    period: i64,
+    pub period: i64,
 }
 
 /// Query, key and value.
-const QKV: i64 = 3;
+pub(crate) const QKV: i64 = 3;
 
 impl QkvGroup {
     /// `None` where the modules do not repeat like that.

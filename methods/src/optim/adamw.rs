@@ -1,11 +1,10 @@
-//! AdamW on a flat group, the linear schedule, and joint clipping, without a read-back.
+//! AdamW on a flat group and the linear schedule, without a read-back.
 
 use tch::Tensor;
-use torch_ext::ops::adamw::{Decay, Update, norm_and_factor};
+use torch_ext::ops::adamw::{Decay, Update};
 
 use crate::error::{Error, Result};
 use crate::optim::config::{AdamWOptions, DecayOrder};
-use crate::optim::params::Params;
 use crate::optim::step_counter::StepCounter;
 
 /// AdamW over one flat tensor. Its per-step scalars lie in a table on the tensor's device, so a step reads nothing back.
@@ -26,11 +25,11 @@ impl AdamW {
         AdamW { options, first: like.detach().zeros_like(), second: like.detach().zeros_like(), coefficients, steps }
     }
 
-    /// One update of `values` with `grad`, which is multiplied by `factor` (`[]`) first.
+    /// The update of `values` with `grad`, which is multiplied by `factor` (`[]`) first. [`torch_ext::ops::adamw::apply`] makes it.
     ///
     /// # Errors
-    /// A step past the planned ones; a failure on the device.
-    pub fn step(&mut self, values: &Tensor, grad: &Tensor, factor: &Tensor, step: &StepCounter) -> Result<()> {
+    /// A step past the planned ones.
+    pub fn update(&self, values: &Tensor, grad: Tensor, factor: &Tensor, step: &StepCounter) -> Result<Update> {
         if step.number >= self.steps {
             return Err(Error::PastTheEnd { step: step.number, planned: self.steps });
         }
@@ -40,18 +39,17 @@ impl AdamW {
             DecayOrder::Before => Decay::Before,
             DecayOrder::After => Decay::After,
         };
-        let update = Update {
-            values: &values.detach(),
+        Ok(Update {
+            values: values.detach(),
             grad,
-            moments: [&self.first, &self.second],
-            table: &self.coefficients,
-            step: step.on_device(),
-            factor,
+            moments: [&self.first, &self.second].map(Tensor::shallow_clone),
+            table: self.coefficients.shallow_clone(),
+            step: step.on_device().shallow_clone(),
+            factor: factor.shallow_clone(),
             betas: [beta1, beta2],
             eps,
             decay,
-        };
-        Ok(tch::no_grad(|| update.apply())?)
+        })
     }
 
     /// First and second moments, for saving.
@@ -86,13 +84,4 @@ fn coefficients(options: &AdamWOptions, t: usize, factor: f64) -> [f64; 3] {
     } else {
         [decay, lr * root2 / correction1, 1.0]
     }
-}
-
-/// One norm over the gradients of every group, and the factor that bounds it: `min(1, max_norm / (norm + 1e-6))`, both `[]`.
-pub fn clip_factor(params: &Params, max_norm: f64) -> [Tensor; 2] {
-    tch::no_grad(|| {
-        let grads: Vec<Tensor> = params.groups().iter().map(|group| group.flat.grad()).collect();
-        let both = norm_and_factor(&grads, max_norm);
-        [0, 1].map(|index| both.get(index))
-    })
 }

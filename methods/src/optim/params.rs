@@ -1,5 +1,6 @@
 //! Flat parameters (DESIGN "the step is static"): all trained values of a group are one contiguous leaf tensor, and what
-//! adapters and head use are views made by one split per group and step.
+//! adapters and head use are views, made once a step: a group is split into the method's part and the head's, a part into its
+//! parameters.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -32,6 +33,7 @@ struct ParamInfo {
     shape: Vec<i64>,
     offset: i64,
     len: i64,
+    part: usize,
 }
 
 /// One contiguous leaf tensor.
@@ -48,6 +50,7 @@ pub struct ParamsBuilder {
     kind: Kind,
     entries: Vec<ParamInfo>,
     values: Vec<Tensor>,
+    part: usize,
 }
 
 /// Every trained value of a run.
@@ -84,16 +87,21 @@ pub struct ParamViews(Vec<Tensor>);
 impl ParamsBuilder {
     /// Empty, for parameters of `kind` on `device`.
     pub fn new(device: Device, kind: Kind) -> Self {
-        ParamsBuilder { device, kind, entries: Vec::new(), values: Vec::new() }
+        ParamsBuilder { device, kind, entries: Vec::new(), values: Vec::new(), part: 0 }
     }
 
     /// Adds a tensor with its start value. Within a group, tensors lie in the order they were added.
     pub fn add(&mut self, group: ParamGroup, name: impl Into<String>, init: &Tensor) -> ParamId {
         let len = init.numel() as i64;
         let offset = self.group_len(group);
-        self.entries.push(ParamInfo { name: name.into(), group, shape: init.size(), offset, len });
+        self.entries.push(ParamInfo { name: name.into(), group, shape: init.size(), offset, len, part: self.part });
         self.values.push(init.detach().to_device(self.device).to_kind(self.kind).flatten(0, -1));
         ParamId(self.entries.len() - 1)
+    }
+
+    /// Ends a part of the parameters: those of the method, of the head. A use of one part has no gradient for another's.
+    pub fn end_part(&mut self) {
+        self.part += 1;
     }
 
     /// Kind and device of the parameters.
@@ -129,29 +137,59 @@ impl ParamsBuilder {
 }
 
 impl Params {
-    /// Views of every parameter, in the graph when gradients are on: one split per group.
+    /// Views of every parameter, in the graph when gradients are on.
     pub fn views(&self) -> ParamViews {
-        self.views_of(|flat| flat.shallow_clone())
+        let flats = self.flats();
+        self.watched(&[self], self.views_of(&self.parts_of(&flats), |part| part.shallow_clone()))
     }
 
-    /// [`Params::views`] rounded to another kind: one cast per group, through which the gradient goes back.
-    pub fn views_as(&self, kind: Kind) -> ParamViews {
-        self.views_of(|flat| flat.to_kind(kind))
+    /// [`Params::views`] in each of `kinds`: one cast per part of a group, through which the gradient goes back.
+    pub fn views_in(&self, kinds: &[Kind]) -> Vec<ParamViews> {
+        self.casts_of(&[self], &self.flats(), kinds)
     }
 
-    fn views_of(&self, whole: impl Fn(&Tensor) -> Tensor) -> ParamViews {
-        let mut views: Vec<Option<Tensor>> = self.entries.iter().map(|_| None).collect();
-        for group in &self.groups {
+    fn flats(&self) -> Vec<Tensor> {
+        self.groups.iter().map(|group| group.flat.shallow_clone()).collect()
+    }
+
+    /// Views of the flat groups of `runs` in each of `kinds`.
+    fn casts_of(&self, runs: &[&Params], flats: &[Tensor], kinds: &[Kind]) -> Vec<ParamViews> {
+        let parts = self.parts_of(flats);
+        let of_kind = |kind: &Kind| self.watched(runs, self.views_of(&parts, |part| part.to_kind(*kind)));
+        kinds.iter().map(of_kind).collect()
+    }
+
+    fn watched(&self, runs: &[&Params], views: ParamViews) -> ParamViews {
+        runs.iter().for_each(|run| run.watch(&views));
+        views
+    }
+
+    /// The parts of flat groups `[.., n]`: which parameters each has, and their values. What no gradient reaches is not added to the
+    /// other parts' with a gradient of zeros for each of its parameters.
+    fn parts_of(&self, flats: &[Tensor]) -> Vec<(Vec<usize>, Tensor)> {
+        let of_group = |(group, flat): (&Group, &Tensor)| {
             let members: Vec<usize> =
                 (0..self.entries.len()).filter(|&i| self.entries[i].group == group.kind).collect();
+            let is_one_part = |a: &usize, b: &usize| self.entries[*a].part == self.entries[*b].part;
+            let parts: Vec<Vec<usize>> = members.chunk_by(is_one_part).map(<[usize]>::to_vec).collect();
+            let sizes: Vec<i64> = parts.iter().map(|part| part.iter().map(|&i| self.entries[i].len).sum()).collect();
+            parts.into_iter().zip(split(flat, &sizes)).collect::<Vec<_>>()
+        };
+        self.groups.iter().zip(flats).flat_map(of_group).collect()
+    }
+
+    /// Views of every parameter, of a function of the parts' values.
+    fn views_of(&self, parts: &[(Vec<usize>, Tensor)], of_part: impl Fn(&Tensor) -> Tensor) -> ParamViews {
+        let mut views: Vec<Option<Tensor>> = self.entries.iter().map(|_| None).collect();
+        for (members, values) in parts {
+            let values = of_part(values);
+            let leading = &values.size()[..values.dim() - 1];
             let sizes: Vec<i64> = members.iter().map(|&i| self.entries[i].len).collect();
-            for (i, part) in members.into_iter().zip(whole(&group.flat).split_with_sizes(&sizes, 0)) {
-                views[i] = Some(part.view(self.entries[i].shape.as_slice()));
+            for (&i, value) in members.iter().zip(split(&values, &sizes)) {
+                views[i] = Some(value.view([leading, &self.entries[i].shape].concat().as_slice()));
             }
         }
-        let views = ParamViews(views.into_iter().flatten().collect());
-        self.watch(&views);
-        views
+        ParamViews(views.into_iter().flatten().collect())
     }
 
     /// Lets views that are in the graph keep their gradients, up to the first update, and those of the part of the step before go.
@@ -172,6 +210,14 @@ impl Params {
         watch.note();
         let mut missed = self.entries.iter().zip(watch.reached).filter(|(entry, reached)| entry.len > 0 && !reached);
         missed.next().map(|(entry, _)| entry.name.as_str())
+    }
+
+    /// Whether the other's groups hold as large parameters in the same places.
+    pub fn is_laid_out_as(&self, other: &Self) -> bool {
+        let places = |params: &Self| -> Vec<(usize, ParamGroup, Vec<i64>)> {
+            params.entries.iter().map(|entry| (entry.part, entry.group, entry.shape.clone())).collect()
+        };
+        places(self) == places(other)
     }
 
     /// The groups that hold something.
@@ -236,16 +282,24 @@ impl Params {
 }
 
 impl ParamViews {
-    /// Parameters of stacked runs: every view with a dimension of runs in front.
-    pub fn stack(runs: &[ParamViews]) -> Self {
-        let of_all = |index: usize| Tensor::stack(&runs.iter().map(|views| &views.0[index]).collect::<Vec<_>>(), 0);
-        ParamViews((0..runs.first().map_or(0, |views| views.0.len())).map(of_all).collect())
+    /// Parameters of runs that are [laid out alike](Params::is_laid_out_as), every view with a dimension of runs in front, in each
+    /// of `kinds`: one stack per group, and one cast per part of it.
+    pub fn stack(runs: &[&Params], kinds: &[Kind]) -> Vec<ParamViews> {
+        let of_group =
+            |group: usize| Tensor::stack(&runs.iter().map(|run| &run.groups[group].flat).collect::<Vec<_>>(), 0);
+        let flats: Vec<Tensor> = (0..runs[0].groups.len()).map(of_group).collect();
+        runs[0].casts_of(runs, &flats, kinds)
     }
 
     /// The view of one parameter.
     pub fn get(&self, slot: ParamId) -> &Tensor {
         &self.0[slot.0]
     }
+}
+
+/// Pieces of the last dimension. The gradient of one piece, the whole, would be a copy.
+fn split(x: &Tensor, sizes: &[i64]) -> Vec<Tensor> {
+    if sizes.len() == 1 { vec![x.shallow_clone()] } else { x.split_with_sizes(sizes, -1) }
 }
 
 #[cfg(test)]

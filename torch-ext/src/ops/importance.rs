@@ -1,8 +1,11 @@
-//! AdaLoRA's smoothed importance and uncertainty (spec §2.3) on flat values, in place, without a read-back.
+//! AdaLoRA's smoothed importance and uncertainty (spec §2.3) on flat values, in place, without a read-back; and the scores of
+//! components that are made of them.
 
-use tch::Tensor;
+use std::ffi::{c_int, c_longlong};
 
-use crate::error::{Result, as_ptr};
+use tch::{Kind, Tensor};
+
+use crate::error::{Result, as_ptr, out_tensor};
 use crate::ffi::Kernels;
 use crate::nvrtc;
 
@@ -32,6 +35,46 @@ fn update_reference([values, grad]: [&Tensor; 2], [average, uncertainty]: [&Tens
     let _ = uncertainty.shallow_clone().lerp_(&(now - average).abs_(), 1.0 - beta2);
 }
 
+/// Modules of one shape.
+pub struct ScoredShape {
+    /// Where the values of A `[modules, r, d_in]`, B `[modules, d_out, r]` and E `[modules, r]` begin.
+    pub starts: [i64; 3],
+    /// Modules.
+    pub modules: i64,
+    /// d_in and d_out.
+    pub widths: [i64; 2],
+}
+
+/// `s(E) + mean s(A) + mean s(B)` of every component, `[components]`, shape by shape, with `s` the product of average and uncertainty.
+pub fn scores(averages: [&Tensor; 2], shapes: &[ScoredShape], rank: i64) -> Tensor {
+    match nvrtc::float32_kernels(averages[0]) {
+        Some(kernels) => scores_by(kernels, averages, shapes, rank),
+        None => reference_scores(averages, shapes, rank),
+    }
+}
+
+fn scores_by(kernels: &Kernels, averages: [&Tensor; 2], shapes: &[ScoredShape], rank: i64) -> Tensor {
+    let numbers_of = |ScoredShape { starts: [a, b, gate], modules, widths: [d_in, d_out] }: &ScoredShape| {
+        [*a, *b, *gate, *modules, *d_in, *d_out]
+    };
+    let numbers: Vec<c_longlong> = shapes.iter().flat_map(numbers_of).collect();
+    let [average, uncertainty] = averages.map(as_ptr);
+    let (call, count) = (kernels.component_scores, shapes.len() as c_int);
+    // SAFETY: as many numbers as shapes have; everything outlives the call.
+    out_tensor(|out| kernels.check(unsafe { call(average, uncertainty, numbers.as_ptr(), count, rank as c_int, out) }))
+}
+
+fn reference_scores([average, uncertainty]: [&Tensor; 2], shapes: &[ScoredShape], rank: i64) -> Tensor {
+    let scores = average * uncertainty;
+    let of_shape = |ScoredShape { starts, modules, widths: [d_in, d_out] }: &ScoredShape| {
+        let part = |at: usize, size: &[i64]| scores.narrow(0, starts[at], size.iter().product()).view(size);
+        let of_a = part(0, &[*modules, rank, *d_in]).mean_dim(-1, false, None::<Kind>);
+        let of_b = part(1, &[*modules, *d_out, rank]).mean_dim(1, false, None::<Kind>);
+        (of_a + of_b + part(2, &[*modules, rank])).flatten(0, -1)
+    };
+    Tensor::cat(&shapes.iter().map(of_shape).collect::<Vec<_>>(), 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +96,22 @@ mod tests {
             for (want, got) in want.iter().zip(&got) {
                 assert!((got - want).abs().max().double_value(&[]) < 1e-6);
             }
+        });
+    }
+
+    #[test]
+    fn scores_are_those_of_the_reference() {
+        in_every_schedule(|kernels| {
+            let shape = |start: i64, modules: i64, [d_in, d_out]: [i64; 2]| {
+                let b = start + modules * 12 * d_in;
+                ScoredShape { starts: [start, b, b + modules * 12 * d_out], modules, widths: [d_in, d_out] }
+            };
+            let shapes = [shape(5, 2, [70, 33]), shape(5 + 2 * 12 * (70 + 33 + 1), 1, [32, 100])];
+            let averages = [0, 1].map(|_| random(&[5 + 12 * (2 * (70 + 33 + 1) + 32 + 100 + 1)]));
+            let want = reference_scores(averages.each_ref(), &shapes, 12);
+            let got = scores_by(kernels, averages.each_ref(), &shapes, 12);
+            assert_eq!(got.size(), [36]);
+            assert!((got - want).abs().max().double_value(&[]) < 1e-6);
         });
     }
 }

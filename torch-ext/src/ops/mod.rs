@@ -7,3 +7,4 @@ pub mod encoder_layer;
 pub mod importance;
 pub mod lora_linear;
 pub mod norm;
+pub mod orthogonality;

@@ -36,6 +36,7 @@ REGISTER(gelu_backward, VARIANT, nullptr);
 REGISTER(write_branches, VARIANT, nullptr);
 REGISTER(branch_gradients, VARIANT, nullptr);
 #else
+#include "../../kernels/adalora.cu"
 #include "../../kernels/adamw.cu"
 #include "../../kernels/gemm_3xf16.cu"
 
@@ -44,6 +45,9 @@ REGISTER(unscale, VARIANT, nullptr);
 REGISTER(square_sums, VARIANT, nullptr);
 REGISTER(clip_factor, VARIANT, nullptr);
 REGISTER(adamw, VARIANT, nullptr);
+REGISTER(gram_distance_forward, VARIANT, nullptr);
+REGISTER(gram_distance_backward, VARIANT, nullptr);
 REGISTER(importance, VARIANT, nullptr);
+REGISTER(component_scores, VARIANT, nullptr);
 #endif
 }  // namespace

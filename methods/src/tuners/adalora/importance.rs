@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use tch::Tensor;
-use torch_ext::ops::importance;
+use torch_ext::ops::importance::{self, ScoredShape};
 
 use crate::error::Result;
 use crate::optim::params::{ParamGroup, ParamId, Params, ParamsBuilder};
@@ -32,9 +32,14 @@ impl Importance {
         Ok(importance::update([&values, &grad], [&self.average, &self.uncertainty], betas)?)
     }
 
-    /// The part of a tensor laid out like the averages that belongs to one parameter, in its shape.
-    pub fn part(&self, of: &Tensor, params: &Params, slot: ParamId) -> Tensor {
-        let range = params.range(slot);
-        of.narrow(0, range.start - self.range.start, range.end - range.start).view(params.shape(slot))
+    /// Scores of the components of every shape, of which these are A, B and E.
+    pub fn scores(&self, params: &Params, shapes: &[[ParamId; 3]]) -> Tensor {
+        let rank = shapes.first().map_or(0, |[a, ..]| params.shape(*a)[1]);
+        let of_shape = |ids: &[ParamId; 3]| {
+            let [a, b, _] = ids.map(|id| params.shape(id));
+            let starts = ids.map(|id| params.range(id).start - self.range.start);
+            ScoredShape { starts, modules: a[0], widths: [a[2], b[1]] }
+        };
+        importance::scores([&self.average, &self.uncertainty], &shapes.iter().map(of_shape).collect::<Vec<_>>(), rank)
     }
 }

@@ -3,25 +3,24 @@
 
 use encoders::TargetModule;
 use tch::{Device, Kind, Tensor};
+use torch_ext::ops::orthogonality::gram_distances;
 
 use crate::adapter::counts::{self, Counts};
 use crate::adapter::lora_layer::LoraLayers;
 use crate::adapter::module_groups::{Layout, ModuleGroup, ModuleGroups, ModuleInit};
 use crate::error::{Error, Result};
 use crate::method::{Context, Method, MethodEntry, Stacking, build_with};
-use crate::optim::params::{ParamGroup, ParamId, ParamViews, Params, ParamsBuilder};
+use crate::optim::params::{ParamGroup, ParamViews, Params, ParamsBuilder};
 use crate::optim::step_counter::StepCounter;
 use crate::options::{parse, resolve_with};
 use crate::peft::low_rank::LORA;
 use crate::tuners::adalora::budget::{Budget, Phase};
 use crate::tuners::adalora::importance::Importance;
 use crate::tuners::adalora::options::{AdaLoraOptions, FinalPhase};
-use crate::tuners::adalora::orthogonality::{gram_distance, grams};
 
 pub mod budget;
 mod importance;
 pub mod options;
-mod orthogonality;
 
 /// AdaLoRA at every module.
 pub struct AdaLora {
@@ -82,17 +81,9 @@ impl AdaLora {
     /// Triplet scores of all components, `[components]`, shape by shape: `s(E) + mean s(P) + mean s(Q)`
     /// (paper eq. 9 to 13, spec §2.3).
     pub fn scores(&self, params: &Params) -> Tensor {
-        let scores = &self.importance.average * &self.importance.uncertainty;
-        let part = |slot: ParamId| self.importance.part(&scores, params, slot);
-        let of_group = |group: &ModuleGroup| {
-            let vectors =
-                part(group.a).mean_dim(-1, false, None::<Kind>) + part(group.b).mean_dim(1, false, None::<Kind>);
-            match group.gate {
-                Some(gate) => (vectors + part(gate)).flatten(0, -1),
-                None => vectors.flatten(0, -1),
-            }
-        };
-        Tensor::cat(&self.groups.by_shape.iter().map(of_group).collect::<Vec<_>>(), 0)
+        let of_group = |group: &ModuleGroup| Some([group.a, group.b, group.gate?]);
+        let shapes = self.groups.by_shape.iter().filter_map(of_group);
+        self.importance.scores(params, &shapes.collect::<Vec<_>>())
     }
 
     /// Keeps the components whose score is above the k-th smallest, k = b(0) - budget; ties at it are masked too
@@ -107,12 +98,13 @@ impl AdaLora {
             return;
         };
         let flat = group.flat.detach();
+        let kept = kept.to_kind(flat.kind());
         let mut offset = 0;
         for slot in self.groups.by_shape.iter().filter_map(|group| group.gate) {
             let range = params.range(slot);
             let len = range.end - range.start;
             let mut values = flat.narrow(0, range.start, len);
-            let _ = values.g_mul_(&kept.narrow(0, offset, len).to_kind(flat.kind()));
+            let _ = values.g_mul_(&kept.narrow(0, offset, len));
             offset += len;
         }
     }
@@ -200,11 +192,15 @@ impl Method for AdaLora {
         self.groups.adapters(views)
     }
 
-    /// γ times the mean over all A and B of the un-squared `||G - I||_F`, G the Gram matrix of the components (spec §2.2).
+    /// The mean over all A and B of the un-squared `||G - I||_F`, G the Gram matrix of the components (spec §2.2).
     fn penalty(&self, views: &ParamViews) -> Option<Tensor> {
-        let grams: Vec<Tensor> = self.groups.by_shape.iter().flat_map(|group| grams(group, views)).collect();
-        let weight = self.options.gamma / (2 * self.modules.len()) as f64;
-        Some(gram_distance(&Tensor::cat(&grams, 0)) * weight)
+        let factors = self.groups.by_shape.iter().map(|group| [group.a, group.b].map(|id| views.get(id)));
+        Some(gram_distances(&factors.collect::<Vec<_>>()).mean_dim(-1, false, None::<Kind>))
+    }
+
+    /// γ (spec §2.2).
+    fn penalty_weight(&self) -> Option<f64> {
+        Some(self.options.gamma)
     }
 
     /// Importance, then masking when it is due (spec §2.5).

@@ -170,19 +170,17 @@ impl Method for Sora {
         self.groups.adapters(views)
     }
 
-    /// λ times the mean |g| over all gates (spec §3.5); the gradient at g = 0 is 0.
+    /// The mean |g| over all gates (spec §3.5); the gradient at g = 0 is 0.
     fn penalty(&self, views: &ParamViews) -> Option<Tensor> {
-        if self.options.variant == Variant::Paper || self.options.l1_weight == 0.0 {
-            return None;
-        }
-        let gates: Vec<Tensor> = self
-            .groups
-            .by_shape
-            .iter()
-            .filter_map(|group| group.gate.map(|gate| views.get(gate).abs().sum(None::<Kind>)))
-            .collect();
-        let weight = self.options.l1_weight / self.groups.component_count() as f64;
-        Some(Tensor::stack(&gates, 0).sum(None::<Kind>) * weight)
+        let gates = self.groups.by_shape.iter().filter_map(|group| Some(views.get(group.gate?).flatten(-2, -1)));
+        let gates = Tensor::cat(&gates.collect::<Vec<_>>(), -1);
+        Some(gates.abs().mean_dim(-1, false, None::<Kind>))
+    }
+
+    /// λ (spec §3.5).
+    fn penalty_weight(&self) -> Option<f64> {
+        let has_penalty = self.options.variant == Variant::Released && self.options.l1_weight != 0.0;
+        has_penalty.then_some(self.options.l1_weight)
     }
 
     /// Gates: Adam with ε 1e-6, no decay, their own rate and warm-up (spec §3.2).
