@@ -61,6 +61,9 @@ struct AugmentedLinear {
   int64_t runs() const { return lora_a.dim() == 3 ? lora_a.size(0) : 1; }
   int64_t ranks() const { return runs() * r(); }
   static int64_t run_stride(const at::Tensor& x) { return x.dim() == 3 ? x.stride(0) : 0; }
+  // A of all runs one below the other, and U side by side.
+  at::Tensor all_lora_a() const { return lora_a.reshape({-1, in()}); }
+  at::Tensor all_scaled_b() const { return scaled_b.dim() == 3 ? scaled_b.transpose(0, 1).flatten(1) : scaled_b; }
   at::Tensor block(int64_t rows, int64_t columns) const { return augmented.narrow(0, 0, rows).narrow(1, 0, columns); }
 
   // U beside W, and its transpose.
@@ -133,42 +136,33 @@ struct LayerParams : torch::CustomClassHolder {
     launch("write_branches", variant(linears[QKV].augmented), {{16, LINEARS}, {256}}, blocks);
   }
 
-  TokenRuns token_runs() const {
-    return {static_cast<const long long*>(pointer(indices)), static_cast<int>(content),
-            static_cast<int>(rows * length), static_cast<int>(2 * length)};
+  // The product of x with A [ranks, in] or the transposed U, for the columns reserved behind x, by the kernel that writes
+  // x. None where runs are stacked: `make_low` makes it then.
+  LowProduct low_product(const AugmentedRows& x, const at::Tensor& matrix) const {
+    if (runs() > 1) return {};
+    return {pointer(matrix), pointer(x.reserved()), static_cast<int>(x.all.stride(0)), static_cast<int>(matrix.size(0))};
   }
 
-  // The product of x with A, to the columns reserved behind x and to `out`.
-  LowProduct low(const AugmentedLinear& linear, const AugmentedRows& x, at::Tensor& out) const {
-    return low_product(linear, x, linear.lora_a, AugmentedLinear::run_stride(linear.lora_a), out);
-  }
-  // The product of a gradient with U, whose transpose is given.
-  LowProduct d_low(const AugmentedLinear& linear, const AugmentedRows& grad, const at::Tensor& transposed,
-                   at::Tensor& out) const {
-    return low_product(linear, grad, transposed, linear.r() * linear.out(), out);
-  }
-  // Makes `out`, [ranks, tokens] and zeros behind the last token.
-  LowProduct low_product(const AugmentedLinear& linear, const AugmentedRows& x, const at::Tensor& matrix,
-                         int64_t run_stride, at::Tensor& out) const {
-    out = at::empty({linear.ranks(), low_product_traits::transposed_pitch(x.all.size(0))}, x.all.options());
-    return {pointer(matrix), pointer(x.reserved()), pointer(out), run_stride, static_cast<int>(x.all.stride(0)),
-            static_cast<int>(linear.r()), static_cast<int>(runs()), token_runs()};
+  // The product of x with A^T or U, [x's width, ranks], in the columns reserved behind x. Those of other runs are zero.
+  void make_low(const AugmentedRows& x, const at::Tensor& matrix) const {
+    auto low = x.reserved();
+    at::mm_out(low, x.content(), matrix);
+    if (runs() > 1) {
+      long count = low.size(0), first_distance = content;
+      int run_tokens = rows * length, run_distances = 2 * length, rank = low.size(1) / runs(), all = runs();
+      int pitch = low.stride(0);
+      launch("mask_other_runs", variant(low), {{ceil_div(count * low.size(1) / 8, 256)}, {256}}, pointer(low),
+             pointer(indices), count, first_distance, run_tokens, run_distances, rank, all, pitch);
+    }
   }
 
-  // Of tokens that another kernel wrote.
-  static void make(const LowProduct& low, const AugmentedRows& x) {
-    long count = x.all.size(0);
-    int width = x.width, pitch = x.all.stride(0);
-    launch("low_product", variant(x.all), by_tokens(count), pointer(x.all), count, width, pitch, low);
-  }
-
-  // The tokens of x, then the distances, with the product of each with A.
-  AugmentedRows gather(const at::Tensor& x, at::Tensor& low_of_x) const {
+  // The tokens of x, then the distances.
+  AugmentedRows gather(const at::Tensor& x) const {
     long tokens = x.size(0), count = tokens + (distances.defined() ? distances.size(0) : 0);
     AugmentedRows out(count, x.size(1), linears[QKV].ranks(), x.options());
     int width = x.size(1), pitch = out.all.size(1);
-    launch("gather_tokens", variant(x), by_tokens(count), pointer(x), pointer(distances), pointer(out.all), count,
-           width, pitch, low(linears[QKV], out, low_of_x));
+    launch("gather_tokens", variant(x), {{ceil_div(count * width / 8, 256)}, {256}}, pointer(x), pointer(distances),
+           pointer(out.all), count, tokens, width, pitch);
     return out;
   }
 };
@@ -221,10 +215,9 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
   enum Saved {
     INPUT, PROJECTED, ATTENDED, LOG_SUM,
     FIRST_SUM, FIRST_MEAN, FIRST_RSTD,
-    HIDDEN, INNER,
+    HIDDEN, INNER, OUTPUT_LOW,
     SECOND_SUM, SECOND_MEAN, SECOND_RSTD,
-    LOW,                         // of each linear, [ranks, tokens]
-    TRANSPOSED = LOW + LINEARS,  // U of each linear, [ranks, out]
+    TRANSPOSED,  // U of each linear where the kernel that writes its gradient multiplies it, [r, out]
     COUNT = TRANSPOSED + LINEARS
   };
   // Positions of the arguments of `forward` that may need gradients: x, then A and U of every linear.
@@ -234,38 +227,46 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
 
   using Tensors = torch::autograd::variable_list;
 
+  static void gelu(const char* pass, const at::Tensor& inner, at::Tensor& values, const at::Tensor& augmented) {
+    long count = inner.size(0);
+    int width = inner.size(1), pitch = augmented.size(1);
+    launch(pass, variant(inner), {{ceil_div(count * width / 8, 256)}, {256}}, pointer(inner), pointer(values),
+           pointer(augmented), count, width, pitch);
+  }
+
   static at::Tensor forward(
       torch::autograd::AutogradContext* context, const at::Tensor& given_x, const at::Tensor&, const at::Tensor&,
       const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
       const c10::intrusive_ptr<LayerParams>& params) {
     const auto& [qkv, attention_output, intermediate, output] = params->linears;
     auto x = given_x.contiguous();
-    long tokens = x.size(0);
-    std::array<at::Tensor, LINEARS> low, transposed;
-    for (int i = 0; i < LINEARS; ++i) {
+    bool is_alone = params->runs() == 1;
+    std::array<at::Tensor, LINEARS> transposed;
+    for (auto i : {ATTENTION_OUTPUT, OUTPUT}) {
       const auto& linear = params->linears[i];
-      transposed[i] = at::empty({linear.ranks(), linear.out()}, x.options());
+      if (is_alone) transposed[i] = at::empty({linear.ranks(), linear.out()}, x.options());
     }
     params->write_branches(&AugmentedLinear::scaled_b_block, transposed);
 
-    auto input = params->gather(x, low[QKV]);
+    auto input = params->gather(x);
     params->distances.reset();
+    params->make_low(input, qkv.all_lora_a().t());
     auto projected = qkv.output(input);
-    AugmentedRows attended(tokens, x.size(1), attention_output.ranks(), x.options());
+    AugmentedRows attended(x.size(0), x.size(1), attention_output.ranks(), x.options());
     auto context_rows = attended.content();
     auto log_sum = params->attention().forward(projected, context_rows);
-    LayerParams::make(params->low(attention_output, attended, low[ATTENTION_OUTPUT]), attended);
-    AugmentedRows hidden(tokens, x.size(1), intermediate.ranks(), x.options());
+    params->make_low(attended, attention_output.all_lora_a().t());
+    AugmentedRows hidden(x.size(0), x.size(1), intermediate.ranks(), x.options());
     auto hidden_rows = hidden.content();
-    auto first = params->norm(0).forward(
-        attention_output.output(attended), x, hidden_rows, params->eps,
-        params->low(intermediate, hidden, low[INTERMEDIATE]));
+    auto first = params->norm(0).forward(attention_output.output(attended), x, hidden_rows, params->eps,
+                                         params->low_product(hidden, intermediate.lora_a));
+    if (!is_alone) params->make_low(hidden, intermediate.all_lora_a().t());
 
     auto inner = intermediate.output(hidden);
-    AugmentedRows active(tokens, output.in(), output.ranks(), x.options());
-    int inner_width = output.in(), pitch = active.all.size(1);
-    launch("gelu_forward", variant(inner), by_tokens(tokens), pointer(inner), pointer(active.all), tokens, inner_width,
-           pitch, params->low(output, active, low[OUTPUT]));
+    AugmentedRows active(x.size(0), output.in(), output.ranks(), x.options());
+    at::Tensor none;
+    gelu("gelu_forward", inner, none, active.all);
+    params->make_low(active, output.all_lora_a().t());
     auto y = output.output(active);
     auto out = at::empty_like(x);
     auto second = params->norm(1).forward(y, hidden.content(), out, params->eps);
@@ -274,8 +275,10 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     saved[INPUT] = input.all, saved[PROJECTED] = projected, saved[ATTENDED] = attended.all, saved[LOG_SUM] = log_sum;
     saved[FIRST_SUM] = first.sum, saved[FIRST_MEAN] = first.mean, saved[FIRST_RSTD] = first.rstd;
     saved[HIDDEN] = hidden.all, saved[INNER] = inner;
+    // The gradient computes GELU's values again. A view of `active` would keep them.
+    saved[OUTPUT_LOW] = active.reserved().contiguous();
     saved[SECOND_SUM] = second.sum, saved[SECOND_MEAN] = second.mean, saved[SECOND_RSTD] = second.rstd;
-    for (int i = 0; i < LINEARS; ++i) saved[LOW + i] = low[i], saved[TRANSPOSED + i] = transposed[i];
+    for (int i = 0; i < LINEARS; ++i) saved[TRANSPOSED + i] = transposed[i];
     context->save_for_backward(std::move(saved));
     context->saved_data["params"] = c10::IValue::make_capsule(params);
     return out;
@@ -293,30 +296,36 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     return result;
   }
 
+  // The gradient through dropout and a norm, with its product with U in the columns reserved behind it. Returns the
+  // residual's gradient.
+  static at::Tensor norm_backward(const LayerParams& params, int norm, const at::Tensor& grad, const Norm::Kept& kept,
+                                  const AugmentedLinear& linear, const at::Tensor& transposed, AugmentedRows& dx) {
+    auto rows = dx.content();
+    auto low = transposed.defined() ? params.low_product(dx, transposed) : LowProduct{};
+    auto d_residual = params.norm(norm).backward(grad, kept, rows, low);
+    if (low.r == 0) params.make_low(dx, linear.all_scaled_b());
+    return d_residual;
+  }
+
   // Returns the gradient of the hidden tokens between the halves.
   static at::Tensor feed_forward_backward(
       const LayerParams& params, const Tensors& saved, const at::Tensor& grad, Tensors& result) {
     const auto &intermediate = params.linears[INTERMEDIATE], &output = params.linears[OUTPUT];
     const auto& inner = saved[INNER];
-    long tokens = grad.size(0);
     AugmentedRows hidden(saved[HIDDEN], intermediate.in());
-    AugmentedRows d_output(tokens, grad.size(1), output.ranks(), grad.options());
-    auto d_output_rows = d_output.content();
-    Norm::Kept kept{saved[SECOND_SUM], saved[SECOND_MEAN], saved[SECOND_RSTD]};
-    at::Tensor low_of_output, low_of_inner;
-    auto d_hidden = params.norm(1).backward(
-        grad, kept, d_output_rows, params.d_low(output, d_output, saved[TRANSPOSED + OUTPUT], low_of_output));
+    AugmentedRows d_output(grad.size(0), grad.size(1), output.ranks(), grad.options());
+    auto d_hidden = norm_backward(params, 1, grad, {saved[SECOND_SUM], saved[SECOND_MEAN], saved[SECOND_RSTD]}, output,
+                                  saved[TRANSPOSED + OUTPUT], d_output);
     // The gradient of GELU's values, which gelu_backward replaces with the values.
     auto active = output.d_input(d_output, at::Tensor());
-    AugmentedRows d_inner(tokens, output.in(), intermediate.ranks(), grad.options());
-    int inner_width = output.in(), pitch = d_inner.all.size(1);
-    launch("gelu_backward", variant(inner), by_tokens(tokens), pointer(inner), pointer(active), pointer(d_inner.all),
-           tokens, inner_width, pitch, params.d_low(intermediate, d_inner, saved[TRANSPOSED + INTERMEDIATE], low_of_inner));
+    AugmentedRows d_inner(grad.size(0), output.in(), intermediate.ranks(), grad.options());
+    gelu("gelu_backward", inner, active, d_inner.all);
+    params.make_low(d_inner, intermediate.all_scaled_b());
     BranchGradientLaunch gradients(params);
-    result[scaled_b_of(OUTPUT)] = gradients.scaled_b(output, d_output, saved[LOW + OUTPUT]);
-    result[lora_a_of(OUTPUT)] = gradients.lora_a(output, low_of_output, active);
-    result[scaled_b_of(INTERMEDIATE)] = gradients.scaled_b(intermediate, d_inner, saved[LOW + INTERMEDIATE]);
-    result[lora_a_of(INTERMEDIATE)] = gradients.lora_a(intermediate, low_of_inner, hidden.content());
+    result[scaled_b_of(OUTPUT)] = gradients.scaled_b(output, d_output, saved[OUTPUT_LOW]);
+    result[lora_a_of(OUTPUT)] = gradients.lora_a(output, d_output.reserved(), active);
+    result[scaled_b_of(INTERMEDIATE)] = gradients.scaled_b(intermediate, d_inner, hidden.reserved());
+    result[lora_a_of(INTERMEDIATE)] = gradients.lora_a(intermediate, d_inner.reserved(), hidden.content());
     gradients.run();
     return intermediate.d_input(d_inner, d_hidden);
   }
@@ -328,22 +337,19 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     const auto& projected = saved[PROJECTED];
     AugmentedRows input(saved[INPUT], qkv.in()), attended(saved[ATTENDED], attention_output.in());
     AugmentedRows d_attended(d_hidden.size(0), d_hidden.size(1), attention_output.ranks(), d_hidden.options());
-    auto d_attended_rows = d_attended.content();
-    Norm::Kept kept{saved[FIRST_SUM], saved[FIRST_MEAN], saved[FIRST_RSTD]};
-    at::Tensor low_of_attended, low_of_projected;
-    auto dx = params.norm(0).backward(
-        d_hidden, kept, d_attended_rows,
-        params.d_low(attention_output, d_attended, saved[TRANSPOSED + ATTENTION_OUTPUT], low_of_attended));
+    auto dx = norm_backward(params, 0, d_hidden, {saved[FIRST_SUM], saved[FIRST_MEAN], saved[FIRST_RSTD]},
+                            attention_output, saved[TRANSPOSED + ATTENTION_OUTPUT], d_attended);
     auto d_context = attention_output.d_input(d_attended, at::Tensor());
     AugmentedRows d_projected(projected.size(0), projected.size(1), qkv.ranks(), d_hidden.options());
     auto d_projected_rows = d_projected.content();
     params.attention().backward(projected, attended.content(), d_context, saved[LOG_SUM], d_projected_rows);
-    LayerParams::make(params.d_low(qkv, d_projected, saved[TRANSPOSED + QKV], low_of_projected), d_projected);
+    params.make_low(d_projected, qkv.all_scaled_b());
     BranchGradientLaunch gradients(params);
-    result[scaled_b_of(ATTENTION_OUTPUT)] = gradients.scaled_b(attention_output, d_attended, saved[LOW + ATTENTION_OUTPUT]);
-    result[lora_a_of(ATTENTION_OUTPUT)] = gradients.lora_a(attention_output, low_of_attended, attended.content());
-    result[scaled_b_of(QKV)] = gradients.scaled_b(qkv, d_projected, saved[LOW + QKV]);
-    result[lora_a_of(QKV)] = gradients.lora_a(qkv, low_of_projected, input.content());
+    result[scaled_b_of(ATTENTION_OUTPUT)] = gradients.scaled_b(attention_output, d_attended, attended.reserved());
+    result[lora_a_of(ATTENTION_OUTPUT)] =
+        gradients.lora_a(attention_output, d_attended.reserved(), attended.content());
+    result[scaled_b_of(QKV)] = gradients.scaled_b(qkv, d_projected, input.reserved());
+    result[lora_a_of(QKV)] = gradients.lora_a(qkv, d_projected.reserved(), input.content());
     gradients.run();
     // Distances, the last tokens, need no gradient.
     AugmentedRows d_content(d_projected.all.narrow(0, 0, dx.size(0)), d_projected.width);

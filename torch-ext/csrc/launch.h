@@ -7,7 +7,6 @@
 #include <string>
 
 #include "../kernels/dropout_traits.h"
-#include "../kernels/low_product_traits.h"
 #include "autograd.h"
 
 struct Dim3 {
@@ -40,12 +39,6 @@ std::string variant(const at::Tensor& tensor) {
 }
 
 unsigned ceil_div(int64_t n, int64_t divisor) { return static_cast<unsigned>((n + divisor - 1) / divisor); }
-
-// Blocks for tokens, also for those that fill the last tile of a product over tokens.
-Launch by_tokens(int64_t count) {
-  using namespace low_product_traits;
-  return {{ceil_div(transposed_pitch(count), TOKENS)}, {THREADS}};
-}
 
 void* pointer(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 

@@ -3,7 +3,7 @@
 
 #include <ATen/Functions.h>
 
-#include "../kernels/norm_traits.h"
+#include "../kernels/low_product_traits.h"
 #include "launch.h"
 
 namespace {
@@ -21,6 +21,10 @@ struct Norm {
     at::Tensor sum, mean, rstd;
   };
 
+  static Launch grid(int64_t tokens) {
+    return {{ceil_div(tokens, low_product_traits::TOKENS)}, {low_product_traits::THREADS}};
+  }
+
   // `low` is a product with what is written.
   Kept forward(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out, double eps,
                const LowProduct& low = {}) const {
@@ -29,7 +33,7 @@ struct Norm {
     long tokens = x.size(0);
     int width = x.size(1), run_rows = rows, row_length = length;
     int residual_pitch = residual.stride(0), out_pitch = out.stride(0);
-    launch("norm_forward", variant(x), by_tokens(tokens), pointer(x), pointer(residual), pointer(weight), pointer(bias),
+    launch("norm_forward", variant(x), grid(tokens), pointer(x), pointer(residual), pointer(weight), pointer(bias),
            pointer(sum), pointer(out), pointer(mean), pointer(rstd), params(drop), pointer(indices), tokens, run_rows,
            row_length, width, residual_pitch, out_pitch, static_cast<float>(eps), low);
     return {sum, mean, rstd};
@@ -40,7 +44,7 @@ struct Norm {
     auto d_residual = at::empty_like(grad);
     long tokens = grad.size(0);
     int width = grad.size(1), run_rows = rows, row_length = length, dx_pitch = dx.stride(0);
-    launch("norm_backward", variant(grad), by_tokens(tokens), pointer(grad), pointer(kept.sum), pointer(weight),
+    launch("norm_backward", variant(grad), grid(tokens), pointer(grad), pointer(kept.sum), pointer(weight),
            pointer(kept.mean), pointer(kept.rstd), pointer(dx), pointer(d_residual), params(drop), pointer(indices),
            tokens, run_rows, row_length, width, dx_pitch, low);
     return d_residual;

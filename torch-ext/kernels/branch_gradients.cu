@@ -14,24 +14,24 @@ namespace gradient_traits = branch_gradient_traits;
 // What a lane has of a tile: eight columns of four tokens of x, and of them one rank of every tile of ranks.
 struct TileValues {
   uint4 x[4];
-  uint2 low[gradient_traits::TILES];
+  T low[gradient_traits::TILES][4];
 };
 
-// The lane's values of the tile at `tile`, of tokens from `begin` to `end`.
+// The lane's values of the tile at `tile`, of tokens from `begin` to `end`. `low` is the lane's rank.
 __device__ void read_tile(TileValues& to, const BranchGradient& gradient, int tile, int begin, int end, int column,
                           const T* low, int ranks) {
   int first = tile + threadIdx.x % 4 * 4;
   const T* x = static_cast<const T*>(gradient.x) + static_cast<long>(first) * gradient.x_pitch + column;
+  low += static_cast<long>(first) * gradient.low_pitch;
 #pragma unroll
-  for (int i = 0; i < 4; ++i, x += gradient.x_pitch) {
-    bool is_inside = first + i >= begin && first + i < end && column < gradient.columns;
-    to.x[i] = is_inside ? __ldg(reinterpret_cast<const uint4*>(x)) : make_uint4(0, 0, 0, 0);
-  }
-  long pitch = static_cast<long>(gradient_traits::RANKS_PER_TILE) * gradient.low_pitch;
+  for (int i = 0; i < 4; ++i, x += gradient.x_pitch, low += gradient.low_pitch) {
+    bool is_inside = first + i >= begin && first + i < end;
+    to.x[i] = is_inside && column < gradient.columns ? ld_once(x) : make_uint4(0, 0, 0, 0);
 #pragma unroll
-  for (int n = 0; n < gradient_traits::TILES; ++n) {
-    if (n * gradient_traits::RANKS_PER_TILE >= ranks) break;
-    to.low[n] = __ldg(reinterpret_cast<const uint2*>(low + n * pitch + first));
+    for (int n = 0; n < gradient_traits::TILES; ++n) {
+      bool has_rank = is_inside && n * gradient_traits::RANKS_PER_TILE < ranks;
+      to.low[n][i] = has_rank ? __ldg(low + n * gradient_traits::RANKS_PER_TILE) : T{};
+    }
   }
 }
 
@@ -67,7 +67,9 @@ __device__ void add_tokens(float (&sums)[gradient_traits::TILES][4][4], const Br
 #pragma unroll
     for (int n = 0; n < gradient_traits::TILES; ++n) {
       if (n * gradient_traits::RANKS_PER_TILE >= ranks) break;
-      add_product(sums[n], now, now.low[n].x, now.low[n].y);
+      unsigned b0 = now.low[n][0] | static_cast<unsigned>(now.low[n][1]) << 16;
+      unsigned b1 = now.low[n][2] | static_cast<unsigned>(now.low[n][3]) << 16;
+      add_product(sums[n], now, b0, b1);
     }
   }
 }
@@ -108,8 +110,7 @@ extern "C" __global__ void __launch_bounds__(gradient_traits::THREADS, 1) branch
   for (int rank = 0; rank < gradient.r; rank += gradient_traits::RANKS_PER_PASS) {
     float sums[gradient_traits::TILES][4][4] = {};
     int ranks = min(gradient.r - rank, gradient_traits::RANKS_PER_PASS);
-    const T* low = static_cast<const T*>(gradient.low);
-    low += (static_cast<long>(run) * gradient.r + rank + lane / 4) * gradient.low_pitch;
+    const T* low = static_cast<const T*>(gradient.low) + run * gradient.r + rank + lane / 4;
     add_tokens(sums, gradient, begin, end, column, low, ranks);
     if (gradient.has_distances) {
       int distances = all.content + run * all.run_distances;

@@ -1,8 +1,6 @@
 // Arguments of the kernels of a layer's branches, for host and device (ADR 0018).
 #pragma once
 
-#include "low_product_traits.h"
-
 // U or A of runs side by side, [runs, rows, columns], and its block in the augmented weight [W U; A .]: U of the runs
 // beside each other, A below each other.
 struct BranchBlock {
@@ -18,8 +16,8 @@ struct BranchBlocks {
   BranchBlock of[4];
 };
 
-// The gradient of A or U: the sum over a run's tokens of x[t, c] low[run r + i, t]; of U, x is the gradient of the
-// linear's output. `low` is the transposed one of low_product_traits.h.
+// The gradient of A or U: the sum over a run's tokens of x[t, c] low[t, run r + i]; of U, x is the gradient of the
+// linear's output.
 struct BranchGradient {
   const void *x, *low;
   void* out;
@@ -39,6 +37,6 @@ struct BranchGradients {
 
 namespace branch_gradient_traits {
 // A block has a strip of columns, its warps so many tokens at a time each.
-constexpr int COLUMNS = 64, TOKENS_PER_TILE = low_product_traits::TOKENS_PER_TILE, WARPS = 16, WARP = 32, THREADS = WARPS * WARP;
+constexpr int COLUMNS = 64, TOKENS_PER_TILE = 16, WARPS = 16, WARP = 32, THREADS = WARPS * WARP;
 constexpr int RANKS_PER_TILE = 8, TILES = 3, RANKS_PER_PASS = TILES * RANKS_PER_TILE;
 }  // namespace branch_gradient_traits

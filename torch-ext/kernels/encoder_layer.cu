@@ -1,76 +1,24 @@
-// Passes over tokens between the products of a fused layer (ADR 0018), in bf16, and the products of its branches.
+// Passes over tokens between the products of a fused layer (ADR 0018), in bf16, and copies to the augmented weights [W
+// U; A .].
 //
 // gather_tokens: out = [x ; distances].  gelu: out = x Phi(x), dx = g (Phi(x) + x phi(x)) (Hendrycks and Gimpel 2016).
-// low = out A^T, or dx U, of what each of them writes, and low_product of what others wrote (low_product.cuh).
-// write_branches: the blocks U and A of the augmented weights, and U transposed.
+// write_branches: the blocks U and A of the augmented weights.
+// mask_other_runs: low[t, c] = 0 where column c is another run's than token t's (ADR 0017).
 //
 // Matrices are [tokens, width]; `pitch` is the number of values from token to token where columns for a branch are
-// reserved behind them. Widths and ranks are multiples of 8. A block has eight tokens.
+// reserved behind them. Widths and ranks are multiples of 8. A thread a group of eight values.
 
 #include "branches.h"
-#include "low_product.cuh"
+#include "values.cuh"
 
-// Writes values of tokens to `out`, unless they lie there, and makes their product. `values` has two functions: `read`
-// gives what eight values are made of, and `made` makes them. All of a lane's are read before any is made.
-template <typename Values>
-__device__ void write_tokens(const Values& values, T* out, bool is_written, long count, int width, int pitch,
-                             const LowProduct& low) {
-  using namespace low_product_traits;
-  __shared__ Eight tile[TOKENS * TILE_PITCH];
-  TileProduct product(low, count, width);
-  long token = token_of_warp();
-  for (int begin = 0; begin < width; begin += CHUNK) {
-    typename Values::Read read[GROUPS_PER_LANE];
-#pragma unroll
-    for (int c = 0; c < GROUPS_PER_LANE; ++c) {
-      int column = begin + (c * WARP + threadIdx.x % WARP) * 8;
-      if (token < count && column < width) read[c] = values.read(token, column);
-    }
-#pragma unroll
-    for (int c = 0; c < GROUPS_PER_LANE; ++c) {
-      int column = begin + (c * WARP + threadIdx.x % WARP) * 8;
-      if (token >= count || column >= width) break;
-      Eight eight = values.made(read[c], token, column);
-      if (!is_written) *reinterpret_cast<Eight*>(out + token * pitch + column) = eight;
-      tile[threadIdx.x / WARP * TILE_PITCH + (column - begin) / 8] = eight;
-    }
-    __syncthreads();
-    product.add_chunk(tile, begin);
-    // The tile is written again.
-    if (begin + CHUNK < width) __syncthreads();
-  }
-  product.finish(out, pitch);
-}
-
-// Eight values that nothing writes before they are read.
-__device__ Eight read_once(const T* from) {
-  Eight values;
-  *reinterpret_cast<uint4*>(&values) = ld_once(from);
-  return values;
-}
-
-struct GatheredTokens {
-  typedef Eight Read;
-  const T *x, *distances;
-  long content;
-  int width;
-  __device__ Eight read(long token, int column) const {
-    const T* from = token < content ? x + token * width : distances + (token - content) * width;
-    return read_once(from + column);
-  }
-  __device__ Eight made(const Eight& values, long, int) const { return values; }
-};
-
-#define KERNEL extern "C" __global__ void __launch_bounds__(low_product_traits::THREADS)
-
-// The tokens of x, then the distances.
-KERNEL gather_tokens(const T* x, const T* distances, T* out, long count, int width, int pitch, LowProduct low) {
-  write_tokens(GatheredTokens{x, distances, low.tokens.content, width}, out, false, count, width, pitch, low);
-}
-
-// The product of tokens that lie in memory.
-KERNEL low_product(T* x, long count, int width, int pitch, LowProduct low) {
-  write_tokens(GatheredTokens{x, nullptr, count, pitch}, x, true, count, width, pitch, low);
+// The tokens of x, `content` of them, then the distances.
+extern "C" __global__ void gather_tokens(
+    const T* x, const T* distances, T* out, long count, long content, int width, int pitch) {
+  long group = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x, token = group / (width / 8);
+  if (token >= count) return;
+  int column = static_cast<int>(group % (width / 8)) * 8;
+  const T* from = token < content ? x + token * width : distances + (token - content) * width;
+  *reinterpret_cast<Eight*>(out + token * pitch + column) = *reinterpret_cast<const Eight*>(from + column);
 }
 
 // Phi(x), the distribution function of a standard normal value, by exp(-x^2 / 2): 7.1.26 of Abramowitz and Stegun, with
@@ -88,54 +36,34 @@ __device__ float phi(float x, float exponential) {
 // exp(-x^2 / 2)
 __device__ float gaussian(float x) { return ex2_approx(-0.72134752044448170f * x * x); }
 
-struct Gelu {
-  typedef Eight Read;
-  const T* x;
-  int width;
-  __device__ Eight read(long token, int column) const { return read_once(x + token * width + column); }
-  __device__ Eight made(const Eight& inner, long, int) const {
-    float values[8];
-#pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      float value = widened(inner.at[e]);
-      values[e] = value * phi(value, gaussian(value));
-    }
-    return narrowed(values);
-  }
-};
-
 // x Phi(x) of [count, width].
-KERNEL gelu_forward(const T* x, T* out, long count, int width, int pitch, LowProduct low) {
-  write_tokens(Gelu{x, width}, out, false, count, width, pitch, low);
+extern "C" __global__ void gelu_forward(const T* x, const T*, T* out, long count, int width, int pitch) {
+  long group = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x, token = group / (width / 8);
+  if (token >= count) return;
+  int column = static_cast<int>(group % (width / 8)) * 8;
+  Eight values = reinterpret_cast<const Eight*>(x)[group];
+  float active[8];
+  for (int e = 0; e < 8; ++e) {
+    float value = widened(values.at[e]);
+    active[e] = value * phi(value, gaussian(value));
+  }
+  *reinterpret_cast<Eight*>(out + token * pitch + column) = narrowed(active);
 }
 
-struct GeluGradient {
-  struct Read {
-    Eight inner, of_out;
-  };
-  const T* x;
-  T* grad;
-  int width;
-  __device__ Read read(long token, int column) const {
-    return {read_once(x + token * width + column), read_once(grad + token * width + column)};
-  }
-  // Also writes GELU's values in place of the gradient.
-  __device__ Eight made(const Read& read, long token, int column) const {
-    float values[8], of_x[8];
-#pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      float value = widened(read.inner.at[e]), exponential = gaussian(value), below = phi(value, exponential);
-      of_x[e] = widened(read.of_out.at[e]) * (below + value * 0.39894228040143268f * exponential);
-      values[e] = value * below;
-    }
-    *reinterpret_cast<Eight*>(grad + token * width + column) = narrowed(values);
-    return narrowed(of_x);
-  }
-};
-
 // The gradient of x. GELU's values replace the gradient of out, because the branch's gradient needs them.
-KERNEL gelu_backward(const T* x, T* grad, T* dx, long count, int width, int pitch, LowProduct low) {
-  write_tokens(GeluGradient{x, grad, width}, dx, false, count, width, pitch, low);
+extern "C" __global__ void gelu_backward(const T* x, T* grad, T* dx, long count, int width, int pitch) {
+  long group = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x, token = group / (width / 8);
+  if (token >= count) return;
+  int column = static_cast<int>(group % (width / 8)) * 8;
+  Eight inner = reinterpret_cast<const Eight*>(x)[group], grads = reinterpret_cast<Eight*>(grad)[group];
+  float active[8], of_x[8];
+  for (int e = 0; e < 8; ++e) {
+    float value = widened(inner.at[e]), exponential = gaussian(value), below = phi(value, exponential);
+    of_x[e] = widened(grads.at[e]) * (below + value * 0.39894228040143268f * exponential);
+    active[e] = value * below;
+  }
+  *reinterpret_cast<Eight*>(dx + token * pitch + column) = narrowed(of_x);
+  reinterpret_cast<Eight*>(grad)[group] = narrowed(active);
 }
 
 // Copies U or A of every linear to its block, and to its transpose where there is one; a row of the grid each.
@@ -153,4 +81,17 @@ extern "C" __global__ void write_branches(BranchBlocks blocks) {
     T* transposed = static_cast<T*>(block.transposed) + static_cast<long>(run) * block.columns * block.rows;
     for (int e = 0; e < 8; ++e) transposed[static_cast<long>(column + e) * block.rows + row] = values.at[e];
   }
+}
+
+// Zeroes what a token's x A^T has in the columns of other runs, `rank` columns a run. The first `content` tokens have
+// `run_tokens` a run, or where they are packed the places that `indices` name; then come `run_distances` distances a
+// run.
+extern "C" __global__ void mask_other_runs(T* low, const long long* indices, long count, long content, int run_tokens,
+                                           int run_distances, int rank, int runs, int pitch) {
+  long group = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
+  int groups = runs * rank / 8, column = static_cast<int>(group % groups) * 8;
+  long token = group / groups;
+  if (token >= count) return;
+  long run = token < content ? (indices ? indices[token] : token) / run_tokens : (token - content) / run_distances;
+  if (column / rank != run) *reinterpret_cast<Eight*>(low + token * pitch + column) = Eight{};
 }

@@ -6,30 +6,22 @@
 // dx = dropout(d_sum). low = out A^T, or dx U.
 //
 // x, residual, out and their gradients are [tokens, width] in f32 or bf16, some with a pitch of their own; mean and
-// rstd [tokens] in f32. Width is a multiple of 8, at most norm_traits::MAX_WIDTH. `sum`, mean and rstd are kept for the
+// rstd [tokens] in f32. Width is a multiple of 8, at most low_product_traits::MAX_WIDTH. `sum`, mean and rstd are kept for the
 // gradient. weight and bias are frozen. Where tokens are packed, `indices` names each one's place in [runs * rows,
-// length], which decides its dropout. A warp has a token, a block eight. Sources: ADR 0016, 0018, 0020.
+// length], which decides its dropout. A warp has a token, a block sixteen. Sources: ADR 0016, 0018, 0020.
 
 #include "low_product.cuh"
-#include "norm_traits.h"
 #include "philox.cuh"
 #include "values.cuh"
 #include "warp.cuh"
 
-const int GROUPS = norm_traits::GROUPS_PER_LANE;
+const int GROUPS = low_product_traits::GROUPS_PER_LANE;
 
-// The tokens of a block for their product, of which there is one in bf16 alone.
-#ifdef BF16
-#define TILE_OF_TOKENS __shared__ Eight tile[low_product_traits::TOKENS * low_product_traits::TILE_PITCH]
-#else
-#define TILE_OF_TOKENS Eight* tile = nullptr
-#endif
-
-extern "C" __global__ void norm_forward(const T* x, const T* residual, const T* weight, const T* bias, T* sum, T* out,
+extern "C" __global__ void __launch_bounds__(low_product_traits::THREADS, 4 / sizeof(T)) norm_forward(const T* x, const T* residual, const T* weight, const T* bias, T* sum, T* out,
                                         float* mean, float* rstd, DropoutParams dropout, const long long* indices,
                                         long tokens, int rows, int length, int width, int residual_pitch, int out_pitch,
                                         float eps, LowProduct low) {
-  TILE_OF_TOKENS;
+  __shared__ SharedTokens shared_tokens;
   long token = token_of_warp();
   int lane = threadIdx.x % 32;
   if (token < tokens) {
@@ -71,41 +63,36 @@ extern "C" __global__ void norm_forward(const T* x, const T* residual, const T* 
       }
       Eight y = narrowed(held[c]);
       *reinterpret_cast<Eight*>(out + token * out_pitch + column) = y;
-      if (low.r > 0) tile[threadIdx.x / 32 * low_product_traits::TILE_PITCH + column / 8] = y;
+      if (low.r > 0) of_tile(shared_tokens.tile, column) = y;
     }
     if (lane == 0) mean[token] = average, rstd[token] = reciprocal;
   }
-  if (low.r == 0) return;
-  __syncthreads();
-  TileProduct product(low, tokens, width);
-  product.add_chunk(tile, 0);
-  product.finish(out, out_pitch);
+  if (low.r > 0) make_product(low, shared_tokens, tokens, width);
 }
 
-extern "C" __global__ void norm_backward(
+extern "C" __global__ void __launch_bounds__(low_product_traits::THREADS, 4 / sizeof(T)) norm_backward(
     const T* grad, const T* sum, const T* weight, const float* mean, const float* rstd, T* dx, T* dresidual,
     DropoutParams dropout, const long long* indices, long tokens, int rows, int length, int width, int dx_pitch,
     LowProduct low) {
-  TILE_OF_TOKENS;
+  __shared__ SharedTokens shared_tokens;
   long token = token_of_warp();
   int lane = threadIdx.x % 32;
   if (token < tokens) {
     long padded = indices ? indices[token] : token;
     float average = mean[token], reciprocal = rstd[token];
-    float scaled[GROUPS][8], normal[GROUPS][8];
+    Eight of_out[GROUPS], of_sum[GROUPS];
     float first = 0.0f, second = 0.0f;
 #pragma unroll
     for (int c = 0; c < GROUPS; ++c) {
       int column = (c * 32 + lane) * 8;
       if (column >= width) break;
-      Eight g = *reinterpret_cast<const Eight*>(grad + token * width + column);
-      Eight s = *reinterpret_cast<const Eight*>(sum + token * width + column);
+      of_out[c] = *reinterpret_cast<const Eight*>(grad + token * width + column);
+      of_sum[c] = *reinterpret_cast<const Eight*>(sum + token * width + column);
       Eight w = *reinterpret_cast<const Eight*>(weight + column);
       for (int e = 0; e < 8; ++e) {
-        scaled[c][e] = widened(g.at[e]) * widened(w.at[e]);
-        normal[c][e] = (widened(s.at[e]) - average) * reciprocal;
-        first += scaled[c][e];
-        second += scaled[c][e] * normal[c][e];
+        float scaled = widened(of_out[c].at[e]) * widened(w.at[e]);
+        first += scaled;
+        second += scaled * (widened(of_sum[c].at[e]) - average) * reciprocal;
       }
     }
     first = warp_sum(first) / width;
@@ -115,20 +102,19 @@ extern "C" __global__ void norm_backward(
       int column = (c * 32 + lane) * 8;
       if (column >= width) break;
       uint4 bits = bits_of_hidden(dropout, padded, column, rows, length, 0, width / 8, 1);
+      Eight w = *reinterpret_cast<const Eight*>(weight + column);
       float of_x[8], of_residual[8];
       for (int e = 0; e < 8; ++e) {
-        of_residual[e] = reciprocal * (scaled[c][e] - first - normal[c][e] * second);
+        float scaled = widened(of_out[c].at[e]) * widened(w.at[e]);
+        float normal = (widened(of_sum[c].at[e]) - average) * reciprocal;
+        of_residual[e] = reciprocal * (scaled - first - normal * second);
         of_x[e] = is_kept(bits, e, dropout.threshold) ? of_residual[e] * dropout.scale : 0.0f;
       }
       Eight a = narrowed(of_x);
       *reinterpret_cast<Eight*>(dx + token * dx_pitch + column) = a;
       *reinterpret_cast<Eight*>(dresidual + token * width + column) = narrowed(of_residual);
-      if (low.r > 0) tile[threadIdx.x / 32 * low_product_traits::TILE_PITCH + column / 8] = a;
+      if (low.r > 0) of_tile(shared_tokens.tile, column) = a;
     }
   }
-  if (low.r == 0) return;
-  __syncthreads();
-  TileProduct product(low, tokens, width);
-  product.add_chunk(tile, 0);
-  product.finish(dx, dx_pitch);
+  if (low.r > 0) make_product(low, shared_tokens, tokens, width);
 }

@@ -52,7 +52,6 @@ const SOURCES: &[(&str, &str)] = sources![
     "low_product.cuh",
     "low_product_traits.h",
     "norm.cu",
-    "norm_traits.h",
     "philox.cuh",
     "position_bias.cu",
     "position_bias_traits.h",

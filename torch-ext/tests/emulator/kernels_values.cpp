@@ -30,7 +30,7 @@ REGISTER(position_bias_backward, VARIANT, nullptr);
 #include "../../kernels/encoder_layer.cu"
 
 REGISTER(gather_tokens, VARIANT, nullptr);
-REGISTER(low_product, VARIANT, nullptr);
+REGISTER(mask_other_runs, VARIANT, nullptr);
 REGISTER(gelu_forward, VARIANT, nullptr);
 REGISTER(gelu_backward, VARIANT, nullptr);
 REGISTER(write_branches, VARIANT, nullptr);
