@@ -66,20 +66,20 @@ struct AugmentedLinear {
   at::Tensor all_scaled_b() const { return scaled_b.dim() == 3 ? scaled_b.transpose(0, 1).flatten(1) : scaled_b; }
   at::Tensor block(int64_t rows, int64_t columns) const { return augmented.narrow(0, 0, rows).narrow(1, 0, columns); }
 
-  // U beside W, and its transpose.
-  BranchBlock scaled_b_block(const at::Tensor& transposed) const {
+  // U beside W.
+  BranchBlock scaled_b_block() const {
     auto block = branch_block(scaled_b, augmented.narrow(1, in(), ranks()));
-    block.transposed = pointer(transposed), block.columns_per_run = r();
+    block.columns_per_run = r();
     return block;
   }
   // A below W.
-  BranchBlock lora_a_block(const at::Tensor&) const {
+  BranchBlock lora_a_block() const {
     auto block = branch_block(lora_a, augmented.narrow(0, out(), ranks()));
     block.rows_per_run = r();
     return block;
   }
   BranchBlock branch_block(const at::Tensor& from, const at::Tensor& to) const {
-    return {pointer(from), pointer(to), nullptr, run_stride(from), from.stride(-2), static_cast<int>(runs()),
+    return {pointer(from), pointer(to), run_stride(from), from.stride(-2), static_cast<int>(runs()),
             static_cast<int>(from.size(-2)), static_cast<int>(from.size(-1)), static_cast<int>(to.stride(0)), 0, 0};
   }
 
@@ -129,18 +129,10 @@ struct LayerParams : torch::CustomClassHolder {
   AttentionPass attention() const { return {mask, cu_seqlens, rows * runs(), length, drops[0], heads, scale}; }
   Norm norm(int index) const { return {norms[index][0], norms[index][1], indices, drops[1 + index], rows, length}; }
 
-  void write_branches(BranchBlock (AugmentedLinear::*block)(const at::Tensor&) const,
-                      const std::array<at::Tensor, LINEARS>& transposed) const {
+  void write_branches(BranchBlock (AugmentedLinear::*block)() const) const {
     BranchBlocks blocks;
-    for (int i = 0; i < LINEARS; ++i) blocks.of[i] = (linears[i].*block)(transposed[i]);
+    for (int i = 0; i < LINEARS; ++i) blocks.of[i] = (linears[i].*block)();
     launch("write_branches", variant(linears[QKV].augmented), {{16, LINEARS}, {256}}, blocks);
-  }
-
-  // The product of x with A [ranks, in] or the transposed U, for the columns reserved behind x, by the kernel that writes
-  // x. None where runs are stacked: `make_low` makes it then.
-  LowProduct low_product(const AugmentedRows& x, const at::Tensor& matrix) const {
-    if (runs() > 1) return {};
-    return {pointer(matrix), pointer(x.reserved()), static_cast<int>(x.all.stride(0)), static_cast<int>(matrix.size(0))};
   }
 
   // The product of x with A^T or U, [x's width, ranks], in the columns reserved behind x. Those of other runs are zero.
@@ -217,8 +209,7 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     FIRST_SUM, FIRST_MEAN, FIRST_RSTD,
     HIDDEN, INNER, OUTPUT_LOW,
     SECOND_SUM, SECOND_MEAN, SECOND_RSTD,
-    TRANSPOSED,  // U of each linear where the kernel that writes its gradient multiplies it, [r, out]
-    COUNT = TRANSPOSED + LINEARS
+    COUNT
   };
   // Positions of the arguments of `forward` that may need gradients: x, then A and U of every linear.
   static constexpr int X = 0, ARGUMENTS = 2 + 2 * LINEARS;
@@ -240,13 +231,7 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
       const c10::intrusive_ptr<LayerParams>& params) {
     const auto& [qkv, attention_output, intermediate, output] = params->linears;
     auto x = given_x.contiguous();
-    bool is_alone = params->runs() == 1;
-    std::array<at::Tensor, LINEARS> transposed;
-    for (auto i : {ATTENTION_OUTPUT, OUTPUT}) {
-      const auto& linear = params->linears[i];
-      if (is_alone) transposed[i] = at::empty({linear.ranks(), linear.out()}, x.options());
-    }
-    params->write_branches(&AugmentedLinear::scaled_b_block, transposed);
+    params->write_branches(&AugmentedLinear::scaled_b_block);
 
     auto input = params->gather(x);
     params->distances.reset();
@@ -258,10 +243,9 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     params->make_low(attended, attention_output.all_lora_a().t());
     AugmentedRows hidden(x.size(0), x.size(1), intermediate.ranks(), x.options());
     auto hidden_rows = hidden.content();
-    auto first = params->norm(0).forward(attention_output.output(attended), x, hidden_rows, params->eps,
-                                         params->low_product(hidden, intermediate.lora_a));
-    if (!is_alone) params->make_low(hidden, intermediate.all_lora_a().t());
+    auto first = params->norm(0).forward(attention_output.output(attended), x, hidden_rows, params->eps);
 
+    params->make_low(hidden, intermediate.all_lora_a().t());
     auto inner = intermediate.output(hidden);
     AugmentedRows active(x.size(0), output.in(), output.ranks(), x.options());
     at::Tensor none;
@@ -278,7 +262,6 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     // The gradient computes GELU's values again. A view of `active` would keep them.
     saved[OUTPUT_LOW] = active.reserved().contiguous();
     saved[SECOND_SUM] = second.sum, saved[SECOND_MEAN] = second.mean, saved[SECOND_RSTD] = second.rstd;
-    for (int i = 0; i < LINEARS; ++i) saved[TRANSPOSED + i] = transposed[i];
     context->save_for_backward(std::move(saved));
     context->saved_data["params"] = c10::IValue::make_capsule(params);
     return out;
@@ -288,23 +271,12 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     auto params = c10::static_intrusive_pointer_cast<LayerParams>(context->saved_data["params"].toCapsule());
     auto saved = context->get_saved_variables();
     Tensors result(ARGUMENTS);
-    params->write_branches(&AugmentedLinear::lora_a_block, {});
+    params->write_branches(&AugmentedLinear::lora_a_block);
     // Each half frees its tensors before the other begins.
     auto d_hidden = feed_forward_backward(*params, saved, grads[0].contiguous(), result);
     auto dx = attention_backward(*params, saved, d_hidden, context->needs_input_grad(X), result);
     result[X] = dx;
     return result;
-  }
-
-  // The gradient through dropout and a norm, with its product with U in the columns reserved behind it. Returns the
-  // residual's gradient.
-  static at::Tensor norm_backward(const LayerParams& params, int norm, const at::Tensor& grad, const Norm::Kept& kept,
-                                  const AugmentedLinear& linear, const at::Tensor& transposed, AugmentedRows& dx) {
-    auto rows = dx.content();
-    auto low = transposed.defined() ? params.low_product(dx, transposed) : LowProduct{};
-    auto d_residual = params.norm(norm).backward(grad, kept, rows, low);
-    if (low.r == 0) params.make_low(dx, linear.all_scaled_b());
-    return d_residual;
   }
 
   // Returns the gradient of the hidden tokens between the halves.
@@ -314,8 +286,10 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     const auto& inner = saved[INNER];
     AugmentedRows hidden(saved[HIDDEN], intermediate.in());
     AugmentedRows d_output(grad.size(0), grad.size(1), output.ranks(), grad.options());
-    auto d_hidden = norm_backward(params, 1, grad, {saved[SECOND_SUM], saved[SECOND_MEAN], saved[SECOND_RSTD]}, output,
-                                  saved[TRANSPOSED + OUTPUT], d_output);
+    auto d_output_rows = d_output.content();
+    Norm::Kept kept{saved[SECOND_SUM], saved[SECOND_MEAN], saved[SECOND_RSTD]};
+    auto d_hidden = params.norm(1).backward(grad, kept, d_output_rows);
+    params.make_low(d_output, output.all_scaled_b());
     // The gradient of GELU's values, which gelu_backward replaces with the values.
     auto active = output.d_input(d_output, at::Tensor());
     AugmentedRows d_inner(grad.size(0), output.in(), intermediate.ranks(), grad.options());
@@ -337,8 +311,10 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     const auto& projected = saved[PROJECTED];
     AugmentedRows input(saved[INPUT], qkv.in()), attended(saved[ATTENDED], attention_output.in());
     AugmentedRows d_attended(d_hidden.size(0), d_hidden.size(1), attention_output.ranks(), d_hidden.options());
-    auto dx = norm_backward(params, 0, d_hidden, {saved[FIRST_SUM], saved[FIRST_MEAN], saved[FIRST_RSTD]},
-                            attention_output, saved[TRANSPOSED + ATTENTION_OUTPUT], d_attended);
+    auto d_attended_rows = d_attended.content();
+    Norm::Kept kept{saved[FIRST_SUM], saved[FIRST_MEAN], saved[FIRST_RSTD]};
+    auto dx = params.norm(0).backward(d_hidden, kept, d_attended_rows);
+    params.make_low(d_attended, attention_output.all_scaled_b());
     auto d_context = attention_output.d_input(d_attended, at::Tensor());
     AugmentedRows d_projected(projected.size(0), projected.size(1), qkv.ranks(), d_hidden.options());
     auto d_projected_rows = d_projected.content();

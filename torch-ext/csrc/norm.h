@@ -3,7 +3,7 @@
 
 #include <ATen/Functions.h>
 
-#include "../kernels/low_product_traits.h"
+#include "../kernels/norm_traits.h"
 #include "launch.h"
 
 namespace {
@@ -21,32 +21,31 @@ struct Norm {
     at::Tensor sum, mean, rstd;
   };
 
-  static Launch grid(int64_t tokens) {
-    return {{ceil_div(tokens, low_product_traits::TOKENS)}, {low_product_traits::THREADS}};
+  static Launch grid(const at::Tensor& x) {
+    constexpr int TOKENS = norm_traits::TOKENS_PER_BLOCK;
+    return {{ceil_div(x.size(0), TOKENS)}, {TOKENS * norm_traits::WARP}};
   }
 
-  // `low` is a product with what is written.
-  Kept forward(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out, double eps,
-               const LowProduct& low = {}) const {
+  Kept forward(const at::Tensor& x, const at::Tensor& residual, at::Tensor& out, double eps) const {
     auto sum = at::empty_like(x), mean = at::empty({x.size(0)}, x.options().dtype(at::kFloat));
     auto rstd = at::empty_like(mean);
     long tokens = x.size(0);
     int width = x.size(1), run_rows = rows, row_length = length;
     int residual_pitch = residual.stride(0), out_pitch = out.stride(0);
-    launch("norm_forward", variant(x), grid(tokens), pointer(x), pointer(residual), pointer(weight), pointer(bias),
+    launch("norm_forward", variant(x), grid(x), pointer(x), pointer(residual), pointer(weight), pointer(bias),
            pointer(sum), pointer(out), pointer(mean), pointer(rstd), params(drop), pointer(indices), tokens, run_rows,
-           row_length, width, residual_pitch, out_pitch, static_cast<float>(eps), low);
+           row_length, width, residual_pitch, out_pitch, static_cast<float>(eps));
     return {sum, mean, rstd};
   }
 
-  // Returns the residual's gradient and writes that of x. `low` is a product with what is written.
-  at::Tensor backward(const at::Tensor& grad, const Kept& kept, at::Tensor& dx, const LowProduct& low = {}) const {
+  // Returns the residual's gradient and writes that of x.
+  at::Tensor backward(const at::Tensor& grad, const Kept& kept, at::Tensor& dx) const {
     auto d_residual = at::empty_like(grad);
     long tokens = grad.size(0);
     int width = grad.size(1), run_rows = rows, row_length = length, dx_pitch = dx.stride(0);
-    launch("norm_backward", variant(grad), grid(tokens), pointer(grad), pointer(kept.sum), pointer(weight),
+    launch("norm_backward", variant(grad), grid(grad), pointer(grad), pointer(kept.sum), pointer(weight),
            pointer(kept.mean), pointer(kept.rstd), pointer(dx), pointer(d_residual), params(drop), pointer(indices),
-           tokens, run_rows, row_length, width, dx_pitch, low);
+           tokens, run_rows, row_length, width, dx_pitch);
     return d_residual;
   }
 };

@@ -9,7 +9,7 @@
 
 #include "../kernels/adalora_traits.h"
 #include "../kernels/dropout_traits.h"
-#include "../kernels/low_product_traits.h"
+#include "../kernels/norm_traits.h"
 #include "guarded.h"
 
 extern "C" {
@@ -55,7 +55,7 @@ int rb_allow_tf32(bool allow) {
 }
 
 // Constants of the kernels' headers.
-int rb_max_norm_width() { return low_product_traits::MAX_WIDTH; }
+int rb_max_norm_width() { return norm_traits::MAX_WIDTH; }
 int rb_max_gram_rank() { return adalora_traits::MAX_RANK; }
 int rb_attention_dropout_pitch() { return dropout_traits::WEIGHTS_PITCH; }
 

@@ -6,7 +6,6 @@
 struct BranchBlock {
   const void* from;
   void* to;
-  void* transposed;             // [runs, columns, rows], or null
   long run_stride, row_stride;  // of `from`
   int runs, rows, columns, pitch;
   int rows_per_run, columns_per_run;  // from run to run in the block

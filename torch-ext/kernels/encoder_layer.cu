@@ -66,7 +66,7 @@ extern "C" __global__ void gelu_backward(const T* x, T* grad, T* dx, long count,
   reinterpret_cast<Eight*>(grad)[group] = narrowed(active);
 }
 
-// Copies U or A of every linear to its block, and to its transpose where there is one; a row of the grid each.
+// Copies U or A of every linear to its block; a row of the grid each.
 extern "C" __global__ void write_branches(BranchBlocks blocks) {
   BranchBlock block = blocks.of[blockIdx.y];
   int groups = block.columns / 8, of_run = block.rows * groups;
@@ -77,9 +77,6 @@ extern "C" __global__ void write_branches(BranchBlocks blocks) {
     Eight values = *reinterpret_cast<const Eight*>(from + row * block.row_stride + column);
     T* to = static_cast<T*>(block.to) + static_cast<long>(row + run * block.rows_per_run) * block.pitch;
     *reinterpret_cast<Eight*>(to + column + run * block.columns_per_run) = values;
-    if (!block.transposed) continue;
-    T* transposed = static_cast<T*>(block.transposed) + static_cast<long>(run) * block.columns * block.rows;
-    for (int e = 0; e < 8; ++e) transposed[static_cast<long>(column + e) * block.rows + row] = values.at[e];
   }
 }
 

@@ -26,11 +26,4 @@ __device__ Eight narrowed(const float (&values)[8]) {
   for (int pair = 0; pair < 4; ++pair) pairs[pair] = cvt_bf16x2(values[2 * pair], values[2 * pair + 1]);
   return eight;
 }
-#else
-__device__ Eight narrowed(const float (&values)[8]) {
-  Eight eight;
-#pragma unroll
-  for (int e = 0; e < 8; ++e) eight.at[e] = values[e];
-  return eight;
-}
 #endif

@@ -49,9 +49,8 @@ const SOURCES: &[(&str, &str)] = sources![
     "dropout_traits.h",
     "encoder_layer.cu",
     "gemm_3xf16.cu",
-    "low_product.cuh",
-    "low_product_traits.h",
     "norm.cu",
+    "norm_traits.h",
     "philox.cuh",
     "position_bias.cu",
     "position_bias_traits.h",
@@ -82,7 +81,8 @@ const BFLOAT16: Module = Module {
     options: &[c"-DBF16"],
     kernels: &[
         IN_BOTH,
-        &[c"gather_tokens", c"low_product", c"gelu_forward", c"gelu_backward", c"write_branches", c"branch_gradients"],
+        &[c"gather_tokens", c"gelu_forward", c"gelu_backward"],
+        &[c"write_branches", c"mask_other_runs", c"branch_gradients"],
     ],
 };
 const HEADS_OF_64: Module = Module {
@@ -356,6 +356,11 @@ mod tests {
             for module in supported(architecture) {
                 let cubin = compile(architecture, module, [library.as_path()]).unwrap();
                 assert!(cubin.starts_with(b"\x7fELF"), "sm_{architecture} {:?}", module.variant);
+                for name in module.kernels.iter().copied().flatten() {
+                    let section = [b".text.", name.to_bytes_with_nul()].concat();
+                    let is_there = cubin.windows(section.len()).any(|bytes| bytes == section);
+                    assert!(is_there, "sm_{architecture} {:?} has no {name:?}", module.variant);
+                }
             }
         }
         assert!(compile(1, &FLOAT32, [library.as_path()]).unwrap_err().to_string().contains("sm_1"));
