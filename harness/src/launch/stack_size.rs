@@ -11,7 +11,7 @@ use crate::load::backbone::Backbone;
 use crate::load::task_data::TokenizedTask;
 use crate::plan::spec::RunSpec;
 
-/// A larger stack must take at least so much less time for each run.
+/// Larger stacks must take at least so much less time for all runs.
 const GAIN: f64 = 0.05;
 /// Share of the free memory that a stack may be expected to take.
 const ROOM: f64 = 0.8;
@@ -83,15 +83,16 @@ pub fn fastest(
             Ok((seconds, peak_mib)) => timed.push(Timed { runs: size, seconds, peak_mib }),
             Err(error) => {
                 let error = error.to_string();
-                return Ok((best(&timed), format!("{}; {size} side by side cannot be timed: {error}", word(&timed))));
+                let word = format!("{}; {size} side by side cannot be timed: {error}", word(&timed));
+                return Ok((best(&timed, runs.len()), word));
             }
         }
-        if !pays(&timed) {
+        if !pays(&timed, runs.len()) {
             break;
         }
     }
     torch_ext::device::release_memory(backbone.device)?;
-    Ok((best(&timed), word(&timed)))
+    Ok((best(&timed, runs.len()), word(&timed)))
 }
 
 /// [`stack_cost`], whose panics are errors: most of libtorch's operations panic.
@@ -125,17 +126,26 @@ fn room_mib(backbone: &Backbone) -> f64 {
     }
 }
 
-/// Whether the last stack took notably less time for each run than the one before.
-fn pays(timed: &[Timed]) -> bool {
+/// Seconds of a step of `count` runs in stacks of the last size that was timed. Those left over take a run's time in the largest
+/// stack that is no larger than they are.
+fn seconds_of_all(timed: &[Timed], count: usize) -> f64 {
+    let Some(last) = timed.last() else { return f64::INFINITY };
+    let rest = count % last.runs;
+    let of_rest = timed.iter().rev().find(|timed| timed.runs <= rest).map_or(0.0, Timed::seconds_a_run);
+    (count / last.runs) as f64 * last.seconds + rest as f64 * of_rest
+}
+
+/// Whether stacks of the last size take notably less time than those of the size before.
+fn pays(timed: &[Timed], count: usize) -> bool {
     match timed {
-        [.., before, last] => last.seconds_a_run() < (1.0 - GAIN) * before.seconds_a_run(),
-        _ => true,
+        [before @ .., _] => seconds_of_all(timed, count) < (1.0 - GAIN) * seconds_of_all(before, count),
+        [] => true,
     }
 }
 
 /// Runs of the largest stack that paid.
-fn best(timed: &[Timed]) -> usize {
-    let paying = if pays(timed) { timed } else { &timed[..timed.len() - 1] };
+fn best(timed: &[Timed], count: usize) -> usize {
+    let paying = if pays(timed, count) { timed } else { &timed[..timed.len() - 1] };
     paying.last().map_or(1, |timed| timed.runs)
 }
 
@@ -166,8 +176,16 @@ mod tests {
     #[test]
     fn the_largest_stack_that_pays_is_taken() {
         let costs = [(1, 1.0, 0.0), (2, 1.2, 0.0), (4, 2.0, 0.0), (8, 3.9, 0.0)];
-        assert_eq!([1, 2, 3, 4].map(|count| best(&timed(&costs[..count]))), [1, 2, 4, 4]);
+        assert_eq!([1, 2, 3, 4].map(|count| best(&timed(&costs[..count]), 16)), [1, 2, 4, 4]);
         assert_eq!(word(&timed(&costs[..2])), "1000.0, 600.0 ms a run and step with 1, 2 runs");
+    }
+
+    #[test]
+    fn runs_that_a_stack_leaves_over_count() {
+        // Nine in one stack take no less time each than eight, but the ninth would be alone.
+        let costs = [(1, 1.2, 0.0), (2, 1.6, 0.0), (4, 2.4, 0.0), (8, 4.0, 0.0), (9, 4.5, 0.0)];
+        assert_eq!(best(&timed(&costs), 9), 9);
+        assert_eq!(best(&timed(&costs), 16), 8);
     }
 
     #[test]
