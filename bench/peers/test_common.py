@@ -1,4 +1,4 @@
-"""Tests of common.py: `python3 -m unittest discover bench/peers`."""
+"""Tests of a run of ours (common.py): `python3 -m unittest discover bench/peers`."""
 
 import types
 import unittest

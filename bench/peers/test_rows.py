@@ -1,4 +1,4 @@
-"""Tests of rows.py and common.py: `python -m unittest discover bench/peers`."""
+"""Tests of rows.py, and of the summary of common.py: `python -m unittest discover bench/peers`."""
 
 import unittest
 

@@ -1,17 +1,18 @@
 // Gradients of the branches of a layer's linears (ADR 0018), in bf16, several in one launch:
 // of A [r, columns]: sum_t d_low[t, :]^T x[t, :]; of U [columns, r]: sum_t g[t, :]^T low[t, :].
 //
-// A block has a strip of 64 columns of one of them and the tokens of a run, which its warps share and sum in one order:
-// x is read once. Lane (g, q) = (lane / 4, lane % 4) reads columns 8 g to 8 g + 7 of tokens 4 q to 4 q + 3 of a tile of
-// sixteen and pairs them by tokens for the tensor cores: their m is the columns in the order 2 i, 2 i + 1 of every eight,
-// their k the tokens. Tiles begin at multiples of sixteen; of the tokens in them that are not asked for x counts as zero.
+// A block has a strip of 64 columns of one of them and the tokens of a run, which its warps share and sum in one
+// order: x is read once. Lane (g, q) = (lane / 4, lane % 4) reads columns 8 g to 8 g + 7 of tokens 4 q to 4 q + 3 of a
+// tile of sixteen and pairs them by tokens for the tensor cores: their m is the columns in the order 2 i, 2 i + 1 of
+// every eight, their k the tokens. Tiles begin at multiples of sixteen; of the tokens in them that are not asked for x
+// counts as zero.
 
 #include "branches.h"
 #include "values.cuh"
 
 namespace gradient_traits = branch_gradient_traits;
 
-// What a lane has of a tile: eight columns of four tokens of x, and of them one rank of every tile of ranks.
+// A lane's share of a tile: eight columns of four tokens of x, and of them one rank of every tile of ranks.
 struct TileValues {
   uint4 x[4];
   T low[gradient_traits::TILES][4];

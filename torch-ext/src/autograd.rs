@@ -1,4 +1,4 @@
-//! What tch does not do with gradients.
+//! Gradients kept and let go, for which tch has no function.
 
 use std::ffi::{c_int, c_void};
 

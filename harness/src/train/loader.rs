@@ -320,7 +320,7 @@ fn rounded_up(number: usize, steps: usize, fewest: usize) -> usize {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use std::collections::BTreeSet;
 
     use datasets::tokenizer::Encoding;
@@ -330,7 +330,7 @@ pub mod tests {
     use crate::plan::spec::tests::train_spec;
 
     /// Rows of so many tokens, whose ids are row and position.
-    pub fn rows_of(lengths: &[usize]) -> Vec<TokenizedExample> {
+    fn rows_of(lengths: &[usize]) -> Vec<TokenizedExample> {
         let ids = |row: usize, n: usize| (0..n).map(|position| (1 + 1000 * row + position) as u32).collect();
         let encoding = |(row, n)| Encoding { ids: ids(row, n), type_ids: vec![1; n] };
         let row = |(row, &n)| TokenizedExample { encoding: encoding((row, n)), label: row as f64, row };
@@ -338,7 +338,7 @@ pub mod tests {
     }
 
     /// Batches on the CPU of rows of at most 64 tokens, for layers that leave padding out or compute it.
-    pub fn collator(packs: bool) -> Collator {
+    fn collator(packs: bool) -> Collator {
         let (padding, label_kind) = (Padding::Bucket(4), Kind::Double);
         Collator { device: Device::Cpu, padding, max_length: 64, pad_id: 0, label_kind, packs }
     }

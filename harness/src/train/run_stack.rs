@@ -260,7 +260,7 @@ impl<'a> RunStack<'a> {
         (0..self.runs[0].head.len()).map(tensor).collect()
     }
 
-    /// What [`Method::penalty`] gives for every run.
+    /// Every run's [`Method::penalty`].
     fn penalties(&self, views: &[RunViews]) -> Vec<Option<Tensor>> {
         let of_alike = |views: &RunViews| {
             let runs = &self.runs[views.runs.clone()];
