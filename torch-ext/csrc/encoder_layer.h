@@ -33,10 +33,12 @@ struct AugmentedRows {
 // first dimension for one run. A stack may be a view with a step of its own from run to run.
 struct AugmentedLinear {
   at::Tensor augmented, bias, lora_a, scaled_b;
+  // Version of the augmented weight that has this branch.
+  int64_t written = -1;
 
   AugmentedLinear() = default;
   AugmentedLinear(at::Tensor weight, at::Tensor bias, const at::Tensor& a, const at::Tensor& b)
-      : augmented(std::move(weight)), bias(std::move(bias)), lora_a(readable(a, true)), scaled_b(readable(b, false)) {
+      : augmented(std::move(weight)), bias(std::move(bias)), lora_a(readable(a)), scaled_b(readable(b)) {
     if (augmented.size(1) < in() + ranks()) {
       auto wider = at::empty({out() + ranks(), in() + ranks()}, augmented.options());
       wider.narrow(0, 0, out()).narrow(1, 0, in()).copy_(block(out(), in()));
@@ -47,12 +49,11 @@ struct AugmentedLinear {
                 augmented.scalar_type(), ", expected its own");
   }
 
-  // Matrices whose rows are read eight values at a time; those of `has_dense_rows` lie one behind the other.
-  static at::Tensor readable(const at::Tensor& x, bool has_dense_rows) {
+  // A matrix whose rows are read eight values at a time.
+  static at::Tensor readable(const at::Tensor& x) {
     bool is_aligned = x.stride(-1) == 1 && reinterpret_cast<uintptr_t>(x.data_ptr()) % 16 == 0;
     for (int64_t dim = 0; dim + 1 < x.dim(); ++dim) is_aligned &= x.stride(dim) % 8 == 0;
-    bool is_readable = is_aligned && (!has_dense_rows || x.stride(-2) == x.size(-1));
-    return is_readable ? x : x.clone(at::MemoryFormat::Contiguous);
+    return is_aligned ? x : x.clone(at::MemoryFormat::Contiguous);
   }
 
   int64_t in() const { return lora_a.size(-1); }
@@ -61,20 +62,18 @@ struct AugmentedLinear {
   int64_t runs() const { return lora_a.dim() == 3 ? lora_a.size(0) : 1; }
   int64_t ranks() const { return runs() * r(); }
   static int64_t run_stride(const at::Tensor& x) { return x.dim() == 3 ? x.stride(0) : 0; }
-  // A of all runs one below the other, and U side by side.
-  at::Tensor all_lora_a() const { return lora_a.reshape({-1, in()}); }
-  at::Tensor all_scaled_b() const { return scaled_b.dim() == 3 ? scaled_b.transpose(0, 1).flatten(1) : scaled_b; }
   at::Tensor block(int64_t rows, int64_t columns) const { return augmented.narrow(0, 0, rows).narrow(1, 0, columns); }
+  // In the augmented weight: A of all runs one below the other, below W, and U side by side, beside W.
+  at::Tensor all_lora_a() const { return augmented.narrow(0, out(), ranks()).narrow(1, 0, in()); }
+  at::Tensor all_scaled_b() const { return augmented.narrow(1, in(), ranks()).narrow(0, 0, out()); }
 
-  // U beside W.
   BranchBlock scaled_b_block() const {
-    auto block = branch_block(scaled_b, augmented.narrow(1, in(), ranks()));
+    auto block = branch_block(scaled_b, all_scaled_b());
     block.columns_per_run = r();
     return block;
   }
-  // A below W.
   BranchBlock lora_a_block() const {
-    auto block = branch_block(lora_a, augmented.narrow(0, out(), ranks()));
+    auto block = branch_block(lora_a, all_lora_a());
     block.rows_per_run = r();
     return block;
   }
@@ -129,10 +128,19 @@ struct LayerParams : torch::CustomClassHolder {
   AttentionPass attention() const { return {mask, cu_seqlens, rows * runs(), length, drops[0], heads, scale}; }
   Norm norm(int index) const { return {norms[index][0], norms[index][1], indices, drops[1 + index], rows, length}; }
 
-  void write_branches(BranchBlock (AugmentedLinear::*block)() const) const {
+  // Writes the branches into the augmented weights, unless they are there: another pass may have written its own.
+  void write_branches() {
+    bool is_written = true;
+    for (const auto& linear : linears) is_written &= linear.written == linear.augmented._version();
+    if (is_written) return;
     BranchBlocks blocks;
-    for (int i = 0; i < LINEARS; ++i) blocks.of[i] = (linears[i].*block)();
-    launch("write_branches", variant(linears[QKV].augmented), {{16, LINEARS}, {256}}, blocks);
+    for (int i = 0; i < LINEARS; ++i) {
+      blocks.of[2 * i] = linears[i].scaled_b_block(), blocks.of[2 * i + 1] = linears[i].lora_a_block();
+      // Views share the version of their tensor.
+      linears[i].augmented.unsafeGetTensorImpl()->bump_version();
+    }
+    for (auto& linear : linears) linear.written = linear.augmented._version();
+    launch("write_branches", variant(linears[QKV].augmented), {{16, 2 * LINEARS}, {256}}, blocks);
   }
 
   // The product of x with A^T or U, [x's width, ranks], in the columns reserved behind x. Those of other runs are zero.
@@ -231,7 +239,7 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
       const c10::intrusive_ptr<LayerParams>& params) {
     const auto& [qkv, attention_output, intermediate, output] = params->linears;
     auto x = given_x.contiguous();
-    params->write_branches(&AugmentedLinear::scaled_b_block);
+    params->write_branches();
 
     auto input = params->gather(x);
     params->distances.reset();
@@ -271,7 +279,7 @@ struct FusedLayer : torch::autograd::Function<FusedLayer> {
     auto params = c10::static_intrusive_pointer_cast<LayerParams>(context->saved_data["params"].toCapsule());
     auto saved = context->get_saved_variables();
     Tensors result(ARGUMENTS);
-    params->write_branches(&AugmentedLinear::lora_a_block);
+    params->write_branches();
     // Each half frees its tensors before the other begins.
     auto d_hidden = feed_forward_backward(*params, saved, grads[0].contiguous(), result);
     auto dx = attention_backward(*params, saved, d_hidden, context->needs_input_grad(X), result);

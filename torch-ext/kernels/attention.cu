@@ -27,6 +27,8 @@ const int THREADS = attention_traits::THREADS, TILE = attention_traits::TILE, HA
 const int BAND = attention_traits::BAND, DISTANCES = attention_traits::DISTANCES, MARGIN = attention_traits::MARGIN;
 const int PITCH = attention_traits::pitch(HEAD), SQUARE_PITCH = attention_traits::SQUARE_PITCH;
 const int BAND_PITCH = attention_traits::BAND_PITCH, MARGIN_PITCH = attention_traits::MARGIN_PITCH;
+// Blocks that a processor holds at once. Narrow heads need fewer registers, and their blocks mostly wait for memory.
+const int BLOCKS_PER_PROCESSOR = HEAD <= 32 ? 3 : 2;
 // Where the scores' gradient is read along distances: rows of DISTANCES columns, from the aligned one before.
 const int WINDOW_PITCH = attention_traits::WINDOW_PITCH;
 const float LOG2E = 1.4426950408889634f;
@@ -98,6 +100,15 @@ __device__ void sheared_product(float (&acc)[NT][4], const T* a, const T* b, int
 __device__ int row_of_warp() { return threadIdx.x / 32 % 4 * 16; }
 __device__ int half_of_warp() { return threadIdx.x / 128; }
 
+// Tokens of a row from a tile's first query and first key on. A warp whose part of the tile has none computes nothing:
+// most rows of short tasks end in the first sixteen tokens of a tile.
+struct TilePart {
+  int queries, keys;
+  __device__ bool has_queries() const { return row_of_warp() < queries; }
+  __device__ bool has_keys() const { return row_of_warp() < keys; }
+  __device__ bool has_scores() const { return has_queries() && half_of_warp() * HALF < keys; }
+};
+
 // Row and column of a lane's value e of an accumulator: rows lane / 4 and 8 below, columns 8 n + 2 (lane % 4) and the
 // next, after those of the warps with the first half.
 __device__ int row_of(int e) { return row_of_warp() + threadIdx.x % 32 / 4 + e / 2 * 8; }
@@ -144,16 +155,20 @@ struct Positions {
   T *content, *position;
 };
 
-__device__ void scores(float (&s)[HALF / 8][4], const T* q, const T* k, const Positions& positions) {
+__device__ void scores(
+    float (&s)[HALF / 8][4], const T* q, const T* k, const Positions& positions, const TilePart& part) {
   int warp_row = row_of_warp(), half = half_of_warp() * HALF;
 #pragma unroll
   for (int n = 0; n < HALF / 8; ++n)
 #pragma unroll
     for (int e = 0; e < 4; ++e) s[n][e] = 0.0f;
-  product<HALF / 8, HEAD / 16, false, false>(s, q + warp_row * PITCH, PITCH, k + half * PITCH, PITCH);
+  if (part.has_scores())
+    product<HALF / 8, HEAD / 16, false, false>(s, q + warp_row * PITCH, PITCH, k + half * PITCH, PITCH);
   if (!positions.pk) return;
 #pragma unroll
   for (int which = 0; which < 2; ++which) {
+    // Scores of a half are read beyond the last key, too.
+    if (!(which ? warp_row / HALF * HALF < part.keys : part.has_queries())) continue;
     float band[BAND_PART / 8][4] = {};
     // Later keys are nearer to the band's beginning, later queries to its end.
     int begin = which ? half : HALF - half;
@@ -171,6 +186,7 @@ __device__ void scores(float (&s)[HALF / 8][4], const T* q, const T* k, const Po
     }
   }
   __syncthreads();
+  if (!part.has_scores()) return;
 #pragma unroll
   for (int n = 0; n < HALF / 8; ++n) {
 #pragma unroll
@@ -255,7 +271,7 @@ __device__ void store(T* to, const float (&acc)[HEAD / 16][4], int pitch, int fi
 
 extern __shared__ uint4 shared[];
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_PROCESSOR) attention_forward(
     const T* projected, const T* mask, T* out, float* log_sum, DropoutParams dropout, Shape shape) {
   T *qs = reinterpret_cast<T*>(shared), *ks = qs + TILE * PITCH, *vs = ks + TILE * PITCH;
   T *pqs = vs + TILE * PITCH, *pks = pqs + DISTANCES * PITCH;
@@ -295,17 +311,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
     fetch_mask(masked, mask, row, j0, length);
     wait_for_copies<1>();
     float s[HALF / 8][4];
-    scores(s, qs, ks, {pqs, shape.has_positions ? pks : nullptr, content, position});
+    TilePart part{length - i0, length - j0};
+    scores(s, qs, ks, {pqs, shape.has_positions ? pks : nullptr, content, position}, part);
     float now[2] = {highest[0], highest[1]};
+    unsigned kept[2];
+    if (part.has_scores()) {
 #pragma unroll
-    for (int n = 0; n < HALF / 8; ++n) {
+      for (int n = 0; n < HALF / 8; ++n) {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        s[n][e] = s[n][e] * shape.scale + masked[column_of(n, e)];
-        now[e / 2] = fmaxf(now[e / 2], s[n][e]);
+        for (int e = 0; e < 4; ++e) {
+          s[n][e] = s[n][e] * shape.scale + masked[column_of(n, e)];
+          now[e / 2] = fmaxf(now[e / 2], s[n][e]);
+        }
       }
     }
-    unsigned kept[2];
     kept_bits(kept, dropout, shape, i0, j0);
     float shrink[2];
     for (int half = 0; half < 2; ++half) {
@@ -321,22 +340,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
       highest[half] = now[half];
       sum[half] *= shrink[half];
     }
+    if (part.has_scores()) {
 #pragma unroll
-    for (int n = 0; n < HALF / 8; ++n) {
+      for (int n = 0; n < HALF / 8; ++n) {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        float weight = exp2f((s[n][e] - now[e / 2]) * LOG2E);
-        sum[e / 2] += weight;
-        s[n][e] = kept[e / 2] >> (2 * n + e % 2) & 1 ? weight : 0.0f;
+        for (int e = 0; e < 4; ++e) {
+          float weight = exp2f((s[n][e] - now[e / 2]) * LOG2E);
+          sum[e / 2] += weight;
+          s[n][e] = kept[e / 2] >> (2 * n + e % 2) & 1 ? weight : 0.0f;
+        }
       }
-      keep_square(weights, s[n], n);
     }
+#pragma unroll
+    for (int n = 0; n < HALF / 8; ++n) keep_square(weights, s[n], n);
 #pragma unroll
     for (int n = 0; n < HEAD / 16; ++n)
 #pragma unroll
       for (int e = 0; e < 4; ++e) o[n][e] *= shrink[e / 2];
     wait_for_copies<1>();
-    product<HEAD / 16, TILE / 16, false, true>(o, weights + warp_row * SQUARE_PITCH, SQUARE_PITCH, vs + column, PITCH);
+    if (part.has_queries())
+      product<HEAD / 16, TILE / 16, false, true>(o, weights + warp_row * SQUARE_PITCH, SQUARE_PITCH, vs + column, PITCH);
     __syncthreads();
     fetch_values(j0 + TILE);
   }
@@ -362,7 +385,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_forward(
 
 // Gradients of k and v, and of the scores before their scale, dscores [runs * rows, heads, length, aligned(length)]. A
 // block has a tile of keys and goes through the queries.
-extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_PROCESSOR) attention_backward_keys(
     const T* projected, const T* mask, const T* out, const T* grad, const float* log_sum, T* d_projected, T* dscores,
     DropoutParams dropout, Shape shape) {
   T *qs = reinterpret_cast<T*>(shared), *ks = qs + TILE * PITCH, *vs = ks + TILE * PITCH, *gs = vs + TILE * PITCH;
@@ -418,22 +441,28 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
     }
     wait_for_copies<1>();
     float s[HALF / 8][4], w_grad[HALF / 8][4] = {};
-    scores(s, qs, ks, {pqs, shape.has_positions ? pks : nullptr, content, position});
+    TilePart part{length - i0, length - j0};
+    scores(s, qs, ks, {pqs, shape.has_positions ? pks : nullptr, content, position}, part);
     unsigned kept[2];
-    kept_bits(kept, dropout, shape, i0, j0);
+    if (part.has_scores()) kept_bits(kept, dropout, shape, i0, j0);
     wait_for_copies();
-    product<HALF / 8, HEAD / 16, false, false>(w_grad, gs + warp_row * PITCH, PITCH, vs + half_of_warp() * HALF * PITCH,
-                                               PITCH);
+    if (part.has_scores()) {
+      product<HALF / 8, HEAD / 16, false, false>(w_grad, gs + warp_row * PITCH, PITCH,
+                                                 vs + half_of_warp() * HALF * PITCH, PITCH);
+#pragma unroll
+      for (int n = 0; n < HALF / 8; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          int il = row_of(e), jl = column_of(n, e);
+          float weight = exp2f((s[n][e] * shape.scale + masked[jl] - sums[il]) * LOG2E);
+          float factor = kept[e / 2] >> (2 * n + e % 2) & 1 ? dropout.scale : 0.0f;
+          s[n][e] = factor * weight;
+          w_grad[n][e] = weight * (factor * w_grad[n][e] - deltas[il]) * shape.scale;
+        }
+      }
+    }
 #pragma unroll
     for (int n = 0; n < HALF / 8; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        int il = row_of(e), jl = column_of(n, e);
-        float weight = exp2f((s[n][e] * shape.scale + masked[jl] - sums[il]) * LOG2E);
-        float factor = kept[e / 2] >> (2 * n + e % 2) & 1 ? dropout.scale : 0.0f;
-        s[n][e] = factor * weight;
-        w_grad[n][e] = weight * (factor * w_grad[n][e] - deltas[il]) * shape.scale;
-      }
       keep_square(weights, s[n], n);
       keep_square(ds, w_grad[n], n);
     }
@@ -449,9 +478,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) attention_backward_keys
             *reinterpret_cast<const uint4*>(ds + r * SQUARE_PITCH + at);
       }
     }
-    product<HEAD / 16, TILE / 16, true, true>(v_grad, weights + warp_row, SQUARE_PITCH, gs + column, PITCH);
-    product<HEAD / 16, TILE / 16, true, true>(k_grad, ds + warp_row, SQUARE_PITCH, qs + column, PITCH);
-    if (shape.has_positions) {
+    if (part.has_keys()) {
+      product<HEAD / 16, TILE / 16, true, true>(v_grad, weights + warp_row, SQUARE_PITCH, gs + column, PITCH);
+      product<HEAD / 16, TILE / 16, true, true>(k_grad, ds + warp_row, SQUARE_PITCH, qs + column, PITCH);
+    }
+    if (shape.has_positions && part.has_keys()) {
       // The score of key m of sixteen with the query at distance k of their band lies in row k - 15 + m.
       const T *band = ds - 15 * SQUARE_PITCH + warp_row, *distances = pqs + (TILE - 16 - warp_row) * PITCH + column;
       sheared_product<HEAD / 16, BAND / 16, SQUARE_PITCH + 1, SQUARE_PITCH>(k_grad, band, distances, PITCH);
@@ -489,9 +520,11 @@ __device__ void backward_queries(
     if (shape.has_positions) fetch<DISTANCES>(pks, pk, token_pitch, i0 - j0 - TILE + shape.length, 2 * shape.length);
     cp_async_commit_group();
     wait_for_copies<1>();
-    product<HEAD / 16, TILE / 16, false, true>(q_grad, ds + warp_row * MARGIN_PITCH, MARGIN_PITCH, ks + column, PITCH);
+    bool has_queries = TilePart{length - i0, length - j0}.has_queries();
+    if (has_queries)
+      product<HEAD / 16, TILE / 16, false, true>(q_grad, ds + warp_row * MARGIN_PITCH, MARGIN_PITCH, ks + column, PITCH);
     wait_for_copies();
-    if (shape.has_positions) {
+    if (shape.has_positions && has_queries) {
       // The score of query m of sixteen with the key at distance k of their band lies in column m + TILE - 1 - k.
       const T *band = ds + warp_row * MARGIN_PITCH + TILE - 1, *distances = pks + warp_row * PITCH + column;
       sheared_product<HEAD / 16, BAND / 16, MARGIN_PITCH + 1, -1>(q_grad, band, distances, PITCH);

@@ -11,8 +11,9 @@ struct BranchBlock {
   int rows_per_run, columns_per_run;  // from run to run in the block
 };
 
+// Of four linears, both.
 struct BranchBlocks {
-  BranchBlock of[4];
+  BranchBlock of[8];
 };
 
 // The gradient of A or U: the sum over a run's tokens of x[t, c] low[t, run r + i]; of U, x is the gradient of the

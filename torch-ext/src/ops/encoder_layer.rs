@@ -193,15 +193,19 @@ mod tests {
         norm(1, &linear(3, &linear(2, &hidden).gelu("none")), &hidden)
     }
 
+    /// Frozen weights with what is reserved behind them.
+    fn augmented(frozen: &Frozen) -> [Tensor; 4] {
+        frozen.linears.each_ref().map(|[weight, _]| weight.constant_pad_nd([0, 64, 0, 64]))
+    }
+
     fn by_kernels(
         x: &[Tensor],
-        frozen: &Frozen,
+        (frozen, augmented): (&Frozen, &[Tensor; 4]),
         case: &Case,
         layout: &TokenLayout,
         dropouts: [Dropout; 3],
         kernels: &Kernels,
     ) -> Tensor {
-        let augmented = frozen.linears.each_ref().map(|[weight, _]| weight.constant_pad_nd([0, 64, 0, 64]));
         let linears = std::array::from_fn(|index| AugmentedLinear {
             augmented: &augmented[index],
             bias: &frozen.linears[index][1],
@@ -249,7 +253,7 @@ mod tests {
             &format!("layer of {runs} runs over {length}, {}", if is_packed { "packed" } else { "padded" }),
             (Kind::BFloat16, 4e-2),
             &inputs,
-            |x| tokens_of(by_kernels(x, &half, case, &layout, dropouts, kernels)),
+            |x| tokens_of(by_kernels(x, (&half, &augmented(&half)), case, &layout, dropouts, kernels)),
             |x| tokens_of(reference(x, &full, case, dropouts)),
         );
     }
@@ -268,6 +272,45 @@ mod tests {
                 for is_packed in [false, true] {
                     check(&Case { runs, rows, length, heads, head, r, has_positions, drops, is_packed }, kernels);
                 }
+            }
+        });
+    }
+
+    /// A pass writes its branches into the augmented weights, which several passes share.
+    #[test]
+    fn a_pass_in_between_changes_no_gradient() {
+        let case = Case {
+            runs: 2,
+            rows: 2,
+            length: 9,
+            heads: 1,
+            head: 32,
+            r: 8,
+            has_positions: false,
+            drops: false,
+            is_packed: false,
+        };
+        let frozen = Frozen::draw(&case, [[32, 96], [32, 32], [32, 64], [64, 32]]).0.to_kind(Kind::BFloat16);
+        let inputs = || {
+            let shapes =
+                [vec![36, 32], vec![2, 24, 32], vec![2, 96, 24], vec![2, 8, 32], vec![2, 32, 8], vec![2, 8, 32]];
+            let shapes = shapes.into_iter().chain([vec![2, 64, 8], vec![2, 8, 64], vec![2, 32, 8]]);
+            let leaf = |shape: Vec<i64>| (random(&shape) * 0.1).to_kind(Kind::BFloat16).set_requires_grad(true);
+            shapes.map(leaf).collect::<Vec<_>>()
+        };
+        let layout = TokenLayout::padded(frozen.mask(Kind::BFloat16));
+        let dropouts = [1, 2, 3].map(|stream| Dropout { rng: None, stream, p: 0.0 });
+        in_every_schedule(|kernels| {
+            let augmented = augmented(&frozen);
+            let pass = |x: &[Tensor]| by_kernels(x, (&frozen, &augmented), &case, &layout, dropouts, kernels);
+            let gradients =
+                |out: Tensor, x: &[Tensor]| Tensor::run_backward(&[out.square().sum(Kind::Float)], x, false, false);
+            let (x, others) = (inputs(), inputs());
+            let want = gradients(pass(&x), &x);
+            let out = pass(&x);
+            let _ = pass(&others);
+            for (index, (got, want)) in gradients(out, &x).iter().zip(&want).enumerate() {
+                assert!(got.equal(want), "gradient {index}");
             }
         });
     }
