@@ -153,25 +153,11 @@ pub fn allow_tf32(allow: bool) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind, Tensor};
-
     use super::*;
 
     #[test]
     fn the_version_is_the_pinned_one() {
         assert!(version().starts_with("2.11.0"), "{}", version());
-    }
-
-    #[test]
-    fn peak_memory_sees_an_allocation() {
-        reset_peak_memory(Device::Cpu).unwrap();
-        let peak = || peak_memory(Device::Cpu).unwrap().resident.unwrap();
-        let before = peak();
-        let big = Tensor::ones([64, 1024, 1024], (Kind::Float, Device::Cpu));
-        assert!(big.size()[0] == 64 && peak() > before + (200 << 20));
-        drop(big);
-        reset_peak_memory(Device::Cpu).unwrap();
-        assert!(peak() < before + (100 << 20), "the next peak does not hold what was given back");
     }
 
     #[test]

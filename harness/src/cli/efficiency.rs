@@ -41,6 +41,7 @@ impl Efficiency {
             .ok_or_else(|| Error::Usage(format!("recipe {} has no [timing] section", recipe.name)))?;
         timing.rounds = self.rounds.map_or(timing.rounds, NonZeroUsize::get);
         let job = self.flags.job(&recipe)?;
+        refuse_plain(job.plain_because.as_deref())?;
         let seed = job.plan.first().map(|run| run.seed);
         let plan: Vec<_> = job.plan.iter().filter(|run| Some(run.seed) == seed).cloned().collect();
         preflight(&plan, &job.backbone, &job.data)?;
@@ -48,5 +49,29 @@ impl Efficiency {
         let frame = self.report.frame(&self.out, &[], false, &job.stop)?;
         let paths = self.report.write(&frame, &self.out, &job.stop)?;
         self.report.print(&paths, &["efficiency"])
+    }
+}
+
+/// Refuses to time steps without the kernels that were asked for: their times would stand under the name of those with them.
+fn refuse_plain(reason: Option<&str>) -> Result<()> {
+    reason.map_or(Ok(()), |reason| {
+        Err(Error::Environment(format!(
+            "{reason}\nnothing was timed: without these kernels a step takes several times as long. `rankbench doctor` says what is missing; --kernels plain times libtorch's operations"
+        )))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_without_the_kernels_that_were_asked_for_are_not_timed() {
+        assert!(refuse_plain(None).is_ok());
+        let error = refuse_plain(Some("the run-time compiler is not there")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the run-time compiler is not there\n") && error.contains("--kernels plain"),
+            "{error}"
+        );
     }
 }

@@ -180,6 +180,8 @@ pub struct Job {
     pub checkpoint_every: Duration,
     /// Steps between two rows of a run's `steps.csv`; none where nobody says, 0 for no rows.
     pub log_steps: Option<usize>,
+    /// Why steps do without the kernels that were asked for; `None` where they have them, or none were.
+    pub plain_because: Option<String>,
 }
 
 impl RecipeFlags {
@@ -261,9 +263,10 @@ impl RecipeFlags {
             stop,
             checkpoint_every: Duration::from_secs(self.machine.checkpoint_every),
             log_steps: self.machine.log_steps,
+            plain_because: None,
         };
         job.plan = job.plan_of(recipe)?;
-        kernels.into_iter().for_each(PendingKernels::load);
+        job.plain_because = kernels.and_then(PendingKernels::load);
         Ok(job)
     }
 }
@@ -347,12 +350,11 @@ impl PendingKernels {
         }
     }
 
-    /// Makes them ready. It is slower without them, and not wrong.
-    pub fn load(self) {
-        let Some(compiling) = self.0 else { return };
-        compiling
-            .and_then(Compiling::load)
-            .unwrap_or_else(|e| output::note(format_args!("{e}; going on with --kernels plain, several times slower")));
+    /// Makes them ready. Without them steps are slower, and not wrong: the reason is returned, and noted.
+    pub fn load(self) -> Option<String> {
+        let reason = self.0?.and_then(Compiling::load).err()?.to_string();
+        output::note(format_args!("{reason}; going on with --kernels plain, several times slower"));
+        Some(reason)
     }
 }
 
@@ -386,4 +388,16 @@ fn console_width() -> u16 {
     // SAFETY: as above; a failure leaves zeroes.
     unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) };
     if size.ws_col == 0 { 160 } else { size.ws_col }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_that_cannot_be_loaded_have_a_reason() {
+        let failed = PendingKernels(Some(Err(torch_ext::Error::Cuda("no compiler".into()))));
+        assert!(failed.load().is_some_and(|reason| reason.contains("no compiler")));
+        assert_eq!(PendingKernels::begin(Device::Cpu).load(), None);
+    }
 }

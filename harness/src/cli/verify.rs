@@ -61,7 +61,7 @@ impl Verify {
         let data = TaskCache::new(flags.origin(source, &[task], &hub)?);
         let device = if spec.train.device == "cpu" { Choice::Cpu } else { Choice::Cuda }.device()?;
         let place = paths::backbone(self.backbone_name(spec), &hub)?;
-        PendingKernels::begin(device).load();
+        let _ = PendingKernels::begin(device).load();
         let mut backbone = Backbone::load(&place, spec.backbone.tokenizer, device, device != Device::Cpu)?;
         let rows = record.manifest.as_ref().and_then(|manifest| manifest.micro_batch).and_then(NonZeroUsize::new);
         backbone.micro_batch = rows.map(MicroBatch::Rows);
