@@ -101,7 +101,7 @@ __device__ int row_of_warp() { return threadIdx.x / 32 % 4 * 16; }
 __device__ int half_of_warp() { return threadIdx.x / 128; }
 
 // Tokens of a row from a tile's first query and first key on. A warp whose part of the tile has none computes nothing:
-// most rows of short tasks end in the first sixteen tokens of a tile.
+// rows of short tasks end early in a tile.
 struct TilePart {
   int queries, keys;
   __device__ bool has_queries() const { return row_of_warp() < queries; }
@@ -325,6 +325,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_PROCESSOR) atte
         }
       }
     }
+    // Drawn by warps without scores, too: as a part of the branch it would cost registers that the kernel does not have.
     kept_bits(kept, dropout, shape, i0, j0);
     float shrink[2];
     for (int half = 0; half < 2; ++half) {

@@ -11,7 +11,7 @@ struct BranchBlock {
   int rows_per_run, columns_per_run;  // from run to run in the block
 };
 
-// Of four linears, both.
+// Blocks of U and A of a layer's four linears.
 struct BranchBlocks {
   BranchBlock of[8];
 };

@@ -56,7 +56,7 @@ impl Efficiency {
 fn refuse_plain(reason: Option<&str>) -> Result<()> {
     reason.map_or(Ok(()), |reason| {
         Err(Error::Environment(format!(
-            "{reason}\nnothing was timed: without these kernels a step takes several times as long. `rankbench doctor` says what is missing; --kernels plain times libtorch's operations"
+            "{reason}\nnothing was timed, since times without our kernels are not theirs: `rankbench doctor` says what is missing; --kernels plain times libtorch's operations"
         )))
     })
 }

@@ -350,10 +350,10 @@ impl PendingKernels {
         }
     }
 
-    /// Makes them ready. Without them steps are slower, and not wrong: the reason is returned, and noted.
+    /// Makes them ready. Without them steps are slower, and not wrong: the reason is noted, and returned for commands that measure time.
     pub fn load(self) -> Option<String> {
         let reason = self.0?.and_then(Compiling::load).err()?.to_string();
-        output::note(format_args!("{reason}; going on with --kernels plain, several times slower"));
+        output::note(format_args!("{reason}; without our kernels (--kernels plain) steps are several times slower"));
         Some(reason)
     }
 }

@@ -128,6 +128,25 @@ mod tests {
         is_packed: bool,
     }
 
+    impl Case {
+        /// Values in and out of each linear.
+        fn widths(&self) -> [[i64; 2]; 4] {
+            let (width, inner) = (self.heads * self.head, 2 * self.heads * self.head);
+            [[width, 3 * width], [width, width], [width, inner], [inner, width]]
+        }
+
+        /// x, and A and U of every linear.
+        fn inputs(&self) -> Vec<Tensor> {
+            let leading: &[i64] = if self.runs == 1 { &[] } else { &[self.runs] };
+            let mut inputs = vec![random(&[self.runs * self.rows * self.length, self.widths()[0][0]])];
+            for (index, [d_in, d_out]) in self.widths().into_iter().enumerate() {
+                let r = if index == 0 { 3 * self.r } else { self.r };
+                inputs.extend([[r, d_in], [d_out, r]].map(|shape| random(&[leading, &shape].concat()) * 0.1));
+            }
+            inputs
+        }
+    }
+
     /// Frozen tensors of a layer, and which of `[runs * rows, length]` are tokens and not padding.
     struct Frozen {
         linears: [[Tensor; 2]; 4],
@@ -138,8 +157,9 @@ mod tests {
 
     impl Frozen {
         /// Rows of one token, of all, and of some.
-        fn draw(case: &Case, widths: [[i64; 2]; 4]) -> (Self, i64) {
+        fn draw(case: &Case) -> (Self, i64) {
             let Case { runs, rows, length, .. } = *case;
+            let widths = case.widths();
             let width = widths[0][0];
             let ends: Vec<i64> = (0..runs * rows).map(|row| 1 + row * 37 % length).collect();
             let positions = Tensor::arange(length, (Kind::Int64, Device::Cpu)).unsqueeze(0);
@@ -227,16 +247,8 @@ mod tests {
     }
 
     fn check(case: &Case, kernels: &Kernels) {
-        let Case { runs, rows, length, heads, head, r, drops, is_packed, .. } = *case;
-        let (width, inner) = (heads * head, 2 * heads * head);
-        let widths = [[width, 3 * width], [width, width], [width, inner], [inner, width]];
-        let (frozen, capacity) = Frozen::draw(case, widths);
-        let leading: &[i64] = if runs == 1 { &[] } else { &[runs] };
-        let mut inputs = vec![random(&[runs * rows * length, width])];
-        for (index, [d_in, d_out]) in widths.into_iter().enumerate() {
-            let r = if index == 0 { 3 * r } else { r };
-            inputs.extend([[r, d_in], [d_out, r]].map(|shape| random(&[leading, &shape].concat()) * 0.1));
-        }
+        let Case { runs, length, drops, is_packed, .. } = *case;
+        let (frozen, capacity) = Frozen::draw(case);
         let rng = dropout_rng(runs);
         let dropouts = [1, 2, 3].map(|stream| Dropout { rng: drops.then_some(&rng), stream, p: 0.1 });
         let [half, full] = [Kind::BFloat16, Kind::Float].map(|kind| frozen.to_kind(kind));
@@ -252,7 +264,7 @@ mod tests {
         compare(
             &format!("layer of {runs} runs over {length}, {}", if is_packed { "packed" } else { "padded" }),
             (Kind::BFloat16, 4e-2),
-            &inputs,
+            &case.inputs(),
             |x| tokens_of(by_kernels(x, (&half, &augmented(&half)), case, &layout, dropouts, kernels)),
             |x| tokens_of(reference(x, &full, case, dropouts)),
         );
@@ -290,13 +302,10 @@ mod tests {
             drops: false,
             is_packed: false,
         };
-        let frozen = Frozen::draw(&case, [[32, 96], [32, 32], [32, 64], [64, 32]]).0.to_kind(Kind::BFloat16);
+        let frozen = Frozen::draw(&case).0.to_kind(Kind::BFloat16);
         let inputs = || {
-            let shapes =
-                [vec![36, 32], vec![2, 24, 32], vec![2, 96, 24], vec![2, 8, 32], vec![2, 32, 8], vec![2, 8, 32]];
-            let shapes = shapes.into_iter().chain([vec![2, 64, 8], vec![2, 8, 64], vec![2, 32, 8]]);
-            let leaf = |shape: Vec<i64>| (random(&shape) * 0.1).to_kind(Kind::BFloat16).set_requires_grad(true);
-            shapes.map(leaf).collect::<Vec<_>>()
+            let leaf = |x: Tensor| x.to_kind(Kind::BFloat16).set_requires_grad(true);
+            case.inputs().into_iter().map(leaf).collect::<Vec<_>>()
         };
         let layout = TokenLayout::padded(frozen.mask(Kind::BFloat16));
         let dropouts = [1, 2, 3].map(|stream| Dropout { rng: None, stream, p: 0.0 });
