@@ -25,7 +25,7 @@ fn main() {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .opt_level(3)
-        .files(["csrc/shim.cpp", "csrc/dropout.cpp", "csrc/lora_linear.cpp"])
+        .files(["csrc/shim.cpp", "csrc/attention_cpu.cpp", "csrc/dropout.cpp", "csrc/lora_linear.cpp"])
         .compile("rankbench_torch_ext");
     // Tests compile the kernels for a CPU (src/emulator.rs).
     println!("cargo:rustc-env=TORCH_EXT_CXX={}", build.get_compiler().path().display());

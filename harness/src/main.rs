@@ -9,6 +9,7 @@ use harness::env::{output, panics};
 use harness::error::Error;
 
 fn main() -> ExitCode {
+    torch_ext::device::keep_freed_memory();
     panics::install();
     output::shape_errors();
     let cli = Cli::from_process();

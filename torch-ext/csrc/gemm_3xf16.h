@@ -63,7 +63,7 @@ at::Tensor product(const F16Parts& left, const at::Tensor& right, const at::Tens
 }
 
 // One run's branch is part of an augmented weight [W U; A .]; branches of stacked runs are products of their own.
-struct Gemm3xF16 {
+struct Gemm3xF16 : NarrowProducts {
   static at::Tensor output(
       const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& low,
       const at::Tensor& scaled_b) {

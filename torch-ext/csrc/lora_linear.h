@@ -20,15 +20,28 @@ void add_product(at::Tensor& y, const at::Tensor& left, const at::Tensor& right)
   }
 }
 
+// Products of a branch by libtorch.
+struct NarrowProducts {
+  // x factor^T.
+  static at::Tensor low(const at::Tensor& x, const at::Tensor& factor) {
+    return at::matmul(x, factor.transpose(-1, -2));
+  }
+  // left^T right, a sum over tokens.
+  static at::Tensor over_tokens(const at::Tensor& left, const at::Tensor& right) {
+    return at::matmul(left.transpose(-1, -2), right);
+  }
+};
+
 // A linear with a low-rank branch as one differentiable function. What would be a sum of two gradients is one product,
 // and only low = x A^T is kept. Weight and bias get gradients where they need them.
-// `Products` makes the wide products: `output` is x weight^T + bias + low U^T, `input` is grad weight + d_low A.
+// `Products` makes the products: `output` is x weight^T + bias + low U^T, `input` is grad weight + d_low A; and, of
+// NarrowProducts or in their place, those with r columns.
 template <typename Products>
 struct LoraLinear : torch::autograd::Function<LoraLinear<Products>> {
   static at::Tensor forward(
       torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
       const at::Tensor& lora_a, const at::Tensor& scaled_b) {
-    auto low = at::matmul(stacked(x, lora_a), lora_a.transpose(-1, -2));
+    auto low = Products::low(stacked(x, lora_a), lora_a);
     context->save_for_backward({x, weight, lora_a, scaled_b, low});
     return Products::output(x, weight, bias, low, scaled_b);
   }
@@ -38,9 +51,9 @@ struct LoraLinear : torch::autograd::Function<LoraLinear<Products>> {
     auto saved = context->get_saved_variables();
     const auto &x = saved[0], &weight = saved[1], &lora_a = saved[2], &scaled_b = saved[3], &low = saved[4];
     auto grad = grads[0].contiguous(), of_runs = stacked(grad, lora_a);
-    auto d_low = at::matmul(of_runs, scaled_b);
-    auto d_scaled_b = at::matmul(of_runs.transpose(-1, -2), low);
-    auto d_lora_a = at::matmul(d_low.transpose(-1, -2), stacked(x, lora_a));
+    auto d_low = Products::low(of_runs, scaled_b.transpose(-1, -2));
+    auto d_scaled_b = Products::over_tokens(of_runs, low);
+    auto d_lora_a = Products::over_tokens(d_low, stacked(x, lora_a));
     at::Tensor d_x;
     if (context->needs_input_grad(0)) d_x = Products::input(grad, weight, d_low, lora_a);
     at::Tensor d_weight, d_bias;

@@ -44,6 +44,21 @@ pub fn load_cuda() -> bool {
     is_here
 }
 
+/// Lets the C library keep freed memory for later tensors, where the user has set nothing else: a tensor of tens of megabytes from
+/// fresh pages costs a fault for each of them, a twelfth of a step on a CPU.
+pub fn keep_freed_memory() {
+    let is_configured = |name: &str| std::env::var_os(name).is_some();
+    if ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"].into_iter().any(is_configured) {
+        return;
+    }
+    #[cfg(target_env = "gnu")]
+    // SAFETY: plain integers cross. A refusal changes nothing. 32 MiB is the largest threshold that glibc takes.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
+    }
+}
+
 /// PCI bus id of a GPU, e.g. `0000:0F:00.0`: the name that other libraries know it by, whatever `CUDA_VISIBLE_DEVICES` says.
 /// `None` for a CPU and before [`load_cuda`].
 pub fn pci_bus_id(device: Device) -> Option<String> {

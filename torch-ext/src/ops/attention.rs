@@ -1,11 +1,27 @@
 //! Attention with dropout, and with DeBERTa's position terms where there are any.
 
-use tch::{Kind, Tensor};
+use std::ffi::{c_int, c_longlong, c_void};
 
-use crate::error::{as_ptr, out_tensor};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{as_ptr, check, out_tensor};
 use crate::ffi::Kernels;
 use crate::nvrtc;
 use crate::ops::dropout::{Dropout, DropoutRng};
+
+unsafe extern "C" {
+    fn rb_has_cpu_attention() -> c_int;
+    fn rb_cpu_attention(
+        projected: *const c_void,
+        mask: *const c_void,
+        state: *const c_void,
+        stream: c_longlong,
+        p: f64,
+        heads: c_longlong,
+        scale: f64,
+        out: *mut *mut c_void,
+    ) -> c_int;
+}
 
 /// Arguments of self-attention.
 pub struct Attention<'a> {
@@ -30,12 +46,23 @@ pub(crate) fn supports_head(x: &Tensor, head: i64) -> bool {
     x.kind() == Kind::BFloat16 && nvrtc::has_head_width(head)
 }
 
+/// Whether a CPU has attention as one function for heads of this width in the kind of `x`: one with AVX-512 for those of whole
+/// vectors.
+fn supports_head_on_cpu(x: &Tensor, head: i64) -> bool {
+    // SAFETY: a plain integer crosses.
+    let has_vectors = || unsafe { rb_has_cpu_attention() } != 0;
+    x.device() == Device::Cpu && matches!(x.kind(), Kind::Float | Kind::BFloat16) && head % 16 == 0 && has_vectors()
+}
+
 impl Attention<'_> {
     /// The context, `[runs * rows * length, heads * head]`.
     pub fn context(&self) -> Tensor {
         let head = self.projected.size()[1] / (3 * self.heads);
         match (self.dropout.rng, nvrtc::kernels(self.projected)) {
             (Some(rng), Some(kernels)) if supports_head(self.projected, head) => self.context_by(kernels, rng),
+            (Some(rng), None) if !self.has_positions && supports_head_on_cpu(self.projected, head) => {
+                self.context_on_cpu(rng)
+            }
             _ => self.reference(),
         }
     }
@@ -47,6 +74,15 @@ impl Attention<'_> {
         out_tensor(|out| {
             // SAFETY: the tensors outlive the call.
             kernels.check(unsafe { call(projected, mask, state, stream, p, self.heads, self.scale, out) })
+        })
+    }
+
+    fn context_on_cpu(&self, rng: &DropoutRng) -> Tensor {
+        let [projected, mask, state] = [self.projected, self.mask, &rng.state].map(as_ptr);
+        let Dropout { stream, p, .. } = self.dropout;
+        out_tensor(|out| {
+            // SAFETY: the tensors outlive the call.
+            check(unsafe { rb_cpu_attention(projected, mask, state, stream, p, self.heads, self.scale, out) })
         })
     }
 
@@ -182,6 +218,38 @@ mod tests {
                 );
             }
         });
+    }
+
+    #[test]
+    fn a_cpu_computes_what_the_reference_computes() {
+        for kind in KINDS {
+            for (runs, rows, heads, length, head) in
+                [(1, 2, 3, 128, 32), (2, 2, 2, 139, 64), (3, 1, 1, 7, 16), (1, 5, 2, 49, 48), (1, 1, 1, 1, 32)]
+            {
+                let projected = [random(&[runs * rows * length, 3 * heads * head])];
+                if !supports_head_on_cpu(&projected[0].to_kind(kind.0), head) {
+                    eprintln!("skipped: this processor has no AVX-512");
+                    return;
+                }
+                let mask = padded_rows(runs * rows, length);
+                // A row of padding alone.
+                let _ = mask.get(0).fill_(-1e30);
+                let rng = dropout_rng(runs);
+                let attention = |x: &[Tensor], work: &dyn Fn(&Attention) -> Tensor| {
+                    let mask = mask.to_kind(x[0].kind());
+                    let dropout = Dropout { rng: Some(&rng), stream: 9, p: 0.1 };
+                    let has_positions = false;
+                    work(&Attention { projected: &x[0], has_positions, mask: &mask, heads, scale: 0.1, dropout })
+                };
+                compare(
+                    &format!("attention on a CPU over {length} with heads of {head}"),
+                    kind,
+                    &projected,
+                    |x| attention(x, &|attention| attention.context_on_cpu(&rng)),
+                    |x| attention(x, &|attention| attention.reference()),
+                );
+            }
+        }
     }
 
     #[test]
