@@ -35,16 +35,16 @@ template <typename T>
 struct HeadOfRow {
   const CpuAttentionPass& pass;
   int64_t length, width, head, pitch;  // pitch: of q | k | v
-  int64_t keys;                        // up to the last that is no padding
-  int64_t first;                       // its first value in a matrix [tokens, width]
+  int64_t token, column;               // its first token and column in a matrix [tokens, width]
   int64_t sums_at;
-  std::vector<float> mask;             // of its keys, padded
+  int64_t keys;             // up to the last that is no padding
+  std::vector<float> mask;  // of its keys, padded
   Philox philox;
 
   HeadOfRow(const CpuAttentionPass& pass, int64_t index, int64_t width) : pass(pass), width(width) {
     int64_t row = index / pass.heads, which = index % pass.heads, run_rows = pass.rows() / pass.drop.runs();
     length = pass.length(), head = width / pass.heads, pitch = 3 * width;
-    first = row * length * width + which * head, sums_at = index * length;
+    token = row * length, column = which * head, sums_at = index * length;
     const float* of_row = pass.mask.const_data_ptr<float>() + row * length;
     for (keys = length; keys > 1 && of_row[keys - 1] < PADDING; --keys) {}
     // A row of padding alone has equal weights.
@@ -58,10 +58,16 @@ struct HeadOfRow {
               static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
   }
 
-  // Queries, keys or values in [tokens, 3 width], from token `from` on.
+  // Queries, keys or values in [tokens, 3 width], from the row's token `from` on.
   template <typename P>
   P* projected(P* base, int part, int64_t from) const {
-    return base + 3 * (first / width) * width + first % width + part * width + from * pitch;
+    return base + (token + from) * pitch + part * width + column;
+  }
+
+  // The same in [tokens, width].
+  template <typename P>
+  P* context(P* base, int64_t from) const {
+    return base + (token + from) * width + column;
   }
 
   Kept kept(int64_t query, std::vector<uint16_t>& numbers) const {
@@ -78,7 +84,7 @@ struct HeadOfRow {
   void forward(const T* base, T* out, Sums* sums) const {
     int64_t wide = padded(keys);
     std::vector<float> key(keys * head), turned(head * wide), value(keys * head), query(BLOCK * head);
-    std::vector<float> scores(BLOCK * wide), context(BLOCK * head);
+    std::vector<float> scores(BLOCK * wide), block(BLOCK * head);
     std::vector<uint16_t> numbers;
     gather(projected(base, 1, 0), pitch, keys, head, 1, key.data());
     transpose(key.data(), keys, head, turned.data());
@@ -90,8 +96,8 @@ struct HeadOfRow {
       for (int64_t i = 0; i < count; ++i) {
         sums[sums_at + at + i] = softmax(&scores[i * wide], mask.data(), wide, kept(at + i, numbers));
       }
-      multiply<false>(scores.data(), value.data(), context.data(), {count, head, keys, wide, 1, head, head});
-      scatter(context.data(), count, head, 1, out + first + at * width, width);
+      multiply<false>(scores.data(), value.data(), block.data(), {count, head, keys, wide, 1, head, head});
+      scatter(block.data(), count, head, 1, context(out, at), width);
     }
   }
 
@@ -108,7 +114,7 @@ struct HeadOfRow {
     for (int64_t at = 0; at < length; at += BLOCK) {
       int64_t count = std::min(BLOCK, length - at);
       gather(projected(base, 0, at), pitch, count, head, pass.scale, query.data());
-      gather(grad + first + at * width, width, count, head, 1, d_out.data());
+      gather(context(grad, at), width, count, head, 1, d_out.data());
       multiply<false>(query.data(), turned_key.data(), scores.data(), {count, wide, head, head, 1, wide, wide});
       multiply<false>(d_out.data(), turned_value.data(), d_scores.data(), {count, wide, head, head, 1, wide, wide});
       for (int64_t i = 0; i < count; ++i) {
@@ -166,8 +172,8 @@ struct CpuAttention : torch::autograd::Function<CpuAttention> {
     auto grad = grads[0].contiguous(), d_projected = at::empty_like(projected);
     each_head(pass, projected, [&](const auto& head, auto value) {
       using T = decltype(value);
-      head.backward(projected.const_data_ptr<T>(), grad.const_data_ptr<T>(), reinterpret_cast<const Sums*>(sums.const_data_ptr<float>()),
-                    d_projected.data_ptr<T>());
+      head.backward(projected.const_data_ptr<T>(), grad.const_data_ptr<T>(),
+                    reinterpret_cast<const Sums*>(sums.const_data_ptr<float>()), d_projected.data_ptr<T>());
     });
     torch::autograd::variable_list result(7);
     result[0] = d_projected;

@@ -79,7 +79,8 @@ RB_AVX512 void multiply(const float* a, const float* b, float* c, const Product&
 
 // e^x for x <= 88, within 2 units of the last place; 0 below -104. The polynomial is that of Cephes' expf.
 RB_AVX512 inline __m512 exponential(__m512 x) {
-  x = _mm512_max_ps(x, _mm512_set1_ps(-104.0f));
+  // Of a NaN and a number the instruction takes its second argument.
+  x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);
   auto n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
   auto r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
   r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);

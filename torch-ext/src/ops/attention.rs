@@ -253,6 +253,28 @@ mod tests {
     }
 
     #[test]
+    fn a_score_that_is_no_number_reaches_the_context() {
+        let projected = random(&[40, 96]);
+        if !supports_head_on_cpu(&projected, 32) {
+            eprintln!("skipped: this processor has no AVX-512");
+            return;
+        }
+        for (value, key) in [(f64::NAN, 3), (f64::NAN, 19), (f64::NAN, 39), (f64::INFINITY, 3)] {
+            // One value of a key, which every query meets with a positive one; all others are finite.
+            let projected = projected.copy();
+            let _ = projected.narrow(1, 0, 1).fill_(1.0);
+            let _ = projected.get(key).narrow(0, 32, 1).fill_(value);
+            let rng = dropout_rng(1);
+            let dropout = Dropout { rng: Some(&rng), stream: 9, p: 0.0 };
+            let mask = Tensor::zeros([1, 1, 1, 40], (Kind::Float, Device::Cpu));
+            let attention =
+                Attention { projected: &projected, has_positions: false, mask: &mask, heads: 1, scale: 1.0, dropout };
+            let is_nan = |context: Tensor| context.isnan().any().int64_value(&[]) == 1;
+            assert!(is_nan(attention.reference()) && is_nan(attention.context_on_cpu(&rng)), "{value} at key {key}");
+        }
+    }
+
+    #[test]
     fn the_position_bias_kernels_compute_what_the_reference_computes() {
         in_every_schedule(|kernels| {
             for kind in KINDS {
